@@ -1,0 +1,172 @@
+"""The data of a run: one training set, and validation and test sets that carry their own names."""
+import warnings
+from typing import Any
+
+import cv2
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+
+from gi.data.sampler import EpochSampler
+from gi.errors import InputError
+
+_STATE = ("epoch", "batches_done", "batches_total")
+
+
+class GuidedDataModule(pl.LightningDataModule):
+    """Loaders for Lightning, with a training order that continues exactly where a checkpoint was taken.
+
+    Use it with `Trainer(use_distributed_sampler=False)`: samples are shared out here. Evaluation sets are split over
+    the processes without repeating or losing a sample. A batch is the dictionary of the datasets with the batch in
+    front; "name" becomes a list.
+
+    Args:
+        batch_size: training samples a batch and process.
+        train: training set, of samples or (epoch, index) pairs; see `gi.data.pairs`.
+        validation, test: evaluation sets by name. Loaders come in this order: see `validation_names`, `test_names`.
+        num_workers: processes that prepare samples, for each loader.
+        eval_batch_size: evaluation samples a batch and process; 1 for sets whose images differ in size.
+        seed: of the training order.
+        pin_memory: speeds up the transfer to a GPU.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        train: Dataset | None = None,
+        validation: dict[str, Dataset] | None = None,
+        test: dict[str, Dataset] | None = None,
+        num_workers: int = 4,
+        eval_batch_size: int = 1,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ):
+        super().__init__()
+        for name, number, lowest in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            if number < lowest:
+                raise InputError(f"{name}: expected at least {lowest}, got {number}")
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.seed, self.pin_memory = seed, pin_memory
+        self.train, self.validation, self.test = train, dict(validation or {}), dict(test or {})
+        # With more processes than samples in a small set, some processes have nothing to do there.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self._start = dict.fromkeys(_STATE, 0)
+
+    @property
+    def validation_names(self) -> list[str]:
+        return list(self.validation)
+
+    @property
+    def test_names(self) -> list[str]:
+        return list(self.test)
+
+    def train_dataloader(self) -> DataLoader:
+        if self.train is None:
+            raise InputError("train: there is no training set")
+        rank, world_size = self._place()
+        sampler = EpochSampler(
+            length=len(self.train),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            position=self._position,
+        )
+        return self._loader(self.train, batch_sampler=sampler)
+
+    def val_dataloader(self) -> list[DataLoader]:
+        return self._evaluation_loaders(self.validation)
+
+    def test_dataloader(self) -> list[DataLoader]:
+        return self._evaluation_loaders(self.test)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the training order goes on after this checkpoint: the epoch, how many batches of it are done, and of all.
+
+        Right wherever a checkpoint is saved: after a batch, around validation, at the start or end of an epoch.
+        """
+        epoch, done = self._position()
+        return {"epoch": epoch, "batches_done": done, "batches_total": self._batches_total()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises InputError if this is not what `state_dict` returns."""
+        numbers = {name: state_dict.get(name) for name in _STATE}
+        if not all(isinstance(number, int) and number >= 0 for number in numbers.values()):
+            raise InputError(f"checkpoint: data position {state_dict}, expected numbers for {', '.join(_STATE)}")
+        self._start = numbers
+        # Lightning recognises only loaders of its own kind as able to continue within an epoch.
+        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
+
+    def _position(self) -> tuple[int, int]:
+        """The epoch, and how many of its batches are done, counted from the start or the loaded checkpoint.
+
+        Lightning's own number of the epoch is of no use: resuming a checkpoint that was saved at the end of an epoch
+        runs an empty epoch first, which counts. The total of batches is always right.
+        """
+        done = self._start["batches_done"] + max(0, self._batches_total() - self._start["batches_total"])
+        epoch_length = self._epoch_length()
+        return self._start["epoch"] + done // epoch_length, done % epoch_length
+
+    def _batches_total(self) -> int:
+        if self.trainer is None:
+            return self._start["batches_total"]
+        # `processed` counts a batch before on_train_batch_end, where checkpoints are saved, `completed` after it.
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+
+    def _epoch_length(self) -> int:
+        samples = 0 if self.train is None else len(self.train)
+        batches = max(1, samples // (self.batch_size * self._place()[1]))
+        if self.trainer is None:
+            return batches
+        return int(min(batches, max(1, self.trainer.num_training_batches)))  # a Trainer may limit them
+
+    def _evaluation_loaders(self, datasets: dict[str, Dataset]) -> list[DataLoader]:
+        rank, world_size = self._place()
+        loaders = []
+        for dataset in datasets.values():
+            share = dataset if world_size == 1 else Subset(dataset, range(rank, len(dataset), world_size))
+            loaders.append(self._loader(share, batch_size=self.eval_batch_size))
+        if loaders and not any(len(loader) for loader in loaders):
+            raise InputError(f"evaluation sets: fewer samples in {', '.join(datasets)} than the {world_size} processes")
+        return loaders
+
+    def _loader(self, dataset: Dataset, **options: Any) -> DataLoader:
+        return DataLoader(
+            dataset,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=_init_worker,
+            collate_fn=collate,
+            pin_memory=self.pin_memory,
+            **options,
+        )
+
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def collate(samples: list[dict[str, torch.Tensor | str]]) -> dict[str, torch.Tensor | list[str]]:
+    """Stacks samples into a batch.
+
+    Raises:
+        InputError: naming the two samples, if their images differ in size or number of keyframes.
+    """
+    first = samples[0]
+    for sample in samples[1:]:
+        for key, value in first.items():
+            if isinstance(value, torch.Tensor) and value.shape != sample[key].shape:
+                raise InputError(
+                    f"samples {first['name']} and {sample['name']}: {key} has shapes {tuple(value.shape)} and"
+                    f" {tuple(sample[key].shape)}, expected the same within a batch, or a batch size of 1"
+                )
+    return default_collate(samples)
+
+
+def _init_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # workers share the cores already

@@ -1,0 +1,153 @@
+"""Geometric distortions as maps of coordinates, so that any number of them costs one resampling of the image.
+
+A step takes the coordinates (x, y) of OUTPUT pixels, float32 arrays, and returns where each of them lies in its INPUT
+image, including the step's rule for what lies outside. Steps applied one after the other to images are composed by
+passing coordinates through them from the last to the first (`compose`). Pixel centres have integer coordinates.
+
+The distributions are those of the original release.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from gi.errors import InputError
+
+
+class Step(Protocol):
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Perspective:
+    """Stretches a quadrilateral of the image to its full size; the border is replicated.
+
+    `corners` (4, 2): x, y in pixels of top left, top right, bottom right and bottom left, on the scale where the
+    image itself reaches from 0 to `size`, edge to edge.
+    """
+
+    corners: np.ndarray
+    size: int
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * self.size
+        m = cv2.getPerspectiveTransform(square, np.asarray(self.corners, np.float32))
+        # Half a pixel lies between coordinates of edges and of pixel centres.
+        x, y, w = (float(a) * (x + 0.5) + float(b) * (y + 0.5) + float(c) for a, b, c in m)
+        return np.clip(x / w - 0.5, 0, self.size - 1), np.clip(y / w - 0.5, 0, self.size - 1)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Scales, shears and rotates the image about its centre, in this order; the border is mirrored.
+
+    Scales above 1 enlarge. Angles are in radians and turn x towards y, which is clockwise as one sees it.
+    """
+
+    scale_x: float
+    scale_y: float
+    rotation: float
+    shear: float
+    size: int
+
+    def matrix(self) -> np.ndarray:
+        """(2, 2), from input to output, both relative to the centre."""
+        cos, sin = np.cos(self.rotation), np.sin(self.rotation)
+        shear = np.array([[1, -np.tan(self.shear)], [0, 1]])
+        return np.array([[cos, -sin], [sin, cos]]) @ shear @ np.diag([self.scale_x, self.scale_y])
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        centre = (self.size - 1) / 2
+        (a, b), (c, d) = np.linalg.inv(self.matrix()).tolist()
+        x, y = x - centre, y - centre
+        return mirror(a * x + b * y + centre, self.size), mirror(c * x + d * y + centre, self.size)
+
+
+@dataclass(frozen=True)
+class Radial:
+    """OpenCV's radial lens model with k1 = k2 = `k` and a focal length of one image width; the border is mirrored."""
+
+    k: float
+    size: int
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        centre = (self.size - 1) / 2
+        x, y = x - centre, y - centre
+        squared = (x * x + y * y) / self.size**2
+        factor = 1 + self.k * squared + self.k * squared * squared
+        return mirror(x * factor + centre, self.size), mirror(y * factor + centre, self.size)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Cuts out a window whose first pixel is (left, top)."""
+
+    left: int
+    top: int
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return x + self.left, y + self.top
+
+
+class FrameGeometry:
+    """Draws the distortion of one frame: perspective, affine and radial, each with `probability`, then a crop.
+
+    `perspective` is the largest sigma of the corners' inward shifts, |N(0, sigma)| of the image size; `scale` the
+    largest change of size per axis; `rotation` and `shear` the largest angles in degrees; `radial` the largest k.
+    """
+
+    def __init__(
+        self,
+        *,
+        probability: float = 0.5,
+        perspective: float = 0.06,
+        scale: float = 0.3,
+        rotation: float = 40.0,
+        shear: float = 0.1,
+        radial: float = 0.05,
+    ):
+        limits = {"probability": 1, "perspective": 0.1, "scale": 0.9, "rotation": 180, "shear": 45, "radial": 0.5}
+        for name, highest in limits.items():  # beyond these an image can fold over itself
+            if not 0 <= locals()[name] <= highest:
+                raise InputError(f"{name}: expected a number in [0, {highest}], got {locals()[name]}")
+        self.probability, self.perspective, self.scale = probability, perspective, scale
+        self.rotation, self.shear, self.radial = rotation, shear, radial
+
+    def sample(self, rng: np.random.Generator, *, view: int, size: int) -> list[Step]:
+        """Steps from a square image of `view` pixels to one of `size` pixels, in the order they apply to images."""
+        steps: list[Step] = []
+        if rng.random() < self.probability:
+            sigma = rng.uniform(0, self.perspective)
+            # Limited, as a quadrilateral must stay convex; 0.3 is five standard deviations.
+            inwards = np.minimum(np.abs(rng.normal(0, sigma, (4, 2))), 0.3)
+            outer = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+            steps.append(Perspective(corners=(outer + inwards * (1 - 2 * outer)) * view, size=view))
+        if rng.random() < self.probability:
+            scale_x, scale_y = rng.uniform(1 - self.scale, 1 + self.scale, 2)
+            rotation, shear = np.radians(rng.uniform(-1, 1, 2) * [self.rotation, self.shear])
+            steps.append(Affine(scale_x=scale_x, scale_y=scale_y, rotation=rotation, shear=shear, size=view))
+        if rng.random() < self.probability:
+            steps.append(Radial(k=rng.uniform(-self.radial, self.radial), size=view))
+        left, top = rng.integers(view - size + 1, size=2)
+        return [*steps, Crop(left=int(left), top=int(top))]
+
+
+def compose(steps: Sequence[Step], *, size: int) -> np.ndarray:
+    """One map for all steps: float32 (2, size, size), for every output pixel its x and y in the first input image."""
+    y, x = np.indices((size, size), dtype=np.float32)
+    for step in reversed(steps):
+        x, y = step(x, y)
+    return np.stack([x, y]).astype(np.float32, copy=False)
+
+
+def resample(image: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """Reads an image at float32 coordinates (2, H, W), x first, bilinearly: the only resampling of a frame."""
+    return cv2.remap(image, coordinates[0], coordinates[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def mirror(coordinate: np.ndarray, size: int) -> np.ndarray:
+    """Folds coordinates into [0, size - 1], as if the image went on mirrored at its outermost pixel centres."""
+    last = max(1, size - 1)
+    return last - np.abs(last - np.mod(coordinate, 2 * last))

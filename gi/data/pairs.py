@@ -1,0 +1,191 @@
+"""Guided pairs from single photographs: a target and T keyframes, each a differently distorted view with its own hole.
+
+Every sample has its own random generators, derived from (seed, epoch, index): which worker or process makes it does
+not matter. The streams of the view and of each frame are separate, so a sample's target is the same for any T.
+"""
+import logging
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from gi import io
+from gi.data import geometry as geo
+from gi.data.masks import GrowthRamp, MaskKind, MixedMask
+from gi.data.photometric import Photometric, frame_photometric, view_photometric
+from gi.data.sources import ImageSource
+from gi.errors import InputError
+
+log = logging.getLogger(__name__)
+_WORKER_SLOTS = 256
+_KEPT_ORDERS = 4
+
+
+class GuidedPairs(Dataset):
+    """Samples of distorted views of photographs (paper, section 3.3; numbers of the original release).
+
+    A random square of `size + margin` pixels is the view all frames share (flipped, colours changed); each frame is
+    distorted on its own from there. Smaller photographs are padded by mirroring, down to `min_side`.
+
+    `dataset[epoch, index]` is a sample of that epoch, `dataset[index]` one of epoch 0, so a loader without our
+    `EpochSampler` sees fixed samples, as evaluation needs.
+
+    Args:
+        images: a source of `gi.data.sources`.
+        n_sources: T, the number of keyframes; may be 0.
+        size: side of a frame in pixels.
+        margin: how much larger the shared view is, in pixels.
+        mask: a kind of `gi.data.masks`; half strokes, half boxes if None.
+        mask_growth: lets the holes grow with the epoch.
+        view_photometric, frame_photometric: changes of colour of the view and of each frame; the defaults if None.
+        frame_geometry: distortion of each frame; the default if None.
+        flip: probability of mirroring the view left to right.
+        distort: False switches all of this off; frames then differ by their crop only.
+        length: samples an epoch. None: every photograph once. Otherwise photographs are taken from reshuffled
+            passes over all of them that continue from epoch to epoch.
+        seed: of all randomness.
+        on_bad_image: "skip" takes the next photograph instead, logs a warning and counts (`skipped`).
+        min_side: photographs with a shorter side are bad.
+    """
+
+    def __init__(
+        self,
+        *,
+        images: ImageSource,
+        n_sources: int = 2,
+        size: int = 256,
+        margin: int = 200,
+        mask: MaskKind | None = None,
+        mask_growth: GrowthRamp | None = None,
+        view_photometric: Photometric | None = None,
+        frame_photometric: Photometric | None = None,
+        frame_geometry: geo.FrameGeometry | None = None,
+        flip: float = 0.5,
+        distort: bool = True,
+        length: int | None = None,
+        seed: int = 0,
+        on_bad_image: Literal["error", "skip"] = "error",
+        min_side: int = 64,
+    ):
+        lowest = {"n_sources": 0, "size": 1, "margin": 0, "seed": 0, "min_side": 1}
+        for name, limit in lowest.items():
+            if locals()[name] < limit:
+                raise InputError(f"{name}: expected at least {limit}, got {locals()[name]}")
+        if length is not None and length < 1:
+            raise InputError(f"length: expected at least 1 or none, got {length}")
+        if not 0 <= flip <= 1:
+            raise InputError(f"flip: expected a number in [0, 1], got {flip}")
+        if on_bad_image not in ("error", "skip"):
+            raise InputError(f"on_bad_image: expected error or skip, got {on_bad_image!r}")
+        self.images, self.n_sources, self.size, self.view = images, n_sources, size, size + margin
+        self.mask, self.mask_growth = mask or MixedMask(), mask_growth
+        self.view_photometric = view_photometric or _view_photometric()
+        self.frame_photometric = frame_photometric or _frame_photometric()
+        self.frame_geometry = frame_geometry or geo.FrameGeometry()
+        self.flip, self.distort, self.length, self.seed = flip, distort, length, seed
+        self.on_bad_image, self.min_side = on_bad_image, min_side
+        self._skips = torch.zeros(_WORKER_SLOTS, dtype=torch.int64)
+        if on_bad_image == "skip":
+            self._skips.share_memory_()  # workers count too
+        self._orders: dict[int, np.ndarray] = {}  # of the latest passes over all photographs
+
+    @property
+    def skipped(self) -> int:
+        """How often a bad photograph was passed over so far, in this process and its workers."""
+        return int(self._skips.sum())
+
+    def __len__(self) -> int:
+        return len(self.images) if self.length is None else self.length
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, torch.Tensor | str]:
+        epoch, index = index if isinstance(index, tuple) else (0, index)
+        return self.sample(epoch, index)[0]
+
+    def sample(self, epoch: int, index: int) -> tuple[dict[str, torch.Tensor | str], np.ndarray]:
+        """The sample and its maps, float32 (1+T, 2, size, size): where each pixel of target and keyframes, in this
+        order, lies in the view they share (x, y in its pixels). Two maps together define the exact flow between frames.
+
+        Raises:
+            IndexError: if there is no such sample.
+            InputError: for a bad photograph, or with "skip" when there is no good one.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        streams = np.random.SeedSequence((self.seed, epoch, index)).spawn(2 + self.n_sources)
+        view_rng, *frame_rngs = (np.random.default_rng(stream) for stream in streams)
+        photograph, name = self._read(*self._photograph(epoch, index))
+        view = self._shared_view(view_rng, photograph)
+        growth = 1.0 if self.mask_growth is None else self.mask_growth(epoch)
+        frames, masks, maps = zip(*(self._frame(rng, view, growth) for rng in frame_rngs), strict=True)
+        frames = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous()
+        masks = torch.from_numpy(np.stack(masks))[:, None]
+        sample = {"image": frames[0], "mask": masks[0], "sources": frames[1:], "source_masks": masks[1:], "name": name}
+        return sample, np.stack(maps)
+
+    def _photograph(self, epoch: int, index: int) -> tuple[int, int]:
+        """Which photograph a sample shows, and how often that one was shown before within the epoch."""
+        count = len(self.images)
+        if self.length is None:
+            return index, 0
+        passes, position = divmod(epoch * self.length + index, count)
+        if passes not in self._orders:
+            if len(self._orders) == _KEPT_ORDERS:
+                del self._orders[next(iter(self._orders))]
+            self._orders[passes] = np.random.default_rng((self.seed, passes)).permutation(count)
+        return int(self._orders[passes][position]), passes - epoch * self.length // count
+
+    def _read(self, index: int, repetition: int) -> tuple[np.ndarray, str]:
+        for attempt in range(len(self.images)):
+            candidate = (index + attempt) % len(self.images)
+            path = self.images.path(candidate)
+            try:
+                photograph = io.read_image(path)
+                height, width = photograph.shape[:2]
+                if min(height, width) < self.min_side:
+                    raise InputError(f"{path}: {width}x{height} is too small, expected sides of {self.min_side}")
+            except InputError as error:
+                if self.on_bad_image == "error":
+                    raise
+                worker = get_worker_info()
+                self._skips[0 if worker is None else 1 + worker.id % (_WORKER_SLOTS - 1)] += 1
+                log.warning("skipped a photograph: %s", error)
+                continue
+            # A name is unique within an epoch, also when photographs repeat or stand in for others.
+            suffix = f"#{repetition}" if repetition else ""
+            return photograph, self.images.name(candidate) + suffix + (f"@{index}" if attempt else "")
+        raise InputError(f"{self.images.root}: no readable photograph among {len(self.images)}")
+
+    def _shared_view(self, rng: np.random.Generator, photograph: np.ndarray) -> np.ndarray:
+        photograph = _pad_mirrored(photograph, self.view)
+        top, left = (rng.integers(extent - self.view + 1) for extent in photograph.shape[:2])
+        view = photograph[top : top + self.view, left : left + self.view]
+        if not self.distort:
+            return np.ascontiguousarray(view)
+        if rng.random() < self.flip:
+            view = view[:, ::-1]
+        return self.view_photometric(rng, np.ascontiguousarray(view))
+
+    def _frame(
+        self, rng: np.random.Generator, view: np.ndarray, growth: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        geometry = self.frame_geometry if self.distort else _CROP_ONLY
+        coordinates = geo.compose(geometry.sample(rng, view=self.view, size=self.size), size=self.size)
+        frame = geo.resample(view, coordinates)
+        if self.distort:
+            frame = self.frame_photometric(rng, frame)
+        return frame, self.mask(rng, self.size, self.size, growth), coordinates
+
+
+# Constructor arguments have the same names as these.
+_view_photometric, _frame_photometric = view_photometric, frame_photometric
+_CROP_ONLY = geo.FrameGeometry(probability=0.0)
+
+
+def _pad_mirrored(image: np.ndarray, least: int) -> np.ndarray:
+    vertical, horizontal = (max(0, least - extent) for extent in image.shape[:2])
+    if not vertical and not horizontal:
+        return image
+    top, left = vertical // 2, horizontal // 2
+    return cv2.copyMakeBorder(image, top, vertical - top, left, horizontal - left, cv2.BORDER_REFLECT_101)

@@ -1,0 +1,84 @@
+"""Changes of colour, on uint8 RGB images (H, W, 3). The numbers are those of the original release."""
+import cv2
+import numpy as np
+
+from gi.errors import InputError
+
+
+class Photometric:
+    """Random changes in this order: local contrast (CLAHE), brightness and contrast, hue with saturation and value.
+
+    Each of the three happens with its own probability; `brightness` to `value` are the largest changes, drawn
+    uniformly from both signs: brightness and contrast as shares of the full range, hue in steps of 2 degrees,
+    saturation and value of 255.
+    """
+
+    def __init__(
+        self,
+        *,
+        clahe_probability: float = 0.5,
+        max_clip_limit: float = 4.0,
+        brightness_probability: float = 0.5,
+        brightness: float = 0.2,
+        contrast: float = 0.2,
+        hsv_probability: float = 0.5,
+        hue: float = 5.0,
+        saturation: float = 30.0,
+        value: float = 5.0,
+    ):
+        for name, number in list(locals().items()):
+            highest = 1 if name.endswith("probability") else np.inf
+            if name != "self" and not 0 <= number <= highest:
+                raise InputError(f"{name}: expected a number in [0, {highest}], got {number}")
+        if max_clip_limit < 1:
+            raise InputError(f"max_clip_limit: expected at least 1, got {max_clip_limit}")
+        self.clahe_probability, self.max_clip_limit = clahe_probability, max_clip_limit
+        self.brightness_probability, self.brightness, self.contrast = brightness_probability, brightness, contrast
+        self.hsv_probability, self.hsv = hsv_probability, np.array([hue, saturation, value])
+
+    def __call__(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+        if rng.random() < self.clahe_probability:
+            image = equalise_locally(image, rng.uniform(1, self.max_clip_limit))
+        if rng.random() < self.brightness_probability:
+            brightness = rng.uniform(-self.brightness, self.brightness)
+            image = change_brightness(image, brightness, rng.uniform(-self.contrast, self.contrast))
+        if rng.random() < self.hsv_probability:
+            image = shift_hsv(image, *rng.uniform(-self.hsv, self.hsv))
+        return image
+
+
+def view_photometric() -> Photometric:
+    """What the target and its keyframes share: large changes."""
+    return Photometric()
+
+
+def frame_photometric() -> Photometric:
+    """What tells the frames of one sample apart: changes of a few grey levels."""
+    return Photometric(clahe_probability=0.0, brightness=0.01, contrast=0.01, hue=0.0, saturation=3.0, value=1.0)
+
+
+def equalise_locally(image: np.ndarray, clip_limit: float) -> np.ndarray:
+    """CLAHE of the lightness (L of LAB) over 8 x 8 tiles."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    lab[..., 0] = cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(8, 8)).apply(np.ascontiguousarray(lab[..., 0]))
+    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+
+
+def change_brightness(image: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
+    """image * (1 + contrast) + 255 * brightness, clipped to [0, 255]."""
+    return cv2.LUT(image, _table(_LEVELS * (1 + contrast) + 255 * brightness))
+
+
+def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
+    """Adds to the channels of OpenCV's 8-bit HSV. Hue counts steps of 2 degrees and wraps at 180, the others clip."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hues = (np.round(_LEVELS + hue) % 180).astype(np.uint8)
+    tables = np.stack([hues, _table(_LEVELS + saturation), _table(_LEVELS + value)], axis=-1)
+    return cv2.cvtColor(cv2.LUT(hsv, tables[None]), cv2.COLOR_HSV2RGB)
+
+
+_LEVELS = np.arange(256, dtype=np.float64)
+
+
+def _table(levels: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(levels), 0, 255).astype(np.uint8)

@@ -1,0 +1,150 @@
+"""Optical flow estimators of one signature.
+
+    estimator(first, second) -> flow
+
+Images (N,3,H,W) in [0,1], N may be 0; flow (N,2,H,W) float32 in pixels, leading from `first` to `second`, on the
+images' device. Every estimator takes every size and treats the N pairs independently of each other.
+"""
+import re
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.models.optical_flow import raft_large
+
+from gi.errors import InputError
+from gi.weights import RAFT_THINGS, Frozen, load_strict, read_weights
+
+
+class RAFT(Frozen):
+    """RAFT (Teed & Deng, 2020), torchvision's `raft_large`, frozen; the paper's estimator.
+
+    Args:
+        weights: file with the original's weights (raft-things.pth, the paper's choice) or torchvision's; None leaves
+            the network untrained, for tests.
+        sha256: expected SHA-256 of that file, or its first digits.
+        iterations: updates of the flow.
+    """
+
+    def __init__(self, *, weights: str | None = RAFT_THINGS.path, sha256: str | None = None, iterations: int = 20):
+        super().__init__()
+        if iterations < 1:
+            raise InputError(f"iterations of RAFT: expected at least 1, got {iterations}")
+        self.iterations = iterations
+        self.network = raft_large(weights=None)
+        if weights is not None:
+            state = read_weights(weights, about=RAFT_THINGS, sha256=sha256)
+            load_strict(self.network, torchvision_names(state), weights)
+        self.freeze()
+
+    @torch.no_grad()
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        check_pair(first, second)
+        if len(first) == 0:
+            return zero_flow(first)
+        height, width = first.shape[-2:]
+        # The network halves the size three times, and then matches at four scales: it needs multiples of 8 from 128 on.
+        vertical, horizontal = (max(128, -(-size // 8) * 8) - size for size in (height, width))
+        top, left = vertical // 2, horizontal // 2
+        padding = (left, horizontal - left, top, vertical - top)
+        with torch.autocast(first.device.type, enabled=False):
+            pair = [F.pad(2 * image.float() - 1, padding, mode="replicate") for image in (first, second)]
+            flow = self.network(*pair, num_flow_updates=self.iterations)[-1]
+        return flow[..., top:top + height, left:left + width]
+
+
+# Names in the original's raft-things.pth -> names in torchvision's network.
+_RAFT_NAMES = [
+    (r"^fnet\.", "feature_encoder."),
+    (r"^cnet\.", "context_encoder."),
+    (r"_encoder\.conv1\.", "_encoder.convnormrelu.0."),
+    (r"_encoder\.norm1\.", "_encoder.convnormrelu.1."),
+    (r"_encoder\.conv2\.", "_encoder.conv."),
+    (r"(layer\d\.\d)\.conv(\d)\.", r"\1.convnormrelu\2.0."),
+    (r"(layer\d\.\d)\.norm(\d)\.", r"\1.convnormrelu\2.1."),
+    (r"\.encoder\.convc(\d)\.", r".motion_encoder.convcorr\1.0."),
+    (r"\.encoder\.convf(\d)\.", r".motion_encoder.convflow\1.0."),
+    (r"\.encoder\.conv\.", ".motion_encoder.conv.0."),
+    (r"\.gru\.conv([zrq])(\d)\.", r".recurrent_block.convgru\2.conv\1."),
+    (r"^update_block\.mask\.0\.", "mask_predictor.convrelu.0."),
+    (r"^update_block\.mask\.2\.", "mask_predictor.conv."),
+]
+
+
+def torchvision_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """RAFT's weights under torchvision's names, from the same or from the original's, with or without "module."."""
+    renamed = {}
+    for name, value in state.items():
+        name = re.sub(r"^module\.", "", name)
+        # A layer the original stores twice; the other name is downsample.1. Instance norms have nothing to load.
+        if re.search(r"cnet\.layer\d\.\d\.norm3\.", name):
+            continue
+        for pattern, replacement in _RAFT_NAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed
+
+
+class DIS(Frozen):
+    """Dense inverse search (Kroeger et al., 2016), OpenCV's: no weights, on the CPU, 5 ms for a pair of 256 x 256.
+
+    Args:
+        preset: the faster, the coarser.
+    """
+
+    def __init__(self, *, preset: Literal["ultrafast", "fast", "medium"] = "medium"):
+        super().__init__()
+        presets = {
+            "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+            "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+            "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+        }
+        if preset not in presets:
+            raise InputError(f"preset of DIS: expected one of {', '.join(presets)}, got {preset!r}")
+        self.preset = presets[preset]
+
+    @torch.no_grad()
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        check_pair(first, second)
+        if len(first) == 0:
+            return zero_flow(first)
+        pairs = zip(_grey(first), _grey(second), strict=True)
+        flows = [self._estimate(*pair) for pair in pairs]
+        return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(first.device)
+
+    def _estimate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        height, width = first.shape
+        # OpenCV fails, up to a segmentation fault, on images that are small or much longer than wide.
+        side = max(32, max(height, width) // 16)
+        padding = ((0, max(0, side - height)), (0, max(0, side - width)))
+        first, second = (np.pad(image, padding, mode="edge") for image in (first, second))
+        flow = cv2.DISOpticalFlow_create(self.preset).calc(first, second, None)
+        return flow[:height, :width]
+
+
+class ZeroFlow(Frozen):
+    """Says that nothing moves; for models without alignment and for ablations."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        check_pair(first, second)
+        return zero_flow(first)
+
+
+def check_pair(first: Tensor, second: Tensor):
+    """Raises InputError unless both are (N,3,H,W) of one shape."""
+    if first.shape != second.shape or first.ndim != 4 or first.shape[1] != 3:
+        raise InputError(f"optical flow: expected two images of one shape (N, 3, H, W), got {tuple(first.shape)} "
+                         f"and {tuple(second.shape)}")
+
+
+def zero_flow(image: Tensor) -> Tensor:
+    """(N,2,H,W) float32 zeros for an image (N,3,H,W)."""
+    return torch.zeros(len(image), 2, *image.shape[-2:], device=image.device)
+
+
+def _grey(image: Tensor) -> np.ndarray:
+    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)[:, None, None]
+    return (255 * (image.float().clamp(0, 1) * weights).sum(dim=1)).round().to(torch.uint8).cpu().numpy()

@@ -1,0 +1,65 @@
+"""From images with holes to the flow and flow error the generators use (paper, section 3.2)."""
+import torch
+from torch import Tensor, nn
+
+from gi.errors import InputError
+from gi.flow.inpaint import inpaint_flow
+from gi.flow.warp import forward_backward_error, resize, resize_flow
+from gi.weights import Frozen
+
+
+class FlowGuidance(Frozen):
+    """Flow from a target to each of its keyframes, filled in the target's hole, and how far it can be trusted.
+
+    Args:
+        estimator: a module (first, second) -> flow, see `gi.flow.estimate`.
+        resolution: both images are resized to resolution x resolution for the estimation, and the flow back; None
+            estimates at the images' own size.
+        inpaint: replace the flow inside the target's hole by that around it, see `gi.flow.inpaint`.
+        mask_images: blank the holes of both images before the estimation. The original release, and this default, lets
+            the estimator see the complete photographs, which in training are known; in a real video the hole holds
+            the object to be removed, whose motion must not guide anything.
+    """
+
+    def __init__(self, *, estimator: nn.Module, resolution: int | None = 256, inpaint: bool = True,
+                 mask_images: bool = False):
+        super().__init__()
+        if resolution is not None and resolution < 8:
+            raise InputError(f"resolution of FlowGuidance: expected 8 pixels or more, or null, got {resolution}")
+        self.estimator = estimator
+        self.resolution = resolution
+        self.inpaint = inpaint
+        self.mask_images = mask_images
+        self.freeze()
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow (B,T,2,H,W) in pixels from the target to each keyframe, and its error (B,T,1,H,W) >= 0, both float32.
+
+        `image` (B,3,H,W) in [0,1], `mask` (B,1,H,W) with 1 = missing; `sources` (B,T,3,H,W) and `source_masks`
+        (B,T,1,H,W) likewise; T may be 0. Without `mask_images`, the holes' content is looked at: see there.
+        """
+        batch, frames, _, height, width = sources.shape
+        if image.shape != (batch, 3, height, width):
+            raise InputError(f"keyframes {tuple(sources.shape)}, expected (B, T, 3, H, W), do not fit the target "
+                             f"{tuple(image.shape)}, expected (B, 3, H, W)")
+        if batch * frames == 0:
+            return image.new_zeros(batch, frames, 2, height, width), image.new_zeros(batch, frames, 1, height, width)
+        if self.mask_images:
+            image = image * (1 - mask)
+            sources = sources * (1 - source_masks)
+
+        size = (height, width) if self.resolution is None else (self.resolution, self.resolution)
+        targets = resize(image, size).repeat_interleave(frames, dim=0)
+        sources = resize(sources.flatten(0, 1), size)
+        with torch.autocast(image.device.type, enabled=False):
+            # Both directions in one call of twice the batch.
+            estimated = self.estimator(torch.cat([targets, sources]), torch.cat([sources, targets]))
+        flows = resize_flow(estimated, (height, width)).view(2, batch, frames, 2, height, width)
+        if self.inpaint:
+            # Also the backward flows are filled in the target's hole, as the original release does.
+            channels = flows.transpose(0, 1).flatten(1, 3)
+            flows = inpaint_flow(channels, mask).view(batch, 2, frames, 2, height, width).transpose(0, 1)
+        forward, backward = flows
+        error = forward_backward_error(forward.flatten(0, 1), backward.flatten(0, 1), estimated_at=size)
+        return forward, error.unflatten(0, (batch, frames))

@@ -1,0 +1,56 @@
+"""Arithmetic on optical flow: sampling along it, moving it to another grid, checking one direction against the other.
+
+Everywhere in this project flow is (N,2,H,W) in pixels of its own grid, channel 0 along x, and leads from the target to
+the source: the source is sampled at `pixel + flow` to lie on the target.
+"""
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def warp(x: Tensor, flow: Tensor) -> Tensor:
+    """Samples `x` (N,C,H,W) at `pixel + flow`, bilinearly, with zeros outside the image; `flow` (N,2,H,W) in pixels.
+
+    The result has the dtype of `x`. Positions are always computed in float32: half precision has no place for the
+    fraction of a pixel at coordinate 1000. Along an axis of a single pixel every position is that pixel.
+    """
+    height, width = x.shape[-2:]
+    with torch.autocast(x.device.type, enabled=False):
+        flow = flow.float()
+        column = torch.arange(width, device=flow.device, dtype=flow.dtype) + flow[:, 0]
+        row = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None] + flow[:, 1]
+        grid = torch.stack([2 * column / max(width - 1, 1) - 1, 2 * row / max(height - 1, 1) - 1], dim=-1)
+        return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True).to(x.dtype)
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resizing of (N,C,H,W) to `size` = (height, width) with aligned corners, in float32."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x.float()
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x.float(), tuple(size), mode="bilinear", align_corners=True)
+
+
+def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """Moves flow (N,2,H,W) to a grid of `size` = (height, width); its vectors are pixels of the new grid, float32.
+
+    Vectors scale with the number of pixels (new / old width and height), as in the original release, although the
+    corners of the two grids are aligned.
+    """
+    scale = flow.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]], dtype=torch.float32)
+    return resize(flow, size) * scale[:, None, None]
+
+
+def forward_backward_error(flow: Tensor, backward: Tensor, estimated_at: tuple[int, int] | None = None) -> Tensor:
+    """How far a pixel lands from itself after going along `flow` and back along `backward`: (N,1,H,W), >= 0, float32.
+
+    Mean over x and y of |flow + backward sampled at flow|, both (N,2,H,W), in pixels. `estimated_at` is the (height,
+    width) at which the flow was estimated before it was resized to this grid: the original release multiplies each
+    component by (width, height) / estimated size on top of the resizing, and its networks were trained on that.
+    """
+    height, width = flow.shape[-2:]
+    difference = (flow.float() + warp(backward.float(), flow)).abs()
+    if estimated_at is not None:
+        scale = difference.new_tensor([width / estimated_at[1], height / estimated_at[0]])
+        difference = difference * scale[:, None, None]
+    return difference.mean(dim=1, keepdim=True)

@@ -1,0 +1,137 @@
+"""Trains and evaluates: flags -> configuration -> run -> metrics.
+
+    python gi/main.py --base configs/ours.yaml
+    python gi/main.py --base configs/ours.yaml --train false --resume_from_checkpoint models/ours.ckpt
+    python gi/main.py -r logs/2026-01-31T12-00-00_ours
+"""
+import os
+import sys
+import time
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: find the package uninstalled, and do not take gi/io.py for Python's io
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import gi  # noqa: F401  before everything that imports torchvision
+
+# isort: split
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_info
+
+from gi.checkpoint import generator_weights, is_resumable
+from gi.cli import parse_args, processes
+from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
+from gi.errors import InputError
+from gi.training.callbacks import StopRequested
+from gi.training.checkpoint_io import SafeCheckpointIO
+from gi.training.module import NonFiniteLoss
+from gi.weights import load_strict
+
+LAST = Path("checkpoints") / "last.ckpt"
+# Trainer options that mean something else with two optimisers; the module takes them over.
+MODULE_OPTIONS = ("accumulate_grad_batches", "gradient_clip_val")
+
+
+def run(cfg, args, logdir):
+    """Builds what `cfg` describes, trains and tests it as `args` say; returns {test set: result} (or of validation)."""
+    pl.seed_everything(cfg.get("seed", 0), workers=True, verbose=False)
+    options = trainer_options(cfg)
+    module_options = {name: options.pop(name) for name in MODULE_OPTIONS if name in options}
+    n_processes = processes(options)
+    if n_processes > 1:
+        # In each backward pass one of the two networks gets no gradients.
+        options.setdefault("strategy", DDPStrategy(find_unused_parameters=True))
+
+    parts = dict(cfg.model.params)
+    if not args.train:  # what only training needs is not built, so its files need not be there
+        parts = {name: part for name, part in parts.items() if name not in ("discriminator", "objective")}
+    model = instantiate({"target": cfg.model.target, "params": parts}, "model", **module_options)
+    data = instantiate(cfg.data, "data")
+    callbacks = instantiate_all(cfg.get("lightning", {}).get("callbacks"), "lightning.callbacks")
+    for callback in callbacks.values():
+        if isinstance(callback, pl.callbacks.ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(logdir / "checkpoints")
+    loggers = instantiate_all(cfg.get("lightning", {}).get("logger"), "lightning.logger")
+    trainer = pl.Trainer(
+        default_root_dir=str(logdir),
+        logger=list(loggers.values()) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
+        callbacks=list(callbacks.values()),
+        plugins=[SafeCheckpointIO()],
+        use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
+        **options,
+    )
+    rank_zero_info(f"{describe_device(trainer)}; everything goes to {logdir}")
+
+    start = args.resume_from_checkpoint
+    if args.train:
+        state = (logdir / LAST if args.resume else start) if args.resume or start else None
+        if state is not None and not is_resumable(state):
+            rank_zero_info(f"{state}: holds weights but no state of a training; starting from the weights")
+            load_strict(model.generator, generator_weights(state), state)
+            state = None
+        trainer.fit(model, data, ckpt_path=state)
+    elif start is not None:
+        load_strict(model.generator, generator_weights(start), start)
+    if args.test:
+        trainer.test(model, data, verbose=False)
+    return model.results
+
+
+def describe_device(trainer):
+    device = trainer.strategy.root_device
+    name = f"{os.cpu_count()} cores" if device.type == "cpu" else str(device)
+    return f"{trainer.world_size} process(es) on {type(trainer.accelerator).__name__} ({name}), {trainer.precision}"
+
+
+def make_logdir(args):
+    """Folder of this run. All processes of a run agree on it: those that Lightning starts find it in the
+    environment.
+    """
+    if args.resume is not None:
+        if not (args.resume / "configs" / "config.yaml").is_file():
+            raise InputError(f"{args.resume}: no run to resume there, expected configs/config.yaml in it")
+        return args.resume
+    name = args.name or args.base[-1].stem
+    logdir = os.environ.setdefault("GI_LOGDIR", str(args.logdir / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}_{name}"))
+    return Path(logdir)
+
+
+def main(argv=None):
+    """The program: returns the results of `run`. Raises InputError for anything wrong with what the user gave."""
+    args = parse_args(sys.argv[1:] if argv is None else argv)
+    for note in args.notes:
+        rank_zero_info(note)
+    logdir = make_logdir(args)
+    base = [logdir / "configs" / "config.yaml"] if args.resume and not args.base else args.base
+    overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
+    cfg = load_config(base, overrides)
+    check(cfg, provided={"model": MODULE_OPTIONS})
+    try:
+        if pl.utilities.rank_zero_only.rank == 0:
+            (logdir / "configs").mkdir(parents=True, exist_ok=True)
+            save_config(cfg, logdir / "configs" / "config.yaml")
+        return run(cfg, args, logdir)
+    finally:
+        os.environ.pop("GI_LOGDIR", None)  # the next run of this process gets a folder of its own
+
+
+def cli():
+    """Entry point with one line for every foreseeable error, and exit status 2 for bad input."""
+    try:
+        main()
+    except InputError as error:
+        message, status = f"error: {error}", 2
+    except NonFiniteLoss as error:
+        message, status = f"error: {error}; training stopped, the last good checkpoint stays", 1
+    except StopRequested as stop:
+        message, status = f"{stop}: state saved; resume with -r and the run's folder", 128 + stop.signum
+    else:
+        return
+    print(message, file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    cli()

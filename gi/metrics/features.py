@@ -1,0 +1,118 @@
+"""Frozen networks behind FID and LPIPS, built from local files.
+
+Nothing here downloads: pytorch-fid and lpips would do so while they are constructed. A file that torch.hub already
+keeps in its cache is used where it lies.
+"""
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import lpips
+import torch
+import torch.nn.functional as F
+from pytorch_fid.inception import FIDInceptionA, FIDInceptionC, FIDInceptionE_1, FIDInceptionE_2
+from torch import Tensor, nn
+from torchvision.models import inception_v3
+
+from gi.errors import InputError
+from gi.weights import Frozen, WeightsFile, load_strict, read_weights
+
+
+INCEPTION = WeightsFile(
+    path="checkpoints/metrics/pt_inception-2015-12-05-6726825d.pth",
+    origin="pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid",
+)
+VGG16 = WeightsFile(path="checkpoints/metrics/vgg16-397923af.pth", origin="vgg16-397923af.pth of torchvision")
+ALEXNET = WeightsFile(path="checkpoints/metrics/alexnet-owt-7be5be79.pth", origin="alexnet-owt-7be5be79.pth of torchvision")
+SHA256 = {
+    INCEPTION.path: "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    VGG16.path: "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    ALEXNET.path: "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+}
+_BACKBONES = {"vgg": VGG16, "alex": ALEXNET}
+
+
+class InceptionFeatures(Frozen):
+    """Pool features of the Inception network that FID is defined with, pytorch-fid's.
+
+    Args:
+        weights: pytorch-fid's file, looked for in torch.hub's cache too while this is the default; None leaves the
+            network untrained, for tests.
+        sha256: expected SHA-256 of that file, or its first digits, for a file that is not pytorch-fid's.
+    """
+
+    dimensions = 2048
+
+    def __init__(self, *, weights: str | None = INCEPTION.path, sha256: str | None = None):
+        super().__init__()
+        self.network = inception_v3(weights=None, aux_logits=False, num_classes=1008, init_weights=False)
+        for name, block in {
+            # TensorFlow's pooling differs from torchvision's in these blocks.
+            "Mixed_5b": FIDInceptionA(192, pool_features=32),
+            "Mixed_5c": FIDInceptionA(256, pool_features=64),
+            "Mixed_5d": FIDInceptionA(288, pool_features=64),
+            "Mixed_6b": FIDInceptionC(768, channels_7x7=128),
+            "Mixed_6c": FIDInceptionC(768, channels_7x7=160),
+            "Mixed_6d": FIDInceptionC(768, channels_7x7=160),
+            "Mixed_6e": FIDInceptionC(768, channels_7x7=192),
+            "Mixed_7b": FIDInceptionE_1(1280),
+            "Mixed_7c": FIDInceptionE_2(2048),
+        }.items():
+            setattr(self.network, name, block)
+        if weights is not None:
+            load_strict(self.network, *_read(weights, INCEPTION, sha256))
+        self.network.fc = nn.Identity()  # what is left ends in the pool features
+        self.freeze()
+
+    @torch.no_grad()
+    def forward(self, rgb: Tensor) -> Tensor:
+        """`rgb` (N,3,H,W) in [0,1] -> (N,2048) float32."""
+        with torch.autocast(rgb.device.type, enabled=False):
+            x = F.interpolate(rgb.float(), size=(299, 299), mode="bilinear", align_corners=False)
+            return self.network(2 * x - 1)
+
+
+class LPIPS(Frozen):
+    """Learned perceptual image patch similarity (Zhang et al., 2018), version 0.1, the lpips package's.
+
+    Gradients flow to both images, so it serves as a loss too.
+
+    Args:
+        net: backbone; the paper uses "vgg" for images and "alex" for video.
+        weights: torchvision's file with that backbone, looked for in checkpoints/metrics and in torch.hub's cache when
+            "torchvision"; None leaves the backbone untrained, for tests. The small layers on top come with the package.
+        sha256: expected SHA-256 of that file, or its first digits, for a file that is not torchvision's.
+    """
+
+    def __init__(self, *, net: Literal["vgg", "alex"] = "vgg", weights: str | None = "torchvision",
+                 sha256: str | None = None):
+        super().__init__()
+        if net not in _BACKBONES:
+            raise InputError(f"net of LPIPS: expected one of {', '.join(_BACKBONES)}, got {net!r}")
+        if weights is not None:  # first, because building the network takes a second
+            about = _BACKBONES[net]
+            state, path = _read(about.path if weights == "torchvision" else weights, about, sha256)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # of its old `pretrained`
+            self.network = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
+        if weights is not None:
+            backbone = self.network.net
+            # The package keeps torchvision's layers under their old numbers, in slices: slice2.5 is features.5.
+            names = {f"features.{name.split('.', 1)[1]}": name for name in backbone.state_dict()}
+            state = {names.get(name, name): value for name, value in state.items() if not name.startswith("classifier.")}
+            load_strict(backbone, state, path)
+        self.freeze()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """a, b (N,3,H,W) in [0,1] -> (N,) float32, >= 0; 0 for equal images."""
+        with torch.autocast(a.device.type, enabled=False):
+            return self.network(a.float(), b.float(), normalize=True).flatten()
+
+
+def _read(path: str, about: WeightsFile, sha256: str | None) -> tuple[dict[str, Tensor], Path]:
+    """The weights in the file at `path`, and where they were: in torch.hub's cache if the default place is empty."""
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(about.path).name
+    found = cached if path == about.path and not Path(path).is_file() and cached.is_file() else Path(path)
+    known = SHA256[about.path]
+    about = WeightsFile(path=about.path, origin=f"{about.origin} (SHA-256 {known})")
+    return read_weights(found, about=about, sha256=sha256 or known), found

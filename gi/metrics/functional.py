@@ -1,0 +1,57 @@
+"""Image metrics as pure functions: (N,C,H,W) images in [0,1] in, one number per image out, (N,) float32.
+
+With a mask (N,1,H,W), 1 = missing, a metric looks at the hole only; an image without a hole then gives nan, because
+there is nothing to measure. Averages over images are the caller's (`nanmean`).
+"""
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def l1(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean absolute difference, in [0,1]."""
+    return _mean((a.float() - b.float()).abs(), mask)
+
+
+def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio in dB for a data range of 1; infinite for equal images."""
+    return -10 * torch.log10(_mean((a.float() - b.float()).square(), mask))
+
+
+def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Structural similarity, in [-1,1], averaged over pixels and channels; with a mask over the hole's pixels.
+
+    11 x 11 Gaussian window of sigma 1.5, data range 1, zeros beyond the border (the convention of the paper's tables;
+    others crop the border, which gives slightly different numbers).
+    """
+    return _mean(ssim_map(a, b), mask)
+
+
+def ssim_map(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity of every pixel and channel, (N,C,H,W) float32; see `ssim`."""
+    a, b = a.float(), b.float()
+    mean_a, mean_b = _blur(a), _blur(b)
+    variance_a = _blur(a * a) - mean_a ** 2
+    variance_b = _blur(b * b) - mean_b ** 2
+    covariance = _blur(a * b) - mean_a * mean_b
+    c1, c2 = 0.01 ** 2, 0.03 ** 2
+    return ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+            / ((mean_a ** 2 + mean_b ** 2 + c1) * (variance_a + variance_b + c2)))
+
+
+def _blur(x: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
+    position = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2
+    window = torch.exp(-position ** 2 / (2 * sigma ** 2))
+    window = window / window.sum()
+    planes = x.flatten(0, 1)[:, None]
+    with torch.autocast(x.device.type, enabled=False):  # variances are small differences of large numbers
+        planes = F.conv2d(planes, window.view(1, 1, -1, 1), padding=(size // 2, 0))
+        planes = F.conv2d(planes, window.view(1, 1, 1, -1), padding=(0, size // 2))
+    return planes.view_as(x)
+
+
+def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return x.mean(dim=(1, 2, 3))
+    mask = (mask > 0.5).to(x.dtype).expand_as(x)
+    return (x * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))

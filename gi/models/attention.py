@@ -1,0 +1,128 @@
+"""The global stream: read from the local map into latents, attention among latents, write back (section 3.2, 3.3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gi.models.blocks import ConvMlp, Mlp
+
+
+class PatchSoftmax(nn.Module):
+    """Softmax over the pixels of each of the m x m equal patches of a map (N, heads, h, w), h and w multiples of m.
+
+    A module of its own so that a forward hook on it yields the read maps.
+    """
+
+    def __init__(self, m: int):
+        super().__init__()
+        self.m = m
+
+    def forward(self, scores):
+        patches = to_patches(scores, self.m)
+        n, heads, m, ph, _, pw = patches.shape
+        weights = patches.transpose(3, 4).flatten(4).softmax(dim=-1)
+        return weights.view(n, heads, m, m, ph, pw).transpose(3, 4).reshape(scores.shape)
+
+
+class Read(nn.Module):
+    """Equation 1: latent j gets, per head, the sum of patch j's values weighted by the softmax of its scores.
+
+    Input local map (N, channels, h, w) and latents (N, m*m, width); output latents.
+    """
+
+    def __init__(self, *, channels: int, width: int, m: int, heads: int = 8):
+        super().__init__()
+        self.m = m
+        self.heads = heads
+        self.scores = nn.Conv2d(channels, heads, 1)
+        self.values = nn.Conv2d(channels, width, 1)
+        self.softmax = PatchSoftmax(m)
+        self.norm1 = nn.LayerNorm(width)
+        self.project = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+
+    def forward(self, local, latents):
+        size = divisible_size(local.shape[-2:], self.m)
+        weights = self.softmax(resize(self.scores(local), size))
+        values = resize(self.values(local), size).unflatten(1, (self.heads, -1))  # n, heads, width/heads, h, w
+        read = to_patches(weights[:, :, None] * values, self.m).sum(dim=(4, 6))  # n, heads, width/heads, m, m
+        read = read.flatten(3).flatten(1, 2).transpose(1, 2)  # n, m*m, width
+        latents = latents + self.project(self.norm1(read))
+        return latents + self.mlp(self.norm2(latents))
+
+
+class Write(nn.Module):
+    """Equation 2: every pixel of patch j gets, per head, sigmoid(score) times the value of latent j.
+
+    The paper writes "layer norm"; the original release uses BatchNorm here, and its checkpoints need it.
+    Input local map (N, channels, h, w) and latents (N, m*m, width); output local map.
+    """
+
+    def __init__(self, *, channels: int, width: int, m: int, heads: int = 8):
+        super().__init__()
+        self.m = m
+        self.heads = heads
+        self.scores = nn.Conv2d(channels, heads, 1)
+        self.gate = nn.Sigmoid()  # hook here for the write maps
+        self.values = nn.Linear(width, channels)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.project = nn.Conv2d(channels, channels, 1)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.mlp = ConvMlp(channels)
+
+    def forward(self, local, latents):
+        height, width = divisible_size(local.shape[-2:], self.m)
+        gates = to_patches(self.gate(resize(self.scores(local), (height, width))), self.m)  # n, heads, m, ph, m, pw
+        values = self.values(latents).transpose(1, 2).unflatten(1, (self.heads, -1)).unflatten(3, (self.m, self.m))
+        written = gates[:, :, None] * values[:, :, :, :, None, :, None]  # n, heads, channels/heads, m, ph, m, pw
+        # Only the scores were resized; the product goes back to the map's own size (original release).
+        written = resize(written.flatten(1, 2).reshape(len(local), -1, height, width), local.shape[-2:])
+        local = local + self.project(self.norm1(written))
+        return local + self.mlp(self.norm2(local))
+
+
+class Attention(nn.Module):
+    """Pre-norm multi-head attention and MLP, both with a residual connection, over latents (N, L, width).
+
+    `memory` is the (keys, values) of other frames, each (N, K, width), appended to the frame's own: the cross-frame
+    attention A(g_tgt, g_src) of section 3.3. Returns the latents and the frame's own (keys, values).
+    """
+
+    def __init__(self, *, width: int, heads: int = 8):
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.project = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+
+    def forward(self, latents, memory=None):
+        x = self.norm1(latents)
+        own = self.key(x), self.value(x)
+        keys, values = own if memory is None else (torch.cat(pair, dim=1) for pair in zip(own, memory, strict=True))
+        split = [t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (self.query(x), keys, values)]
+        attended = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+        latents = latents + self.project(attended)
+        return latents + self.mlp(self.norm2(latents)), own
+
+
+def divisible_size(size, m):
+    """The multiple of m closest to each side, as the original rounds (half to even), but never 0."""
+    return tuple(m * max(1, round(side / m)) for side in size)
+
+
+def resize(x, size):
+    """Bilinear with aligned corners; does nothing if the size is right already."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+def to_patches(x, m):
+    """(..., h, w) -> (..., m, h/m, m, w/m)."""
+    h, w = x.shape[-2:]
+    return x.unflatten(-1, (m, w // m)).unflatten(-3, (m, h // m))

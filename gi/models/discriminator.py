@@ -1,0 +1,43 @@
+"""Patch discriminator on RGB (paper, section 3.3; the plan of pix2pixHD's discriminator, as LaMa uses it)."""
+
+from torch import Tensor, nn
+
+
+class PatchDiscriminator(nn.Module):
+    """Says of every patch of an image whether it is real.
+
+    Six 4x4 convolutions with padding 2: four of stride 2 that widen 3 -> w -> 2w -> 4w -> 8w, two of stride 1
+    (8w -> 8w -> 1). LeakyReLU after all but the last, BatchNorm on the second to the fifth.
+
+    Args:
+        width: channels after the first convolution; the deeper ones have 2, 4, 8 and 8 times as many.
+    """
+
+    def __init__(self, *, width: int = 64):
+        super().__init__()
+        channels = [3, width, 2 * width, 4 * width, 8 * width, 8 * width]
+        strides = [2, 2, 2, 2, 1]
+        self.stages = nn.ModuleList(
+            _stage(*channels[i : i + 2], stride=stride, norm=i > 0) for i, stride in enumerate(strides)
+        )
+        self.head = nn.Conv2d(channels[-1], 1, kernel_size=4, stride=1, padding=2)
+
+    def forward(self, rgb: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """`rgb` (N,3,H,W) in [0,1] -> logits (N,1,h,w), above 0 for real, and the five activations before them.
+
+        Any H and W work; h = H/16 + 3 for multiples of 16, every convolution adding one position at the border.
+        """
+        activations = []
+        for stage in self.stages:
+            rgb = stage(rgb)
+            activations.append(rgb)
+        return self.head(rgb), activations
+
+
+def _stage(channels_in: int, channels_out: int, *, stride: int, norm: bool) -> nn.Sequential:
+    layers = [nn.Conv2d(channels_in, channels_out, kernel_size=4, stride=stride, padding=2)]
+    if norm:
+        layers.append(nn.BatchNorm2d(channels_out))
+    # Not in place: feature matching keeps the activations, and R1 differentiates through them twice.
+    layers.append(nn.LeakyReLU(0.2))
+    return nn.Sequential(*layers)

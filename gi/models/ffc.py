@@ -1,0 +1,102 @@
+"""Fast Fourier convolutions (Chi et al. 2020) as LaMa uses them (Suvorov et al. 2021), and their residual block."""
+
+import torch
+from torch import nn
+
+from gi.errors import InputError
+
+
+class FourierUnit(nn.Module):
+    """A 1x1 convolution, BatchNorm and ReLU on the spectrum: each output pixel depends on the whole image.
+
+    Input and output (N, channels, h, w). Real and imaginary parts are interleaved as channels.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(2 * channels, 2 * channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(2 * channels)
+
+    def forward(self, x):
+        return from_spectrum(torch.relu(self.norm(self.conv(to_spectrum(x)))), x)
+
+
+def to_spectrum(x):
+    """rfft2 of (N, C, h, w) as (N, 2C, h, w // 2 + 1) real channels: re, im of channel 0, re, im of channel 1, ..."""
+    # Half precision overflows in the sums of an FFT and is not available for every size, so float32 it is.
+    spectrum = torch.view_as_real(torch.fft.rfft2(x.float(), norm="ortho"))
+    return spectrum.permute(0, 1, 4, 2, 3).flatten(1, 2)
+
+
+def from_spectrum(spectrum, like):
+    """Inverse of `to_spectrum`; size and dtype are those of `like`."""
+    spectrum = spectrum.float().unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2).contiguous()
+    return torch.fft.irfft2(torch.view_as_complex(spectrum), s=like.shape[-2:], norm="ortho").to(like.dtype)
+
+
+class SpectralTransform(nn.Module):
+    """The global-to-global path: halve the channels, add the Fourier unit's answer, widen. No local Fourier unit."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.reduce = nn.Sequential(
+            nn.Conv2d(channels, channels // 2, 1, bias=False), nn.BatchNorm2d(channels // 2), nn.ReLU()
+        )
+        self.fourier = FourierUnit(channels // 2)
+        self.expand = nn.Conv2d(channels // 2, channels, 1, bias=False)
+
+    def forward(self, x):
+        x = self.reduce(x)
+        return self.expand(x + self.fourier(x))
+
+
+class FFC(nn.Module):
+    """One FFC layer with its BatchNorm and ReLU. Input and output (N, channels, h, w), the local channels first.
+
+    `share` of the channels are global. Of the four paths of the original, local-to-local and local-to-global read the
+    same input and are one convolution here (`from_local`); the two BatchNorms are one for the same reason.
+    """
+
+    def __init__(self, *, channels: int, share: float = 0.75):
+        super().__init__()
+        n_global = split_channels(channels, share)
+        n_local = channels - n_global
+        self.split = [n_local, n_global]
+        conv = dict(kernel_size=3, padding=1, padding_mode="reflect", bias=False)
+        self.from_local = nn.Conv2d(n_local, channels, **conv) if n_local else None
+        self.global_to_local = nn.Conv2d(n_global, n_local, **conv) if n_local and n_global else None
+        self.global_to_global = SpectralTransform(n_global) if n_global else None
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        x_local, x_global = x.split(self.split, dim=1)
+        if self.global_to_global is None:
+            y = self.from_local(x_local)
+        elif self.from_local is None:
+            y = self.global_to_global(x_global)
+        else:
+            y = self.from_local(x_local) + torch.cat(
+                [self.global_to_local(x_global), self.global_to_global(x_global)], dim=1
+            )
+        return torch.relu(self.norm(y))
+
+
+def split_channels(channels, share):
+    """Number of global channels; InputError unless it is 0 or an even number (the spectral transform halves it)."""
+    n_global = int(channels * share)
+    if not 0 <= share <= 1 or n_global % 2:
+        raise InputError(
+            f"ffc_share {share} of {channels} channels: expected between 0 and 1, giving an even number of channels"
+        )
+    return n_global
+
+
+class FFCResidualBlock(nn.Module):
+    """x + FFC(FFC(x)), LaMa's residual block. Input and output (N, channels, h, w)."""
+
+    def __init__(self, *, channels: int, share: float = 0.75):
+        super().__init__()
+        self.layers = nn.Sequential(FFC(channels=channels, share=share), FFC(channels=channels, share=share))
+
+    def forward(self, x):
+        return x + self.layers(x)

@@ -1,0 +1,66 @@
+"""LaMa + SpectralFuse: LaMa whose first blocks fuse keyframe features in the Fourier domain (section 4).
+
+The paper describes this baseline in one sentence and its code was never published. This is an interpretation: the
+aggregation of the deformable write (a softmax over keyframes of a query, times a value) is applied to spectra instead
+of warped maps. A spectrum is not aligned by any flow, which is the point of the comparison, so flow and flow error are
+not used. As in LaMa's FFC, only the global channels have a spectrum.
+"""
+
+import torch
+from torch import nn
+
+from gi.errors import InputError
+from gi.models.blocks import check_inputs, crop_like
+from gi.models.ffc import from_spectrum, split_channels, to_spectrum
+from gi.models.lama import LaMaGenerator
+
+
+class SpectralFuse(nn.Module):
+    """Adds the keyframes' spectra to the target's, weighted by a softmax over keyframes per frequency and channel."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.query = nn.Conv2d(4 * channels, 2 * channels, 1)
+        self.value = nn.Conv2d(2 * channels, 2 * channels, 1)
+
+    def forward(self, target, sources):
+        """target (B, C, h, w), sources (B, T, C, h, w); returns (B, C, h, w)."""
+        b, t = sources.shape[:2]
+        spectrum = to_spectrum(target)
+        others = to_spectrum(sources.flatten(0, 1))
+        repeated = spectrum[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1)
+        query = self.query(torch.cat([others, repeated], dim=1)).unflatten(0, (b, t))
+        value = self.value(others).unflatten(0, (b, t))
+        return target + from_spectrum((query.softmax(dim=1) * value).sum(dim=1), target)
+
+
+class SpectralFuseGenerator(LaMaGenerator):
+    """LaMa with a SpectralFuse after each of the first `n_cross` blocks. With T = 0 it is LaMa."""
+
+    def __init__(self, *, ngf: int = 64, n_down: int = 3, n_blocks: int = 6, n_cross: int = 2, ffc_share: float = 0.75):
+        super().__init__(ngf=ngf, n_down=n_down, n_blocks=n_blocks, ffc_share=ffc_share)
+        if n_cross > n_blocks:
+            raise InputError(f"n_cross {n_cross}: expected at most n_blocks = {n_blocks}")
+        channels = self.encoder.out_channels
+        n_global = split_channels(channels, ffc_share)
+        if n_cross and not n_global:
+            raise InputError(
+                "ffc_share 0 leaves no global channels for SpectralFuse: expected a share above 0, or n_cross 0"
+            )
+        self.split = [channels - n_global, n_global]
+        self.fuse = nn.ModuleList(SpectralFuse(n_global) for _ in range(n_cross))
+
+    def forward(self, target, sources, flows, flow_errors):
+        """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`."""
+        check_inputs(target, sources, flows, flow_errors)
+        b, t = sources.shape[:2]
+        keyframes = self.encoder(sources.flatten(0, 1)) if t and len(self.fuse) else None
+        x = self.encoder(target)
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if keyframes is not None and i < len(self.fuse):
+                keyframes = block(keyframes)
+                x_local, x_global = x.split(self.split, dim=1)
+                others = keyframes[:, self.split[0] :].unflatten(0, (b, t))
+                x = torch.cat([x_local, self.fuse[i](x_global, others)], dim=1)
+        return crop_like(self.decoder(x), target)

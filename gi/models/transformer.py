@@ -1,0 +1,69 @@
+"""The Transformer baseline: the two-stream model without its local stream (section 4; its code was never published).
+
+An encoder to stride 16 gives 16 x 16 tokens for a 256 x 256 image, as many as the two-stream model has latents. Other
+image sizes give other numbers of tokens.
+"""
+
+from torch import nn
+
+from gi.errors import InputError
+from gi.models.attention import Attention
+from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, crop_like, initialise
+
+
+class TransformerGenerator(nn.Module):
+    """`n_blocks` blocks of two attention layers; in the first `n_cross`, the first layer attends to keyframes too."""
+
+    def __init__(
+        self,
+        *,
+        ngf: int = 64,
+        n_down: int = 4,
+        n_blocks: int = 6,
+        n_cross: int = 2,
+        heads: int = 8,
+        width: int = 512,
+    ):
+        super().__init__()
+        if n_cross > n_blocks:
+            raise InputError(f"n_cross {n_cross}: expected at most n_blocks = {n_blocks}")
+        if width % heads:
+            raise InputError(f"heads {heads}: expected a divisor of width {width}")
+        # Widths double up to the tokens' own: doubling on to stride 16 would put most parameters into encoder and
+        # decoder.
+        self.encoder = Encoder(ngf=ngf, n_down=n_down, max_channels=width)
+        self.positions = FourierPositions(in_channels=self.encoder.out_channels, out_channels=width)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([Attention(width=width, heads=heads), Attention(width=width, heads=heads)])
+            for _ in range(n_blocks)
+        )
+        self.n_cross = n_cross
+        self.decoder = Decoder(in_channels=width, ngf=ngf, n_down=n_down, max_channels=width)
+        initialise(self)
+
+    def forward(self, target, sources, flows, flow_errors):
+        """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`. Flows are not used."""
+        check_inputs(target, sources, flows, flow_errors)
+        memory = self._encode_keyframes(sources)
+        x = self.positions(self.encoder(target))
+        size = x.shape[-2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        for i, (first, second) in enumerate(self.blocks):
+            tokens, _ = first(tokens, memory[i] if i < len(memory) else None)
+            tokens, _ = second(tokens)
+        x = tokens.transpose(1, 2).unflatten(2, tuple(size))
+        return crop_like(self.decoder(x), target)
+
+    def _encode_keyframes(self, sources):
+        """(keys, values), each (B, T*tokens, width), for each of the first `n_cross` blocks."""
+        b, t = sources.shape[:2]
+        if t == 0 or self.n_cross == 0:
+            return []
+        memory = []
+        tokens = self.positions(self.encoder(sources.flatten(0, 1))).flatten(2).transpose(1, 2)
+        for i, (first, second) in enumerate(self.blocks[: self.n_cross]):
+            tokens, own = first(tokens)
+            memory.append(tuple(x.unflatten(0, (b, t)).flatten(1, 2) for x in own))
+            if i + 1 < self.n_cross:
+                tokens, _ = second(tokens)
+        return memory

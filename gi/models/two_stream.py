@@ -1,0 +1,146 @@
+"""The paper's generator: a local stream (LIF) of convolutions and a global stream (GIF) of attention over latents."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gi.errors import InputError
+from gi.models.aggregate import DeformableWrite
+from gi.models.attention import Attention, Read, Write
+from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, conv_norm_relu, crop_like, initialise
+from gi.models.ffc import FFCResidualBlock
+
+
+class KeyframeFeatures(NamedTuple):
+    """What one cross-frame block keeps of the keyframes, T of them per sample. Nothing in it depends on the target."""
+
+    keys: Tensor  # B, T, latents, width: of the first attention
+    values: Tensor  # B, T, latents, width
+    local: Tensor  # B, T, C, h, w: local map after the block
+
+
+class GroupedResidualBlock(nn.Module):
+    """x + ReLU(BN(3x3 grouped convolution)): the local block of "ours w/o FFC"."""
+
+    def __init__(self, *, channels: int, groups: int = 4):
+        super().__init__()
+        self.layers = conv_norm_relu(channels, channels, kernel_size=3, groups=groups)
+
+    def forward(self, x):
+        return x + self.layers(x)
+
+
+class TwoStreamBlock(nn.Module):
+    """read -> attention 1 (the cross-frame one) -> attention 2 -> two local blocks -> write (section 3.2, figure 2)."""
+
+    def __init__(self, *, channels: int, width: int, m: int, heads: int, local_blocks: list[nn.Module]):
+        super().__init__()
+        self.read = Read(channels=channels, width=width, m=m, heads=heads)
+        self.attention1 = Attention(width=width, heads=heads)
+        self.attention2 = Attention(width=width, heads=heads)
+        self.local = nn.Sequential(*local_blocks)
+        self.write = Write(channels=channels, width=width, m=m, heads=heads)
+
+    def forward(self, local, latents, memory=None):
+        """Returns the local map, the latents, and the frame's own (keys, values) of attention 1."""
+        latents = self.read(local, latents)
+        latents, own = self.attention1(latents, memory)
+        latents, _ = self.attention2(latents)
+        return self.write(self.local(local), latents), latents, own
+
+
+class TwoStreamGenerator(nn.Module):
+    """ours (4 blocks), ours big (12 blocks), ours w/o FFC (6 blocks, local_block="grouped_conv").
+
+    `n_cross` of the blocks, counted from the first, look at keyframes: by attention if `cross_attention`, by aligned
+    detail if `deformable_write`. `n_latents` must be a square number. Sizes of table 2 of the paper are the defaults.
+    """
+
+    def __init__(
+        self,
+        *,
+        ngf: int = 64,
+        n_down: int = 3,
+        n_blocks: int = 4,
+        n_cross: int = 2,
+        cross_attention: bool = True,
+        deformable_write: bool = True,
+        local_block: Literal["ffc", "grouped_conv"] = "ffc",
+        ffc_share: float = 0.75,
+        groups: int = 4,
+        heads: int = 8,
+        n_latents: int = 256,
+        latent_width: int = 512,
+    ):
+        super().__init__()
+        self.encoder = Encoder(ngf=ngf, n_down=n_down)
+        channels = self.encoder.out_channels
+        m = round(n_latents**0.5)
+        if m * m != n_latents:
+            raise InputError(f"n_latents {n_latents}: expected a square number")
+        if n_cross > n_blocks:
+            raise InputError(f"n_cross {n_cross}: expected at most n_blocks = {n_blocks}")
+        if channels % heads or latent_width % heads:
+            raise InputError(
+                f"heads {heads}: expected a divisor of {channels} local channels and latent_width {latent_width}"
+            )
+
+        def local():
+            if local_block == "ffc":
+                return FFCResidualBlock(channels=channels, share=ffc_share)
+            return GroupedResidualBlock(channels=channels, groups=groups)
+
+        self.positions = FourierPositions(in_channels=channels, out_channels=channels)
+        self.latents = nn.Parameter(torch.empty(n_latents, latent_width))
+        self.blocks = nn.ModuleList(
+            TwoStreamBlock(channels=channels, width=latent_width, m=m, heads=heads, local_blocks=[local(), local()])
+            for _ in range(n_blocks)
+        )
+        self.cross_attention = cross_attention
+        self.n_cross = n_cross if cross_attention or deformable_write else 0
+        self.deformable_writes = nn.ModuleList(
+            DeformableWrite(channels) for _ in range(n_cross if deformable_write else 0)
+        )
+        self.decoder = Decoder(in_channels=channels, ngf=ngf, n_down=n_down)
+        initialise(self)
+        nn.init.normal_(self.latents, std=0.02)
+
+    def forward(self, target, sources, flows, flow_errors):
+        """RGB (B, 3, H, W) in [0, 1] of the whole target image.
+
+        target (B, 4, H, W) and sources (B, T, 4, H, W): RGB in [0, 1], zero where missing, and the mask (1 = missing).
+        flows (B, T, 2, H, W): from target to each keyframe, pixels. flow_errors (B, T, 1, H, W): their
+        forward-backward error, pixels. T may be 0. Raises InputError if the shapes do not fit together.
+        """
+        check_inputs(target, sources, flows, flow_errors)
+        return self.predict(target, self.encode_keyframes(sources), flows, flow_errors)
+
+    def encode_keyframes(self, sources):
+        """The keyframe stream: (B, T, 4, H, W) -> KeyframeFeatures of each cross-frame block; [] if none are needed."""
+        b, t = sources.shape[:2]
+        if t == 0 or self.n_cross == 0:
+            return []
+        features = []
+        local, latents = self._start(sources.flatten(0, 1))
+        for block in self.blocks[: self.n_cross]:
+            local, latents, (keys, values) = block(local, latents)
+            features.append(KeyframeFeatures(*(x.unflatten(0, (b, t)) for x in (keys, values, local))))
+        return features
+
+    def predict(self, target, keyframes, flows, flow_errors):
+        """Fills the target (B, 4, H, W), given what `encode_keyframes` returned; flows and errors as in `forward`."""
+        local, latents = self._start(target)
+        for i, block in enumerate(self.blocks):
+            if i >= len(keyframes):
+                local, latents, _ = block(local, latents)
+                continue
+            known = keyframes[i]
+            memory = (known.keys.flatten(1, 2), known.values.flatten(1, 2)) if self.cross_attention else None
+            local, latents, _ = block(local, latents, memory)
+            if self.deformable_writes:
+                local = self.deformable_writes[i](local, known.local, flows, flow_errors)
+        return crop_like(self.decoder(local), target)
+
+    def _start(self, frames):
+        return self.positions(self.encoder(frames)), self.latents.expand(len(frames), -1, -1)

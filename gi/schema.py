@@ -1,0 +1,262 @@
+"""Checks YAML values against the signatures of what they configure.
+
+A *node* is a mapping `{target: package.module.Name, params: {…}}`; it stands for the object its target returns. Every
+problem is an InputError of one line: the YAML path, what was found there, and the nearest right name.
+"""
+import collections.abc
+import difflib
+import importlib
+import inspect
+import pkgutil
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from gi.errors import InputError
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_LISTS = (list, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+_DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+def nearest(name, known, otherwise=""):
+    """"; did you mean …?" with the entry of `known` most like `name`, or `otherwise` when none is."""
+    match = difflib.get_close_matches(str(name), [str(k) for k in known], 1, 0.6)
+    return f"; did you mean {match[0]}?" if match else otherwise
+
+
+def is_node(value):
+    return isinstance(value, dict) and isinstance(value.get("target"), str)
+
+
+def find_target(name, path):
+    """The class or function `name` ("package.module.Name") stands for."""
+    parts = name.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise InputError(f"{path}.target: {name!r} is not of the form package.module.Name")
+    module, depth = None, 0
+    for depth in range(1, len(parts) + 1):
+        try:
+            module = importlib.import_module(".".join(parts[:depth]))
+        except ModuleNotFoundError as error:
+            if error.name != ".".join(parts[:depth]):  # the module exists and lacks something itself
+                raise InputError(f"{path}.target: importing {name} failed: {error}") from error
+            depth -= 1
+            break
+        except Exception as error:  # whatever the module does while it is imported
+            reason = str(error).splitlines()[0] if str(error) else "no reason given"
+            raise InputError(f"{path}.target: importing {name} failed: {type(error).__name__}: {reason}") from error
+    if module is None:
+        raise InputError(f"{path}.target: {name}: there is no module {parts[0]}{nearest(parts[0], ['gi', 'torch'])}")
+    found = module
+    for position in range(depth, len(parts)):
+        owner, part = found, parts[position]
+        found = getattr(owner, part, None)
+        if found is None:
+            here, rest = ".".join(parts[:position]), parts[position + 1:]
+            known = [key for key, value in vars(owner).items() if callable(value)]
+            if owner is module:
+                known += [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", ()))]
+            full = [".".join([here, key, *rest]) for key in known if not key.startswith("_")]
+            raise InputError(f"{path}.target: {name}: {here} has no {part}{nearest(name, full)}")
+    if not callable(found):
+        raise InputError(f"{path}.target: {name} is neither a class nor a function")
+    return found
+
+
+def parameters(target):
+    """{name: (type hint, parameter)} of a callable and whether it takes any other name; (None, True) if unknown."""
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):  # classes written in C
+        return None, True
+    try:
+        hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
+    except Exception:  # names that only exist for type checkers
+        hints = {}
+    found, open_ended = {}, False
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            open_ended = True
+        elif parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            hint = hints.get(name, parameter.annotation)
+            hint = Any if hint is parameter.empty or isinstance(hint, str) else hint
+            found[name] = (Union[hint, None] if parameter.default is None else hint, parameter)  # noqa: UP007
+    return found, open_ended
+
+
+def node_arguments(node, path, make, provided=()):
+    """(target, converted params) of a node.
+
+    `make(node, path)` is called for every node inside; `provided` names the arguments the program adds itself.
+    """
+    if not is_node(node):
+        _check_keys(node, path)
+        raise InputError(f"{path}: found {_show(node)}, expected a node with 'target' and 'params'")
+    _check_keys(node, path)
+    target, params = find_target(node["target"], path), node.get("params")
+    params = {} if params is None else params
+    if not isinstance(params, dict):
+        raise InputError(f"{path}.params: found {_show(params)}, expected a mapping")
+    return target, arguments(target, params, f"{path}.params", make, provided=provided, name=node["target"])
+
+
+def _check_keys(node, path):
+    for key in node if isinstance(node, dict) else ():
+        if key not in ("target", "params"):
+            raise InputError(f"{path}.{key}: a node has only 'target' and 'params'{nearest(key, ['target', 'params'])}")
+
+
+def arguments(target, params, path, make, *, provided=(), name=None):
+    """The mapping `params`, checked against and converted to the signature of `target`."""
+    name = name or target.__qualname__
+    known, open_ended = parameters(target)
+    if known is None:
+        return {key: convert(value, Any, f"{path}.{key}", make) for key, value in params.items()}
+    offered = [key for key in known if key not in provided]
+    for key in params:
+        if key in provided:
+            raise InputError(f"{path}.{key}: is set by the program, not in a configuration")
+        if key not in known and not open_ended:
+            hint = nearest(key, offered, f"; it has {', '.join(offered) or 'none'}")
+            raise InputError(f"{path}.{key}: {name} has no such parameter{hint}")
+    for key, (_, parameter) in known.items():
+        if parameter.default is parameter.empty and key not in params and key not in provided:
+            raise InputError(f"{path}.{key}: is missing, {name} needs it ({describe(known[key][0])})")
+    return {key: convert(value, known[key][0] if key in known else Any, f"{path}.{key}", make)
+            for key, value in params.items()}
+
+
+def convert(value, hint, path, make):
+    """`value` as the type `hint` wants it, the nodes in it replaced by `make(node, path)`.
+
+    An int does for a float, a string that spells a number too (YAML 1.1 reads `1e-4` as a string), a whole float such
+    as `1e6` for an int, a list for a tuple, a string for a path. A bool is never a number.
+    """
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if is_node(value):
+        target = find_target(value["target"], path)
+        if not _provides(target, hint):
+            raise InputError(f"{path}: {value['target']} is not {describe(hint)}")
+        return make(value, path)
+    if isinstance(hint, str | typing.TypeVar | typing.ForwardRef) or hint in (Any, object, inspect.Parameter.empty):
+        return _walk(value, path, make)
+    origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, hint, path, make)
+    if origin is Literal:
+        for choice in args:
+            if type(choice) is type(value) and choice == value:
+                return value
+        raise InputError(f"{path}: found {_show(value)}, expected {describe(hint)}{nearest(value, args)}")
+    if origin is tuple and isinstance(value, list):
+        if not args:
+            return tuple(_walk(value, path, make))
+        if args[-1] is not ... and len(args) != len(value):
+            raise InputError(f"{path}: has {len(value)} entries, expected {len(args)}")
+        each = [args[0]] * len(value) if args[-1] is ... else args
+        return tuple(convert(v, h, f"{path}.{i}", make) for i, (v, h) in enumerate(zip(value, each, strict=True)))
+    if origin in _LISTS and isinstance(value, list):
+        items = [convert(v, args[0] if args else Any, f"{path}.{i}", make) for i, v in enumerate(value)]
+        return origin(items) if origin in (set, frozenset) else items
+    if origin in _DICTS and isinstance(value, dict):
+        keys, values = args or (Any, Any)
+        return {convert(k, keys, path, make): convert(v, values, f"{path}.{k}", make) for k, v in value.items()}
+    return _convert_scalar(value, hint, path)
+
+
+def _convert_scalar(value, hint, path):
+    if hint in (None, types.NoneType) and value is None:
+        return None
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        if hint is float or isinstance(value, int) or value.is_integer():
+            return hint(value)
+    if hint is float and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
+    if isinstance(hint, type) and issubclass(hint, str | int | float | type(None)) and type(value) is hint:
+        return value
+    if isinstance(value, dict) and isinstance(hint, type) and difflib.get_close_matches("target", map(str, value)):
+        _check_keys(value, path)  # a node whose target is misspelt
+    quotes = "; put it in quotes" if hint is str and isinstance(value, int | float) else ""
+    raise InputError(f"{path}: found {_show(value)}, expected {describe(hint)}{quotes}")
+
+
+def _convert_union(value, hint, path, make):
+    options = typing.get_args(hint)
+    kinds = (list, _LISTS + (tuple,)), (dict, _DICTS)
+    for kind, origins in kinds:  # the one option of the right kind, so that errors inside it keep their path
+        fitting = [option for option in options if (typing.get_origin(option) or option) in origins]
+        if isinstance(value, kind) and len(fitting) == 1 and Any not in options:
+            return convert(value, fitting[0], path, make)
+    exact = [option for option in options if option is type(value)]  # 1 stays an int where a float may stand too
+    for option in exact + [option for option in options if option not in exact]:
+        try:
+            return convert(value, option, path, make)
+        except InputError:
+            continue
+    choices = [c for option in options if typing.get_origin(option) is Literal for c in typing.get_args(option)]
+    raise InputError(f"{path}: found {_show(value)}, expected {describe(hint)}{nearest(value, choices)}")
+
+
+def _walk(value, path, make):
+    if isinstance(value, dict):
+        return {key: convert(item, Any, f"{path}.{key}", make) for key, item in value.items()}
+    if isinstance(value, list):
+        return [convert(item, Any, f"{path}.{i}", make) for i, item in enumerate(value)]
+    return value
+
+
+def _provides(target, hint):
+    """Whether calling `target` can give an object of type `hint`, as far as classes and annotations tell."""
+    if hint in (Any, object, inspect.Parameter.empty) or isinstance(hint, str | typing.TypeVar):
+        return True
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return any(_provides(target, option) for option in typing.get_args(hint))
+    kind = typing.get_origin(hint) or hint
+    if not isinstance(target, type):
+        try:
+            target = typing.get_type_hints(target).get("return")
+        except Exception:
+            target = None
+    if not isinstance(kind, type) or not isinstance(target, type) or getattr(kind, "_is_protocol", False):
+        return kind is not Literal
+    return issubclass(target, kind)
+
+
+def describe(hint):
+    """A type hint in words."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint in (None, types.NoneType):
+        return "null"
+    if hint is bool:
+        return "true or false"
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(describe(option) for option in args))
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args)) if len(args) > 1 else str(args[0])
+    if origin is tuple or (origin or hint) in _LISTS:
+        inner = [describe(arg) for arg in args if arg is not ...]
+        return "a list" + (f" of ({', '.join(inner)})" if len(inner) > 1 else f" of {inner[0]}" if inner else "")
+    if (origin or hint) in _DICTS:
+        return "a mapping" + (f" to {describe(args[1])}" if args else "")
+    if isinstance(hint, type):
+        plain = hint.__module__ == "builtins" or hint is Path
+        return hint.__name__ if plain else f"a node with a target of type {hint.__name__}"
+    return str(hint).replace("typing.", "")
+
+
+def _show(value):
+    """What was found, cut to a readable length."""
+    if isinstance(value, dict):
+        return f"a mapping with {', '.join(map(str, value))}"[:80] if value else "an empty mapping"
+    kind = {str: "str", bool: "bool", int: "int", float: "float", list: "list"}.get(type(value))
+    text = "null" if value is None else repr(value)
+    text = text if len(text) < 80 else text[:76] + " …"
+    return f"{text} ({kind})" if kind else text

@@ -1,0 +1,171 @@
+"""What happens around training: the checkpoint to resume from, signals, pictures, progress."""
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torchvision.utils import make_grid
+
+from gi.compositing import composite
+from gi.flow.warp import warp
+from gi.io import write_image
+
+
+class StopRequested(Exception):
+    """Training was asked to stop by a signal; the state was saved before."""
+
+    def __init__(self, signum: int):
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class LastCheckpoint(pl.Callback):
+    """Keeps checkpoints/last.ckpt, from which a run resumes exactly.
+
+    It is written every `every_n_steps` optimiser steps, at the end of each epoch and of the training, before each
+    validation, and on SIGTERM or SIGUSR1 (the warnings of schedulers), which then end the run. Always between optimiser
+    steps: gradients waiting for the rest of their accumulation window are in no checkpoint.
+    """
+
+    SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows has one
+
+    def __init__(self, *, every_n_steps: int = 500):
+        self.every_n_steps = every_n_steps
+        self._saved_step = None
+        self._signum = 0
+        self._previous = {}
+
+    def setup(self, trainer, pl_module, stage):
+        self.path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        if stage == "fit":
+            pid = os.getpid()
+
+            def note(signum, frame):
+                if os.getpid() == pid:
+                    self._signum = signum
+                else:  # a data worker inherited this handler, but is to end as processes do
+                    signal.signal(signum, signal.SIG_DFL)
+                    os.kill(os.getpid(), signum)
+
+            self._previous = {signum: signal.signal(signum, note) for signum in self.SIGNALS}
+
+    def teardown(self, trainer, pl_module, stage):
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+        self._previous = {}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if not pl_module.between_steps:
+            return
+        step = trainer.global_step
+        signum = self._signal_of_any_process(trainer)
+        if signum or step % self.every_n_steps == 0 or trainer.is_last_batch or step == trainer.max_steps:
+            self._save(trainer)
+        if signum:
+            raise StopRequested(signum)
+
+    def on_validation_start(self, trainer, pl_module):
+        if not trainer.sanity_checking and trainer.global_step and trainer.global_step != self._saved_step:
+            self._save(trainer)
+
+    def on_validation_batch_end(self, trainer, *args, **kwargs):
+        signum = self._signal_of_any_process(trainer)
+        if signum:  # the state was saved when the validation began
+            raise StopRequested(signum)
+
+    def _save(self, trainer):
+        trainer.save_checkpoint(self.path)
+        self._saved_step = trainer.global_step
+
+    def _signal_of_any_process(self, trainer):
+        if trainer.world_size == 1:
+            return self._signum
+        signum = torch.tensor(float(self._signum), device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(signum, reduce_op="max"))
+
+
+class ImageGrids(pl.Callback):
+    """Pictures of what the network does, to TensorBoard and to images/<set>/: one row a sample.
+
+    Columns: target with its hole, then each keyframe with its holes and aligned to the target, prediction, composite,
+    truth. Taken every `every_n_steps` optimiser steps in training and from the first batch of each evaluation set.
+    """
+
+    def __init__(self, *, every_n_steps: int = 1000, n_samples: int = 4):
+        self.every_n_steps = every_n_steps
+        self.n_samples = n_samples
+        self._last_step = None
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        step = trainer.global_step
+        if step % self.every_n_steps == 0 and step != self._last_step:
+            self._last_step = step
+            self._write(trainer, "train", outputs)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 0 and not trainer.sanity_checking:
+            self._write(trainer, f"val_{trainer.datamodule.validation_names[dataloader_idx]}", outputs)
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 0:
+            self._write(trainer, f"test_{trainer.datamodule.test_names[dataloader_idx]}", outputs)
+
+    @torch.no_grad()
+    def _write(self, trainer, name, outputs):
+        if not trainer.is_global_zero:
+            return
+        grid = sample_grid(outputs["data"], outputs["prediction"], self.n_samples)
+        for logger in trainer.loggers:
+            if isinstance(logger, pl.loggers.TensorBoardLogger):
+                logger.experiment.add_image(name, grid, trainer.global_step)
+        path = Path(trainer.default_root_dir) / "images" / name / f"step_{trainer.global_step:07d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, (grid.permute(1, 2, 0).numpy() * 255).round().astype("uint8"))
+
+
+def sample_grid(data, prediction, n_samples):
+    """(3, rows, columns) in [0, 1] on the CPU; see `ImageGrids`. `data` is what GuidedInpainting.prepare returns."""
+    target, sources, flows, _ = (x[:n_samples].float() for x in data["inputs"])
+    image, mask, prediction = data["image"][:n_samples], data["mask"][:n_samples], prediction[:n_samples]
+    columns = [target[:, :3]]
+    for t in range(sources.shape[1]):
+        columns += [sources[:, t, :3], warp(sources[:, t, :3], flows[:, t])]
+    columns += [prediction, composite(prediction, image, mask), image]
+    rows = torch.stack(columns, dim=1).flatten(0, 1).clamp(0, 1).cpu()
+    return make_grid(rows, nrow=len(columns), padding=2, pad_value=1.0)
+
+
+class RunProgress(pl.callbacks.TQDMProgressBar):
+    """Lightning's progress bar with the time left until the whole training, not only the epoch, is over."""
+
+    def __init__(self, *, refresh_rate: int = 1):
+        super().__init__(refresh_rate=refresh_rate)
+        self._start = None
+
+    def on_train_start(self, trainer, pl_module):
+        super().on_train_start(trainer, pl_module)
+        self._start = time.monotonic(), trainer.global_step
+
+    def get_metrics(self, trainer, pl_module):
+        items = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        items = {name.removeprefix("train/"): value for name, value in items.items()}
+        if self._start and trainer.training:
+            start, first = self._start
+            steps, total = trainer.global_step - first, trainer.estimated_stepping_batches
+            if steps > 0 and total != float("inf"):
+                left = (time.monotonic() - start) / steps * (total - trainer.global_step)
+                items["left"] = format_duration(left)
+        return items
+
+
+def format_duration(seconds: float) -> str:
+    """59 -> "0:59", 3700 -> "1h01m", 200000 -> "2d07h"."""
+    minutes, seconds = divmod(int(max(0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02d}h"
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,17 @@
+"""How the Trainer reads and writes checkpoint files: atomically, and without ever running code from one."""
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from gi.io import atomic_write
+from gi.unpickle import read_checkpoint
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes to a temporary name and renames, so that a killed run leaves the previous checkpoint."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        with atomic_write(path, durable=True) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path, map_location=None, weights_only=None):
+        return read_checkpoint(path)

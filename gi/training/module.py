@@ -1,0 +1,279 @@
+"""Training and evaluation of a guided inpainting generator, for any of the families."""
+import contextlib
+import functools
+import math
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gi.losses.objective import Objective
+from gi.training.schedule import warmup_cosine
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss term became nan or infinite. The message names the term and the step."""
+
+
+class GuidedInpainting(pl.LightningModule):
+    """A generator with all that trains it: discriminator, losses, flow from target to keyframes, schedule, metrics.
+
+    Args:
+        generator: any family, called as generator(target, sources, flows, flow_errors).
+        guidance: module (image, mask, sources, source_masks) -> flows and flow errors, see `gi.flow.guidance`.
+        discriminator, objective: not needed for evaluation.
+        metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
+        base_lr: learning rate per sample of the joint batch; see `learning_rate`.
+        discriminator_lr_factor: the discriminator's rate relative to the generator's.
+        warmup_steps, decay_steps: see `warmup_cosine`.
+        accumulate_grad_batches, gradient_clip_val: as in Lightning's Trainer, which leaves them to us because there are
+            two optimisers. Clipping is by norm, per network.
+        generator_passes: 1 gives the discriminator the prediction the generator was just trained with, detached, which
+            is the usual way and cheaper. 2 predicts again with the updated generator, as the original release does.
+        average_decay: decay of a running average of the generator's weights that then serves evaluation; None for none.
+            Updated every `average_every` optimiser steps from step `average_start`.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: nn.Module,
+        guidance: nn.Module,
+        discriminator: nn.Module | None = None,
+        objective: Objective | None = None,
+        metrics: nn.Module | None = None,
+        base_lr: float = 1e-5,
+        discriminator_lr_factor: float = 0.1,
+        betas: list[float] | None = None,
+        warmup_steps: int = 1000,
+        decay_steps: int = 1_000_000,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = None,
+        generator_passes: Literal[1, 2] = 1,
+        average_decay: float | None = None,
+        average_every: int = 10,
+        average_start: int = 30_000,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator = generator
+        self.discriminator = discriminator
+        self.average = None
+        if average_decay is not None:
+            self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(average_decay))
+            self.average.requires_grad_(False)
+        # Frozen helpers stay out of the module tree, hence out of checkpoints, DDP's buffers and train(): see `_apply`.
+        self._helpers = {"guidance": guidance, "objective": objective}
+        self._make_metrics = None if metrics is None else metrics.clone
+        self._metrics = {}
+        self.base_lr = base_lr
+        self.discriminator_lr_factor = discriminator_lr_factor
+        self.betas = tuple(betas or (0.9, 0.999))
+        self.warmup_steps = warmup_steps
+        self.decay_steps = decay_steps
+        self.accumulate_grad_batches = accumulate_grad_batches
+        self.gradient_clip_val = gradient_clip_val
+        self.generator_passes = generator_passes
+        self.average_every = average_every
+        self.average_start = average_start
+        self.results = {}
+        self._pending_terms = None
+
+    def _apply(self, fn, *args, **kwargs):
+        for helper in [*self._helpers.values(), *self._metrics.values()]:
+            if helper is not None:
+                helper._apply(fn, *args, **kwargs)
+        return super()._apply(fn, *args, **kwargs)
+
+    # Prediction -------------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: dict) -> Tensor:
+        """Prediction (B, 3, H, W) in [0, 1] for a batch as a dataset gives it, by `best_generator`."""
+        return self.predict(self.prepare(batch), self.best_generator())
+
+    def prepare(self, batch: dict, with_sources: bool = True) -> dict:
+        """Floats in [0, 1] and the generator's four inputs, from a batch of uint8 images and masks.
+
+        with_sources=False leaves the keyframes out (T = 0).
+        """
+        image, sources = batch["image"].float() / 255, batch["sources"].float() / 255
+        mask, source_masks = batch["mask"].float(), batch["source_masks"].float()
+        if not with_sources:
+            sources, source_masks = sources[:, :0], source_masks[:, :0]
+        flows, errors = self._helpers["guidance"](image, mask, sources, source_masks)
+        return {
+            "image": image,
+            "mask": mask,
+            "sources": sources,
+            "source_masks": source_masks,
+            "inputs": (masked(image, mask), masked(sources, source_masks), flows, errors),
+        }
+
+    def predict(self, prepared: dict, generator: nn.Module) -> Tensor:
+        return generator(*prepared["inputs"]).float()
+
+    def best_generator(self) -> nn.Module:
+        """The averaged weights once there are any, the current ones before."""
+        if self.average is not None and self.average.n_averaged > 0:
+            return self.average.module
+        return self.generator
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def learning_rate(self) -> float:
+        """base x batch per process x processes x accumulated batches: with the paper's 8, 2 and 2, 3.2e-4."""
+        samples = self.trainer.datamodule.batch_size * self.trainer.world_size * self.accumulate_grad_batches
+        return self.base_lr * samples
+
+    def configure_optimizers(self):
+        lr = self.learning_rate()
+        pl.utilities.rank_zero_info(
+            f"learning rate {lr:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
+            f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)"
+        )
+        optimizers = [torch.optim.Adam(self.generator.parameters(), lr=lr, betas=self.betas)]
+        if self.discriminator is not None:
+            d_lr = lr * self.discriminator_lr_factor
+            optimizers.append(torch.optim.Adam(self.discriminator.parameters(), lr=d_lr, betas=self.betas))
+        multiplier = functools.partial(warmup_cosine, warmup=self.warmup_steps, end=self.decay_steps)
+        return optimizers, [LambdaLR(optimizer, multiplier) for optimizer in optimizers]
+
+    def training_step(self, batch, batch_idx):
+        n_window, is_last = self._accumulation(batch_idx)
+        optimizers = self.optimizers(use_pl_optimizer=True)
+        optimizer_g, optimizer_d = optimizers if self.discriminator is not None else (optimizers, None)
+        objective = self._helpers["objective"]
+        data = self.prepare(batch)
+
+        with self._maybe_without_sync(block=not is_last):
+            if self.discriminator is not None:
+                self.discriminator.requires_grad_(False)
+            prediction = self.predict(data, self.generator)
+            terms = objective.generator(prediction, data["image"], data["mask"], self.discriminator)
+            self.manual_backward(sum(terms.values()) / n_window)
+        if is_last:
+            optimizer_g.step()
+            optimizer_g.zero_grad()
+
+        if self.discriminator is not None:
+            self.discriminator.requires_grad_(True)
+            if self.generator_passes == 2:
+                with torch.no_grad():
+                    prediction = self.predict(data, self.generator)
+            with self._maybe_without_sync(block=not is_last):
+                d_terms = objective.discriminator(prediction.detach(), data["image"], data["mask"], self.discriminator)
+                self.manual_backward(sum(d_terms.values()) / n_window)
+            if is_last:
+                # Not through Lightning's wrapper: it counts each step of it, and `max_steps` should mean the
+                # generator's.
+                self.trainer.strategy.optimizer_step(optimizer_d.optimizer, closure=lambda: None)
+                optimizer_d.zero_grad()
+            terms |= d_terms
+
+        if is_last:
+            for schedule in self._schedules():
+                schedule.step()
+            step = self.global_step
+            if self.average is not None and step >= self.average_start and step % self.average_every == 0:
+                self.average.update_parameters(self.generator)
+        self._log_terms(terms)
+        return {"prediction": prediction.detach(), "data": data}
+
+    def _accumulation(self, batch_idx):
+        """Number of batches whose gradients are averaged with this one's, and whether this one is the last of them."""
+        start = batch_idx // self.accumulate_grad_batches * self.accumulate_grad_batches
+        n_window = min(self.accumulate_grad_batches, self.trainer.num_training_batches - start)
+        return n_window, batch_idx + 1 == start + n_window
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether no gradients wait for the rest of their accumulation window; only then is resuming exact."""
+        parameters = (*self.generator.parameters(), *(self.discriminator.parameters() if self.discriminator else ()))
+        return all(p.grad is None for p in parameters)
+
+    def _maybe_without_sync(self, block):
+        """Under DDP, gradients that will be added to need not be averaged over processes yet."""
+        distributed = block and self.trainer.world_size > 1
+        return self.trainer.strategy.block_backward_sync() if distributed else contextlib.nullcontext()
+
+    def _schedules(self):
+        schedules = self.lr_schedulers()
+        return schedules if isinstance(schedules, list) else [schedules]
+
+    def on_before_optimizer_step(self, optimizer):
+        # Here and not in training_step, because fp16 gradients are still scaled there.
+        if self.gradient_clip_val is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.gradient_clip_val)
+
+    def _log_terms(self, terms):
+        """Logs the losses, and looks at those of the step before, so that the device is never waited for."""
+        self.check_finite()
+        values = torch.stack([value.detach().float() for value in terms.values()])
+        values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        self._pending_terms = (values, list(terms), self.global_step, self.current_epoch)
+        self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
+        self.log("lr", self._schedules()[0].get_last_lr()[0])
+
+    def check_finite(self):
+        """Raises NonFiniteLoss if the last losses were not finite."""
+        if self._pending_terms is None:
+            return
+        values, names, step, epoch = self._pending_terms
+        self._pending_terms = None
+        for name, value in zip(names, values.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLoss(f"loss term '{name}' is {value} at optimiser step {step} (epoch {epoch})")
+
+    def on_train_end(self):
+        self.check_finite()
+
+    def on_save_checkpoint(self, checkpoint):
+        self.check_finite()  # never over a good checkpoint
+
+    # Evaluation -------------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self):
+        self._start_metrics(self.trainer.datamodule.validation_names)
+
+    def on_test_epoch_start(self):
+        self._start_metrics(self.trainer.datamodule.test_names)
+
+    def _start_metrics(self, names):
+        self.results = {}
+        if self._make_metrics is not None:
+            self._metrics = {name: self._make_metrics().to(self.device) for name in names}
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        return self._evaluate(batch, self.trainer.datamodule.validation_names[dataloader_idx])
+
+    def test_step(self, batch, batch_idx, dataloader_idx=0):
+        return self._evaluate(batch, self.trainer.datamodule.test_names[dataloader_idx])
+
+    def _evaluate(self, batch, name):
+        data = self.prepare(batch)
+        prediction = self.predict(data, self.best_generator())
+        if name in self._metrics:
+            self._metrics[name].update(prediction, data["image"], data["mask"], batch["name"])
+        return {"prediction": prediction, "data": data}
+
+    def on_validation_epoch_end(self):
+        self._finish_metrics("val")
+
+    def on_test_epoch_end(self):
+        self._finish_metrics("test")
+
+    def _finish_metrics(self, stage):
+        for name, metric in self._metrics.items():
+            self.results[name] = result = metric.compute()
+            # Every process has computed the same from the gathered states, so there is nothing left to synchronise.
+            self.log_dict({f"{stage}/{name}/{key}": value for key, value in result.scalars().items()}, sync_dist=False)
+        self._metrics = {}
+
+
+def masked(image: Tensor, mask: Tensor) -> Tensor:
+    """(..., 3, H, W), (..., 1, H, W) -> (..., 4, H, W): the image with an empty hole, and the mask as 4th channel."""
+    return torch.cat([image * (1 - mask), mask], dim=-3)

@@ -1,0 +1,37 @@
+"""Packaging. `REQUIRES` and `EXTRAS` are plain literals: scripts/_env.sh reads them without running this file."""
+from setuptools import find_packages, setup
+
+REQUIRES = [
+    "torch>=2.11,<2.16",
+    "torchvision>=0.26,<0.31",  # the releases that belong to the torch versions above
+    "pytorch-lightning>=2.6,<2.7",
+    "omegaconf>=2.3",
+    "pyyaml>=6",
+    "numpy>=1.23",
+    "scipy>=1.9",
+    "pillow>=9.1",
+    "opencv-python-headless>=4.6",  # headless: the plain package links libGL, which servers do not have
+    "scikit-image>=0.20",
+    "kornia>=0.7",
+    "lpips>=0.1.4",
+    "pytorch-fid>=0.3",
+    "tensorboard>=2.10",
+    "matplotlib>=3.6",
+    "rich>=12",
+    "safetensors>=0.4",
+]
+EXTRAS = {
+    "test": ["pytest>=7", "ruff>=0.4"],
+    "video": ["av>=11"],
+}
+
+if __name__ == "__main__":
+    setup(
+        name="guided-inpainting",
+        version="0.1.0",
+        description="Guided image and video inpainting with keyframes",
+        packages=find_packages(include=["gi", "gi.*"]),
+        python_requires=">=3.10",
+        install_requires=REQUIRES,
+        extras_require=EXTRAS,
+    )

@@ -1,0 +1,157 @@
+import io as bytes_io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gi import io
+from gi.errors import InputError
+
+
+@pytest.fixture
+def photograph():
+    return np.random.default_rng(0).integers(0, 256, (12, 20, 3)).astype(np.uint8)
+
+
+def test_round_trip(tmp_path, photograph):
+    for image in (photograph, photograph[..., 0], photograph[..., :1]):
+        io.write_image(tmp_path / "new" / "a.png", image)
+        expected = np.broadcast_to(image.reshape(12, 20, -1), (12, 20, 3))
+        np.testing.assert_array_equal(io.read_image(tmp_path / "new" / "a.png"), expected)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+
+
+def test_write_refuses_floats(tmp_path, photograph):
+    with pytest.raises(InputError, match="float64"):
+        io.write_image(tmp_path / "a.png", photograph / 255)
+    assert not list(tmp_path.iterdir())
+
+
+def test_modes(tmp_path, photograph):
+    grey = photograph[..., 0]
+    rgba = np.dstack([photograph, np.zeros_like(grey)])
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(io.read_image(tmp_path / "rgba.png"), photograph)  # dropped, not composited
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "grey16.png")
+    np.testing.assert_array_equal(io.read_image(tmp_path / "grey16.png")[..., 1], grey)
+    palette = Image.fromarray(photograph).quantize(16)
+    palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(io.read_image(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
+    palette.save(tmp_path / "transparent.png", transparency=3)
+    np.testing.assert_array_equal(io.read_image(tmp_path / "transparent.png"), np.asarray(palette.convert("RGB")))
+    Image.fromarray(photograph).convert("CMYK").save(tmp_path / "cmyk.tif")
+    np.testing.assert_array_equal(io.read_image(tmp_path / "cmyk.tif"), photograph)
+
+
+def test_exif_orientation(tmp_path, photograph):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying: to be turned by 90 degrees clockwise
+    Image.fromarray(photograph).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(io.read_image(tmp_path / "turned.png"), np.rot90(photograph, -1))
+
+
+def test_mask_threshold(tmp_path):
+    levels = np.array([[0, 1, 127, 128, 254, 255]], np.uint8)
+    expected = [[0, 0, 0, 1, 1, 1]]
+    io.write_image(tmp_path / "grey.png", levels)
+    io.write_image(tmp_path / "rgb.png", np.repeat(levels[..., None], 3, axis=2))
+    Image.fromarray(np.array([[0, 300, 32767, 32768, 65000, 65535]], np.uint16)).save(tmp_path / "16.png")
+    for name in ("grey", "rgb", "16"):
+        mask = io.read_mask(tmp_path / f"{name}.png")
+        assert mask.dtype == np.uint8 and mask.tolist() == expected
+    Image.fromarray(np.array(expected, bool)).save(tmp_path / "bits.png")
+    assert io.read_mask(tmp_path / "bits.png").tolist() == expected
+
+
+def _bomb(width, height):
+    """A PNG of a few bytes whose header promises a huge image."""
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(20000, 20000), (60000, 60000)])  # below and above twice the limit
+def test_bomb_is_refused_before_decoding(tmp_path, size):
+    (tmp_path / "bomb.png").write_bytes(_bomb(*size))
+    with pytest.raises(InputError, match=r"bomb\.png.*pixels"):
+        io.read_image(tmp_path / "bomb.png")
+
+
+def test_pixel_limit(tmp_path, photograph):
+    io.write_image(tmp_path / "a.png", photograph)
+    io.read_image(tmp_path / "a.png", max_pixels=240)
+    with pytest.raises(InputError, match="20x12.*239"):
+        io.read_image(tmp_path / "a.png", max_pixels=239)
+
+
+def test_bad_files_are_named(tmp_path, photograph):
+    for format in ("PNG", "JPEG"):
+        buffer = bytes_io.BytesIO()
+        Image.fromarray(np.tile(photograph, (9, 9, 1))).save(buffer, format=format)
+        (tmp_path / f"cut_{format}").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "script.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    for name in ("cut_PNG", "cut_JPEG", "text.png", "empty.png", "script.eps", "missing.png"):
+        for read in (io.read_image, io.read_mask):
+            with pytest.raises(InputError, match=name) as caught:
+                read(tmp_path / name)
+            assert "\n" not in str(caught.value)
+
+
+def test_atomic_write_keeps_the_old_file_on_error(tmp_path):
+    target = tmp_path / "a.json"
+    with io.atomic_write(target, durable=True) as temporary:
+        assert temporary.parent == tmp_path and temporary.suffix == ".json"
+        temporary.write_text("old")
+    with pytest.raises(RuntimeError), io.atomic_write(target) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_list_images(tmp_path, photograph):
+    for name in ("b/2.png", "b/1.png", "a.png"):
+        io.write_image(tmp_path / name, photograph)
+    for name in ("notes.txt", ".hidden.png"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "c.JPG").write_text("")
+    assert io.list_images(tmp_path) == ["a.png", "b/1.png", "b/2.png", "c.JPG"]
+    (tmp_path / "nothing").mkdir()
+    for folder in ("nothing", "nowhere"):
+        with pytest.raises(InputError, match=folder):
+            io.list_images(tmp_path / folder)
+
+
+def test_entries_stay_inside(tmp_path):
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (tmp_path / "secret.png").write_text("")
+    (root / "sub" / "a.png").write_text("")
+    (root / "alias.png").symlink_to("sub/a.png")
+    (root / "escape.png").symlink_to("../secret.png")
+    (root / "out").symlink_to("..")
+    assert io.resolve_inside(root, "sub/a.png") == io.resolve_inside(root, "alias.png")
+    bad = ["../secret.png", "sub/../../secret.png", "sub\\..\\..\\x", "/etc/passwd", "C:\\x", "escape.png"]
+    for entry in [*bad, "out/secret.png", ""]:
+        with pytest.raises(InputError, match="leads out"):
+            io.resolve_inside(root, entry)
+
+
+def test_read_list(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("# two photographs\nb.png\n\n  a b.png \n")
+    assert io.read_list(path) == ["b.png", "a b.png"]
+    for text, message in (("", "empty"), ("a.png\n../b.png", "line 2"), ("a\nb\na", "line 3"), ("/a", "line 1")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            io.read_list(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot read"):
+        io.read_list(path)
+    with pytest.raises(InputError, match="cannot read"):
+        io.read_list(tmp_path / "none.txt")
