@@ -5,6 +5,7 @@ REQUIRES = [
     "torch>=2.11,<2.16",
     "torchvision>=0.26,<0.31",  # the releases that belong to the torch versions above
     "pytorch-lightning>=2.6,<2.7",
+    "torchmetrics>=1.0",
     "omegaconf>=2.3",
     "pyyaml>=6",
     "numpy>=1.23",
@@ -21,7 +22,7 @@ REQUIRES = [
     "safetensors>=0.4",
 ]
 EXTRAS = {
-    "test": ["pytest>=7", "ruff>=0.4"],
+    "test": ["pytest>=7", "ruff>=0.4", "setuptools>=64"],
     "video": ["av>=11"],
 }
 

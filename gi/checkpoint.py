@@ -15,6 +15,7 @@ from gi.unpickle import read_checkpoint
 from gi.weights import load_strict
 
 GENERATOR = "generator."
+DISCRIMINATOR = "discriminator."
 AVERAGE = "average.module."  # running average of the generator's weights, where a checkpoint has one
 
 
@@ -28,24 +29,29 @@ def load_generator(config, checkpoint, map_location="cpu"):
     """
     cfg = load_config([config]) if isinstance(config, str | Path) else config
     generator = instantiate(cfg.model.params.generator, path="model.params.generator")
-    load_strict(generator, generator_weights(checkpoint), checkpoint)
+    load_generator_weights(generator, checkpoint)
     return generator.to(map_location).eval()
 
 
-def generator_weights(path):
-    """{our parameter name: tensor} of the generator in the checkpoint at `path`, whichever names the file uses."""
-    content = read_checkpoint(path)
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    averaged = state.get("average.n_averaged", 0) > 0
+def load_generator_weights(generator, path):
+    """Copies the weights of the checkpoint at `path` into a generator; see `load_generator`."""
+    state = _state_dict(path)
+    averaged = state.get(AVERAGE.replace("module.", "n_averaged"), 0) > 0
     for prefix in (AVERAGE, GENERATOR, "") if averaged else (GENERATOR, ""):
-        weights = {key[len(prefix) :]: value for key, value in state.items() if _is_weight(key, value, prefix)}
+        weights = _with_prefix(state, prefix)
         if weights:
-            return convert_original(weights) if _is_original(weights) else weights
+            names = original_generator_names(weights) if _is_original(weights) else {}
+            return load_strict(generator, rename(weights, names), path, names=_inverse(names))
     raise InputError(f"{path}: holds no generator; expected a state_dict with names such as '{GENERATOR}…'")
 
 
-def _is_weight(key, value, prefix):
-    return isinstance(key, str) and key.startswith(prefix) and isinstance(value, torch.Tensor)
+def load_discriminator_weights(discriminator, path):
+    """Copies the discriminator's weights of the checkpoint at `path`, ours or the original's; False if it has none."""
+    weights = _with_prefix(_state_dict(path), DISCRIMINATOR)
+    if weights:
+        names = original_discriminator_names(weights)
+        load_strict(discriminator, rename(weights, names), path, names=_inverse(names))
+    return bool(weights)
 
 
 def is_resumable(path):
@@ -53,7 +59,17 @@ def is_resumable(path):
     content = read_checkpoint(path)
     if not isinstance(content, dict) or not {"state_dict", "optimizer_states", "loops"} <= content.keys():
         return False
-    return not _is_original({key.removeprefix(GENERATOR): None for key in content["state_dict"]})
+    return not _is_original(_with_prefix(content["state_dict"], GENERATOR))
+
+
+def _state_dict(path):
+    content = read_checkpoint(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+
+
+def _with_prefix(state, prefix):
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
 # The originals' names -------------------------------------------------------------------------------------------------
@@ -63,8 +79,46 @@ def _is_original(weights):
     return any(key.startswith("model.") for key in weights)
 
 
-def convert_original(weights):
-    """Renames a generator's {original name: tensor} to our names. Works for every depth and width.
+def rename(weights, names):
+    """Weights under the names that `names`, {original: ours}, gives them; where two have one name, they are joined.
+
+    Our FFC layers have one convolution for paths with one input and one BatchNorm for all channels, local ones first.
+    """
+    parts = {}
+    for original in sorted(weights, key=lambda key: _GLOBAL_PATH.search(key) is not None):
+        parts.setdefault(names.get(original, original), []).append(weights[original])
+    return {ours: _join(values) for ours, values in parts.items()}
+
+
+_GLOBAL_PATH = re.compile(r"\.(convl2g|bn_g)\.")
+
+
+def _join(values):
+    first, *others = values
+    if first.ndim == 0 or any(other.shape[1:] != first.shape[1:] for other in others):
+        return first  # the counter of a BatchNorm; or a wrong shape, which strict loading will report
+    return torch.cat(values) if others else first
+
+
+def _inverse(names):
+    """{our name: original name(s)}, for messages."""
+    inverse = {}
+    for original, ours in names.items():
+        inverse[ours] = f"{inverse[ours]} + {original}" if ours in inverse else original
+    return inverse
+
+
+def original_discriminator_names(weights):
+    """{original: ours}: model0 … model4 are the stages, model5 is the head."""
+    return {
+        key: re.sub(r"^model(\d)\.", r"stages.\1.", re.sub(r"^model5\.0\.", "head.", key))
+        for key in weights
+        if key.startswith("model")
+    }
+
+
+def original_generator_names(weights):
+    """{original: ours} for the parameters of a generator of any depth and width; unknown names are left out.
 
     The originals number all layers in one list: "model.1" to "model.4" are the encoder, then come positions and latents
     (two-stream only), the blocks, and, nameless, transposed convolutions, BatchNorms and the last convolution.
@@ -73,34 +127,34 @@ def convert_original(weights):
     for key in weights:
         match = re.match(r"model\.(\d+)\.(.+)", key)
         if match:
-            numbers.setdefault(int(match[1]), set()).add(match[2])
-    is_block = {n: any(re.match(r"(read|conv1)\.", rest) for rest in rests) for n, rests in numbers.items()}
-    is_encoder = {n: any(re.match(r"(conv|ffc)\.", rest) for rest in rests) for n, rests in numbers.items()}
-    position, encoder, block, plain = {}, 0, 0, []
-    for n in sorted(numbers):
-        if is_block[n]:
-            position[n], block = f"blocks.{block}.", block + 1
-        elif is_encoder[n]:
-            position[n], encoder = f"encoder.layers.{encoder}.", encoder + 1
-        elif "latents" in numbers[n]:
-            position[n] = ""
-        else:
+            numbers.setdefault(int(match[1]), []).append(match[2])
+    encoders, blocks, plain = [], [], []
+    for n, rests in sorted(numbers.items()):
+        if any(re.match(r"(read|write|attn1|conv1)\.", rest) for rest in rests):
+            blocks.append(n)
+        elif any(re.match(r"(conv|ffc)\.", rest) for rest in rests):
+            encoders.append(n)
+        elif all(rest in _PLAIN for rest in rests):
             plain.append(n)
-    for i, n in enumerate(
-        plain
-    ):  # transposed convolution and BatchNorm take turns; in `upsample` a ReLU follows each pair
-        position[n] = f"decoder.upsample.{3 * (i // 2) + i % 2}." if n != plain[-1] else "decoder.to_rgb."
 
-    renamed = {}
-    for key, value in weights.items():
-        match = re.match(r"model\.(\d+)\.(.+)", key)
-        if not match:
-            renamed[_substitute(key, _DEFORMABLE)] = value
+    names = {}
+    for n, rests in numbers.items():
+        if n in blocks:
+            prefix, rules = f"blocks.{blocks.index(n)}.", _BLOCK
+        elif n in encoders:
+            prefix, rules = f"encoder.layers.{encoders.index(n)}.", _ENCODER
+        elif n in plain[:-1]:  # transposed convolution and BatchNorm take turns; in `upsample` a ReLU follows each pair
+            pair, second = divmod(plain.index(n), 2)
+            prefix, rules = f"decoder.upsample.{3 * pair + second}.", []
+        elif n in plain:
+            prefix, rules = "decoder.to_rgb.", []
+        elif "latents" in rests:
+            prefix, rules = "", [(r"^project\.", "positions.project.")]
+        else:
             continue
-        n, rest = int(match[1]), match[2]
-        rules = _BLOCK if is_block[n] else _ENCODER if is_encoder[n] else _POSITIONS if "latents" in numbers[n] else []
-        renamed[position[n] + _substitute(rest, rules)] = value
-    return _join_ffc_paths(renamed)
+        names |= {f"model.{n}.{rest}": prefix + _substitute(rest, rules) for rest in rests}
+    names |= {key: _substitute(key, _DEFORMABLE) for key in weights if key.startswith("deformable_writes.")}
+    return names
 
 
 def _substitute(name, rules):
@@ -109,9 +163,9 @@ def _substitute(name, rules):
     return name
 
 
+_PLAIN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _DEFORMABLE = [(r"\.q\.", ".query."), (r"\.v\.", ".value.")]
-_POSITIONS = [(r"^project\.", "positions.project.")]
-_ENCODER = [(r"^conv\.", "0."), (r"^norm\.", "1."), (r"^ffc\.(convl2[lg])", r"\1"), (r"^bn_", "1.bn_")]
+_ENCODER = [(r"^(conv|ffc\.convl2[lg])\.", "0."), (r"^(norm|bn_[lg])\.", "1.")]
 _BLOCK = [
     (r"^(read|write)\.to_logits", r"\1.scores"),
     (r"^(read|write)\.to_values", r"\1.values"),
@@ -128,30 +182,11 @@ _BLOCK = [
     (r"^block([12])\.norm\.", lambda m: f"local.{int(m[1]) - 1}.layers.1."),
     (r"^block([12])\.conv([12])\.", lambda m: f"local.{int(m[1]) - 1}.layers.{int(m[2]) - 1}."),
     (r"^conv([12])\.", lambda m: f"layers.{int(m[1]) - 1}."),
+    (r"\.ffc\.convl2[lg]", ".from_local"),
     (r"\.ffc\.convg2l", ".global_to_local"),
     (r"\.ffc\.convg2g\.conv1", ".global_to_global.reduce"),
     (r"\.ffc\.convg2g\.conv2", ".global_to_global.expand"),
     (r"\.ffc\.convg2g\.fu\.conv_layer", ".global_to_global.fourier.conv"),
     (r"\.ffc\.convg2g\.fu\.bn", ".global_to_global.fourier.norm"),
-    (r"\.ffc\.(convl2[lg])", r".\1"),
-    (r"\.bn_([lg])\.", r".norm.bn_\1."),
+    (r"\.bn_[lg]\.", ".norm."),
 ]
-
-
-def _join_ffc_paths(weights):
-    """Our FFC layers have one convolution for paths with the same input, one BatchNorm for all channels, local first."""
-    joined = {}
-    for key, value in weights.items():
-        if re.search(r"\.convl2g\.|\.bn_g\.", key):
-            continue  # joined with its local sibling, which every original layer has
-        if ".convl2l." in key:
-            in_encoder = key.startswith("encoder.")
-            name = key.replace(".convl2l.", ".0." if in_encoder else ".from_local.")
-            sibling = key.replace(".convl2l.", ".convl2g.")
-        elif ".bn_l." in key:
-            name, sibling = key.replace(".bn_l.", "."), key.replace(".bn_l.", ".bn_g.")
-        else:
-            joined[key] = value
-            continue
-        joined[name] = torch.cat([value, weights[sibling]]) if sibling in weights and value.ndim else value
-    return joined

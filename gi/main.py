@@ -4,6 +4,7 @@
     python gi/main.py --base configs/ours.yaml --train false --resume_from_checkpoint models/ours.ckpt
     python gi/main.py -r logs/2026-01-31T12-00-00_ours
 """
+import logging
 import os
 import sys
 import time
@@ -16,18 +17,18 @@ import gi  # noqa: F401  before everything that imports torchvision
 
 # isort: split
 import pytorch_lightning as pl
+from omegaconf import OmegaConf
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
 
-from gi.checkpoint import generator_weights, is_resumable
+from gi.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights
 from gi.cli import parse_args, processes
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.errors import InputError
 from gi.training.callbacks import StopRequested
 from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.module import NonFiniteLoss
-from gi.weights import load_strict
 
 LAST = Path("checkpoints") / "last.ckpt"
 # Trainer options that mean something else with two optimisers; the module takes them over.
@@ -44,7 +45,7 @@ def run(cfg, args, logdir):
         # In each backward pass one of the two networks gets no gradients.
         options.setdefault("strategy", DDPStrategy(find_unused_parameters=True))
 
-    parts = dict(cfg.model.params)
+    parts = OmegaConf.to_container(cfg.model.params, resolve=True)
     if not args.train:  # what only training needs is not built, so its files need not be there
         parts = {name: part for name, part in parts.items() if name not in ("discriminator", "objective")}
     model = instantiate({"target": cfg.model.target, "params": parts}, "model", **module_options)
@@ -69,11 +70,13 @@ def run(cfg, args, logdir):
         state = (logdir / LAST if args.resume else start) if args.resume or start else None
         if state is not None and not is_resumable(state):
             rank_zero_info(f"{state}: holds weights but no state of a training; starting from the weights")
-            load_strict(model.generator, generator_weights(state), state)
+            load_generator_weights(model.generator, state)
+            if model.discriminator is not None:
+                load_discriminator_weights(model.discriminator, state)
             state = None
         trainer.fit(model, data, ckpt_path=state)
     elif start is not None:
-        load_strict(model.generator, generator_weights(start), start)
+        load_generator_weights(model.generator, start)
     if args.test:
         trainer.test(model, data, verbose=False)
     return model.results
@@ -98,9 +101,15 @@ def make_logdir(args):
     return Path(logdir)
 
 
+def quiet_lightning():
+    """Lightning advertises services of its maker at every start."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
+
+
 def main(argv=None):
     """The program: returns the results of `run`. Raises InputError for anything wrong with what the user gave."""
     args = parse_args(sys.argv[1:] if argv is None else argv)
+    quiet_lightning()
     for note in args.notes:
         rank_zero_info(note)
     logdir = make_logdir(args)
@@ -122,7 +131,8 @@ def cli():
     try:
         main()
     except InputError as error:
-        message, status = f"error: {error}", 2
+        # An error in a data worker arrives with the worker's traceback before it.
+        message, status = "error: " + str(error).strip().splitlines()[-1].removeprefix("gi.errors.InputError: "), 2
     except NonFiniteLoss as error:
         message, status = f"error: {error}; training stopped, the last good checkpoint stays", 1
     except StopRequested as stop:

@@ -146,7 +146,7 @@ def convert(value, hint, path, make):
         return _walk(value, path, make)
     origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        return _convert_union(value, hint, path, make)
+        return _walk(value, path, make) if Any in args else _convert_union(value, hint, path, make)
     if origin is Literal:
         for choice in args:
             if type(choice) is type(value) and choice == value:
@@ -193,7 +193,7 @@ def _convert_union(value, hint, path, make):
     kinds = (list, _LISTS + (tuple,)), (dict, _DICTS)
     for kind, origins in kinds:  # the one option of the right kind, so that errors inside it keep their path
         fitting = [option for option in options if (typing.get_origin(option) or option) in origins]
-        if isinstance(value, kind) and len(fitting) == 1 and Any not in options:
+        if isinstance(value, kind) and len(fitting) == 1:
             return convert(value, fitting[0], path, make)
     exact = [option for option in options if option is type(value)]  # 1 stays an int where a float may stand too
     for option in exact + [option for option in options if option not in exact]:

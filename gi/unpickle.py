@@ -29,6 +29,10 @@ _CLASS_NAME = re.compile(r"_*[A-Z]\w*")
 _MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a bomb
 
 
+class Refused(Exception):
+    """A pickle contains something that is not rebuilt; the message says what, after "its pickle …"."""
+
+
 def read_checkpoint(path, map_location="cpu"):
     """The content of a .ckpt, .pth or .pt file of torch.save (either format), or of a .safetensors file.
 
@@ -47,15 +51,18 @@ def read_checkpoint(path, map_location="cpu"):
             if path.suffix == ".safetensors":
                 return load_file(path, device=str(map_location))
             limits = _inspect(file, path)
-            restricted = SimpleNamespace(__name__="gi.unpickle", Unpickler=_restricted(path, *limits))
+            restricted = SimpleNamespace(__name__="gi.unpickle", Unpickler=_restricted(*limits))
             restricted.load = lambda f, **options: restricted.Unpickler(f, **options).load()
             return torch.load(file, map_location=map_location, pickle_module=restricted, weights_only=False)
     except InputError:
         raise
+    except Refused as error:
+        reason = " ".join(str(error).split())[:200]  # one line, whatever names the file makes up
+        raise InputError(f"{path}: refused, its pickle {reason}") from error
     except MemoryError:
         raise InputError(f"{path}: asks for more memory than there is") from None
     except Exception as error:  # whatever a damaged file leads to
-        reason = (str(error).splitlines() or [""])[0][:200]
+        reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {reason})") from error
 
 
@@ -133,11 +140,11 @@ def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, meta
     numbers = (offset, *size, *stride)
     natural = all(type(n) is int and n >= 0 for n in numbers)
     if not natural or len(size) != len(stride) or not isinstance(dtype, torch.dtype):
-        raise pickle.UnpicklingError(f"a tensor of size {size} with stride {stride}")
+        raise Refused(f"holds a tensor of size {size} with stride {stride}")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     data = storage._untyped_storage
     if math.prod(size) and (last + 1) * dtype.itemsize > data.nbytes():  # torch would enlarge the storage
-        raise pickle.UnpicklingError(f"a tensor of size {size} in a storage of {data.nbytes()} bytes")
+        raise Refused(f"holds a tensor of size {size} in a storage of {data.nbytes()} bytes")
     tensor = torch.empty(0, dtype=dtype, device=data.device).set_(data, offset, size, stride)
     if metadata:
         bits = {key: bool(metadata[key]) for key in ("conj", "neg") if key in metadata}
@@ -155,7 +162,7 @@ def _parameter(data, requires_grad, hooks=None, state=None):
 
 def _tensor_with_attributes(rebuild, kind, args, state):
     if rebuild not in (_tensor, _tensor_v3, _parameter):
-        raise pickle.UnpicklingError("a tensor subclass")
+        raise Refused("holds a tensor subclass")
     return rebuild(*args)
 
 
@@ -165,7 +172,7 @@ class _Dtype:
     def __init__(self, name, *flags):
         self.value = np.dtype(name) if isinstance(name, str) else None
         if self.value is None or self.value.kind not in "biufcSU":
-            raise pickle.UnpicklingError(f"a numpy dtype {name!r:.40}")
+            raise Refused(f"holds a numpy dtype {name!r:.40}")
 
     def set_state(self, state):
         if state[1] in ("<", ">"):
@@ -185,7 +192,7 @@ def _set_array(array, state):
     data = data.encode("latin1") if isinstance(data, str) else data
     natural = all(type(n) is int and n >= 0 for n in shape)
     if not natural or not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.value.itemsize:
-        raise pickle.UnpicklingError(f"a numpy array of shape {shape}")
+        raise Refused(f"holds a numpy array of shape {shape}")
     array.__setstate__((1, tuple(shape), dtype.value, bool(fortran), data))
 
 
@@ -195,14 +202,14 @@ def _checked(kind, *accepted):
     """`kind`, called with arguments of the accepted types only: bytes(10**12) would be a bomb."""
     def construct(*args):
         if not all(type(arg) in accepted for arg in args):
-            raise pickle.UnpicklingError(f"{kind.__name__} of {args!r:.60}")
+            raise Refused(f"holds {kind.__name__} of {args!r:.60}")
         return kind(*args)
     return construct
 
 
 def _encode(text, encoding="latin1"):
     if encoding not in ("latin1", "latin-1", "utf-8", "utf8", "ascii"):  # others are looked up by importing modules
-        raise pickle.UnpicklingError(f"encoding {encoding!r:.40}")
+        raise Refused(f"holds encoding {encoding!r:.40}")
     return text.encode(encoding)
 
 
@@ -211,7 +218,7 @@ def _new(cls, *args, **kwargs):
     if type(cls) is _StandInClass:
         return cls(*args, **kwargs)
     if kwargs or not isinstance(cls, collections.abc.Hashable) or cls not in _CONSTRUCT:
-        raise pickle.UnpicklingError(f"an object of {cls!r:.60}")
+        raise Refused(f"holds an object of {cls!r:.60}")
     return _CONSTRUCT[cls](*args)
 
 
@@ -269,7 +276,7 @@ _INERT_NAMES = {("builtins", "object"), ("numpy", "ndarray"), ("collections", "d
 _INERT_NAMES |= {("datetime", name) for name in ("datetime", "date", "time", "timedelta", "timezone")}
 
 
-def _restricted(path, largest, sizes):
+def _restricted(largest, sizes):
     """The unpickler for one file. All storages together have at most `largest` bytes, each those in `sizes`."""
     known, storages = dict(_GLOBALS), {}
 
@@ -285,17 +292,14 @@ def _restricted(path, largest, sizes):
                 third_party = package not in sys.stdlib_module_names
                 is_class = _CLASS_NAME.fullmatch(name.rsplit(".", 1)[-1])
                 if key not in _INERT_NAMES and not (is_class and (third_party or module in _INERT_STDLIB)):
-                    raise InputError(f"{path}: refused, its pickle asks for {module}.{name}, which could run code")
+                    raise Refused(f"asks for {module}.{name}, which could run code")
                 known[key] = _stand_in(module, name)
             return known[key]
-
-        def refuse(self, what):
-            raise InputError(f"{path}: refused, its pickle {what}")
 
         def call(self, function, *args, **kwargs):
             if type(function) is not _StandInClass and not (
                     isinstance(function, collections.abc.Hashable) and function in _CONSTRUCT):
-                self.refuse(f"calls {function!r:.60}")
+                raise Refused(f"calls {function!r:.60}")
             return _new(function, *args, **kwargs)
 
         def load_reduce(self):
@@ -321,26 +325,26 @@ def _restricted(path, largest, sizes):
             elif type(target) is np.ndarray:
                 _set_array(target, state)
             else:
-                self.refuse(f"changes {type(target).__name__} {target!r:.60}")
+                raise Refused(f"changes {type(target).__name__} {target!r:.60}")
 
         def load_persid(self):
-            self.refuse("names a storage in text form")
+            raise Refused("names a storage in text form")
 
         def load_binpersid(self):
             pid = self.stack.pop()
             if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] not in ("storage", b"storage"):
-                self.refuse(f"names something other than a storage: {pid!r:.60}")
+                raise Refused(f"names something other than a storage: {pid!r:.60}")
             kind, key, numel = pid[1], pid[2], pid[4]
             dtype = torch.uint8 if kind is torch.UntypedStorage else getattr(kind, "dtype", None)
             if not isinstance(dtype, torch.dtype) or type(numel) is not int or numel < 0:
-                self.refuse(f"names a storage of {numel!r:.20} times {kind!r:.60}")
+                raise Refused(f"names a storage of {numel!r:.20} times {kind!r:.60}")
             storages[key] = numel * dtype.itemsize
             if storages[key] > (largest if sizes is None else sizes.get(key, -1)) or sum(storages.values()) > largest:
-                raise pickle.UnpicklingError(f"{numel} values of {dtype} in storage {key!r:.20}, the file holds fewer")
+                raise ValueError(f"{numel} values of {dtype} in storage {key!r:.20}, the file holds fewer")
             self.append(self.persistent_load(pid))
 
         def load_refused(self):
-            self.refuse("uses extension codes or external buffers, which torch never writes")
+            raise Refused("uses extension codes or external buffers, which torch never writes")
 
         dispatch[pickle.REDUCE[0]] = load_reduce
         dispatch[pickle.NEWOBJ[0]] = load_reduce  # the class and its arguments instead of a function and its

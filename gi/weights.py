@@ -73,17 +73,21 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path):
+def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *, names: dict[str, str] | None = None):
     """Copies `state` into `module`, raising one InputError with all missing, unexpected and misshapen names.
 
+    names: what the file at `path` calls them, if it does so differently; the message then gives both.
     BatchNorm's `num_batches_tracked` may be missing: files of 2018 do not have it, and nothing frozen uses it.
     """
+    def known(name):
+        return f"{name} ({names[name]})" if names and name in names else name
+
     own = module.state_dict()
     state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | state
     problems = {
-        "missing": [name for name in own if name not in state],
-        "unexpected": [name for name in state if name not in own],
-        "misshapen": [f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        "missing": [known(name) for name in own if name not in state],
+        "unexpected": [known(name) for name in state if name not in own],
+        "misshapen": [f"{known(name)} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
                       for name in own if name in state and state[name].shape != own[name].shape],
     }
     if any(problems.values()):

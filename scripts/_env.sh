@@ -7,9 +7,10 @@ VENV="$ROOT/.venv"
 
 _die() { echo "$*" >&2; exit 1; }
 
-# Is this Python a virtual (or conda) environment that satisfies setup.py with the extras $2…? Imports none of the packages.
+# Does Python $1 belong to a virtual (or conda) environment that satisfies setup.py and its extras $2?
+# Looks at the installed packages' metadata only: importing torch would take seconds.
 _satisfies() {
-    "$@" 2>/dev/null <<'PYTHON'
+    "$1" - "$ROOT" $2 2>/dev/null <<'PYTHON'
 import ast, importlib.metadata, os, sys
 root, extras = sys.argv[1], sys.argv[2:]
 if sys.prefix == sys.base_prefix and sys.prefix != os.environ.get("CONDA_PREFIX"):
@@ -66,7 +67,7 @@ _install() {
 }
 
 PYTHON="$(command -v python || command -v python3 || true)"
-if [ -z "$PYTHON" ] || ! _new_enough "$PYTHON" || ! _satisfies "$PYTHON" - "$ROOT" ${1:-}; then
+if [ -z "$PYTHON" ] || ! _new_enough "$PYTHON" || ! _satisfies "$PYTHON" "${1:-}"; then
     if [ "$(cat "$VENV/stamp" 2>/dev/null)" != "$(_stamp)" ] || ! _new_enough "$VENV/bin/python"; then
         rm -f "$VENV/stamp"
         _install

@@ -70,7 +70,7 @@ def test_one_resampling_equals_step_by_step(image, steps):
         expected = _one_by_one(expected, step)
     result = geo.resample(image, geo.compose(steps, size=SIZE))
     difference = np.abs(result - expected)
-    # The grey levels change by up to 0.03 a pixel. Older OpenCV keeps 5 bits of a position: an error of up to 1/64 pixel.
+    # The grey levels change by up to 0.03 a pixel, and older OpenCV rounds positions to 1/32 pixel.
     if len(steps) <= 2:  # the libraries resample once as well
         assert difference.max() < 6e-4
     else:  # they interpolate again what is interpolated already, which shows most at the kinks of mirrored borders

@@ -1,5 +1,6 @@
 """Configurations: merging, what is an error and how it reads, building, the command line."""
 import pathlib
+import re
 import time
 from typing import Literal
 
@@ -112,7 +113,7 @@ def test_inheritance_files_and_overrides_in_order(tmp_path, base):
 
 def test_is_frozen_and_saved_whole(tmp_path, base):
     config = load_config(base, ["seed=3"])
-    with pytest.raises(Exception, match="read-only"):
+    with pytest.raises(Exception, match="read-only|not in struct"):
         config.model.params.batch = 3
     save_config(config, tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == config
@@ -143,13 +144,13 @@ def test_list_entries_can_be_overridden(base):
     ("inherit: bse.yaml", r"bse.yaml: no such configuration \(inherited by .*x.yaml\); did you mean .*base.yaml\?"),
     ("inherit: x.yaml", "inherits from itself"),
     ("inherit: {a: 1}", "x.yaml: inherit: expected a file name"),
-    ("model: [1,\ndata", "x.yaml:2.*: not valid YAML"),
+    ("model: [1,\ndata", "x.yaml:3: not valid YAML"),
     ("a: 1\na: 2", "x.yaml:2: not valid YAML: found duplicate key a"),
     ("- 1", "x.yaml: expected a mapping"),
 ])
 def test_broken_files(tmp_path, base, text, message):
     error = failure(load_config, write(tmp_path, "x.yaml", text))
-    assert __import__("re").search(message, error), error
+    assert re.search(message, error), error
 
 
 @pytest.mark.parametrize("override, message", [

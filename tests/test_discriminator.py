@@ -1,24 +1,23 @@
-import re
-
 import numpy as np
 import pytest
 import torch
 
+from gi.checkpoint import original_discriminator_names, rename
 from gi.models.discriminator import PatchDiscriminator
+from gi.weights import load_strict
 
 
-def renamed(weights):
-    """The original's names -> ours: model0.0 -> stages.0.0 (convolution), model5.0 -> head."""
-    weights = {re.sub(r"^model5\.0\.", "head.", name): value for name, value in weights.items()}
-    return {re.sub(r"^model(\d)\.", r"stages.\1.", name): torch.from_numpy(np.asarray(value))
-            for name, value in weights.items()}
+def with_original_weights(reference):
+    """The original's weights, through the names that the checkpoint importer gives them."""
+    state = {key: torch.from_numpy(np.asarray(x)) for key, x in reference.fill.state_dict("discriminator").items()}
+    network = PatchDiscriminator()
+    load_strict(network, rename(state, original_discriminator_names(state)), "discriminator")
+    return network.eval()
 
 
 @pytest.fixture(scope="module")
 def discriminator(reference):
-    network = PatchDiscriminator()
-    network.load_state_dict(renamed(reference.fill.state_dict("discriminator")))
-    return network.eval()
+    return with_original_weights(reference)
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_discriminator import renamed
 
 from gi.errors import InputError
 from gi.losses.adversarial import (
@@ -16,13 +15,12 @@ from gi.losses.adversarial import (
 from gi.losses.perceptual import PerceptualLoss
 from gi.losses.reconstruction import masked_l1
 from gi.models.discriminator import PatchDiscriminator
+from tests.test_discriminator import with_original_weights
 
 
 @pytest.fixture(scope="module")
 def discriminator(reference):
-    network = PatchDiscriminator()
-    network.load_state_dict(renamed(reference.fill.state_dict("discriminator")))
-    return network.eval()
+    return with_original_weights(reference)
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,8 @@ class GuidedDataModule(pl.LightningDataModule):
             world_size=world_size,
             position=self._position,
         )
-        return self._loader(self.train, batch_sampler=sampler)
+        # Evaluation loaders start their workers anew: many sets would otherwise hold many idle processes.
+        return self._loader(self.train, batch_sampler=sampler, persistent_workers=self.num_workers > 0)
 
     def val_dataloader(self) -> list[DataLoader]:
         return self._evaluation_loaders(self.validation)
@@ -87,7 +88,7 @@ class GuidedDataModule(pl.LightningDataModule):
         return self._evaluation_loaders(self.test)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the training order goes on after this checkpoint: the epoch, how many batches of it are done, and of all.
+        """Where the training order goes on after this checkpoint: the epoch, and the batches done in it and in all.
 
         Right wherever a checkpoint is saved: after a batch, around validation, at the start or end of an epoch.
         """
@@ -140,7 +141,6 @@ class GuidedDataModule(pl.LightningDataModule):
         return DataLoader(
             dataset,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
             worker_init_fn=_init_worker,
             collate_fn=collate,
             pin_memory=self.pin_memory,

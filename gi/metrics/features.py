@@ -17,13 +17,18 @@ from torchvision.models import inception_v3
 from gi.errors import InputError
 from gi.weights import Frozen, WeightsFile, load_strict, read_weights
 
-
 INCEPTION = WeightsFile(
     path="checkpoints/metrics/pt_inception-2015-12-05-6726825d.pth",
     origin="pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid",
 )
-VGG16 = WeightsFile(path="checkpoints/metrics/vgg16-397923af.pth", origin="vgg16-397923af.pth of torchvision")
-ALEXNET = WeightsFile(path="checkpoints/metrics/alexnet-owt-7be5be79.pth", origin="alexnet-owt-7be5be79.pth of torchvision")
+VGG16 = WeightsFile(
+    path="checkpoints/metrics/vgg16-397923af.pth",
+    origin="vgg16-397923af.pth of torchvision's models",
+)
+ALEXNET = WeightsFile(
+    path="checkpoints/metrics/alexnet-owt-7be5be79.pth",
+    origin="alexnet-owt-7be5be79.pth of torchvision's models",
+)
 SHA256 = {
     INCEPTION.path: "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     VGG16.path: "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
@@ -99,7 +104,8 @@ class LPIPS(Frozen):
             backbone = self.network.net
             # The package keeps torchvision's layers under their old numbers, in slices: slice2.5 is features.5.
             names = {f"features.{name.split('.', 1)[1]}": name for name in backbone.state_dict()}
-            state = {names.get(name, name): value for name, value in state.items() if not name.startswith("classifier.")}
+            state = {names.get(name, name): value for name, value in state.items()
+                     if not name.startswith("classifier.")}
             load_strict(backbone, state, path)
         self.freeze()
 

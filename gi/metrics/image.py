@@ -23,7 +23,8 @@ class ImageMetrics(Metric):
 
     Args:
         metrics: any of ssim, psnr, l1, lpips, fid. The first three need no weights.
-        inception: network of FID, images (N,3,H,W) to features (N, its attribute `dimensions`); None: InceptionFeatures().
+        inception: network of FID, images (N,3,H,W) to features (N, its attribute `dimensions`); None:
+            InceptionFeatures().
         lpips: network of LPIPS, two batches of images to (N,); None: LPIPS(), the paper's.
 
     Several sets can share `inception` and `lpips`. Both are frozen: they follow the metric from device to device and
@@ -93,9 +94,9 @@ class ImageMetrics(Metric):
         keys = state["keys"]
         chosen = {}  # by index and name, so that neither order nor repetition of the images matters
         for row, name in enumerate(names):
-            first = chosen.setdefault((keys[row, 0], name), row)
+            first = chosen.setdefault((int(keys[row, 0]), name), row)
             if tuple(keys[first]) != tuple(keys[row]):
-                raise InputError(f"metrics: two different images have the name {name!r}; names must be unique within a set")
+                raise InputError(f"metrics: two different images are named {name!r}; names must be unique within a set")
         rows = [chosen[key] for key in sorted(chosen)]
         return ImageScores(
             names=[names[row] for row in rows],
@@ -122,7 +123,8 @@ class ImageMetrics(Metric):
         return super()._apply(fn, exclude_state)
 
     def _sync_dist(self, *args, **kwargs):
-        for name, empty in self.empty.items():  # a process without images must send tensors of the others' shape and type
+        for name, empty in self.empty.items():
+            # A process without images must send tensors of the others' rank and type.
             if not _parts(getattr(self, name)):
                 setattr(self, name, [empty.to(self.device)])
         super()._sync_dist(*args, **kwargs)
@@ -134,17 +136,17 @@ class ImageScores:
     Attributes:
         count: number of images.
         repeated: how many more were seen that repeated one of these, and were left out.
-        totals: {view: {metric: score}} with the views "composite" and "raw". The score of `ssim`, `psnr`, `l1`, `lpips`,
-            and of `ssim_hole`, `psnr_hole`, `l1_hole` inside the hole, is {"mean", "std", "count"}; `fid` is a number, and
-            so are `ssim_fid_f1` and `lpips_fid_f1`, which join it with SSIM and with 1 - LPIPS.
-        bins: ten times {"range": "0-10%", "count": images, "composite": {...}, "raw": {...}}, by the hole's share of the
-            image. An upper bound belongs to the next bin, 100% to the last.
+        totals: {view: {metric: score}} with the views "composite" and "raw". The score of `ssim`, `psnr`, `l1`,
+            `lpips`, and of `ssim_hole`, `psnr_hole`, `l1_hole` inside the hole, is {"mean", "std", "count"}; `fid` is a
+            number, and so are `ssim_fid_f1` and `lpips_fid_f1`, which join it with SSIM and with 1 - LPIPS.
+        bins: ten times {"range": "0-10%", "count": images, "composite": {...}, "raw": {...}}, by the hole's share of
+            the image. An upper bound belongs to the next bin, 100% to the last.
         images: per image {"name", "hole_area", "composite/ssim": ..., "raw/ssim": ..., ...}, ordered by index and name.
 
     Standard deviations are the population's (divided by n), as in the paper's evaluation. "count" is how many images
-    mean and std are over: an image without a hole has no score inside it (nan), and the infinite PSNR of a perfect image
-    has no average. A nan for any other reason is a fault, and shows in the mean. Scores of no image are nan, and so is
-    the FID of fewer than two.
+    mean and std are over: an image without a hole has no score inside it (nan), and the infinite PSNR of a perfect
+    image has no average. A nan for any other reason is a fault, and shows in the mean. Scores of no image are nan, and
+    so is the FID of fewer than two.
     """
 
     def __init__(self, *, names: list[str], hole: np.ndarray, pixels: np.ndarray,

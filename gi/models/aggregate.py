@@ -20,7 +20,7 @@ class DeformableWrite(nn.Module):
         self.value = nn.Conv2d(channels + 1, channels, 1)
 
     def forward(self, target, sources, flows, flow_errors):
-        """target (B, C, h, w), sources (B, T, C, h, w); flows (B, T, 2, H, W), flow_errors (B, T, 1, H, W) in pixels."""
+        """target (B, C, h, w), sources (B, T, C, h, w); flows (B, T, 2, H, W), flow_errors (B, T, 1, H, W): pixels."""
         b, t = sources.shape[:2]
         size = target.shape[-2:]
         warped = warp(sources.flatten(0, 1), resize_flow(flows.flatten(0, 1), size))

@@ -76,7 +76,7 @@ class LastCheckpoint(pl.Callback):
             raise StopRequested(signum)
 
     def _save(self, trainer):
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
 
     def _signal_of_any_process(self, trainer):
