@@ -22,7 +22,7 @@ REQUIRES = [
     "safetensors>=0.4",
 ]
 EXTRAS = {
-    "test": ["pytest>=7", "ruff>=0.4", "setuptools>=64"],
+    "test": ["pytest>=7", "ruff>=0.4", "setuptools>=70.1"],
     "video": ["av>=11"],
 }
 

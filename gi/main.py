@@ -63,6 +63,9 @@ def run(cfg, args, logdir):
         use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
         **options,
     )
+    if trainer.is_global_zero:
+        (logdir / "configs").mkdir(parents=True, exist_ok=True)
+        save_config(cfg, logdir / "configs" / "config.yaml")
     rank_zero_info(f"{describe_device(trainer)}; everything goes to {logdir}")
 
     start = args.resume_from_checkpoint
@@ -118,9 +121,6 @@ def main(argv=None):
     cfg = load_config(base, overrides)
     check(cfg, provided={"model": MODULE_OPTIONS})
     try:
-        if pl.utilities.rank_zero_only.rank == 0:
-            (logdir / "configs").mkdir(parents=True, exist_ok=True)
-            save_config(cfg, logdir / "configs" / "config.yaml")
         return run(cfg, args, logdir)
     finally:
         os.environ.pop("GI_LOGDIR", None)  # the next run of this process gets a folder of its own

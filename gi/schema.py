@@ -180,9 +180,10 @@ def _convert_scalar(value, hint, path):
             return hint(value)
     if hint is float and isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
-    if isinstance(hint, type) and issubclass(hint, str | int | float | type(None)) and type(value) is hint:
+    is_class = isinstance(hint, type) and typing.get_origin(hint) is None  # Python 3.10 calls list[int] a type too
+    if is_class and issubclass(hint, str | int | float | type(None)) and type(value) is hint:
         return value
-    if isinstance(value, dict) and isinstance(hint, type) and difflib.get_close_matches("target", map(str, value)):
+    if isinstance(value, dict) and is_class and difflib.get_close_matches("target", map(str, value)):
         _check_keys(value, path)  # a node whose target is misspelt
     quotes = "; put it in quotes" if hint is str and isinstance(value, int | float) else ""
     raise InputError(f"{path}: found {_show(value)}, expected {describe(hint)}{quotes}")

@@ -8,7 +8,6 @@ without full rank, where `scipy.linalg.sqrtm` returns noise.
 import math
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gi.errors import InputError
@@ -28,17 +27,19 @@ def frechet_distance(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
                          f"got {tuple(a.shape)} and {tuple(b.shape)}")
     if len(a) < 2 or len(b) < 2:
         return math.nan
-    a, b = (torch.as_tensor(x).detach().to("cpu", torch.float64) for x in (a, b))
-    if not (a.isfinite().all() and b.isfinite().all()):
+    a, b = (np.asarray(x.detach().cpu().double() if isinstance(x, Tensor) else x, dtype=np.float64) for x in (a, b))
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.nan
-    between_means = (a.mean(dim=0) - b.mean(dim=0)).square().sum()
+    between_means = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
     a, b = _factor(a), _factor(b)
-    distance = between_means + a.square().sum() + b.square().sum() - 2 * torch.linalg.svdvals(a @ b.T).sum()
-    return max(0.0, distance.item())  # rounding may leave -1e-13 for equal sets
+    # Singular values, not the roots of the eigenvalues of the squared matrix, whose small ones would be noise.
+    trace_of_root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    distance = between_means + np.square(a).sum() + np.square(b).sum() - 2 * trace_of_root
+    return max(0.0, float(distance))  # rounding may leave -1e-13 for equal sets
 
 
-def _factor(x: Tensor) -> Tensor:
+def _factor(x: np.ndarray) -> np.ndarray:
     """F (min(n,d), d) such that F'F is the covariance of the rows of x (n,d)."""
-    centred = (x - x.mean(dim=0)) / math.sqrt(len(x) - 1)
+    centred = (x - x.mean(axis=0)) / math.sqrt(len(x) - 1)
     # R of the QR decomposition has the same product R'R in d rows; it keeps the precision that forming X'X would lose.
-    return torch.linalg.qr(centred, mode="r").R if x.shape[0] > x.shape[1] else centred
+    return np.linalg.qr(centred, mode="r") if x.shape[0] > x.shape[1] else centred

@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from gi.flow.warp import resize_flow, warp
-from gi.models.attention import resize
+from gi.flow.warp import resize, resize_flow, warp
 
 
 class DeformableWrite(nn.Module):

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gi.flow.warp import resize
 from gi.models.blocks import ConvMlp, Mlp
 
 
@@ -113,13 +114,6 @@ class Attention(nn.Module):
 def divisible_size(size, m):
     """The multiple of m closest to each side, as the original rounds (half to even), but never 0."""
     return tuple(m * max(1, round(side / m)) for side in size)
-
-
-def resize(x, size):
-    """Bilinear with aligned corners; does nothing if the size is right already."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
 def to_patches(x, m):

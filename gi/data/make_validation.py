@@ -1,0 +1,313 @@
+"""Makes a validation set from any folder of photographs, under the names of the original release (`GuidedFolder`).
+
+The target is the largest central square of a photograph, scaled to `size`; nothing else is done to it. Its keyframes
+are frames as in training (`gi.data.pairs`), each distorted on its own from a view of `size + margin` pixels around the
+target, at the target's scale. Where the photograph ends the view goes on mirrored, which only concerns what keyframes
+show beside the target, as the photograph has all of the target. Masks are those of training. The random numbers of a
+sample come from (seed, index), apart for target and keyframes: with more keyframes, the first ones stay the same.
+
+A set is the same, bit for bit, whatever the number of workers, and on every machine with the same versions of Pillow
+(which decodes), NumPy (random numbers) and OpenCV (which draws strokes): everything else is computed in whole numbers,
+or in floating point steps that all machines round alike. Sines, cosines and tangents are the exception; they may differ
+in their last bit, which is then rounded off, but for odds below one to a thousand in a set of 2,000.
+"""
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL
+
+from gi import __version__, io
+from gi.data import exact
+from gi.data import geometry as geo
+from gi.data.masks import MixedMask
+from gi.data.photometric import change_brightness, frame_photometric
+from gi.errors import InputError
+from gi.weights import file_sha256
+
+MANIFEST = "manifest.json"
+JOURNAL = ".manifest.partial.jsonl"  # one line a finished sample, until the manifest is written
+MIN_SIDE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides on a set, beside the photographs. `margin` belongs to `size` as in training."""
+
+    seed: int = 0
+    count: int = 2000
+    keyframes: int = 4
+    size: int = 256
+
+    def __post_init__(self):
+        for name, lowest in {"seed": 0, "count": 1, "keyframes": 0, "size": 16}.items():
+            if getattr(self, name) < lowest:
+                raise InputError(f"{name}: expected at least {lowest}, got {getattr(self, name)}")
+
+    @property
+    def margin(self) -> int:
+        return round(self.size * 200 / 256)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What came of it: samples in the set, how many of these were there before, {photograph: what is bad about it}."""
+
+    count: int
+    kept: int
+    bad: dict[str, str]
+
+
+def make_validation(
+    images: str | Path,
+    out: str | Path,
+    settings: Settings,
+    *,
+    workers: int = 1,
+    advance: Callable[[], None] = lambda: None,
+) -> Made:
+    """Writes the set of `settings` from the photographs below `images` to the folder `out`, and its manifest.
+
+    What an interrupted call finished, or an earlier one, is verified by its hashes and not made again. Bad photographs
+    (unreadable, or with a side below 64 pixels) are replaced while there are others; once there are none, their samples
+    are left out. `advance` is called after every sample.
+
+    The manifest, `manifest.json`, has the settings, versions and bad photographs, and for every sample its photograph
+    and the SHA-256 of that, the square that is the target, every keyframe's transform, and the SHA-256 of every file.
+
+    Raises:
+        InputError: if there are too few photographs, or `out` holds anything else than (part of) this set.
+    """
+    images, out = Path(images), Path(out)
+    entries = io.list_images(images)
+    if out.resolve().is_relative_to(images.resolve()):
+        raise InputError(f"{out}: lies inside the folder of photographs, expected another place")
+    if len(entries) < settings.count:
+        raise InputError(f"{images}: has {len(entries)} images, expected at least {settings.count}; ask for fewer")
+    header = _header(settings, entries)
+    order = [entries[i] for i in np.random.default_rng(settings.seed).permutation(len(entries))]
+    assigned, spare = dict(enumerate(order[: settings.count])), order[settings.count :]
+    finished = _finished(out, header)
+    make = functools.partial(_sample, images, out, settings)
+    records: dict[int, dict] = {}
+    bad: dict[str, str] = {}
+    kept = 0
+    with open(out / JOURNAL, "a", encoding="utf-8") as journal, _Pool(workers) as run:
+        while assigned:
+            failed = {}
+            jobs = [(index, entry, finished.get((index, entry))) for index, entry in sorted(assigned.items())]
+            for job, (record, reason) in run(make, jobs):
+                index, entry, before = job
+                if record is None:
+                    failed[index], bad[entry] = entry, reason
+                    continue
+                if record == before:
+                    kept += 1
+                else:
+                    journal.write(json.dumps(record) + "\n")
+                    journal.flush()
+                records[index] = record
+                advance()
+            # By index, so that replacements do not depend on which worker was faster.
+            assigned = dict(zip(sorted(failed), spare, strict=False))
+            spare = spare[len(failed) :]
+    head = json.dumps(header | {"bad": dict(sorted(bad.items()))}, indent=1).removesuffix("\n}")
+    samples = ",\n".join(json.dumps(records[index]) for index in sorted(records))  # a line each
+    with io.atomic_write(out / MANIFEST) as temporary:
+        temporary.write_text(f'{head},\n "samples": [\n{samples}\n]}}\n', encoding="utf-8")
+    (out / JOURNAL).unlink()
+    return Made(count=len(records), kept=kept, bad=bad)
+
+
+# One sample -----------------------------------------------------------------------------------------------------------
+
+def _sample(images: Path, out: Path, settings: Settings, job: tuple[int, str, dict | None]) -> tuple[dict | None, str]:
+    """The manifest's record of a sample, and why there is none. Makes its files unless those of the record stand."""
+    index, entry, record = job
+    path = io.resolve_inside(images, entry)
+    if record is not None and _stands(record, path, out):
+        return record, ""
+    try:
+        photograph = io.read_image(path)
+        height, width = photograph.shape[:2]
+        if min(height, width) < MIN_SIDE:
+            raise InputError(f"{path}: is {width}x{height}, expected at least {MIN_SIDE} a side")
+        source_sha256 = file_sha256(path)
+    except (InputError, OSError) as error:
+        return None, str(error).removeprefix(f"{path}: ")
+    view = exact.square_view(photograph, size=settings.size, margin=settings.margin)
+    streams = np.random.SeedSequence((settings.seed, index)).spawn(1 + settings.keyframes)
+    target_rng, *frame_rngs = (np.random.default_rng(stream) for stream in streams)
+    start = settings.margin // 2
+    name, inner, mask = f"image_{index:06d}", slice(start, start + settings.size), MixedMask()
+    pictures = {
+        f"{name}.png": view[inner, inner],
+        f"{name}_mask.png": mask(target_rng, settings.size, settings.size) * np.uint8(255),
+    }
+    frames = []
+    for number, rng in enumerate(frame_rngs):
+        frame, transform = _frame(rng, view, settings.size)
+        pictures[f"{name}_src_{number:06d}.png"] = frame
+        pictures[f"{name}_src_{number:06d}_m.png"] = mask(rng, settings.size, settings.size) * np.uint8(255)
+        frames.append(transform)
+    side = min(height, width)
+    return {
+        "index": index,
+        "source": entry,
+        "source_sha256": source_sha256,
+        "decoded_sha256": hashlib.sha256(photograph.tobytes()).hexdigest(),
+        "square": {"left": (width - side) // 2, "top": (height - side) // 2, "side": side},
+        "keyframes": frames,
+        "files": {file: _write(out / file, picture) for file, picture in pictures.items()},
+    }, ""
+
+
+def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.ndarray, dict]:
+    """A keyframe from the view, and its transform. Its numbers are rounded first, so that those written down are exact.
+    """
+    steps = [_rounded(step) for step in geo.FrameGeometry().sample(rng, view=len(view), size=size)]
+    frame = exact.resample(view, geo.compose(steps, size=size))
+    transform = {"steps": [{"kind": type(step).__name__.lower()} | _numbers(step) for step in steps]}
+    changes = frame_photometric()
+    if rng.random() < changes.brightness_probability:
+        limits = np.array([changes.brightness, changes.contrast])
+        brightness, contrast = (round(float(x), 6) for x in rng.uniform(-limits, limits))
+        frame = change_brightness(frame, brightness, contrast)
+        transform |= {"brightness": brightness, "contrast": contrast}
+    if rng.random() < changes.hsv_probability:
+        saturation, value = (round(float(x), 6) for x in rng.uniform(-changes.hsv[1:], changes.hsv[1:]))
+        frame = exact.shift_saturation_value(frame, saturation, value)
+        transform |= {"saturation": saturation, "value": value}
+    return frame, transform
+
+
+def _rounded(step: geo.Step) -> geo.Step:
+    if isinstance(step, geo.Perspective):
+        return exact.Perspective(corners=np.round(step.corners, 4), size=step.size)
+    numbers = {key: round(x, 8) if isinstance(x, float) else x for key, x in _numbers(step).items()}
+    return dataclasses.replace(step, **numbers)
+
+
+def _numbers(step: geo.Step) -> dict:
+    return {key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+            for key, value in vars(step).items()}
+
+
+def _write(path: Path, picture: np.ndarray) -> str:
+    data = exact.encode_png(picture)
+    with io.atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+# Going on with what is there ------------------------------------------------------------------------------------------
+
+def _header(settings: Settings, entries: list[str]) -> dict:
+    listing = hashlib.sha256("\n".join(entries).encode(errors="surrogateescape")).hexdigest()
+    return {
+        "settings": dataclasses.asdict(settings),
+        "photographs": {"count": len(entries), "names_sha256": listing},
+        "versions": {"gi": __version__, "numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__},
+    }
+
+
+def _finished(out: Path, header: dict) -> dict[tuple[int, str], dict]:
+    """Records of what an earlier call wrote to `out`, by index and photograph; a folder ready for the journal."""
+    out.mkdir(parents=True, exist_ok=True)
+    manifest, journal = out / MANIFEST, out / JOURNAL
+    found, records = None, []
+    if journal.exists():
+        lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # the last one may be incomplete
+        parsed = [_parse(line) for line in lines]
+        found, records = (parsed or [None])[0], parsed[1:]
+    elif manifest.exists():
+        found = _parse(manifest.read_text(encoding="utf-8", errors="replace"))
+        if not isinstance(found, dict) or not isinstance(found.get("samples"), list):
+            raise InputError(f"{manifest}: cannot be read as the manifest of a set; delete the folder or name another")
+        records = found["samples"]
+    elif any(name for name in os.listdir(out) if not name.startswith(".")):
+        raise InputError(f"{out}: holds other files, expected a new or empty folder, or a set to go on with")
+    if isinstance(found, dict):
+        for key, value in header.items():
+            if found.get(key) != value:
+                raise InputError(f"{out}: holds a set with other {key}, {_short(found.get(key))} instead of "
+                                 f"{_short(value)}; delete it or name another folder")
+    for leftover in out.glob(".image_*.tmp.png"):  # of a process that was killed while writing
+        leftover.unlink(missing_ok=True)
+    good = [record for record in records if _is_record(record)]
+    with io.atomic_write(journal) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in [header, *good]), encoding="utf-8")
+    return {(record["index"], record["source"]): record for record in good}
+
+
+def _is_record(record: object) -> bool:
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("index"), int)
+        and isinstance(record.get("source"), str)
+        and isinstance(record.get("files"), dict)
+    )
+
+
+def _stands(record: dict, path: Path, out: Path) -> bool:
+    try:
+        return file_sha256(path) == record["source_sha256"] and all(
+            file_sha256(io.resolve_inside(out, file)) == digest for file, digest in record["files"].items()
+        )
+    except (OSError, KeyError, InputError):
+        return False
+
+
+def _parse(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _short(value: object) -> str:
+    return json.dumps(value)[:200]
+
+
+# Workers --------------------------------------------------------------------------------------------------------------
+
+class _Pool:
+    """`with _Pool(n) as run: for job, result in run(function, jobs)`, in any order; in this process if n is 1."""
+
+    def __init__(self, workers: int):
+        if workers < 1:
+            raise InputError(f"workers: expected at least 1, got {workers}")
+        self.executor = None
+        if workers > 1:
+            # Spawned, as a process with threads is not to be forked; Ctrl-C is for the main process alone.
+            context = multiprocessing.get_context("spawn")
+            self.executor = concurrent.futures.ProcessPoolExecutor(
+                workers, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+            )
+
+    def __enter__(self) -> Callable[..., Iterator]:
+        return self._run
+
+    def __exit__(self, *_: object) -> None:
+        if self.executor is not None:
+            self.executor.shutdown(cancel_futures=True)
+
+    def _run(self, function: Callable, jobs: list) -> Iterator[tuple]:
+        if self.executor is None:
+            yield from ((job, function(job)) for job in jobs)
+            return
+        futures = {self.executor.submit(function, job): job for job in jobs}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+        except concurrent.futures.BrokenExecutor as error:
+            raise InputError("a worker process died, perhaps for lack of memory; go on with fewer workers") from error

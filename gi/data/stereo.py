@@ -1,0 +1,81 @@
+"""A real pair of photographs of one scene: the stereo pair that is installed together with scikit-image."""
+import functools
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from gi import io
+from gi.data.masks import MaskKind, MixedMask
+from gi.data.sources import BundledPhotographs
+from gi.errors import InputError
+
+
+class StereoPair(Dataset):
+    """Windows of the motorcycle of Middlebury 2014: the left view is the target, the right view the one keyframe.
+
+    Sample `index` is a square window of the left view and the same window of the right one, both brought to
+    `size x size` pixels by averaging areas. Nothing is aligned: what moves between the two is the scene's parallax, up
+    to 60 of the pair's 741 x 500 pixels, with real occlusions. Windows and holes follow from (seed, index) alone; each
+    of the two views has a hole of its own.
+
+    Args:
+        size: side of a sample in pixels.
+        length: number of samples.
+        min_window, max_window: the window's side, in pixels of the pair (which is 500 high), drawn uniformly.
+        mask: a kind of `gi.data.masks`; half strokes, half boxes if None.
+        seed: of windows and holes.
+    """
+
+    NAMES = ["motorcycle_left.png", "motorcycle_right.png"]
+
+    def __init__(self, *, size: int = 64, length: int = 32, min_window: int = 250, max_window: int = 500,
+                 mask: MaskKind | None = None, seed: int = 0):
+        views = BundledPhotographs(names=self.NAMES)
+        self.paths = [views.path(index) for index in range(len(views))]
+        height, width = self._views()[0].shape[:2]
+        if length < 1:
+            raise InputError(f"length: expected at least 1, got {length}")
+        if seed < 0:
+            raise InputError(f"seed: expected at least 0, got {seed}")
+        if not 1 <= size <= min_window <= max_window <= min(height, width):
+            raise InputError(f"max_window: expected 1 <= size <= min_window <= max_window <= {min(height, width)}, "
+                             f"got {size}, {min_window} and {max_window}")
+        self.size, self.length, self.min_window, self.max_window = size, length, min_window, max_window
+        self.mask, self.seed = mask or MixedMask(), seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+        if not 0 <= index < self.length:
+            raise IndexError(f"sample {index} of {self.length}")
+        streams = np.random.SeedSequence((self.seed, index)).spawn(3)
+        place, *holes = (np.random.default_rng(stream) for stream in streams)
+        views = self._views()
+        side = int(place.integers(self.min_window, self.max_window + 1))
+        top, left = (int(place.integers(extent - side + 1)) for extent in views[0].shape[:2])
+        frames = [torch.from_numpy(self._window(view, top, left, side)) for view in views]
+        masks = [torch.from_numpy(self.mask(rng, self.size, self.size))[None] for rng in holes]
+        return {
+            "image": frames[0],
+            "mask": masks[0],
+            "sources": frames[1][None],
+            "source_masks": masks[1][None],
+            "name": f"{index:06d}",
+        }
+
+    def _window(self, view: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+        window = view[top:top + side, left:left + side]
+        window = cv2.resize(window, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(window.transpose(2, 0, 1))
+
+    def _views(self) -> tuple[np.ndarray, ...]:
+        views = tuple(_read(path) for path in self.paths)
+        if views[0].shape != views[1].shape:
+            raise InputError(f"{self.paths[1]}: expected the size of {self.paths[0].name}")
+        return views
+
+
+_read = functools.lru_cache(maxsize=2)(io.read_image)  # two views serve every sample of a process

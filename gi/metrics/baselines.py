@@ -1,0 +1,93 @@
+"""Filling holes without a network: what a guided network has to beat.
+
+Images (B,3,H,W) in [0,1], masks (B,1,H,W) with 1 = missing. Known pixels of a result are those of the image, bit for
+bit, and no result depends on what an image or a keyframe holds inside its hole.
+"""
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from gi.compositing import composite
+from gi.errors import InputError
+from gi.flow.warp import warp
+
+
+@torch.no_grad()
+def copy_keyframe(image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor, flows: Tensor,
+                  errors: Tensor) -> Tensor:
+    """Copies into each hole pixel the colour that the flow leads to, then fills the rest with `opencv_inpaint`.
+
+    Where several keyframes show a pixel, the one with the smallest flow error is taken, the first one of equals. A
+    keyframe shows a pixel if its flow ends inside the frame and no pixel of the keyframe's hole takes part in the
+    bilinear sample there. What none of them shows is filled from known and copied pixels alike.
+
+    Args:
+        image, mask: the target.
+        sources: (B,T,3,H,W) keyframes, source_masks (B,T,1,H,W); T may be 0.
+        flows: (B,T,2,H,W) from the target to each keyframe, in pixels.
+        errors: (B,T,1,H,W), the smaller the better.
+
+    Returns:
+        (B,3,H,W) float32 on the device of `image`.
+    """
+    colours, visible = align_keyframes(sources, source_masks, flows)
+    image, mask = image.float(), (mask > 0.5).float()
+    filled, missing = image, mask
+    if sources.shape[1]:
+        cost = torch.where(visible > 0.5, errors.float(), torch.inf)
+        best = cost.argmin(dim=1, keepdim=True)
+        chosen = colours.gather(1, best.expand(-1, -1, 3, -1, -1))[:, 0]
+        copied = mask * visible.amax(dim=1)
+        filled, missing = composite(chosen, image, copied), mask - copied
+    return composite(opencv_inpaint(filled, missing), filled, missing)
+
+
+def align_keyframes(sources: Tensor, source_masks: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+    """Keyframes (B,T,3,H,W) brought onto the target by their flow, zero where not visible, and visibility (B,T,1,H,W).
+
+    Visibility is 1 where the whole bilinear sample lies inside the frame and outside the keyframe's hole, else 0.
+    """
+    batch, frames = sources.shape[:2]
+    if batch * frames == 0:
+        return sources.float(), source_masks.float()
+    known = (source_masks <= 0.5).float()
+    # A keyframe's hole is emptied first: bilinear weights of 1e-7 on it must not carry anything over.
+    layers = torch.cat([sources.float() * known, known], dim=2).flatten(0, 1)
+    warped = warp(layers, flows.flatten(0, 1)).unflatten(0, (batch, frames))
+    visible = (warped[:, :, 3:] > 1 - 1e-3).float()  # positions are rounded, a full sample need not be 1 exactly
+    return warped[:, :, :3] * visible, visible
+
+
+def opencv_inpaint(image: Tensor, mask: Tensor, method: Literal["telea", "ns"] = "telea", radius: float = 3) -> Tensor:
+    """`cv2.inpaint` on the host, image by image: (B,3,H,W) float32 on the device of `image`.
+
+    "telea" is Telea's fast marching (2004), "ns" Bertalmio's Navier-Stokes (2001); `radius` is the neighbourhood in
+    pixels. OpenCV computes in 8 bits. An image without any known pixel becomes grey.
+
+    Raises:
+        InputError: for another method, or a radius that is not positive.
+    """
+    flags = {"telea": cv2.INPAINT_TELEA, "ns": cv2.INPAINT_NS}
+    if method not in flags:
+        raise InputError(f"method of cv2.inpaint: expected one of {', '.join(flags)}, got {method!r}")
+    if radius <= 0:
+        raise InputError(f"radius of cv2.inpaint: expected more than 0 pixels, got {radius}")
+    image, mask = image.float(), (mask > 0.5).float()
+    # OpenCV should not look into holes; that they are empty makes sure.
+    pixels = (255 * composite(torch.zeros_like(image), image, mask).clamp(0, 1)).round().to(torch.uint8)
+    filled = [_inpaint(p, m, radius, flags[method])
+              for p, m in zip(pixels.permute(0, 2, 3, 1).cpu().numpy(), mask[:, 0].byte().cpu().numpy(), strict=True)]
+    stacked = np.stack(filled) if filled else np.zeros((0, *image.shape[2:], 3), np.uint8)
+    filled = torch.from_numpy(stacked).to(image.device).permute(0, 3, 1, 2).float() / 255
+    return composite(filled, image, mask)
+
+
+def _inpaint(pixels: np.ndarray, mask: np.ndarray, radius: float, flag: int) -> np.ndarray:
+    if not mask.any():
+        return pixels
+    if mask.all():
+        return np.full_like(pixels, 128)
+    return cv2.inpaint(np.ascontiguousarray(pixels), mask, radius, flag)

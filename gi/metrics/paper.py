@@ -1,0 +1,193 @@
+"""What the paper reports, and tables for the console that put it beside our results.
+
+Tables 1 (no keyframes), 2 (four) and 4 (two) of the paper: FID, LPIPS and SSIM of composites on 2,000 images of the
+Places validation split at 256x256. On any other images the numbers are different ones.
+"""
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+METHODS = {
+    "lama_spectralfuse": "LaMa + SpectralFuse",
+    "lama": "LaMa",
+    "transformer": "Transformer",
+    "ours_no_ffc": "ours w/o FFC",
+    "ours": "ours",
+    "ours_big": "ours (big)",
+}
+TITLES = {"none": "table 1", "two": "table 4", "four": "table 2"}  # by number of keyframes
+KEYFRAMES = {"none": "no keyframes", "two": "2 keyframes", "four": "4 keyframes"}
+
+
+def _row(fid, lpips, lpips_std, ssim, ssim_std):
+    return {"fid": fid, "lpips": {"mean": lpips, "std": lpips_std}, "ssim": {"mean": ssim, "std": ssim_std}}
+
+
+ROWS = {
+    "none": {
+        "transformer": _row(15.19, 0.173, 0.072, 0.814, 0.097),
+        "ours_no_ffc": _row(14.19, 0.155, 0.075, 0.831, 0.096),
+        "lama": _row(13.73, 0.147, 0.077, 0.836, 0.096),
+        "ours": _row(13.15, 0.145, 0.074, 0.837, 0.095),
+    },
+    "two": {
+        "lama_spectralfuse": _row(26.74, 0.212, 0.116, 0.759, 0.139),
+        "transformer": _row(18.87, 0.181, 0.096, 0.802, 0.130),
+        "ours_no_ffc": _row(17.62, 0.157, 0.091, 0.833, 0.118),
+        "ours": _row(16.90, 0.154, 0.089, 0.834, 0.118),
+        "ours_big": _row(15.45, 0.148, 0.084, 0.849, 0.111),
+    },
+    "four": {
+        "lama_spectralfuse": _row(26.40, 0.211, 0.115, 0.794, 0.138),
+        "transformer": _row(18.18, 0.175, 0.094, 0.821, 0.128),
+        "ours_no_ffc": _row(14.78, 0.140, 0.082, 0.851, 0.110),
+        "ours": _row(14.29, 0.137, 0.080, 0.848, 0.110),
+        "ours_big": _row(13.09, 0.130, 0.074, 0.865, 0.101),
+    },
+}
+
+# Name in our scores: label, decimals, whether higher is better.
+MEASURES = {
+    "fid": ("FID", 2, False),
+    "lpips": ("LPIPS", 3, False),
+    "ssim": ("SSIM", 3, True),
+    "psnr": ("PSNR", 2, True),
+    "l1": ("L1", 4, False),
+    "ssim_hole": ("SSIM in the hole", 3, True),
+    "psnr_hole": ("PSNR in the hole", 2, True),
+    "l1_hole": ("L1 in the hole", 4, False),
+    "lpips_fid_f1": ("F1 of LPIPS and FID", 3, True),
+    "ssim_fid_f1": ("F1 of SSIM and FID", 3, True),
+}
+_SIDE_BY_SIDE = ("fid", "lpips", "ssim", "psnr", "l1")
+
+
+def set_of(name: str) -> str | None:
+    """Which of the paper's sets a set's name stands for: "two", or "two_keyframes" -> "two"; None for others."""
+    match = re.match(r"(none|two|four)(?![a-z0-9])", name.lower())
+    return match[1] if match else None
+
+
+def method_of(run: str, set_name: str) -> str | None:
+    """Key of the paper's row that a run on a set compares with, by the name of its configuration; None for no row.
+
+    The time in front that folders of runs have does not count. Without keyframes the paper trained without them too:
+    that row is for the configurations "*_unguided", and for LaMa, which never sees any.
+
+    >>> method_of("2026-01-31T12-00-00_ours", "four"), method_of("ours_unguided", "none"), method_of("ours", "none")
+    ('ours', 'ours', None)
+    """
+    run = re.sub(r"^\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}_", "", run.rstrip("/").rpartition("/")[2])
+    model, unguided = run.removesuffix("_unguided"), run.endswith("_unguided")
+    if unguided and model == "lama_spectralfuse":
+        model = "lama"  # with nothing to fuse it is the same network
+    which = set_of(set_name)
+    if which is None or (which == "none") != (unguided or model == "lama"):
+        return None
+    return model if model in ROWS[which] else None
+
+
+def name_of_run(*names: str) -> str:
+    """The first of these names that the paper has a row for on any set, or else the last one."""
+    return next((name for name in names if any(method_of(name, which) for which in ROWS)), names[-1])
+
+
+def result_table(result: Mapping, run: str, set_name: str) -> Table:
+    """One run on one set, measures below each other: composite, the paper's row and the difference, raw prediction.
+
+    result: as `ImageScores.to_dict()` gives it, {"count", "totals", ...}; without masks ("masks": False) there is one
+    score of the whole image.
+    """
+    method, totals, masks = method_of(run, set_name), result["totals"], result.get("masks", True)
+    title = f"{run} on {set_name}: {result['count']:,} image{'' if result['count'] == 1 else 's'}"
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD)
+    table.add_column("")
+    columns = ["composite" if masks else "whole image"]
+    if method is not None:
+        columns += [f"paper, {TITLES[set_of(set_name)]}", "difference"]
+    for name in columns + ["raw prediction"] * bool(masks):
+        table.add_column(name, justify="right", no_wrap=True)
+    reported = ROWS[set_of(set_name)][method] if method is not None else {}
+    for key, (label, decimals, _) in MEASURES.items():
+        if key not in totals["composite"] or (key.endswith("_hole") and not masks):
+            continue
+        cells = [_text(totals["composite"][key], decimals)]
+        if method is not None:
+            cells += [_text(reported[key], decimals), _difference(totals["composite"][key], reported[key], key)] \
+                if key in reported else ["", ""]
+        table.add_row(label, *cells, *([_text(totals["raw"][key], decimals)] * bool(masks)))
+    return table
+
+
+def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str) -> Table:
+    """Several runs on one set below each other, [(name, result)], after the paper's rows; composites, the best bold."""
+    results, which = list(results), set_of(set_name)
+    keys = [key for key in _SIDE_BY_SIDE if any(key in result["totals"]["composite"] for _, result in results)]
+    table = Table(title=escape(f"{set_name}: composites"), box=box.SIMPLE_HEAD)
+    table.add_column("")
+    table.add_column("images", justify="right")
+    for key in keys:
+        table.add_column(f"{MEASURES[key][0]} ({'higher' if MEASURES[key][2] else 'lower'})", justify="right",
+                         no_wrap=True)
+    for method, row in ROWS.get(which, {}).items():
+        cells = [_text(row[key], MEASURES[key][1]) if key in row else "" for key in keys]
+        table.add_row(f"{METHODS[method]} (paper, {TITLES[which]})", "2,000", *cells, style="dim")
+    if which is not None:
+        table.add_section()
+    best = {key: _best([_mean(result["totals"]["composite"].get(key)) for _, result in results], MEASURES[key][2])
+            for key in keys}
+    for name, result in results:
+        scores, cells = result["totals"]["composite"], []
+        for key in keys:
+            text = _text(scores[key], MEASURES[key][1]) if key in scores else ""
+            cells.append(f"[bold]{text}[/]" if len(results) > 1 and _mean(scores.get(key)) == best[key] else text)
+        table.add_row(escape(name), f"{result['count']:,}", *cells)
+        method = method_of(result.get("run", name), set_name) or method_of(name, set_name)
+        if method is not None:
+            cells = [_difference(scores[key], ROWS[which][method][key], key)
+                     if key in scores and key in ROWS[which][method] else "" for key in keys]
+            table.add_row(f"  against {METHODS[method]} (paper)", "", *cells)
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Prints to standard output; where that is no terminal, as wide as the table needs."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 160))
+    console.print(table)
+
+
+def _mean(score: Mapping | float | None) -> float:
+    if score is None:
+        return math.nan
+    return float(score["mean"] if isinstance(score, Mapping) else score)
+
+
+def _best(values: list[float], higher: bool) -> float | None:
+    values = [value for value in values if math.isfinite(value)]
+    return (max if higher else min)(values) if values else None
+
+
+def _text(score: Mapping | float, decimals: int) -> str:
+    mean = _mean(score)
+    if math.isnan(mean):
+        return "n/a"
+    spread = f" ± {score['std']:.{decimals}f}" if isinstance(score, Mapping) else ""
+    return f"{mean:.{decimals}f}{spread}"
+
+
+def _difference(score: Mapping | float, reported: Mapping | float, key: str) -> str:
+    _, decimals, higher = MEASURES[key]
+    difference = _mean(score) - _mean(reported)
+    if math.isnan(difference):
+        return "n/a"
+    text = f"{difference:+.{decimals}f}"
+    if float(text) == 0:
+        return text
+    return f"[{'green' if (difference > 0) == higher else 'red'}]{text}[/]"

@@ -1,0 +1,30 @@
+"""Prints the results of runs side by side, like Table 2 of the paper, with the paper's rows.
+
+    python scripts/compare.py logs/2026-01-31T12-00-00_ours logs/2026-02-03T09-30-00_lama other_method.json
+
+A run is its folder, with metrics/<set>.json in it, or a file that evaluate_folder.py wrote.
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
+
+from gi import script
+from gi.metrics.paper import comparison_table, print_table
+from gi.metrics.results import read_run
+
+
+def main() -> None:
+    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, or a file of results")
+    args = parser.parse_args()
+    sets: dict[str, list] = {}
+    for run in args.runs:
+        for result in read_run(run):
+            sets.setdefault(result["set"], []).append((run.resolve().name.removesuffix(".json"), result))
+    for name, results in sets.items():
+        print_table(comparison_table(results, name))
+
+
+if __name__ == "__main__":
+    script.run(main)

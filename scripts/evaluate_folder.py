@@ -1,0 +1,72 @@
+"""Scores anyone's pictures with the code that scores our own.
+
+    python scripts/evaluate_folder.py data/my_validation other_method/ --masks data/my_validation --out other.json
+
+Files belong together by their names, whatever their suffix. With masks (white = missing), composites are scored too,
+inside the hole as well. FID and LPIPS need weights (scripts/fetch_weights.py inception vgg16), the others do not.
+Pictures that are missing or bad are left out and reported, and the exit status is 1. Results written with --out can be
+set beside others with scripts/compare.py.
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
+
+import gi  # noqa: F401  before everything that imports torchvision
+
+# isort: split
+import torch
+
+from gi import script
+from gi.errors import InputError
+from gi.metrics.feature_cache import CachedFeatures
+from gi.metrics.folder import build_metrics, find_pairs, score_pairs
+from gi.metrics.image import METRICS
+from gi.metrics.paper import print_table, result_table
+from gi.metrics.results import write_results
+
+
+def main() -> int:
+    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
+    parser.add_argument("truth", metavar="TRUTH", type=Path, help="folder of the complete images")
+    parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="folder of what a method made of them")
+    parser.add_argument("--masks", type=Path, help="folder of masks; may be TRUTH")
+    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS, metavar="METRIC",
+                        help=f"some of {', '.join(METRICS)}")
+    parser.add_argument("--out", type=Path, metavar="F.json", help="write results there, and a table to F.csv")
+    parser.add_argument("--name", help="name of the method; None: the folder's")
+    parser.add_argument("--set", help="name of the set, such as two or four to see the paper's rows; None: TRUTH's")
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/gi"), help="folder that keeps features of TRUTH")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    if args.out is not None and args.out.suffix != ".json":
+        raise InputError(f"--out {args.out}: expected a name ending in .json")
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size: expected at least 1, got {args.batch_size}")
+    try:
+        device = torch.empty(0, device=args.device).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+
+    pairs, problems = find_pairs(args.truth, args.predictions, args.masks)
+    metrics = build_metrics(args.metrics, cache=args.cache.expanduser()).to(device)
+    with script.progress() as progress:
+        task = progress.add_task("images", total=len(pairs))
+        scores, unreadable = score_pairs(pairs, metrics, batch_size=args.batch_size,
+                                         advance=lambda: progress.advance(task))
+    problems |= unreadable
+    run, name = args.name or args.predictions.resolve().name, args.set or args.truth.resolve().name
+    about = {"masks": args.masks is not None, "problems": problems}
+    if args.out is not None:
+        write_results(scores, args.out, run=run, set_name=name, about=about)
+    if scores.count:
+        print_table(result_table(scores.to_dict() | about, run, name))
+    cache = metrics.networks.get("fid")
+    if isinstance(cache, CachedFeatures) and cache.found:
+        print(f"features of {cache.found} images came from {args.cache}")
+    return script.report_problems(problems, total=scores.count + len(problems))
+
+
+if __name__ == "__main__":
+    script.run(main)

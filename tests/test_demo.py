@@ -1,0 +1,193 @@
+"""The demo with a few tiny steps: what it leaves behind, and that its numbers are right."""
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gi.checkpoint import load_generator
+from gi.compositing import composite
+from gi.config import instantiate, load_config
+from gi.data.datamodule import collate
+from gi.data.stereo import StereoPair
+from gi.errors import InputError
+from gi.main import main
+from gi.metrics.baselines import copy_keyframe, opencv_inpaint
+from gi.metrics.functional import psnr, ssim
+from gi.training.comparison import METHODS, CompareWithBaselines
+from gi.training.module import masked
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "configs" / "demo.yaml"
+SIZES = {"train": 16, "validation.validation": 2, "test.held_out": 5, "test.stereo": 3}
+OVERRIDES = [
+    "--max_steps=4", "--val_check_interval=2", "--log_every_n_steps=1",
+    "--enable_model_summary=false", "--accelerator=cpu", "data.params.num_workers=0", "data.params.batch_size=2",
+    "data.params.eval_batch_size=2", "model.params.generator.params.ngf=8",
+    *(f"data.params.{name}.params.size=32" for name in SIZES),
+    *(f"data.params.{name}.params.length={length}" for name, length in SIZES.items()),
+]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """(folder of a tiny demo run, what main returned)."""
+    logs = tmp_path_factory.mktemp("logs")
+    results = main([f"--base={DEMO}", f"--logdir={logs}", "--devices=1", *OVERRIDES])
+    (folder,) = logs.iterdir()
+    return folder, results
+
+
+def comparison(folder, name):
+    def refuse(word):
+        raise ValueError(word)  # NaN and Infinity are no JSON
+    return json.loads((folder / "metrics" / f"comparison_{name}.json").read_text(), parse_constant=refuse)
+
+
+def test_it_leaves_checkpoints_pictures_numbers_and_a_report(demo):
+    folder, results = demo
+    assert set(results) == {"held_out", "stereo"}
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {"report.html", "configs/config.yaml", "checkpoints/last.ckpt"} <= files
+    assert {f"metrics/comparison_{name}.{kind}" for name in results for kind in ("json", "csv")} <= files
+    assert not [name for name in files if ".tmp" in name]
+    report = (folder / "report.html").read_text()
+    assert report.count("<figure>") == 3 * (12 + 10) and "image/svg+xml" in report  # two keyframes, and one
+    for label in METHODS.values():
+        assert label in report
+    assert "optimiser steps</dt><dd>4<" in report and "training time" in report
+
+
+@pytest.mark.parametrize("name", ["held_out", "stereo"])
+def test_numbers_agree_with_each_other(demo, name):
+    folder, results = demo
+    content = comparison(folder, name)
+    assert content["set"] == name and content["count"] == len(content["images"]) == SIZES[f"test.{name}"]
+    assert list(content["methods"]) == list(METHODS)
+    for method, total in content["methods"].items():
+        for key in "psnr_hole", "ssim_hole", "psnr", "ssim", "l1_hole":
+            values = [image[method][key] for image in content["images"]]
+            assert total[key]["mean"] == pytest.approx(np.mean(values))
+            assert total[key]["std"] == pytest.approx(np.std(values), abs=1e-9)
+            printed = f"{total[key]['mean']:.2f} ± {total[key]['std']:.2f}"
+            assert not key.startswith("psnr") or printed in (folder / "report.html").read_text()
+    mine = results[name].totals["composite"]  # the module's own metric saw the same predictions
+    for key, total in mine.items():
+        assert content["methods"]["keyframes"][key] == pytest.approx(total)
+    with open(folder / "metrics" / f"comparison_{name}.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, image in zip(rows, content["images"], strict=True):
+        assert row["name"] == image["name"] and float(row["hole_area"]) == image["hole_area"]
+        assert float(row["copy/psnr_hole"]) == image["copy"]["psnr_hole"]
+
+
+@pytest.mark.parametrize("name, index", [("held_out", 3), ("stereo", 2)])
+def test_one_image_recomputed(demo, name, index):
+    folder, _ = demo
+    config = load_config(folder / "configs" / "config.yaml")
+    sample = collate([instantiate(config.data.params.test[name], "set")[index]])
+    image, sources = sample["image"].float() / 255, sample["sources"].float() / 255
+    mask, source_masks = sample["mask"].float(), sample["source_masks"].float()
+    flows, errors = instantiate(config.model.params.guidance, "guidance")(image, mask, sources, source_masks)
+    generator = load_generator(folder / "configs" / "config.yaml", folder / "checkpoints" / "last.ckpt")
+    inputs = masked(sources, source_masks), flows, errors
+    with torch.no_grad():
+        results = {
+            "keyframes": generator(masked(image, mask), *inputs),
+            "no_keyframes": generator(masked(image, mask), *(x[:, :0] for x in inputs)),
+            "copy": copy_keyframe(image, mask, sources, source_masks, flows, errors),
+            "inpaint": opencv_inpaint(image, mask),
+        }
+    stored = comparison(folder, name)["images"][index]
+    assert stored["name"] == sample["name"][0] and stored["hole_area"] == pytest.approx(mask.mean().item())
+    for method, result in results.items():
+        filled = composite(result, image, mask)
+        assert stored[method]["psnr_hole"] == pytest.approx(psnr(filled, image, mask).item(), abs=1e-3)
+        assert stored[method]["ssim"] == pytest.approx(ssim(filled, image).item(), abs=1e-4)
+    assert len({round(stored[method]["psnr_hole"], 4) for method in METHODS}) == 4
+
+
+@pytest.mark.slow
+def test_two_processes_count_the_same(demo, tmp_path):
+    folder, _ = demo
+    words = ["--base", folder / "configs" / "config.yaml", "--train", "false", "--resume_from_checkpoint",
+             folder / "checkpoints" / "last.ckpt", "--logdir", tmp_path, "--devices", "2", "--accelerator", "cpu"]
+    done = subprocess.run([sys.executable, "gi/main.py", *map(str, words)], cwd=ROOT, capture_output=True, text=True,
+                          timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stderr
+    (other,) = tmp_path.iterdir()
+    assert done.stdout.rstrip().endswith(f"report: {other / 'report.html'}")
+    for name in "held_out", "stereo":
+        one, two = comparison(folder, name), comparison(other, name)
+        assert [image["name"] for image in two["images"]] == [image["name"] for image in one["images"]]
+        for first, second in zip(one["images"], two["images"], strict=True):
+            for method in METHODS:
+                assert second[method] == pytest.approx(first[method], abs=1e-3)
+
+
+def test_the_three_sets_share_no_photograph():
+    data = load_config(DEMO).data.params
+    parts = [data.train, *data.validation.values(), data.test.held_out]
+    names = [name for part in parts for name in part.params.images.params.names]
+    assert len(names) == len(set(names)) >= 10
+    assert not set(StereoPair.NAMES) & set(names)
+
+
+def test_time_of_training_adds_up_over_interruptions():
+    first, second = CompareWithBaselines(), CompareWithBaselines()
+    first.on_train_start(None, None)
+    first._start -= 100
+    state = first.state_dict()
+    assert 100 <= state["training_seconds"] < 110
+    second.load_state_dict(state)
+    second.on_train_start(None, None)
+    second._start -= 50
+    second.on_train_end(None, None)
+    assert 150 <= second.state_dict()["training_seconds"] < 160
+
+
+# Stereo pair ----------------------------------------------------------------------------------------------------------
+
+def test_stereo_samples_are_fixed_and_of_the_common_form():
+    first, second = StereoPair(size=48, length=4), StereoPair(size=48, length=9)
+    for index in range(4):
+        a, b = first[index], second[index]
+        assert a["image"].shape == (3, 48, 48) and a["sources"].shape == (1, 3, 48, 48)
+        assert a["mask"].shape == (1, 48, 48) and a["source_masks"].shape == (1, 1, 48, 48)
+        for key, value in a.items():
+            assert value == b[key] if key == "name" else value.dtype == torch.uint8 and torch.equal(value, b[key])
+    assert len({first[i]["name"] for i in range(4)}) == 4 and not torch.equal(first[0]["image"], first[1]["image"])
+    assert not torch.equal(StereoPair(size=48, seed=1)[0]["image"], first[0]["image"])
+    with pytest.raises(IndexError):
+        first[4]
+
+
+def test_the_right_view_is_the_left_one_moved_to_the_left():
+    data = StereoPair(size=100, length=4, min_window=500)
+    for index in range(4):
+        sample = data[index]
+        left, right = sample["image"].float(), sample["sources"][0].float()
+        errors = [(left[..., 20:] - right[..., 20 - shift:100 - shift]).abs().median().item() for shift in range(13)]
+        best = int(np.argmin(errors))
+        assert 2 <= best <= 12  # disparities of the set: 7 to 60 of 500 pixels
+        assert errors[best] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize("options", [{"max_window": 501}, {"min_window": 400, "max_window": 300}, {"size": 300},
+                                     {"length": 0}, {"seed": -1}])
+def test_impossible_stereo_windows_are_named(options):
+    with pytest.raises(InputError, match=next(iter(options)).replace("min_window", "max_window").replace(
+            "size", "max_window")):
+        StereoPair(**options)
+
+
+def test_undefined_scores_become_null():
+    from gi.training.comparison import _finite
+    assert _finite({"a": [1.0, math.nan], "b": {"c": math.inf}, "d": "x", "e": 2}) == {
+        "a": [1.0, None], "b": {"c": None}, "d": "x", "e": 2}

@@ -1,0 +1,98 @@
+"""The report: complete in one file, escaped, and its curves whole after interruptions."""
+import base64
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from gi.metrics import report
+
+HOSTILE = '<script>alert("1")</script> & \'x\' "><img src=x onerror=alert(1)>'
+
+
+class Tags(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def count(self, tag):
+        return sum(found == tag for found, _ in self.tags)
+
+
+@pytest.fixture
+def pictures():
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (size, size, 3), dtype=np.uint8) for size in (16, 256)]
+
+
+def everything(text, pictures):
+    return report.Report(
+        title=text, facts=[(text, text)], details=[(text, text)],
+        curves={text: {text: ([1, 2], [0.5, 0.25])}, "empty": {}},
+        sections=[report.Section(
+            title=text, text=text, tables=[report.Table([text, "b"], [[text, "2"]], best=[(0, 1)])],
+            samples=[report.Sample(title=text, pictures=[(text, picture) for picture in pictures])])])
+
+
+def test_text_is_text(pictures):
+    harmless, hostile = (Tags(report.render(everything(text, pictures))) for text in ("a", HOSTILE))
+    assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in harmless.tags]
+    assert [sorted(attributes) for _, attributes in hostile.tags] == [sorted(a) for _, a in harmless.tags]
+    assert hostile.count("script") == 0
+    assert hostile.text.count(HOSTILE) == harmless.text.count("a") >= 9
+
+
+def test_nothing_is_loaded_from_elsewhere(pictures):
+    text = report.render(everything("a", pictures))
+    loads = [value for _, attributes in Tags(text).tags for key, value in attributes.items()
+             if key in ("src", "href", "srcset", "data", "action", "poster", "style") or key.startswith("on")]
+    assert len(loads) == 3 and all(value.startswith("data:image/") for value in loads)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"data:[^\"]*", "", text))
+    plot = base64.b64decode(next(value for value in loads if value.startswith("data:image/svg")).partition(",")[2]).decode()
+    assert not re.search(r"""(href|src)\s*=\s*["'](?!#)|@import|url\((?!#)|<script""", plot)
+
+
+def test_small_pictures_keep_their_pixels(tmp_path, pictures):
+    for picture, kind, tolerance in zip(pictures, ("png", "jpeg"), (0, 255), strict=True):
+        head, _, content = report.picture_uri(picture).partition(",")
+        assert head == f"data:image/{kind};base64"
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+        assert shown.shape == picture.shape and np.abs(shown.astype(int) - picture).max() <= tolerance
+
+
+def test_a_file_that_cannot_be_text_is_still_written(tmp_path, pictures):
+    report.write_report(tmp_path / "report.html", everything("caf\udce9", pictures))
+    assert "caf?" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_holes_and_errors_are_visible():
+    image, mask = np.full((48, 48, 3), 0.2), np.zeros((48, 48))
+    mask[10:20, 10:30] = 1
+    shown = report.hatch(image, mask)
+    assert (shown[mask == 0] == 51).all() and (shown[mask == 1] > 120).all() and len(np.unique(shown[mask == 1])) == 2
+    errors = report.error_map(image, image + 0.5 * mask[..., None])
+    assert errors[mask == 0].max() < 10 and errors[mask == 1].min() > 150
+
+
+def test_curves_of_an_interrupted_run_go_back_to_the_checkpoint(tmp_path):
+    assert report.read_curves(tmp_path / "nothing") == {}
+    with SummaryWriter(tmp_path) as writer:
+        for step in range(6):
+            writer.add_scalar("loss", 10 + step, step, walltime=100 + step)
+    with SummaryWriter(tmp_path, filename_suffix=".resumed") as writer:
+        for step in range(3, 9):  # steps 3 to 5 come again
+            writer.add_scalar("loss", 20 + step, step, walltime=200 + step)
+    assert report.read_curves(tmp_path) == {"loss": (list(range(9)), [10, 11, 12, *range(23, 29)])}
+    assert report.plot_curves({"loss": report.read_curves(tmp_path)}).startswith("data:image/svg+xml;base64,")
