@@ -1,5 +1,11 @@
-"""Compositing: the one place where a prediction meets the known pixels."""
+"""Holes: how a network sees an image with one, and how its prediction meets the known pixels."""
+import torch
 from torch import Tensor
+
+
+def masked(image: Tensor, mask: Tensor) -> Tensor:
+    """(...,3,H,W), (...,1,H,W) -> (...,4,H,W): the image with an empty hole, and the mask, 1 = missing."""
+    return torch.cat([image * (1 - mask), mask], dim=-3)
 
 
 def composite(prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:

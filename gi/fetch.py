@@ -2,18 +2,20 @@
 
 Which files there are and what each is for is described in `checkpoints/README.md`.
 """
-import hashlib
+import http.client
+import re
 import shutil
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gi.config import load_config
 from gi.errors import InputError
@@ -83,7 +85,11 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
         InputError: if it cannot be read, or pins a file by a digest that cannot be.
     """
     found: dict[str, Wanted] = {}
-    for target, params in _nodes(OmegaConf.to_container(load_config(path), resolve=True)):
+    try:
+        content = OmegaConf.to_container(load_config(path), resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
+    for target, params in _nodes(content):
         if target == "gi.metrics.image.ImageMetrics":
             metrics = params.get("metrics") or []
             for metric, key, name in ("fid", "inception", "inception"), ("lpips", "lpips", "vgg16"):
@@ -96,8 +102,11 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
         place = params.get("weights", "torchvision")
         if name is None or place is None:
             continue
-        place = DOWNLOADS[name].about.path if place == "torchvision" else place
-        found[place] = Wanted(name, place, params.get("sha256") or DOWNLOADS[name].sha256)
+        place = DOWNLOADS[name].about.path if place == "torchvision" else str(place)
+        sha256 = str(params.get("sha256") or DOWNLOADS[name].sha256 or "")
+        if sha256 and not re.fullmatch("[0-9a-fA-F]{8,64}", sha256):
+            raise InputError(f"{path}: sha256 of {place}: expected 8 to 64 hexadecimal digits, got {sha256!r}")
+        found[place] = Wanted(name, place, sha256 or None)
     return list(found.values())
 
 
@@ -134,12 +143,12 @@ def fetch(
     about, place = DOWNLOADS[item.name], Path(root) / item.path
     if place.is_file():
         digest = file_sha256(place)
-        if item.sha256 and not digest.startswith(item.sha256.lower()) and not _is_the_other_raft(item, place):
-            raise FetchError(f"{place}: there is a file with SHA-256 {digest}, expected {item.sha256}; "
+        if _fault(place, _expected(item, place.name)):
+            raise FetchError(f"{place}: there is a file with SHA-256 {digest}, expected {item.sha256 or 'weights'}; "
                              "move it away to download it again")
         return f"there already, SHA-256 {digest}"
     hub = Path(torch.hub.get_dir()) / "checkpoints" / place.name
-    if item.path == about.about.path and item.sha256 and hub.is_file() and file_sha256(hub).startswith(item.sha256):
+    if item.path in SHA256 and hub.is_file() and _fault(hub, item.sha256) is None:  # read from there too
         return f"there already, in torch.hub's cache ({hub})"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -148,27 +157,28 @@ def fetch(
     part = place.with_name(place.name + ".part")
     sources = _sources(about, item, mirror)
     for number, source in enumerate(sources):
+        expected = _expected(item, str(source).rpartition("/")[2])
         try:
             resumed = part.is_file() and part.stat().st_size > 0
             _get(source, part, progress)
-            reason = _fault(part, item.sha256)
+            reason = _fault(part, expected)
             if reason and resumed:  # perhaps the beginning was of another file
                 part.unlink()
                 _get(source, part, progress)
-                reason = _fault(part, item.sha256)
+                reason = _fault(part, expected)
         except _NotThere:
             if number + 1 < len(sources):
                 continue
             raise FetchError(f"{source}: not there; {_manually(about, place)}") from None
         except OSError as error:
-            raise FetchError(f"{source}: {_reason(error)}; run this again to go on, or {_manually(about, place)}"
-                             ) from error
+            hints = f"run this again to go on, {_manually(about, place)}"
+            raise FetchError(f"{source}: {_reason(error)}; {hints}") from error
         if reason:
             part.unlink()
             raise FetchError(f"{source}: {reason}; {_manually(about, place)}")
         digest = file_sha256(part)
         part.replace(place)
-        note = "" if item.sha256 else "; its project publishes none, so compare it with one you trust"
+        note = "" if expected else "; its project publishes none, so compare it with one you trust"
         return f"fetched from {source}, SHA-256 {digest}{note}"
     raise FetchError(f"{place}: no source; {_manually(about, place)}")
 
@@ -182,7 +192,8 @@ class _NotThere(OSError):
 def _nodes(value: object) -> Iterator[tuple[str, dict]]:
     if isinstance(value, dict):
         if isinstance(value.get("target"), str):
-            yield value["target"], value.get("params") or {}
+            params = value.get("params")
+            yield value["target"], params if isinstance(params, dict) else {}
         for item in value.values():
             yield from _nodes(item)
     elif isinstance(value, list):
@@ -190,9 +201,11 @@ def _nodes(value: object) -> Iterator[tuple[str, dict]]:
             yield from _nodes(item)
 
 
-def _is_the_other_raft(item: Wanted, place: Path) -> bool:
-    """Whether this may be the original raft-things.pth, of which no digest is known, in the place of torchvision's."""
-    return item.name == "raft" and item.sha256 == DOWNLOADS["raft"].sha256 and _fault(place, None) is None
+def _expected(item: Wanted, file: str) -> str | None:
+    """The digest a file of this name should have; of the original raft-things.pth, in place of torchvision's, unknown.
+    """
+    other_raft = item.name == "raft" and item.sha256 == DOWNLOADS["raft"].sha256 and file != DOWNLOADS["raft"].file
+    return None if other_raft else item.sha256
 
 
 def _sources(about: Download, item: Wanted, mirror: str | None) -> list[str | Path]:
@@ -238,6 +251,8 @@ def _download(url: str, part: Path, start: int, progress: Callable[[int, int | N
     headers = {"User-Agent": "gi", "Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f"no proper answer ({type(error).__name__})") from error
     except urllib.error.HTTPError as error:
         if error.code in (404, 410):
             raise _NotThere(url) from error
@@ -256,7 +271,7 @@ def _download(url: str, part: Path, start: int, progress: Callable[[int, int | N
         done = start
         with open(part, "r+b" if start else "wb") as file:
             file.seek(start)
-            while data := response.read(1 << 18):
+            while data := _read(response):
                 done += len(data)
                 if max(done, total or 0) > MAX_BYTES:
                     raise OSError(f"more than {MAX_BYTES} bytes, which no weights here have")
@@ -264,6 +279,13 @@ def _download(url: str, part: Path, start: int, progress: Callable[[int, int | N
                 progress(done, total)
     if total is not None and done < total:
         raise _Incomplete(f"the connection ended after {done} of {total} bytes")
+
+
+def _read(response) -> bytes:
+    try:
+        return response.read(1 << 18)
+    except http.client.HTTPException as error:
+        raise _Incomplete("the connection ended early") from error
 
 
 def _fault(part: Path, sha256: str | None) -> str | None:
@@ -279,7 +301,7 @@ def _fault(part: Path, sha256: str | None) -> str | None:
 
 
 def _manually(about: Download, place: Path) -> str:
-    return f"or get {about.about.origin} elsewhere and put it at {place}"
+    return f"name another --mirror, or put the file at {place} yourself: {about.about.origin}"
 
 
 def _reason(error: OSError) -> str:

@@ -9,7 +9,6 @@ the same for files and folders.
 """
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from gi.checkpoint import load_generator
+from gi.compositing import masked
 from gi.config import instantiate, load_config
+from gi.crop import Box, context_box, limited, resize, resize_known
 from gi.errors import InputError
-from gi.flow.morphology import dilate
 from gi.photos import mask_of, pixels_of, same_size
-from gi.training.module import masked
 
 FLOWS = {
     "config": None,  # the estimator the network was trained with
@@ -34,21 +33,6 @@ FLOWS = {
 }
 MIN_SIDE = 32  # the deepest encoder halves four times and then needs more than one pixel
 COARSE_SIDE = 256  # for finding the part of a keyframe that shows what is around the hole
-GROW_FLOW_HOLE = 15  # pixels at the size of the estimation; the original release grows the masks of videos as much
-
-
-class Box(NamedTuple):
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.bottom - self.top, self.right - self.left
-
-    def of(self, array):
-        return array[self.top : self.bottom, self.left : self.right]
 
 
 class Inpainter:
@@ -64,12 +48,13 @@ class Inpainter:
     between the whole pictures, it shows the same part of the scene. Overlapping tiles, the other way, keep no hole
     consistent that is larger than a tile, and what lies deep in such a hole sees no known pixel.
 
-    Memory of `ours` on a CPU, everything included, without / with 2 keyframes: {memory}
+    Memory of `ours` on a CPU, everything included, without / with 2 keyframes: 1.0 / 1.2 GiB at a `max_side` of 512,
+    1.7 / 2.7 at 1024, 4.4 / 8.4 at 2048, and 0.1 more for a picture of 4096 x 4096.
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
-        guidance: module (image, mask, sources, source_masks) -> flows and flow errors, with `mask_images` off: see
-            `estimate_flow`.
+        guidance: module (image, mask, sources, source_masks) -> flows and flow errors that is blind to the holes: a
+            FlowGuidance with `mask_images`.
         device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
         max_side: largest side of the network's input in pixels. The networks are trained at 256.
     """
@@ -79,6 +64,8 @@ class Inpainter:
     ):
         if max_side < MIN_SIDE:
             raise InputError(f"max_side: expected at least {MIN_SIDE}, got {max_side}")
+        if not getattr(guidance, "mask_images", True):
+            raise InputError("guidance: sees what is in the holes; expected a FlowGuidance with mask_images: true")
         self.device = find_device(device)
         self.generator = generator.to(self.device).eval()
         self.guidance = guidance.to(self.device)
@@ -143,25 +130,26 @@ class Inpainter:
             with torch.inference_mode():
                 prediction, details = self._predict(image, mask, frames)
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch has no class for that of CPUs
+            # Of a CPU's memory, torch says it in a plain RuntimeError.
+            if type(error) is RuntimeError and "can't allocate memory" not in str(error):
                 raise
             raise InputError(f"not enough memory on {self.device}: lower max_side, which is {self.max_side}") from error
         box = details["box"]
         # Not gi.compositing, which is for what networks see: this keeps depth and channels of any input.
         result = image.copy()
         hole = box.of(mask)
-        box.of(result)[hole] = _like(_resize(prediction, box.size, cv2.INTER_CUBIC)[hole], image)
+        box.of(result)[hole] = _like(resize(prediction, box.size, cv2.INTER_CUBIC)[hole], image)
         return (result, details) if return_details else result
 
     def _predict(self, image, mask, frames):
         box = context_box(mask, self.max_side)
-        size = _limited(box.size, self.max_side)
+        size = limited(box.size, self.max_side)
         boxes = self._boxes(image, mask, frames, box)
         target, target_mask = self._view(image, mask, box, size)
         views = [self._view(*frame, where, size) for frame, where in zip(frames, boxes, strict=True)]
         sources = _stack([view for view, _ in views], target)
         source_masks = _stack([hole for _, hole in views], target_mask)
-        flows, errors = self.estimate_flow(target, target_mask, sources, source_masks)
+        flows, errors = self.guidance(target, target_mask, sources, source_masks)
         prediction = self.generator(masked(target, target_mask), masked(sources, source_masks), flows, errors)
         height, width = size
         crop = (..., slice(height), slice(width))
@@ -173,34 +161,18 @@ class Inpainter:
             "flow_errors": errors[0][crop].cpu().numpy(),
         }
 
-    def estimate_flow(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor):
-        """Flow from a picture to its keyframes and the flow's error, of which no hole's content is part.
-
-        As in `gi.flow.guidance.FlowGuidance`, with two measures for holes whose content is unknown. Black holes would
-        be matched with each other, so they are filled smoothly from around them. And flow close to the hole is wrong
-        too, so the part that is replaced by the flow around it is larger than the hole. With photographs shifted by up
-        to 14 pixels at 256 x 256, with holes in both, this brings DIS's mean error in the hole from 15.4 (black
-        holes) to 2.8 pixels, and from 7.8 to 0.4 where both have the same hole; either measure alone gives 7.0 and
-        4.8, 4.3 and 1.7.
-        """
-        resolution = getattr(self.guidance, "resolution", None)
-        scale = max(image.shape[-2:]) / resolution if resolution else 1
-        grown = _grow(mask, round(GROW_FLOW_HOLE * max(1, scale)))
-        filled = smooth_fill(sources.flatten(0, 1), source_masks.flatten(0, 1)).view_as(sources)
-        return self.guidance(smooth_fill(image, mask), grown, filled, source_masks)
-
     def _boxes(self, image, mask, frames, box):
         """Where each keyframe shows what the picture shows in `box`: boxes of the same size, inside the keyframe."""
         height, width = mask.shape
         whole = Box(0, 0, height, width)
         if box == whole or not frames or not mask.any():
             return [box] * len(frames)
-        size = _limited(whole.size, COARSE_SIDE)
+        size = limited(whole.size, COARSE_SIDE)
         target, target_mask = self._view(image, mask, whole, size)
         views = [self._view(*frame, whole, size) for frame in frames]
         sources, source_masks = (_stack(list(parts), like) for parts, like in
                                  zip(zip(*views, strict=True), (target, target_mask), strict=True))
-        flows, _ = self.estimate_flow(target, target_mask, sources, source_masks)
+        flows, _ = self.guidance(target, target_mask, sources, source_masks)
         boxes = []
         for flow in flows[0]:
             x, y = flow[:, target_mask[0, 0] > 0].median(dim=1).values.tolist()
@@ -250,8 +222,7 @@ def _guidance(cfg, flow):
     if node is None and flow == "config":
         raise InputError(f"model.params.guidance: missing in the configuration; choose one of {', '.join(FLOWS)}")
     node = {"target": "gi.flow.guidance.FlowGuidance"} if node is None else OmegaConf.to_container(node, resolve=True)
-    params = dict(node.get("params") or {})
-    params.pop("mask_images", None)  # the holes are filled before: see estimate_flow
+    params = {**(node.get("params") or {}), "mask_images": True}
     if flow != "config":
         params["estimator"] = {"target": FLOWS[flow]}
     try:
@@ -259,63 +230,10 @@ def _guidance(cfg, flow):
     except InputError as error:
         if "no such file" not in str(error):
             raise
-        raise InputError(f"{error}; flow 'dis' needs no file, and 'zero' does for pictures without keyframes") from error
+        raise InputError(f"{error}; flow 'dis' needs no file, nor does 'zero', enough without keyframes") from error
 
 
-# Geometry and pixels --------------------------------------------------------------------------------------------------
-
-def context_box(mask: np.ndarray, side: int) -> Box:
-    """The square around the hole of a mask (H, W), twice as long as the hole and at least `side`, inside the picture.
-
-    Holes cover a quarter of such a square at most, which is about what the networks have seen in training. Without
-    a hole it is around the middle.
-    """
-    spans = []
-    for axis in (1, 0):
-        where = np.flatnonzero(mask.any(axis=axis))
-        spans.append((where[0], where[-1] + 1) if len(where) else (mask.shape[1 - axis] // 2,) * 2)
-    length = max(side, *(2 * (end - start) for start, end in spans))
-    sizes = [min(length, size) for size in mask.shape]
-    starts = [min(max((start + end - length) // 2, 0), whole - length)
-              for (start, end), length, whole in zip(spans, sizes, mask.shape, strict=True)]
-    return Box(*(int(x) for x in (*starts, starts[0] + sizes[0], starts[1] + sizes[1])))
-
-
-def resize_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """`image` (H, W, C), emptied in its hole, and `mask` (H, W) at `size` = (height, width).
-
-    A pixel that any missing pixel contributes to is missing, so that known ones are what they would be without hole.
-    """
-    image = np.where(mask[..., None], 0, image).astype(image.dtype)
-    if mask.shape == tuple(size):
-        return image, mask
-    return _resize(image, size, cv2.INTER_AREA), _resize(mask.astype(np.float32), size, cv2.INTER_AREA) > 0
-
-
-def smooth_fill(image: Tensor, mask: Tensor) -> Tensor:
-    """`image` (N,3,H,W), where `mask` (N,1,H,W) is 1 replaced by a smooth continuation of its surroundings.
-
-    Known pixels are averaged over ever larger squares until the hole is closed, and interpolated on the way back.
-    """
-    known = 1 - mask
-    if min(image.shape[-2:]) == 1 or len(image) == 0 or known.min() > 0:
-        return image * known
-    weight = F.avg_pool2d(known, 2, ceil_mode=True)
-    coarse = F.avg_pool2d(image * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
-    coarse = smooth_fill(coarse, (weight == 0).float())
-    smooth = F.interpolate(coarse, size=image.shape[-2:], mode="bilinear", align_corners=False)
-    return image * known + smooth * mask
-
-
-def _grow(mask, times):
-    """Grows a hole (1,1,H,W), but leaves at least half of what is known, and at least one pixel."""
-    while times > 0:
-        grown = dilate(mask, times)
-        if 1 - grown.mean() >= (1 - mask.mean()) / 2:
-            return grown
-        times //= 2
-    return mask
-
+# Arrays and tensors ---------------------------------------------------------------------------------------------------
 
 def _keyframes(keyframes, masks, size):
     """[(pixels (H, W, C), mask (H, W))] of the image's size."""
@@ -330,17 +248,6 @@ def _keyframes(keyframes, masks, size):
         same_size(mask, pixels, name, "its keyframe")
         frames.append(resize_known(pixels, mask, size))
     return frames
-
-
-def _limited(size, side):
-    scale = min(1, side / max(size))
-    return tuple(max(1, round(length * scale)) for length in size)
-
-
-def _resize(array, size, interpolation):
-    if array.shape[:2] == tuple(size):
-        return array
-    return cv2.resize(np.ascontiguousarray(array), (size[1], size[0]), interpolation=interpolation)
 
 
 def _stack(views, like):

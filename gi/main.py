@@ -33,29 +33,61 @@ from gi.training.module import NonFiniteLoss
 LAST = Path("checkpoints") / "last.ckpt"
 # Trainer options that mean something else with two optimisers; the module takes them over.
 MODULE_OPTIONS = ("accumulate_grad_batches", "gradient_clip_val")
+TRAINING_PARTS = ("discriminator", "objective")
+TRAINING_SETS = ("train", "validation")
 
 
 def run(cfg, args, logdir):
-    """Builds what `cfg` describes, trains and tests it as `args` say; returns {test set: result} (or of validation)."""
+    """Builds what `cfg` describes, trains and tests it as `args` say; returns {test set: scores} (or of validation)."""
     pl.seed_everything(cfg.get("seed", 0), workers=True, verbose=False)
     options = trainer_options(cfg)
     module_options = {name: options.pop(name) for name in MODULE_OPTIONS if name in options}
-    n_processes = processes(options)
-    if n_processes > 1:
-        # In each backward pass one of the two networks gets no gradients.
-        options.setdefault("strategy", DDPStrategy(find_unused_parameters=True))
+    # What only training needs is not built for an evaluation, so its files need not be there.
+    model = instantiate(without(cfg.model, [] if args.train else TRAINING_PARTS), "model", **module_options)
+    data = instantiate(without(cfg.data, [] if args.train else TRAINING_SETS), "data")
+    trainer = build_trainer(cfg, options, logdir)
+    if trainer.is_global_zero:
+        (logdir / "configs").mkdir(parents=True, exist_ok=True)
+        save_config(cfg, logdir / "configs" / "config.yaml")
+    rank_zero_info(f"{describe_device(trainer)}; everything goes to {logdir}")
 
-    parts = OmegaConf.to_container(cfg.model.params, resolve=True)
-    if not args.train:  # what only training needs is not built, so its files need not be there
-        parts = {name: part for name, part in parts.items() if name not in ("discriminator", "objective")}
-    model = instantiate({"target": cfg.model.target, "params": parts}, "model", **module_options)
-    data = instantiate(cfg.data, "data")
-    callbacks = instantiate_all(cfg.get("lightning", {}).get("callbacks"), "lightning.callbacks")
+    start = args.resume_from_checkpoint
+    if start is None and args.resume and (logdir / LAST).is_file():
+        start = logdir / LAST
+    if args.train:
+        resumable = start is not None and is_resumable(start)
+        if start is not None and not resumable:
+            rank_zero_info(f"{start}: holds weights but no state of a training; starting from the weights")
+            load_generator_weights(model.generator, start)
+            if model.discriminator is not None:
+                load_discriminator_weights(model.discriminator, start)
+        trainer.fit(model, data, ckpt_path=start if resumable else None)
+    elif start is not None:
+        load_generator_weights(model.generator, start)
+    else:
+        raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE or -r LOGDIR with --train false")
+    if args.test:
+        trainer.test(model, data, verbose=False)
+    return model.results
+
+
+def without(node, names):
+    """A node as plain containers, without some of its params."""
+    node = OmegaConf.to_container(node, resolve=True)
+    return {**node, "params": {name: value for name, value in node.get("params", {}).items() if name not in names}}
+
+
+def build_trainer(cfg, options, logdir):
+    lightning = cfg.get("lightning", {})
+    callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
     for callback in callbacks.values():
         if isinstance(callback, pl.callbacks.ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str(logdir / "checkpoints")
-    loggers = instantiate_all(cfg.get("lightning", {}).get("logger"), "lightning.logger")
-    trainer = pl.Trainer(
+    loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
+    if processes(options) > 1:
+        # In each backward pass one of the two networks gets no gradients.
+        options.setdefault("strategy", DDPStrategy(find_unused_parameters=True))
+    return pl.Trainer(
         default_root_dir=str(logdir),
         logger=list(loggers.values()) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
         callbacks=list(callbacks.values()),
@@ -63,26 +95,6 @@ def run(cfg, args, logdir):
         use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
         **options,
     )
-    if trainer.is_global_zero:
-        (logdir / "configs").mkdir(parents=True, exist_ok=True)
-        save_config(cfg, logdir / "configs" / "config.yaml")
-    rank_zero_info(f"{describe_device(trainer)}; everything goes to {logdir}")
-
-    start = args.resume_from_checkpoint
-    if args.train:
-        state = (logdir / LAST if args.resume else start) if args.resume or start else None
-        if state is not None and not is_resumable(state):
-            rank_zero_info(f"{state}: holds weights but no state of a training; starting from the weights")
-            load_generator_weights(model.generator, state)
-            if model.discriminator is not None:
-                load_discriminator_weights(model.discriminator, state)
-            state = None
-        trainer.fit(model, data, ckpt_path=state)
-    elif start is not None:
-        load_generator_weights(model.generator, start)
-    if args.test:
-        trainer.test(model, data, verbose=False)
-    return model.results
 
 
 def describe_device(trainer):
@@ -92,9 +104,7 @@ def describe_device(trainer):
 
 
 def make_logdir(args):
-    """Folder of this run. All processes of a run agree on it: those that Lightning starts find it in the
-    environment.
-    """
+    """Folder of this run. Processes that Lightning starts find it in the environment, so that all of them agree."""
     if args.resume is not None:
         if not (args.resume / "configs" / "config.yaml").is_file():
             raise InputError(f"{args.resume}: no run to resume there, expected configs/config.yaml in it")

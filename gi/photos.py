@@ -134,7 +134,7 @@ def mask_of(mask: np.ndarray | Image.Image, name: str) -> np.ndarray:
     if mask.ndim == 3 and mask.shape[2] in (1, 2, 3, 4):
         mask = mask[..., :3].mean(axis=2) if mask.shape[2] > 2 else mask[..., 0]
     if mask.ndim != 2 or mask.dtype.kind not in "buif":
-        raise InputError(f"{name}: is {mask.dtype} {mask.shape}, expected numbers or bool of shape (H, W), or a PIL image")
+        raise InputError(f"{name}: is {mask.dtype} {mask.shape}, expected numbers of shape (H, W), or a PIL image")
     if mask.size and not (mask.min() >= 0):
         raise InputError(f"{name}: has values below 0 or nan, expected 0 (known) to 1 or 255 (missing)")
     top = mask.max(initial=0)

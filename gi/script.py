@@ -1,11 +1,23 @@
 """What the command lines in scripts/ share: how they end, and their progress bar."""
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import NoReturn
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from gi.errors import InputError
 
@@ -39,11 +51,38 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         sys.exit(130)
 
 
-def progress() -> Progress:
-    """A progress bar with the time that is left, on standard error, so that output can go to a file."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+@contextlib.contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """`with progress("images", 1000) as advance:`, to be called after each; shows the time left on standard error.
+
+    A bar on a terminal, a line every half minute elsewhere, as in the logs of a cluster.
+    """
+    console, start, done, shown = Console(stderr=True), time.monotonic(), 0, 0.0
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                   TextColumn("left"), TimeRemainingColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+        return
+
+    def advance() -> None:
+        nonlocal done, shown
+        done += 1
+        elapsed = time.monotonic() - start
+        if done == total or elapsed - shown > 30:
+            shown, left = elapsed, timedelta(seconds=round(elapsed / done * (total - done)))
+            print(f"{what} {done}/{total}, {left} left", file=sys.stderr, flush=True)
+
+    yield advance
+
+
+def download_progress() -> Progress:
+    """A bar for bytes that disappears when it is done; nothing where there is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                TextColumn("left"), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def report_problems(problems: Mapping[str, str], *, total: int, shown: int = 20) -> int:

@@ -92,8 +92,13 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *
     }
     if any(problems.values()):
         raise InputError(f"{path} does not fit {type(module).__name__}: "
-                         + "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names))
+                         + "; ".join(f"{len(them)} {kind}: {_some(them)}" for kind, them in problems.items() if them))
     module.load_state_dict(state)
+
+
+def _some(names: list[str], most: int = 40) -> str:
+    """A network of another kind differs in hundreds of names, of which the first ones tell enough."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class Frozen(nn.Module):

@@ -21,7 +21,8 @@ def main() -> None:
     sets: dict[str, list] = {}
     for run in args.runs:
         for result in read_run(run):
-            sets.setdefault(result["set"], []).append((run.resolve().name.removesuffix(".json"), result))
+            name = result["run"] if run.is_file() else run.resolve().name
+            sets.setdefault(result["set"], []).append((name, result))
     for name, results in sets.items():
         print_table(comparison_table(results, name))
 

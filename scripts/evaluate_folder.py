@@ -51,10 +51,8 @@ def main() -> int:
 
     pairs, problems = find_pairs(args.truth, args.predictions, args.masks)
     metrics = build_metrics(args.metrics, cache=args.cache.expanduser()).to(device)
-    with script.progress() as progress:
-        task = progress.add_task("images", total=len(pairs))
-        scores, unreadable = score_pairs(pairs, metrics, batch_size=args.batch_size,
-                                         advance=lambda: progress.advance(task))
+    with script.progress("images", len(pairs)) as advance:
+        scores, unreadable = score_pairs(pairs, metrics, batch_size=args.batch_size, advance=advance)
     problems |= unreadable
     run, name = args.name or args.predictions.resolve().name, args.set or args.truth.resolve().name
     about = {"masks": args.masks is not None, "problems": problems}

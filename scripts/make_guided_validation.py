@@ -27,10 +27,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes")
     args = parser.parse_args()
     settings = Settings(seed=args.seed, count=args.count, keyframes=args.keyframes, size=args.size)
-    with script.progress() as progress:
-        task = progress.add_task("samples", total=args.count)
-        made = make_validation(args.images, args.out, settings, workers=args.workers,
-                               advance=lambda: progress.advance(task))
+    with script.progress("samples", args.count) as advance:
+        made = make_validation(args.images, args.out, settings, workers=args.workers, advance=advance)
     for entry, reason in sorted(made.bad.items()):
         print(f"bad photograph: {entry}: {reason}", file=sys.stderr)
     kept = f", {made.kept} of them there before and intact" if made.kept else ""

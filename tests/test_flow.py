@@ -340,6 +340,16 @@ def test_guidance_options():
         one, other = guidance(image, mask, sources, source_masks)[0], guidance(*changed)[0]
         assert torch.equal(one, other) == blind
 
+    # Blind or not, an image's flow is its own.
+    image, mask, sources, source_masks = scene(3, 2, (96, 96))
+    mask[1] = 0
+    for blind in (True, False):
+        guidance = FlowGuidance(estimator=estimator, resolution=96, mask_images=blind)
+        together, _ = guidance(image, mask, sources, source_masks)
+        alone = [guidance(*(x[[i]] for x in (image, mask, sources, source_masks)))[0] for i in range(3)]
+        torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
+    image, mask, sources, source_masks = scene(1, 1, (96, 96))
+
     zero, error = FlowGuidance(estimator=ZeroFlow())(image, mask, sources, source_masks)
     assert not zero.any() and not error.any()
     with pytest.raises(InputError, match="do not fit"):

@@ -11,15 +11,12 @@ A set is the same, bit for bit, whatever the number of workers, and on every mac
 or in floating point steps that all machines round alike. Sines, cosines and tangents are the exception; they may differ
 in their last bit, which is then rounded off, but for odds below one to a thousand in a set of 2,000.
 """
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -32,6 +29,7 @@ from gi.data import geometry as geo
 from gi.data.masks import MixedMask
 from gi.data.photometric import change_brightness, frame_photometric
 from gi.errors import InputError
+from gi.pool import Pool
 from gi.weights import file_sha256
 
 MANIFEST = "manifest.json"
@@ -101,18 +99,16 @@ def make_validation(
     records: dict[int, dict] = {}
     bad: dict[str, str] = {}
     kept = 0
-    with open(out / JOURNAL, "a", encoding="utf-8") as journal, _Pool(workers) as run:
+    with open(out / JOURNAL, "a", encoding="utf-8") as journal, Pool(workers) as run:
         while assigned:
             failed = {}
             jobs = [(index, entry, finished.get((index, entry))) for index, entry in sorted(assigned.items())]
-            for job, (record, reason) in run(make, jobs):
-                index, entry, before = job
+            for (index, entry, _), (record, stands, reason) in run(make, jobs):
                 if record is None:
                     failed[index], bad[entry] = entry, reason
                     continue
-                if record == before:
-                    kept += 1
-                else:
+                kept += stands
+                if not stands:
                     journal.write(json.dumps(record) + "\n")
                     journal.flush()
                 records[index] = record
@@ -130,12 +126,14 @@ def make_validation(
 
 # One sample -----------------------------------------------------------------------------------------------------------
 
-def _sample(images: Path, out: Path, settings: Settings, job: tuple[int, str, dict | None]) -> tuple[dict | None, str]:
-    """The manifest's record of a sample, and why there is none. Makes its files unless those of the record stand."""
+def _sample(
+    images: Path, out: Path, settings: Settings, job: tuple[int, str, dict | None]
+) -> tuple[dict | None, bool, str]:
+    """The manifest's record of a sample, whether its files were there already, and why there is no record."""
     index, entry, record = job
     path = io.resolve_inside(images, entry)
     if record is not None and _stands(record, path, out):
-        return record, ""
+        return record, True, ""
     try:
         photograph = io.read_image(path)
         height, width = photograph.shape[:2]
@@ -143,7 +141,7 @@ def _sample(images: Path, out: Path, settings: Settings, job: tuple[int, str, di
             raise InputError(f"{path}: is {width}x{height}, expected at least {MIN_SIDE} a side")
         source_sha256 = file_sha256(path)
     except (InputError, OSError) as error:
-        return None, str(error).removeprefix(f"{path}: ")
+        return None, False, str(error).removeprefix(f"{path}: ")
     view = exact.square_view(photograph, size=settings.size, margin=settings.margin)
     streams = np.random.SeedSequence((settings.seed, index)).spawn(1 + settings.keyframes)
     target_rng, *frame_rngs = (np.random.default_rng(stream) for stream in streams)
@@ -160,7 +158,7 @@ def _sample(images: Path, out: Path, settings: Settings, job: tuple[int, str, di
         pictures[f"{name}_src_{number:06d}_m.png"] = mask(rng, settings.size, settings.size) * np.uint8(255)
         frames.append(transform)
     side = min(height, width)
-    return {
+    record = {
         "index": index,
         "source": entry,
         "source_sha256": source_sha256,
@@ -168,14 +166,15 @@ def _sample(images: Path, out: Path, settings: Settings, job: tuple[int, str, di
         "square": {"left": (width - side) // 2, "top": (height - side) // 2, "side": side},
         "keyframes": frames,
         "files": {file: _write(out / file, picture) for file, picture in pictures.items()},
-    }, ""
+    }
+    return record, False, ""
 
 
 def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.ndarray, dict]:
     """A keyframe from the view, and its transform. Its numbers are rounded first, so that those written down are exact.
     """
     steps = [_rounded(step) for step in geo.FrameGeometry().sample(rng, view=len(view), size=size)]
-    frame = exact.resample(view, geo.compose(steps, size=size))
+    frame = exact.resample(view, exact.compose(steps, size=size))
     transform = {"steps": [{"kind": type(step).__name__.lower()} | _numbers(step) for step in steps]}
     changes = frame_photometric()
     if rng.random() < changes.brightness_probability:
@@ -192,7 +191,7 @@ def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.nd
 
 def _rounded(step: geo.Step) -> geo.Step:
     if isinstance(step, geo.Perspective):
-        return exact.Perspective(corners=np.round(step.corners, 4), size=step.size)
+        return dataclasses.replace(step, corners=np.round(step.corners, 4))
     numbers = {key: round(x, 8) if isinstance(x, float) else x for key, x in _numbers(step).items()}
     return dataclasses.replace(step, **numbers)
 
@@ -276,38 +275,3 @@ def _parse(text: str) -> object:
 
 def _short(value: object) -> str:
     return json.dumps(value)[:200]
-
-
-# Workers --------------------------------------------------------------------------------------------------------------
-
-class _Pool:
-    """`with _Pool(n) as run: for job, result in run(function, jobs)`, in any order; in this process if n is 1."""
-
-    def __init__(self, workers: int):
-        if workers < 1:
-            raise InputError(f"workers: expected at least 1, got {workers}")
-        self.executor = None
-        if workers > 1:
-            # Spawned, as a process with threads is not to be forked; Ctrl-C is for the main process alone.
-            context = multiprocessing.get_context("spawn")
-            self.executor = concurrent.futures.ProcessPoolExecutor(
-                workers, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-            )
-
-    def __enter__(self) -> Callable[..., Iterator]:
-        return self._run
-
-    def __exit__(self, *_: object) -> None:
-        if self.executor is not None:
-            self.executor.shutdown(cancel_futures=True)
-
-    def _run(self, function: Callable, jobs: list) -> Iterator[tuple]:
-        if self.executor is None:
-            yield from ((job, function(job)) for job in jobs)
-            return
-        futures = {self.executor.submit(function, job): job for job in jobs}
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
-        except concurrent.futures.BrokenExecutor as error:
-            raise InputError("a worker process died, perhaps for lack of memory; go on with fewer workers") from error

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from gi.errors import InputError
 from gi.flow.inpaint import inpaint_flow
+from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, resize, resize_flow
 from gi.weights import Frozen
 
@@ -16,9 +17,10 @@ class FlowGuidance(Frozen):
         resolution: both images are resized to resolution x resolution for the estimation, and the flow back; None
             estimates at the images' own size.
         inpaint: replace the flow inside the target's hole by that around it, see `gi.flow.inpaint`.
-        mask_images: blank the holes of both images before the estimation. The original release, and this default, lets
-            the estimator see the complete photographs, which in training are known; in a real video the hole holds
-            the object to be removed, whose motion must not guide anything.
+        mask_images: keep what is in the holes of both images from the estimator: they are filled smoothly from around
+            them, and flow is replaced somewhat beyond the target's hole, see `gi.flow.unseen`. The original release,
+            and this default, lets the estimator see the complete photographs, which in training are known; in real
+            use the hole holds the object to be removed, whose motion must not guide anything.
     """
 
     def __init__(self, *, estimator: nn.Module, resolution: int | None = 256, inpaint: bool = True,
@@ -45,11 +47,11 @@ class FlowGuidance(Frozen):
                              f"{tuple(image.shape)}, expected (B, 3, H, W)")
         if batch * frames == 0:
             return image.new_zeros(batch, frames, 2, height, width), image.new_zeros(batch, frames, 1, height, width)
-        if self.mask_images:
-            image = image * (1 - mask)
-            sources = sources * (1 - source_masks)
-
         size = (height, width) if self.resolution is None else (self.resolution, self.resolution)
+        if self.mask_images:
+            image = smooth_fill(image, mask)
+            sources = smooth_fill(sources.flatten(0, 1), source_masks.flatten(0, 1)).view_as(sources)
+            mask = grow_hole(mask, round(GROWTH * max(height, width) / max(size)))
         targets = resize(image, size).repeat_interleave(frames, dim=0)
         sources = resize(sources.flatten(0, 1), size)
         with torch.autocast(image.device.type, enabled=False):

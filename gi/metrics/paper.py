@@ -5,6 +5,7 @@ Places validation split at 256x256. On any other images the numbers are differen
 """
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 
 from rich import box
@@ -21,7 +22,6 @@ METHODS = {
     "ours_big": "ours (big)",
 }
 TITLES = {"none": "table 1", "two": "table 4", "four": "table 2"}  # by number of keyframes
-KEYFRAMES = {"none": "no keyframes", "two": "2 keyframes", "four": "4 keyframes"}
 
 
 def _row(fid, lpips, lpips_std, ssim, ssim_std):
@@ -110,17 +110,19 @@ def result_table(result: Mapping, run: str, set_name: str) -> Table:
     columns = ["composite" if masks else "whole image"]
     if method is not None:
         columns += [f"paper, {TITLES[set_of(set_name)]}", "difference"]
+        if result["count"] != 2000:
+            table.caption = "The paper's 2,000 images are of Places; other images have other scores."
     for name in columns + ["raw prediction"] * bool(masks):
         table.add_column(name, justify="right", no_wrap=True)
     reported = ROWS[set_of(set_name)][method] if method is not None else {}
-    for key, (label, decimals, _) in MEASURES.items():
+    for key, (_, decimals, _) in MEASURES.items():
         if key not in totals["composite"] or (key.endswith("_hole") and not masks):
             continue
         cells = [_text(totals["composite"][key], decimals)]
         if method is not None:
             cells += [_text(reported[key], decimals), _difference(totals["composite"][key], reported[key], key)] \
                 if key in reported else ["", ""]
-        table.add_row(label, *cells, *([_text(totals["raw"][key], decimals)] * bool(masks)))
+        table.add_row(_heading(key), *cells, *([_text(totals["raw"][key], decimals)] * bool(masks)))
     return table
 
 
@@ -132,8 +134,7 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str) -> T
     table.add_column("")
     table.add_column("images", justify="right")
     for key in keys:
-        table.add_column(f"{MEASURES[key][0]} ({'higher' if MEASURES[key][2] else 'lower'})", justify="right",
-                         no_wrap=True)
+        table.add_column(_heading(key), justify="right", no_wrap=True)
     for method, row in ROWS.get(which, {}).items():
         cells = [_text(row[key], MEASURES[key][1]) if key in row else "" for key in keys]
         table.add_row(f"{METHODS[method]} (paper, {TITLES[which]})", "2,000", *cells, style="dim")
@@ -157,10 +158,17 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str) -> T
 
 def print_table(table: Table) -> None:
     """Prints to standard output; where that is no terminal, as wide as the table needs."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # after hours of evaluation, a sign the terminal lacks stops nothing
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(console.width, 160))
     console.print(table)
+
+
+def _heading(key: str) -> str:
+    label, _, higher = MEASURES[key]
+    return f"{label} {'↑' if higher else '↓'}"
 
 
 def _mean(score: Mapping | float | None) -> float:

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as ConsoleTable
 
 from gi.compositing import composite
@@ -110,11 +111,12 @@ class CompareWithBaselines(pl.Callback):
             sections.append(report.Section(
                 title=f"Test set “{name}”: {scores['keyframes'].count} images", tables=[table], samples=samples,
                 text="Mean ± standard deviation over the images, always of the composite (known pixels are kept). "
-                     "Bold: best mean. Stripes mark what is missing."))
-        path = folder / "report.html"
+                     f"Bold: best mean. Stripes mark what is missing. {flow_note(pl_module)}".rstrip()))
+        path, config = folder / "report.html", folder / "configs" / "config.yaml"
+        details = [("Configuration", config.read_text(encoding="utf-8"))] if config.is_file() else []
         report.write_report(path, report.Report(
             title=f"Guided inpainting: {folder.name}", facts=self._facts(trainer, pl_module), sections=sections,
-            curves=curves(trainer), details=configuration(folder)))
+            curves=curves(trainer), details=details))
         print(f"report: {path}")
 
     # Report ---------------------------------------------------------------------------------------------------------
@@ -160,8 +162,7 @@ class CompareWithBaselines(pl.Callback):
             ("device", f"{trainer.world_size} × {device}{threads}, precision {trainer.precision}"),
         ]
         if self._training_seconds():
-            facts.append(("training time", f"{format_duration(self._training_seconds())} (minutes, validation included)"
-                          if self._training_seconds() < 3600 else format_duration(self._training_seconds())))
+            facts.append(("training time", f"{format_duration(self._training_seconds())} with validation"))
         return [*facts, ("folder", str(trainer.default_root_dir))]
 
 
@@ -179,6 +180,14 @@ def fill(trainer, pl_module, batch, data, prediction) -> dict[str, torch.Tensor]
     }
 
 
+def flow_note(pl_module) -> str:
+    """Whether the flow, and so the network with keyframes and the copy, knew more than there is in real use."""
+    if getattr(pl_module._helpers["guidance"], "mask_images", True):
+        return ""
+    return ("The flow was estimated from complete photographs, as in the paper; where the holes' content is truly "
+            "unknown, expect less of both methods that use it.")
+
+
 def summary(scores: dict[str, ImageScores]) -> report.Table:
     """Means and standard deviations of the composites, a row a method."""
     totals = {method: score.totals["composite"] for method, score in scores.items()}
@@ -194,11 +203,12 @@ def summary(scores: dict[str, ImageScores]) -> report.Table:
 
 def print_table(console: Console, name: str, table: report.Table, scores: dict[str, ImageScores]) -> None:
     count = scores["keyframes"].count
-    view = ConsoleTable(title=f"{name}: {count} images, composites, mean ± std", title_justify="left")
-    for column, heading in enumerate(table.heading):
-        view.add_column(heading, justify="right" if column else "left", no_wrap=not column)
+    view = ConsoleTable(title=escape(f"{name}: {count} images, mean ± std"), title_justify="left")
+    shown = 3  # what is about the hole; this fits a terminal of 80 columns
+    for column, heading in enumerate(table.heading[:shown]):
+        view.add_column(heading, justify="right" if column else "left", no_wrap=True)
     for r, row in enumerate(table.rows):
-        view.add_row(*(f"[bold]{cell}[/bold]" if (r, c) in table.best else cell for c, cell in enumerate(row)))
+        view.add_row(*(f"[bold]{cell}[/bold]" if (r, c) in table.best else cell for c, cell in enumerate(row[:shown])))
     console.print(view)
 
 
@@ -284,8 +294,3 @@ def curves(trainer) -> dict:
                     if name.startswith("val/") and name.endswith(f"/{key}_hole") and "/raw/" not in name:
                         groups[f"validation: {key.upper()} in the hole"][name.split("/")[1]] = curve
     return groups
-
-
-def configuration(folder: Path) -> list[tuple[str, str]]:
-    path = folder / "configs" / "config.yaml"
-    return [("Configuration", path.read_text(encoding="utf-8", errors="replace"))] if path.is_file() else []

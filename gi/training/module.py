@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from gi.compositing import masked
 from gi.losses.objective import Objective
 from gi.training.schedule import warmup_cosine
 
@@ -272,8 +273,3 @@ class GuidedInpainting(pl.LightningModule):
             # Every process has computed the same from the gathered states, so there is nothing left to synchronise.
             self.log_dict({f"{stage}/{name}/{key}": value for key, value in result.scalars().items()}, sync_dist=False)
         self._metrics = {}
-
-
-def masked(image: Tensor, mask: Tensor) -> Tensor:
-    """(..., 3, H, W), (..., 1, H, W) -> (..., 4, H, W): the image with an empty hole, and the mask as 4th channel."""
-    return torch.cat([image * (1 - mask), mask], dim=-3)
