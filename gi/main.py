@@ -26,6 +26,8 @@ from gi.checkpoint import is_resumable, load_discriminator_weights, load_generat
 from gi.cli import parse_args, processes
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.errors import InputError
+from gi.metrics.paper import name_of_run
+from gi.metrics.results import report_results
 from gi.training.callbacks import StopRequested
 from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.module import NonFiniteLoss
@@ -68,6 +70,10 @@ def run(cfg, args, logdir):
         raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE or -r LOGDIR with --train false")
     if args.test:
         trainer.test(model, data, verbose=False)
+        if trainer.is_global_zero:
+            about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
+            run_name = name_of_run(*(path.stem for path in args.base), logdir.name)
+            report_results(model.results, run_name, logdir, about=about)
     return model.results
 
 
@@ -83,6 +89,9 @@ def build_trainer(cfg, options, logdir):
     for callback in callbacks.values():
         if isinstance(callback, pl.callbacks.ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str(logdir / "checkpoints")
+    if not options.get("enable_progress_bar", True):
+        bars = [name for name, callback in callbacks.items() if isinstance(callback, pl.callbacks.ProgressBar)]
+        callbacks = {name: callback for name, callback in callbacks.items() if name not in bars}
     loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
     if processes(options) > 1:
         # In each backward pass one of the two networks gets no gradients.

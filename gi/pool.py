@@ -1,7 +1,9 @@
 """Jobs shared out to processes."""
 import concurrent.futures
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 from gi.errors import InputError
@@ -21,11 +23,8 @@ class Pool:
             raise InputError(f"workers: expected at least 1, got {workers}")
         self.executor = None
         if workers > 1:
-            # Spawned, as a process with threads is not to be forked; Ctrl-C is for the main process alone.
-            context = multiprocessing.get_context("spawn")
-            self.executor = concurrent.futures.ProcessPoolExecutor(
-                workers, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-            )
+            context = multiprocessing.get_context("spawn")  # a process with threads is not to be forked
+            self.executor = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
 
     def __enter__(self) -> Callable[[Callable, list], Iterator[tuple]]:
         return self._run
@@ -44,3 +43,14 @@ class Pool:
                 yield futures[future], future.result()
         except concurrent.futures.BrokenExecutor as error:
             raise InputError("a worker process died, perhaps for lack of memory; go on with fewer workers") from error
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process alone
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """If the main process is killed, its workers would otherwise wait for jobs for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

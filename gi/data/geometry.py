@@ -75,7 +75,7 @@ class Radial:
     def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         centre = (self.size - 1) / 2
         x, y = x - centre, y - centre
-        squared = (x * x + y * y) / self.size**2
+        squared = (x * x + y * y) / float(self.size**2)
         factor = 1 + self.k * squared + self.k * squared * squared
         return mirror(x * factor + centre, self.size), mirror(y * factor + centre, self.size)
 

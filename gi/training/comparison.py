@@ -111,7 +111,8 @@ class CompareWithBaselines(pl.Callback):
             sections.append(report.Section(
                 title=f"Test set “{name}”: {scores['keyframes'].count} images", tables=[table], samples=samples,
                 text="Mean ± standard deviation over the images, always of the composite (known pixels are kept). "
-                     f"Bold: best mean. Stripes mark what is missing. {flow_note(pl_module)}".rstrip()))
+                     "Bold: best mean. Stripes mark what is missing. “Without them” is the same weights, not a network "
+                     f"trained for that. {flow_note(pl_module)}".rstrip()))
         path, config = folder / "report.html", folder / "configs" / "config.yaml"
         details = [("Configuration", config.read_text(encoding="utf-8"))] if config.is_file() else []
         report.write_report(path, report.Report(
@@ -127,7 +128,7 @@ class CompareWithBaselines(pl.Callback):
         values = [image["composite/psnr_hole"] for image in images]
         order = sorted((i for i, value in enumerate(values) if not math.isnan(value)), key=lambda i: -values[i])
         count = min(self.samples, len(order))
-        places = np.linspace(0, len(order) - 1, count).round().astype(int).tolist()
+        places = [i * (len(order) - 1) // max(1, count - 1) for i in range(count)]
         named = {0: "Best", (len(order) - 1) // 2: "Median", len(order) - 1: "Worst"}
         for place in places:
             index = order[place]
@@ -182,7 +183,7 @@ def fill(trainer, pl_module, batch, data, prediction) -> dict[str, torch.Tensor]
 
 def flow_note(pl_module) -> str:
     """Whether the flow, and so the network with keyframes and the copy, knew more than there is in real use."""
-    if getattr(pl_module._helpers["guidance"], "mask_images", True):
+    if getattr(pl_module.guidance, "mask_images", True):
         return ""
     return ("The flow was estimated from complete photographs, as in the paper; where the holes' content is truly "
             "unknown, expect less of both methods that use it.")

@@ -83,6 +83,10 @@ class GuidedInpainting(pl.LightningModule):
         self.results = {}
         self._pending_terms = None
 
+    @property
+    def guidance(self) -> nn.Module:
+        return self._helpers["guidance"]
+
     def _apply(self, fn, *args, **kwargs):
         for helper in [*self._helpers.values(), *self._metrics.values()]:
             if helper is not None:
@@ -104,7 +108,7 @@ class GuidedInpainting(pl.LightningModule):
         mask, source_masks = batch["mask"].float(), batch["source_masks"].float()
         if not with_sources:
             sources, source_masks = sources[:, :0], source_masks[:, :0]
-        flows, errors = self._helpers["guidance"](image, mask, sources, source_masks)
+        flows, errors = self.guidance(image, mask, sources, source_masks)
         return {
             "image": image,
             "mask": mask,
