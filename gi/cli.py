@@ -99,6 +99,7 @@ def parse_args(argv):
             trainer.append(f"lightning.trainer.{name}={_trainer_value(take(text) or 'true', hint, name)}")
     if not base and found.resume is None:
         raise InputError("nothing to do: give --base CONFIG.yaml or --resume LOGDIR (--help lists the options)")
+    overrides.sort(key=list(argv).index)  # of two overrides of one key, the later one on the command line counts
     devices, notes = _devices(found.gpus) if found.gpus is not None else ([], [])
     return Arguments(base=base, overrides=[*devices, *trainer, *overrides], train=_boolean(train, "--train"),
                      test=not _boolean(no_test, "--no-test"), resume_from_checkpoint=found.resume_from_checkpoint,

@@ -118,9 +118,11 @@ def make_logdir(args):
         if not (args.resume / "configs" / "config.yaml").is_file():
             raise InputError(f"{args.resume}: no run to resume there, expected configs/config.yaml in it")
         return args.resume
-    name = args.name or args.base[-1].stem
-    logdir = os.environ.setdefault("GI_LOGDIR", str(args.logdir / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}_{name}"))
-    return Path(logdir)
+    stem = f"{time.strftime('%Y-%m-%dT%H-%M-%S')}_{args.name or args.base[-1].stem}"
+    logdir, number = args.logdir / stem, 2
+    while logdir.exists():
+        logdir, number = args.logdir / f"{stem}_{number}", number + 1
+    return Path(os.environ.setdefault("GI_LOGDIR", str(logdir)))
 
 
 def quiet_lightning():
@@ -131,6 +133,8 @@ def quiet_lightning():
 def main(argv=None):
     """The program: returns the results of `run`. Raises InputError for anything wrong with what the user gave."""
     args = parse_args(sys.argv[1:] if argv is None else argv)
+    if args.resume is not None and args.resume.is_file():  # a checkpoint of the run instead of its folder
+        args.resume, args.resume_from_checkpoint = args.resume.absolute().parent.parent, args.resume
     quiet_lightning()
     for note in args.notes:
         rank_zero_info(note)

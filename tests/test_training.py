@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from gi.checkpoint import load_generator
+from gi.errors import InputError
 from gi.main import main
 from gi.training.callbacks import format_duration
 from gi.training.module import NonFiniteLoss
@@ -211,6 +212,24 @@ def test_nan_stops_and_names_the_term(arguments, tmp_path):
     assert all(torch.isfinite(value).all() for value in content["state_dict"].values())
 
 
+def test_a_bad_photograph_is_one_line(arguments, photographs, tmp_path):
+    """Also when a worker process meets it."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "broken.png").write_bytes((photographs / "0.png").read_bytes()[:500])
+    for i in range(2):
+        (folder / f"{i}.png").symlink_to(photographs / f"{i}.png")
+    words = [f"data.params.train.params.images.params.root={folder}", "data.params.num_workers=1"]
+    output = finish(start(arguments(*words, "--limit_val_batches=0")), status=2)
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert "broken.png" in line
+
+
+def test_nothing_to_evaluate(arguments):
+    with pytest.raises(InputError, match="nothing to evaluate"):
+        main(arguments("--train", "false"))
+
+
 # Interruptions --------------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +261,7 @@ def test_interrupted_run_resumes_exactly(stop, status, resumed_at, uninterrupted
     (logdir,) = (tmp_path / "logs").iterdir()
 
     (tmp_path / "names.txt").unlink()
-    finish(start(["-r", logdir, "--no-test"]))
+    finish(start(["-r", logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt", "--no-test"]))
     resumed = last_checkpoint(tmp_path / "logs")["state_dict"]
     assert (tmp_path / "names.txt").read_text().splitlines() == names[resumed_at:]
     assert resumed.keys() == weights.keys()

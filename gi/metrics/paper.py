@@ -1,17 +1,19 @@
-"""What the paper reports, and tables for the console that put it beside our results.
+"""What the paper reports, and tables that put it beside our results.
 
 Tables 1 (no keyframes), 2 (four) and 4 (two) of the paper: FID, LPIPS and SSIM of composites on 2,000 images of the
 Places validation split at 256x256. On any other images the numbers are different ones.
 """
 import math
 import re
-import sys
 from collections.abc import Iterable, Mapping
 
+import rich.table
 from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+
+from gi.metrics.tables import Table, console_table, marked, print_table
+
+__all__ = ["ROWS", "comparison_table", "method_of", "name_of_run", "print_table", "result_rows", "result_table"]
 
 METHODS = {
     "lama_spectralfuse": "LaMa + SpectralFuse",
@@ -97,46 +99,61 @@ def name_of_run(*names: str) -> str:
     return next((name for name in names if any(method_of(name, which) for which in ROWS)), names[-1])
 
 
-def result_table(result: Mapping, run: str, set_name: str) -> Table:
+def result_table(result: Mapping, run: str, set_name: str) -> rich.table.Table:
+    """`result_rows` for the console."""
+    return console_table(result_rows(result, run, set_name))
+
+
+def result_rows(result: Mapping, run: str, set_name: str) -> Table:
     """One run on one set, measures below each other: composite, the paper's row and the difference, raw prediction.
 
     result: as `ImageScores.to_dict()` gives it, {"count", "totals", ...}; without masks ("masks": False) there is one
     score of the whole image.
     """
     method, totals, masks = method_of(run, set_name), result["totals"], result.get("masks", True)
-    title = f"{run} on {set_name}: {result['count']:,} image{'' if result['count'] == 1 else 's'}"
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD)
-    table.add_column("")
-    columns = ["composite" if masks else "whole image"]
+    heading, note = ["", "composite" if masks else "whole image"], ""
     if method is not None:
-        columns += [f"paper, {TITLES[set_of(set_name)]}", "difference"]
+        heading += [f"paper, {TITLES[set_of(set_name)]}", "difference"]
         if result["count"] != 2000:
-            table.caption = "The paper's 2,000 images are of Places; other images have other scores."
-    for name in columns + ["raw prediction"] * bool(masks):
-        table.add_column(name, justify="right", no_wrap=True)
+            note = "The paper's 2,000 images are of Places; other images have other scores."
     reported = ROWS[set_of(set_name)][method] if method is not None else {}
+    rows, marks = [], {}
     for key, (_, decimals, _) in MEASURES.items():
         if key not in totals["composite"] or (key.endswith("_hole") and not masks):
             continue
-        cells = [_text(totals["composite"][key], decimals)]
-        if method is not None:
-            cells += [_text(reported[key], decimals), _difference(totals["composite"][key], reported[key], key)] \
-                if key in reported else ["", ""]
-        table.add_row(_heading(key), *cells, *([_text(totals["raw"][key], decimals)] * bool(masks)))
-    return table
+        cells = [measure(key), score_text(totals["composite"][key], decimals)]
+        if key in reported:
+            difference, mark = _difference(totals["composite"][key], reported[key], key)
+            cells += [score_text(reported[key], decimals), difference]
+            if mark:
+                marks[len(rows), 3] = mark
+        elif method is not None:
+            cells += ["", ""]
+        rows.append(cells + [score_text(totals["raw"][key], decimals)] * bool(masks))
+    title = f"{run} on {set_name}: {result['count']:,} image{'' if result['count'] == 1 else 's'}"
+    return Table([*heading, *["raw prediction"] * bool(masks)], rows, marks, title, note)
 
 
-def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str) -> Table:
+def bin_rows(result: Mapping) -> Table:
+    """Mean scores of the composites per tenth of hole area, tenths without images left out; `result` as above."""
+    keys = [key for key in MEASURES if key in result["totals"]["composite"]]
+    rows = [[entry["range"].replace("-", "–"), f"{entry['count']:,}",
+             *(score_text(_mean(entry["composite"][key]), MEASURES[key][1]) for key in keys)]
+            for entry in result["bins"] if entry["count"]]
+    return Table(["hole", "images", *map(measure, keys)], rows, title="Composites by the hole's share of the image")
+
+
+def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str) -> rich.table.Table:
     """Several runs on one set below each other, [(name, result)], after the paper's rows; composites, the best bold."""
     results, which = list(results), set_of(set_name)
     keys = [key for key in _SIDE_BY_SIDE if any(key in result["totals"]["composite"] for _, result in results)]
-    table = Table(title=escape(f"{set_name}: composites"), box=box.SIMPLE_HEAD)
+    table = rich.table.Table(title=escape(f"{set_name}: composites"), box=box.SIMPLE_HEAD)
     table.add_column("")
     table.add_column("images", justify="right")
     for key in keys:
-        table.add_column(_heading(key), justify="right", no_wrap=True)
+        table.add_column(measure(key), justify="right", no_wrap=True)
     for method, row in ROWS.get(which, {}).items():
-        cells = [_text(row[key], MEASURES[key][1]) if key in row else "" for key in keys]
+        cells = [score_text(row[key], MEASURES[key][1]) if key in row else "" for key in keys]
         table.add_row(f"{METHODS[method]} (paper, {TITLES[which]})", "2,000", *cells, style="dim")
     if which is not None:
         table.add_section()
@@ -145,28 +162,19 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str) -> T
     for name, result in results:
         scores, cells = result["totals"]["composite"], []
         for key in keys:
-            text = _text(scores[key], MEASURES[key][1]) if key in scores else ""
-            cells.append(f"[bold]{text}[/]" if len(results) > 1 and _mean(scores.get(key)) == best[key] else text)
+            text = score_text(scores[key], MEASURES[key][1]) if key in scores else ""
+            cells.append(marked(text, "best" if len(results) > 1 and _mean(scores.get(key)) == best[key] else None))
         table.add_row(escape(name), f"{result['count']:,}", *cells)
         method = method_of(result.get("run", name), set_name) or method_of(name, set_name)
         if method is not None:
-            cells = [_difference(scores[key], ROWS[which][method][key], key)
+            cells = [marked(*_difference(scores[key], ROWS[which][method][key], key))
                      if key in scores and key in ROWS[which][method] else "" for key in keys]
             table.add_row(f"  against {METHODS[method]} (paper)", "", *cells)
     return table
 
 
-def print_table(table: Table) -> None:
-    """Prints to standard output; where that is no terminal, as wide as the table needs."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # after hours of evaluation, a sign the terminal lacks stops nothing
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, 160))
-    console.print(table)
-
-
-def _heading(key: str) -> str:
+def measure(key: str) -> str:
+    """Label of a score with the direction in which it gets better."""
     label, _, higher = MEASURES[key]
     return f"{label} {'↑' if higher else '↓'}"
 
@@ -182,7 +190,8 @@ def _best(values: list[float], higher: bool) -> float | None:
     return (max if higher else min)(values) if values else None
 
 
-def _text(score: Mapping | float, decimals: int) -> str:
+def score_text(score: Mapping | float, decimals: int) -> str:
+    """"0.145 ± 0.074", "13.15", or "n/a" for what there is no score of."""
     mean = _mean(score)
     if math.isnan(mean):
         return "n/a"
@@ -190,12 +199,13 @@ def _text(score: Mapping | float, decimals: int) -> str:
     return f"{mean:.{decimals}f}{spread}"
 
 
-def _difference(score: Mapping | float, reported: Mapping | float, key: str) -> str:
+def _difference(score: Mapping | float, reported: Mapping | float, key: str) -> tuple[str, str | None]:
+    """Text and whether that is better or worse."""
     _, decimals, higher = MEASURES[key]
     difference = _mean(score) - _mean(reported)
     if math.isnan(difference):
-        return "n/a"
+        return "n/a", None
     text = f"{difference:+.{decimals}f}"
     if float(text) == 0:
-        return text
-    return f"[{'green' if (difference > 0) == higher else 'red'}]{text}[/]"
+        return text, None
+    return text, "better" if (difference > 0) == higher else "worse"

@@ -5,7 +5,7 @@ Pictures are data URIs, there are no scripts, and nothing is loaded from elsewhe
 import base64
 import html
 import io as bytestreams
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gi.errors import InputError
 from gi.io import atomic_write
+from gi.metrics.tables import Table
 
+LARGEST = 512
 _STYLE = """
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 72rem; margin: 0 auto;
@@ -31,23 +33,15 @@ p { margin: .5rem 0; max-width: 46rem } .muted { color: #666 }
 th, td { padding: .35rem .9rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap;
          font-variant-numeric: tabular-nums } th { color: #666; font-weight: 600 }
 th:first-child, td:first-child { text-align: left; padding-left: 0 } td.best { font-weight: 700 }
+td.better { color: #1a7f37 } td.worse { color: #b3261e } caption { text-align: left; font-weight: 600; padding: .25rem 0 }
 .pictures { display: flex; flex-wrap: wrap; gap: .75rem } figure { margin: 0; width: 9.5rem }
 figure img { width: 100%; display: block; image-rendering: pixelated; border-radius: 3px }
 figcaption { font-size: .8rem; line-height: 1.3; color: #444; margin-top: .25rem; overflow-wrap: anywhere }
-.curves { max-width: 100%; height: auto }
+.plot { max-width: 100%; height: auto }
 pre { overflow-x: auto; background: #f6f6f6; padding: 1rem; font-size: .8rem }
 @media (max-width: 40rem) { figure { width: calc(50% - .5rem) } .facts { grid-template-columns: 1fr; gap: 0 }
   .facts dd { margin-bottom: .4rem } }
 """
-
-
-@dataclass
-class Table:
-    """Text by rows under a heading of the same length. `best` are (row, column) positions to emphasise."""
-
-    heading: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    best: Sequence[tuple[int, int]] = ()
 
 
 @dataclass
@@ -59,12 +53,21 @@ class Sample:
 
 
 @dataclass
+class Panel:
+    """A score against hole area: a dot an image, and lines of means, all as pairs (shares of the image, scores)."""
+
+    images: tuple[Sequence[float], Sequence[float]]
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+
+
+@dataclass
 class Section:
-    """What is said about one evaluation set."""
+    """What is said about one evaluation set. `panels` are by the name of their score."""
 
     title: str
     text: str = ""
     tables: Sequence[Table] = ()
+    panels: Mapping[str, Panel] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
 
 
@@ -97,7 +100,7 @@ def render(report: Report) -> str:
     """The HTML of a report."""
     facts = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in report.facts)
     curves = {label: group for label, group in report.curves.items() if group}
-    training = f'<h2>Training</h2><img class="curves" alt="curves" src="{plot_curves(curves)}">' if curves else ""
+    training = f'<h2>Training</h2><img class="plot" alt="curves" src="{plot_curves(curves)}">' if curves else ""
     details = "".join(f"<details><summary>{_text(summary)}</summary><pre>{_text(text)}</pre></details>"
                       for summary, text in report.details)
     return f"""<!DOCTYPE html>
@@ -115,6 +118,7 @@ def _section(section: Section) -> str:
     parts = [f"<h2>{_text(section.title)}</h2>"]
     parts += [f"<p>{_text(section.text)}</p>"] if section.text else []
     parts += map(_table, section.tables)
+    parts += [f'<img class="plot" alt="scores" src="{plot_scores(section.panels)}">'] if section.panels else []
     for sample in section.samples:
         figures = "".join(f'<figure><img alt="" src="{picture_uri(picture)}"><figcaption>{_text(caption)}</figcaption>'
                           "</figure>" for caption, picture in sample.pictures)
@@ -123,11 +127,14 @@ def _section(section: Section) -> str:
 
 
 def _table(table: Table) -> str:
+    title = f"<caption>{_text(table.title)}</caption>" if table.title else ""
+    note = f'<p class="muted">{_text(table.note)}</p>' if table.note else ""
     heading = "".join(f"<th>{_text(cell)}</th>" for cell in table.heading)
-    rows = "\n".join("<tr>" + "".join(f'<td class="best">{_text(cell)}</td>' if (r, c) in table.best
-                                      else f"<td>{_text(cell)}</td>" for c, cell in enumerate(row)) + "</tr>"
-                     for r, row in enumerate(table.rows))
-    return f'<div class="scroll"><table><thead><tr>{heading}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
+    rows = "\n".join("<tr>" + "".join(f'<td class="{_text(table.marks[r, c])}">{_text(cell)}</td>'
+                                      if (r, c) in table.marks else f"<td>{_text(cell)}</td>"
+                                      for c, cell in enumerate(row)) + "</tr>" for r, row in enumerate(table.rows))
+    return (f'<div class="scroll"><table>{title}<thead><tr>{heading}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
+            f"{note}")
 
 
 def _text(value: object) -> str:
@@ -142,11 +149,14 @@ def _printable(value: object) -> str:
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 def picture_uri(picture: np.ndarray) -> str:
-    """uint8 (H, W, 3) as a data URI: PNG for small pictures, whose pixels are to be seen, JPEG for large ones."""
+    """uint8 (H, W, 3) as a data URI: PNG for small pictures, whose pixels are to be seen, JPEG for large ones.
+
+    Pictures of more than `LARGEST` pixels on a side are made smaller, so that the report of any set stays small.
+    """
     large = picture.shape[0] * picture.shape[1] > 128 * 128
-    stream = bytestreams.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(stream, **(
-        {"format": "JPEG", "quality": 90} if large else {"format": "PNG", "optimize": True}))
+    image, stream = Image.fromarray(np.ascontiguousarray(picture)), bytestreams.BytesIO()
+    image.thumbnail((LARGEST, LARGEST))
+    image.save(stream, **({"format": "JPEG", "quality": 90} if large else {"format": "PNG", "optimize": True}))
     return _data_uri("image/jpeg" if large else "image/png", stream.getvalue())
 
 
@@ -175,7 +185,7 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-# Curves ---------------------------------------------------------------------------------------------------------------
+# Plots ----------------------------------------------------------------------------------------------------------------
 
 def read_curves(folder: str | Path) -> dict[str, tuple[list[int], list[float]]]:
     """{name: (steps, values)} of all scalars in a folder of TensorBoard event files; {} if there are none.
@@ -199,21 +209,60 @@ def read_curves(folder: str | Path) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def plot_curves(groups: dict[str, dict[str, tuple[list[int], list[float]]]]) -> str:
-    """{axis: {name: (steps, values)}} as a data URI of an SVG with one plot a group, three in a row."""
-    columns = min(3, len(groups))
-    lines = -(-len(groups) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.8 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).flatten()
-    for axis, (label, group) in zip(axes, groups.items(), strict=False):
+    """{axis: {name: (steps, values)}} as a data URI of an SVG with one plot a group, three in a row.
+
+    Of long curves, means over equal parts are drawn.
+    """
+    figure, axes = _figure(groups)
+    for axis, group in zip(axes, groups.values(), strict=True):
         for name, (steps, values) in group.items():
             marker = "o" if len(steps) < 20 else None
-            axis.plot(steps, values, label=_label(name), linewidth=1.3, marker=marker, markersize=3)
-        axis.set(xlabel="optimiser step", title=_label(label))
+            axis.plot(_thinned(steps), _thinned(values), label=_label(name), linewidth=1.3, marker=marker, markersize=3)
+        axis.set(xlabel="optimiser step")
+        axis.legend(frameon=False, fontsize="small")
+    return _svg(figure)
+
+
+def plot_scores(panels: Mapping[str, Panel]) -> str:
+    """A data URI of an SVG with one plot a panel. The dots are a picture in it: its size hardly depends on their number.
+    """
+    figure, axes = _figure(panels)
+    for axis, panel in zip(axes, panels.values(), strict=True):
+        areas, values = (np.asarray(column, dtype=float) for column in panel.images)
+        areas, values = areas[np.isfinite(values)], values[np.isfinite(values)]
+        axis.scatter(100 * areas, values, s=9, alpha=0.5 if len(values) < 300 else 0.25, color="#8a8a8a", linewidths=0,
+                     rasterized=True, label="an image")
+        for i, (name, (x, y)) in enumerate(panel.lines.items()):
+            axis.plot(100 * np.asarray(x), y, label=_label(name), marker="o", markersize=4, linewidth=1.5, color=f"C{i}")
+        axis.set(xlabel="hole, % of the image")
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return _svg(figure)
+
+
+def _figure(titles: Sequence[str]) -> tuple[Figure, list]:
+    """A figure and its plots, one a title, three in a row."""
+    columns = min(3, len(titles))
+    lines = -(-len(titles) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.8 * lines + 0.4), layout="constrained")
+    axes = list(figure.subplots(lines, columns, squeeze=False).flatten())
+    for axis, title in zip(axes, titles, strict=False):
+        axis.set_title(_label(title), fontsize="medium")
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize="small")
-    for axis in axes[len(groups):]:
+    for axis in axes[len(titles):]:
         axis.set_visible(False)
+    return figure, axes[:len(titles)]
+
+
+def _thinned(values: Sequence[float], longest: int = 400) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if len(values) <= longest:
+        return values
+    return np.array([part.mean() for part in np.array_split(values, longest)])
+
+
+def _svg(figure: Figure) -> str:
     stream = bytestreams.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    figure.savefig(stream, format="svg", dpi=160, metadata={"Date": None})
     return _data_uri("image/svg+xml", stream.getvalue())

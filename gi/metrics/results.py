@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gi.errors import InputError
@@ -19,9 +19,9 @@ _KEYS = {"count": int, "totals": dict, "bins": list, "images": list}
 
 
 def report_results(
-    results: Mapping[str, ImageScores], run: str, folder: str | Path, *, about: Mapping | None = None
+    results: Mapping[str, ImageScores], run: str, folder: str | Path, *, about: Mapping | None = None, show: bool = True
 ) -> None:
-    """Writes the files of every set below `folder`/metrics, and prints each set's table with the paper's row.
+    """Writes the files of every set below `folder`/metrics, and with `show` prints its table with the paper's row.
 
     Args:
         results: {set: scores}.
@@ -29,9 +29,9 @@ def report_results(
         folder: of the run.
         about: what else to keep in the JSON, such as the checkpoint.
     """
-    written = {name: write_results(scores, Path(folder) / "metrics" / f"{_file_name(name)}.json", run=run,
+    written = {name: write_results(scores, Path(folder) / "metrics" / f"{file_name(name)}.json", run=run,
                                    set_name=name, about=about) for name, scores in results.items()}
-    for name, result in written.items():  # once all are safely on disk
+    for name, result in written.items() if show else ():  # once all are safely on disk
         print_table(result_table(result, run, name))
 
 
@@ -42,17 +42,27 @@ def write_results(
     path = Path(path)
     about = {key: value for key, value in (about or {}).items() if value is not None}
     result = {"run": run, "set": set_name, **about, **scores.to_dict()}
-    text = json.dumps(_encoded(result), indent=1, allow_nan=False)
+    write_json(path, result)
+    write_csv(path.with_suffix(".csv"), result["images"])
+    return result
+
+
+def write_json(path: str | Path, content: Mapping) -> None:
+    """Writes numbers, texts, and lists and mappings of them, completely or not at all; nan and inf: see above."""
+    text = json.dumps(_encoded(content), indent=1, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-    with atomic_write(path.with_suffix(".csv")) as temporary:
+
+
+def write_csv(path: str | Path, images: Sequence[Mapping]) -> None:
+    """Writes a row an image, all with the keys of the first one, completely or not at all."""
+    with atomic_write(path) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            columns = list(result["images"][0]) if result["images"] else ["name", "hole_area"]
+            columns = list(images[0]) if images else ["name", "hole_area"]
             writer = csv.writer(file)
             writer.writerow(columns)
-            for image in result["images"]:
+            for image in images:
                 writer.writerow([_cell(image[column]) for column in columns])
-    return result
 
 
 def read_results(path: str | Path) -> dict:
@@ -123,5 +133,6 @@ def _cell(value: object) -> object:
     return "" if isinstance(value, float) and math.isnan(value) else value
 
 
-def _file_name(set_name: str) -> str:
+def file_name(set_name: str) -> str:
+    """Name of a file or folder for a set."""
     return re.sub(r"[^\w.-]", "_", set_name).lstrip(".") or "set"
