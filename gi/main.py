@@ -30,6 +30,7 @@ from gi.metrics.paper import name_of_run
 from gi.metrics.results import report_results
 from gi.training.callbacks import StopRequested
 from gi.training.checkpoint_io import SafeCheckpointIO
+from gi.training.evaluation import EvaluationReport
 from gi.training.module import NonFiniteLoss
 
 LAST = Path("checkpoints") / "last.ckpt"
@@ -69,11 +70,17 @@ def run(cfg, args, logdir):
     else:
         raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE or -r LOGDIR with --train false")
     if args.test:
+        about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
+        run_name = name_of_run(*(path.stem for path in args.base), logdir.name)
+        reports = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationReport)]
+        for report in reports:
+            report.run, report.about = run_name, about
         trainer.test(model, data, verbose=False)
         if trainer.is_global_zero:
-            about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
-            run_name = name_of_run(*(path.stem for path in args.base), logdir.name)
-            report_results(model.results, run_name, logdir, about=about)
+            # A comparison was printed already, and has these scores in it.
+            report_results(model.results, run_name, logdir, about=about, show=not any(r.baselines for r in reports))
+            for report in reports:
+                print(f"report: {report.path(trainer)}")
     return model.results
 
 

@@ -371,6 +371,6 @@ def test_number_of_processes(gpus):
 
 def test_of_two_overrides_of_one_key_the_later_one_counts():
     """Also when a switch stands before the first, which argparse takes for the switch's value."""
-    arguments = parse_args(["--base", "a.yaml", "--no-test", "data.x=1", "--max_steps", "3", "data.x=2"])
+    arguments = cli.parse_args(["--base", "a.yaml", "--no-test", "data.x=1", "--max_steps", "3", "data.x=2"])
     assert [override for override in arguments.overrides if override.startswith("data")] == ["data.x=1", "data.x=2"]
     assert not arguments.test

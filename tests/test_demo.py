@@ -1,7 +1,6 @@
 """The demo with a few tiny steps: what it leaves behind, and that its numbers are right."""
 import csv
 import json
-import math
 import os
 import subprocess
 import sys
@@ -20,7 +19,9 @@ from gi.errors import InputError
 from gi.main import main
 from gi.metrics.baselines import copy_keyframe, opencv_inpaint
 from gi.metrics.functional import psnr, ssim
-from gi.training.comparison import METHODS, CompareWithBaselines
+from gi.metrics.results import read_run
+from gi.training.comparison import METHODS
+from gi.training.evaluation import EvaluationReport
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
@@ -46,7 +47,7 @@ def demo(tmp_path_factory):
 def comparison(folder, name):
     def refuse(word):
         raise ValueError(word)  # NaN and Infinity are no JSON
-    return json.loads((folder / "metrics" / f"comparison_{name}.json").read_text(), parse_constant=refuse)
+    return json.loads((folder / "metrics" / "comparison" / f"{name}.json").read_text(), parse_constant=refuse)
 
 
 def test_it_leaves_checkpoints_pictures_numbers_and_a_report(demo):
@@ -54,7 +55,9 @@ def test_it_leaves_checkpoints_pictures_numbers_and_a_report(demo):
     assert set(results) == {"held_out", "stereo"}
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {"report.html", "configs/config.yaml", "checkpoints/last.ckpt"} <= files
-    assert {f"metrics/comparison_{name}.{kind}" for name in results for kind in ("json", "csv")} <= files
+    assert {f"metrics/{part}{name}.{kind}" for name in results for kind in ("json", "csv")
+            for part in ("", "comparison/")} <= files
+    assert [result["set"] for result in read_run(folder)] == ["held_out", "stereo"]  # a comparison is no result
     assert not [name for name in files if ".tmp" in name]
     report = (folder / "report.html").read_text()
     assert report.count("<figure>") == 3 * (12 + 10) and "image/svg+xml" in report  # two keyframes, and one
@@ -79,7 +82,7 @@ def test_numbers_agree_with_each_other(demo, name):
     mine = results[name].totals["composite"]  # the module's own metric saw the same predictions
     for key, total in mine.items():
         assert content["methods"]["keyframes"][key] == pytest.approx(total)
-    with open(folder / "metrics" / f"comparison_{name}.csv", newline="") as file:
+    with open(folder / "metrics" / "comparison" / f"{name}.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for row, image in zip(rows, content["images"], strict=True):
         assert row["name"] == image["name"] and float(row["hole_area"]) == image["hole_area"]
@@ -103,8 +106,8 @@ def test_one_image_recomputed(demo, name, index):
             "copy": copy_keyframe(image, mask, sources, source_masks, flows, errors),
             "inpaint": opencv_inpaint(image, mask),
         }
-    stored = comparison(folder, name)["images"][index]
-    assert stored["name"] == sample["name"][0] and stored["hole_area"] == pytest.approx(mask.mean().item())
+    (stored,) = [image for image in comparison(folder, name)["images"] if image["name"] == sample["name"][0]]
+    assert stored["hole_area"] == pytest.approx(mask.mean().item())
     for method, result in results.items():
         filled = composite(result, image, mask)
         assert stored[method]["psnr_hole"] == pytest.approx(psnr(filled, image, mask).item(), abs=1e-3)
@@ -139,7 +142,7 @@ def test_the_three_sets_share_no_photograph():
 
 
 def test_time_of_training_adds_up_over_interruptions():
-    first, second = CompareWithBaselines(), CompareWithBaselines()
+    first, second = EvaluationReport(), EvaluationReport()
     first.on_train_start(None, None)
     first._start -= 100
     state = first.state_dict()
@@ -184,9 +187,3 @@ def test_impossible_stereo_windows_are_named(options):
     with pytest.raises(InputError, match=next(iter(options)).replace("min_window", "max_window").replace(
             "size", "max_window")):
         StereoPair(**options)
-
-
-def test_undefined_scores_become_null():
-    from gi.training.comparison import _finite
-    assert _finite({"a": [1.0, math.nan], "b": {"c": math.inf}, "d": "x", "e": 2}) == {
-        "a": [1.0, None], "b": {"c": None}, "d": "x", "e": 2}

@@ -2,6 +2,7 @@
 import base64
 import html.parser
 import io
+import math
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from gi.metrics import report
+from gi.metrics.tables import Table, console_table, print_table
 
 HOSTILE = '<script>alert("1")</script> & \'x\' "><img src=x onerror=alert(1)>'
 
@@ -41,7 +43,8 @@ def everything(text, pictures):
         title=text, facts=[(text, text)], details=[(text, text)],
         curves={text: {text: ([1, 2], [0.5, 0.25])}, "empty": {}},
         sections=[report.Section(
-            title=text, text=text, tables=[report.Table([text, "b"], [[text, "2"]], best=[(0, 1)])],
+            title=text, text=text, panels={text: report.Panel(([0.1, 0.2], [1.0, math.inf]), {text: ([0.15], [1.0])})},
+            tables=[Table([text, "b"], [[text, "2"]], {(0, 1): "best"}, title=text, note=text)],
             samples=[report.Sample(title=text, pictures=[(text, picture) for picture in pictures])])])
 
 
@@ -57,11 +60,13 @@ def test_nothing_is_loaded_from_elsewhere(pictures):
     text = report.render(everything("a", pictures))
     loads = [value for _, attributes in Tags(text).tags for key, value in attributes.items()
              if key in ("src", "href", "srcset", "data", "action", "poster", "style") or key.startswith("on")]
-    assert len(loads) == 3 and all(value.startswith("data:image/") for value in loads)
+    assert len(loads) == 4 and all(value.startswith("data:image/") for value in loads)
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"data:[^\"]*", "", text))
-    (plot,) = [value.partition(",")[2] for value in loads if value.startswith("data:image/svg")]
-    plot = base64.b64decode(plot).decode()
-    assert not re.search(r"""(href|src)\s*=\s*["'](?!#)|@import|url\((?!#)|<script""", plot)
+    plots = [value.partition(",")[2] for value in loads if value.startswith("data:image/svg")]
+    assert len(plots) == 2
+    for plot in plots:
+        plot = base64.b64decode(plot).decode()
+        assert not re.search(r"""(href|src)\s*=\s*["'](?!#|data:image/png)|@import|url\((?!#)|<script""", plot)
 
 
 def test_small_pictures_keep_their_pixels(tmp_path, pictures):
@@ -70,6 +75,31 @@ def test_small_pictures_keep_their_pixels(tmp_path, pictures):
         assert head == f"data:image/{kind};base64"
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
         assert shown.shape == picture.shape and np.abs(shown.astype(int) - picture).max() <= tolerance
+
+
+def test_the_report_of_many_large_images_stays_small(pictures):
+    random = np.random.default_rng(0)
+    sizes = []
+    for count in 20, 20_000:
+        panel = report.Panel((random.random(count), random.random(count)), {"mean": (np.arange(10) / 10, range(10))})
+        sizes.append(len(report.plot_scores({"a": panel, "b": panel, "c": panel})))
+    assert sizes[1] < 500_000
+    curves = {f"loss {i}": (list(range(100_000)), random.random(100_000)) for i in range(5)}
+    assert len(report.plot_curves({"losses": curves})) < 500_000
+    head, _, content = report.picture_uri(np.zeros((1000, 3000, 3), np.uint8)).partition(",")
+    assert Image.open(io.BytesIO(base64.b64decode(content))).size == (512, 171)
+
+
+def test_marks_are_the_same_on_the_console_and_in_html(capsys):
+    table = Table(["", "score"], [["a", "1"], ["[b]", "2"]], {(0, 1): "worse", (1, 1): "best"}, title="t [x]", note="n")
+    drawn = console_table(table)
+    assert list(drawn.columns[1].cells) == ["[red]1[/]", "[bold]2[/]"]
+    print_table(drawn)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("t [x]", "[b]", "n"))
+    text = report.render(report.Report(title="", sections=[report.Section(title="", tables=[table])]))
+    assert '<td class="worse">1</td>' in text and '<td class="best">2</td>' in text
+    assert "<caption>t [x]</caption>" in text and '<p class="muted">n</p>' in text
 
 
 def test_a_file_that_cannot_be_text_is_still_written(tmp_path, pictures):

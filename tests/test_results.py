@@ -117,7 +117,7 @@ def test_rows_of_the_paper(run, set_name, expected):
 def test_every_config_of_the_paper_finds_its_row(root):
     for path in (root / "configs").glob("*.yaml"):
         sets = [name for name in paper.ROWS if paper.method_of(path.stem, name)]
-        expected = {"demo": [], "lama": ["none"], "ours_big_unguided": []}
+        expected = {"demo": [], "lama": ["none"], "lama_big": [], "ours_big_unguided": []}
         guided = ["none"] if path.stem.endswith("_unguided") else ["two", "four"]
         assert sets == expected.get(path.stem, guided), path.stem
     assert paper.name_of_run("base", "ours_big", "2026-01-31T12-00-00_try") == "ours_big"

@@ -140,7 +140,7 @@ def bin_rows(result: Mapping) -> Table:
     rows = [[entry["range"].replace("-", "–"), f"{entry['count']:,}",
              *(score_text(_mean(entry["composite"][key]), MEASURES[key][1]) for key in keys)]
             for entry in result["bins"] if entry["count"]]
-    return Table(["hole", "images", *map(measure, keys)], rows, title="Composites by the hole's share of the image")
+    return Table(["hole", "images", *map(measure, keys)], rows, title="Composites, means by size of the hole")
 
 
 def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str) -> rich.table.Table:

@@ -31,9 +31,11 @@ p { margin: .5rem 0; max-width: 46rem } .muted { color: #666 }
 .facts dt { color: #666 } .facts dd { margin: 0; overflow-wrap: anywhere }
 .scroll { overflow-x: auto } table { border-collapse: collapse; margin: .75rem 0 }
 th, td { padding: .35rem .9rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap;
-         font-variant-numeric: tabular-nums } th { color: #666; font-weight: 600 }
+         font-variant-numeric: tabular-nums }
+th { color: #666; font-weight: 600; white-space: normal; vertical-align: bottom }
 th:first-child, td:first-child { text-align: left; padding-left: 0 } td.best { font-weight: 700 }
-td.better { color: #1a7f37 } td.worse { color: #b3261e } caption { text-align: left; font-weight: 600; padding: .25rem 0 }
+td.better { color: #1a7f37 } td.worse { color: #b3261e }
+caption { text-align: left; font-weight: 600; padding: .25rem 0 }
 .pictures { display: flex; flex-wrap: wrap; gap: .75rem } figure { margin: 0; width: 9.5rem }
 figure img { width: 100%; display: block; image-rendering: pixelated; border-radius: 3px }
 figcaption { font-size: .8rem; line-height: 1.3; color: #444; margin-top: .25rem; overflow-wrap: anywhere }
@@ -54,7 +56,10 @@ class Sample:
 
 @dataclass
 class Panel:
-    """A score against hole area: a dot an image, and lines of means, all as pairs (shares of the image, scores)."""
+    """A score against hole area: a dot an image, and lines of means, of which the first is of these images.
+
+    All are pairs (shares of the image, scores).
+    """
 
     images: tuple[Sequence[float], Sequence[float]]
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
@@ -133,8 +138,8 @@ def _table(table: Table) -> str:
     rows = "\n".join("<tr>" + "".join(f'<td class="{_text(table.marks[r, c])}">{_text(cell)}</td>'
                                       if (r, c) in table.marks else f"<td>{_text(cell)}</td>"
                                       for c, cell in enumerate(row)) + "</tr>" for r, row in enumerate(table.rows))
-    return (f'<div class="scroll"><table>{title}<thead><tr>{heading}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
-            f"{note}")
+    return (f'<div class="scroll"><table>{title}<thead><tr>{heading}</tr></thead><tbody>\n{rows}\n</tbody></table>'
+            f"</div>{note}")
 
 
 def _text(value: object) -> str:
@@ -224,16 +229,18 @@ def plot_curves(groups: dict[str, dict[str, tuple[list[int], list[float]]]]) -> 
 
 
 def plot_scores(panels: Mapping[str, Panel]) -> str:
-    """A data URI of an SVG with one plot a panel. The dots are a picture in it: its size hardly depends on their number.
+    """{axis: panel} as a data URI of an SVG with one plot a panel, three in a row.
+
+    The dots are a picture inside it, so that thousands of images need no more space than a few.
     """
     figure, axes = _figure(panels)
     for axis, panel in zip(axes, panels.values(), strict=True):
         areas, values = (np.asarray(column, dtype=float) for column in panel.images)
         areas, values = areas[np.isfinite(values)], values[np.isfinite(values)]
-        axis.scatter(100 * areas, values, s=9, alpha=0.5 if len(values) < 300 else 0.25, color="#8a8a8a", linewidths=0,
-                     rasterized=True, label="an image")
+        axis.scatter(100 * areas, values, s=12, alpha=0.4 if len(values) < 500 else 0.2, color="C0", linewidths=0,
+                     rasterized=True, label="one image")
         for i, (name, (x, y)) in enumerate(panel.lines.items()):
-            axis.plot(100 * np.asarray(x), y, label=_label(name), marker="o", markersize=4, linewidth=1.5, color=f"C{i}")
+            axis.plot(100 * np.asarray(x), y, label=_label(name), color=f"C{i}", marker="o", markersize=4)
         axis.set(xlabel="hole, % of the image")
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")

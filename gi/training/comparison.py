@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gi.metrics.baselines import copy_keyframe, opencv_inpaint
@@ -69,7 +68,3 @@ def write_comparison(path: Path, set_name: str, scores: Mapping[str, ImageScores
     write_csv(path.with_suffix(".csv"), [
         {"name": image["name"], "hole_area": image["hole_area"]}
         | {f"{method}/{key}": value for method in scores for key, value in image[method].items()} for image in images])
-
-
-def same_device(metrics: Mapping[str, torch.nn.Module], device: torch.device) -> dict[str, torch.nn.Module]:
-    return {method: metric.to(device) for method, metric in metrics.items()}

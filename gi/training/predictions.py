@@ -25,7 +25,7 @@ def prediction_path(folder: str | Path, name: str) -> Path:
     hexadecimal, a very long part its beginning and a hash.
 
     >>> prediction_path("p", "000012").as_posix(), prediction_path("p", "../a:b").as_posix()
-    ('p/000012.png', 'p/%2E%2E/a%3Ab.png')
+    ('p/000012.png', 'p/%2E./a%3Ab.png')
     """
     *folders, file = map(_safe, name.split("/"))
     # A folder must not have the name of another image's file.
@@ -38,7 +38,7 @@ def _safe(part: str) -> str:
         return "".join(f"%{byte:02X}" for byte in match[0].encode(errors="surrogateescape"))
 
     # Dots alone mean folders, and names that begin with one are hidden.
-    text = re.sub(r"[^\w .,+=@()-]|^\.|^\.\.$", encoded, part) or "%"
+    text = re.sub(r"[^\w .,+=@()-]|^\.", encoded, part) or "%"
     if len(text.encode()) <= _LONGEST:
         return text
     digest = hashlib.sha256(part.encode(errors="surrogateescape")).hexdigest()

@@ -1,0 +1,281 @@
+"""What a test leaves to look at: report.html, predictions as files, the comparison with simpler ways to fill holes."""
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_warn
+
+from gi.compositing import composite
+from gi.data.datamodule import collate
+from gi.errors import InputError
+from gi.flow.estimate import ZeroFlow
+from gi.metrics import paper, report
+from gi.metrics.baselines import align_keyframes
+from gi.metrics.image import ImageMetrics, ImageScores
+from gi.metrics.results import file_name
+from gi.metrics.tables import console_table, print_table
+from gi.training.callbacks import format_duration
+from gi.training.comparison import METHODS, comparison_rows, fill_holes, first_columns, write_comparison
+from gi.training.predictions import write_predictions
+
+PLOTTED = ("psnr_hole", "ssim_hole", "lpips")
+RANKING = ("psnr_hole", "ssim_hole", "lpips", "l1_hole")  # the first one there is tells good images from bad ones
+
+
+class EvaluationReport(pl.Callback):
+    """Makes report.html of every test, one file with tables, plots and pictures of all test sets.
+
+    For each set: scores of composite and raw prediction beside the paper's, the same per tenth of hole area and as a
+    plot, and pictures. The scores are the module's own, complete when the test ends. With any number of processes.
+
+    Args:
+        samples: pictures in the report, for each set: spread evenly from the best to the worst image, so that 3 are the
+            best, the median and the worst by PSNR in the hole (or the first of `RANKING` that was measured).
+        baselines: also score the four ways to fill holes of `gi.training.comparison`: this network; the same without
+            keyframes; `copy_keyframe` along the flow the network is given; `opencv_inpaint`. Their table goes to the
+            console and the report, all scores to metrics/comparison/<set>.json and .csv. List the callback after the
+            progress bar, so that the tables follow it.
+        save_predictions: write all composites to predictions/<set>/<name>.png, see `prediction_path`.
+
+    Attributes:
+        run: name of the run, which finds the paper's row; None for that of its folder.
+        about: facts such as the checkpoint, as for `report_results`.
+    """
+
+    def __init__(self, *, samples: int = 3, baselines: bool = True, save_predictions: bool = False):
+        if samples < 0:
+            raise InputError(f"samples: expected at least 0, got {samples}")
+        self.samples, self.baselines, self.save_predictions = samples, baselines, save_predictions
+        self.run: str | None = None
+        self.about: Mapping = {}
+        self._seconds, self._start = 0.0, None
+        self._metrics, self._compared, self._positions, self._frames = {}, {}, {}, {}
+
+    # Time of the training, over interruptions -------------------------------------------------------------------------
+
+    def on_train_start(self, trainer, pl_module):
+        self._start = time.monotonic()
+
+    def on_train_end(self, trainer, pl_module):
+        self._seconds, self._start = self._training_seconds(), None
+
+    def state_dict(self):
+        return {"training_seconds": self._training_seconds()}
+
+    def load_state_dict(self, state_dict):
+        self._seconds = float(state_dict.get("training_seconds", 0.0))
+
+    def _training_seconds(self):
+        return self._seconds + (time.monotonic() - self._start if self._start is not None else 0.0)
+
+    # Test -------------------------------------------------------------------------------------------------------------
+
+    def on_test_epoch_start(self, trainer, pl_module):
+        names = trainer.datamodule.test_names
+        self._positions, self._frames, self._compared = {name: {} for name in names}, dict.fromkeys(names, 0), {}
+        self._metrics = {name: {method: ImageMetrics(metrics=["ssim", "psnr", "l1"]).to(pl_module.device)
+                                for method in METHODS} for name in names if self.baselines}
+
+    @torch.no_grad()
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        name = trainer.datamodule.test_names[dataloader_idx]
+        data, prediction, names = outputs["data"], outputs["prediction"], batch["name"]
+        # Processes take turns in a set, as the data module shares it out.
+        first = batch_idx * trainer.datamodule.eval_batch_size
+        self._positions[name] |= {image: trainer.global_rank + trainer.world_size * (first + i)
+                                  for i, image in enumerate(names)}
+        self._frames[name] = max(self._frames[name], data["sources"].shape[1])
+        if self.save_predictions:
+            write_predictions(Path(trainer.default_root_dir) / "predictions" / file_name(name), names,
+                              composite(prediction, data["image"], data["mask"]))
+        if self.baselines:
+            for method, result in fill_holes(trainer, pl_module, batch, data, prediction).items():
+                self._metrics[name][method].update(result, data["image"], data["mask"], names)
+
+    def on_test_epoch_end(self, trainer, pl_module):
+        # Every process takes part in gathering; only the first one goes on from there.
+        self._compared = {name: {method: metric.compute() for method, metric in metrics.items()}
+                          for name, metrics in self._metrics.items()}
+        self._metrics = {}
+        if trainer.world_size > 1:
+            shares = [None] * trainer.world_size
+            torch.distributed.all_gather_object(shares, self._positions)
+            self._positions = {name: {image: place for share in shares for image, place in share[name].items()}
+                               for name in self._positions}
+
+    @torch.no_grad()
+    def on_test_end(self, trainer, pl_module):
+        if not trainer.is_global_zero:
+            return
+        folder = Path(trainer.default_root_dir)
+        for name, scores in self._compared.items():  # what took long to compute first
+            write_comparison(folder / "metrics" / "comparison" / f"{file_name(name)}.json", name, scores)
+        for name, scores in self._compared.items():
+            print_table(console_table(first_columns(comparison_rows(name, scores))))
+        config = folder / "configs" / "config.yaml"
+        report.write_report(self.path(trainer), report.Report(
+            title=f"Guided inpainting: {folder.name}", facts=self._facts(trainer, pl_module),
+            sections=[self._section(trainer, pl_module, name) for name in trainer.datamodule.test_names],
+            curves=curves(trainer),
+            details=[("Configuration", config.read_text(encoding="utf-8"))] if config.is_file() else []))
+
+    @staticmethod
+    def path(trainer: pl.Trainer) -> Path:
+        """The report of a run."""
+        return Path(trainer.default_root_dir) / "report.html"
+
+    # Report -----------------------------------------------------------------------------------------------------------
+
+    def _section(self, trainer, pl_module, name):
+        compared = self._compared.get(name, {})
+        scores = pl_module.results.get(name) or compared.get("keyframes")
+        title = f"Test set “{name}”"
+        if scores is None:
+            return report.Section(title=title, text="Not scored: the configuration has no metrics.")
+        result, run = scores.to_dict(), self.run or Path(trainer.default_root_dir).name
+        tables = [comparison_rows(name, compared)] if compared else []
+        return report.Section(
+            title=f"{title}: {scores.count:,} image{'' if scores.count == 1 else 's'}",
+            text=_notes(bool(compared), self._frames[name] > 0 and _sees_holes(pl_module.guidance)),
+            tables=[*tables, paper.result_rows(result, run, name), paper.bin_rows(result)],
+            panels=panels(scores, compared),
+            samples=[self._sample(trainer, pl_module, name, compared, *choice)
+                     for choice in choose(scores, self.samples)])
+
+    def _sample(self, trainer, pl_module, name, compared, title, image, score):
+        """Predicts one image again: keeping the pictures of all images of a set would not fit into memory."""
+        sample = trainer.datamodule.test[name][self._positions[name][image]]
+        batch = {key: value.to(pl_module.device) if isinstance(value, torch.Tensor) else value
+                 for key, value in collate([sample]).items()}
+        data = pl_module.prepare(batch)
+        with trainer.precision_plugin.test_step_context():
+            prediction = pl_module.predict(data, pl_module.best_generator())
+        filled = {f"composite: {score}": prediction}
+        if compared:
+            index = next(i for i, row in enumerate(compared["keyframes"].images) if row["name"] == image)
+            filled = {f"{METHODS[method]}: {compared[method].images[index]['composite/psnr_hole']:.1f} dB": result
+                      for method, result in fill_holes(trainer, pl_module, batch, data, prediction).items()}
+        return report.Sample(title=title, pictures=pictures(data, prediction, filled))
+
+    def _facts(self, trainer, pl_module):
+        generator = pl_module.generator
+        device = torch.cuda.get_device_name(pl_module.device) if pl_module.device.type == "cuda" else "CPU"
+        threads = f", {torch.get_num_threads()} threads" if pl_module.device.type == "cpu" else ""
+        facts = {
+            "network": type(generator).__name__,
+            "parameters": f"{sum(p.numel() for p in generator.parameters()):,}",
+            "checkpoint": self.about.get("checkpoint"),
+            "optimiser steps": f"{trainer.global_step:,}" if trainer.global_step else None,
+            "training time": f"{format_duration(self._training_seconds())} with validation"
+                             if self._training_seconds() else None,
+            "device": f"{trainer.world_size} × {device}{threads}, precision {trainer.precision}",
+            "folder": trainer.default_root_dir,
+        }
+        return [(name, str(value)) for name, value in facts.items() if value is not None]
+
+
+def _sees_holes(guidance) -> bool:
+    """Whether the flow knew what is in the holes."""
+    estimated = not isinstance(getattr(guidance, "estimator", None), ZeroFlow)
+    return estimated and not getattr(guidance, "mask_images", False)
+
+
+def _notes(compared: bool, sees_holes: bool) -> str:
+    text = ("Mean ± standard deviation over the images. In a composite the known pixels are kept, the raw prediction "
+            "is all of the network's output. Stripes in pictures mark what is missing.")
+    if compared:
+        text += " Bold: best mean. “Without them” is the same weights, not a network trained for that."
+    if sees_holes:
+        text += (" The flow was estimated from complete photographs, as in the paper; where the holes' content is "
+                 "truly unknown, expect less of what uses it.")
+    return text
+
+
+def choose(scores: ImageScores, count: int) -> list[tuple[str, str, str]]:
+    """(title, name, score) of images spread evenly from the best to the worst."""
+    key = next((key for key in RANKING if key in scores.totals["composite"]), None)
+    if key is None:
+        return []
+    label, decimals, higher = paper.MEASURES[key]
+    images = sorted((image for image in scores.images if not math.isnan(image[f"composite/{key}"])),
+                    key=lambda image: image[f"composite/{key}"], reverse=higher)
+    last, count = len(images) - 1, min(count, len(images))
+    titles = {last // 2: "Median", last: "Worst", 0: "Best"}
+    chosen = []
+    for place in (i * last // max(1, count - 1) for i in range(count)):
+        image, title = images[place], titles.get(place, f"Rank {place + 1} of {len(images)}")
+        score = f"{label} {image[f'composite/{key}']:.{decimals}f}"
+        chosen.append((f"{title}: {image['name']}, hole {image['hole_area']:.0%}, {score}", image["name"], score))
+    return chosen
+
+
+def panels(scores: ImageScores, compared: Mapping[str, ImageScores]) -> dict[str, report.Panel]:
+    """Scores of the composites against hole area, with the means of every tenth, of every method compared."""
+    measured = [key for key in paper.MEASURES if f"composite/{key}" in (scores.images or [{}])[0]]
+    lines = {METHODS[method]: score for method, score in compared.items()} or {"mean of a tenth": scores}
+    return {
+        paper.measure(key): report.Panel(
+            images=([image["hole_area"] for image in scores.images],
+                    [image[f"composite/{key}"] for image in scores.images]),
+            lines={label: _bin_means(score, key) for label, score in lines.items()
+                   if key in score.totals["composite"]})
+        for key in [key for key in PLOTTED if key in measured] or measured}
+
+
+def _bin_means(scores: ImageScores, key: str) -> tuple[list[float], list[float]]:
+    means = {0.1 * i + 0.05: entry["composite"][key]["mean"] for i, entry in enumerate(scores.bins) if entry["count"]}
+    return list(means), list(means.values())
+
+
+def pictures(data: dict, prediction: torch.Tensor, filled: Mapping[str, torch.Tensor]):
+    """(caption, picture) of the first sample of a batch, from what is given to what comes out of it.
+
+    `filled` are predictions by caption, to show as composites; of the first one the error is shown.
+    """
+    image, mask = data["image"][:1], data["mask"][:1]
+    sources, source_masks = data["sources"][:1], data["source_masks"][:1]
+    aligned, visible = align_keyframes(sources, source_masks, data["inputs"][2][:1])
+    truth = _array(image)
+    shown = [("target", report.hatch(truth, _array(mask)[..., 0]))]
+    for t in range(sources.shape[1]):
+        number = f" {t + 1}" if sources.shape[1] > 1 else ""
+        shown += [(f"keyframe{number}", report.hatch(_array(sources[:, t]), _array(source_masks[:, t])[..., 0])),
+                  (f"keyframe{number}, aligned", report.hatch(_array(aligned[:, t]),
+                                                              1 - _array(visible[:, t])[..., 0]))]
+    composites = {caption: _array(composite(result[:1], image, mask)) for caption, result in filled.items()}
+    return [*shown, ("prediction", report.to_uint8(_array(prediction[:1]))),
+            *((caption, report.to_uint8(picture)) for caption, picture in composites.items()),
+            ("truth", report.to_uint8(truth)),
+            ("error of the composite (white: 50%)", report.error_map(next(iter(composites.values())), truth))]
+
+
+def _array(batch: torch.Tensor) -> np.ndarray:
+    """(1, C, H, W) on any device -> float (H, W, C)."""
+    return batch[0].float().permute(1, 2, 0).cpu().numpy()
+
+
+def curves(trainer: pl.Trainer) -> dict:
+    """What the run logged to TensorBoard, before an interruption or after: losses, then scores of validation sets."""
+    groups = {"training loss": {}} | {f"validation: {paper.measure(key)}": {} for key in ("fid", *PLOTTED)}
+    for logger in trainer.loggers:
+        if not isinstance(logger, TensorBoardLogger):
+            continue
+        logger.experiment.flush()
+        try:
+            found = report.read_curves(logger.log_dir)
+        except InputError as error:  # worth less than everything else in the report
+            rank_zero_warn(str(error))
+            continue
+        for name, curve in found.items():
+            stage, _, rest = name.partition("/")
+            set_name, _, key = rest.rpartition("/")
+            if stage == "train":
+                groups["training loss"][rest] = curve
+            elif stage == "val" and key in ("fid", *PLOTTED) and not set_name.endswith("/raw"):
+                groups[f"validation: {paper.measure(key)}"][set_name] = curve
+    return groups
