@@ -13,7 +13,6 @@ REQUIRES = [
     "pillow>=9.1",
     "opencv-python-headless>=4.6",  # headless: the plain package links libGL, which servers do not have
     "scikit-image>=0.20",
-    "kornia>=0.7",
     "lpips>=0.1.4",
     "pytorch-fid>=0.3",
     "tensorboard>=2.10",
