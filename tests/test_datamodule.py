@@ -266,3 +266,8 @@ def test_impossible_numbers():
     with pytest.raises(InputError, match="no training set"):
         GuidedDataModule(batch_size=1).train_dataloader()
     assert np.size(GuidedDataModule(batch_size=1).val_dataloader()) == 0
+
+
+def test_null_switches_an_inherited_set_off():
+    data = GuidedDataModule(batch_size=1, test={"two": None, "four": []}, validation=None)
+    assert data.test_names == ["four"] and data.validation_names == []

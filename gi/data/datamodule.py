@@ -23,7 +23,8 @@ class GuidedDataModule(pl.LightningDataModule):
     Args:
         batch_size: training samples a batch and process.
         train: training set, of samples or (epoch, index) pairs; see `gi.data.pairs`.
-        validation, test: evaluation sets by name. Loaders come in this order: see `validation_names`, `test_names`.
+        validation, test: evaluation sets by name, null for an inherited one that is not wanted. Loaders come in this
+            order: see `validation_names`, `test_names`.
         num_workers: processes that prepare samples, for each loader.
         eval_batch_size: evaluation samples a batch and process; 1 for sets whose images differ in size.
         seed: of the training order.
@@ -35,8 +36,8 @@ class GuidedDataModule(pl.LightningDataModule):
         *,
         batch_size: int,
         train: Dataset | None = None,
-        validation: dict[str, Dataset] | None = None,
-        test: dict[str, Dataset] | None = None,
+        validation: dict[str, Dataset | None] | None = None,
+        test: dict[str, Dataset | None] | None = None,
         num_workers: int = 4,
         eval_batch_size: int = 1,
         seed: int = 0,
@@ -53,7 +54,11 @@ class GuidedDataModule(pl.LightningDataModule):
                 raise InputError(f"{name}: expected at least {lowest}, got {number}")
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.pin_memory = seed, pin_memory
-        self.train, self.validation, self.test = train, dict(validation or {}), dict(test or {})
+        self.train = train
+        self.validation, self.test = (
+            {name: dataset for name, dataset in (sets or {}).items() if dataset is not None}
+            for sets in (validation, test)
+        )
         # With more processes than samples in a small set, some processes have nothing to do there.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self._start = dict.fromkeys(_STATE, 0)

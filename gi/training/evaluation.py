@@ -164,7 +164,8 @@ class EvaluationReport(pl.Callback):
 
     def _facts(self, trainer, pl_module):
         generator = pl_module.generator
-        device = torch.cuda.get_device_name(pl_module.device) if pl_module.device.type == "cuda" else "CPU"
+        kind = pl_module.device.type
+        device = torch.cuda.get_device_name(pl_module.device) if kind == "cuda" else kind.upper()
         threads = f", {torch.get_num_threads()} threads" if pl_module.device.type == "cpu" else ""
         facts = {
             "network": type(generator).__name__,
