@@ -93,9 +93,10 @@ def without(node, names):
 def build_trainer(cfg, options, logdir):
     lightning = cfg.get("lightning", {})
     callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
-    for callback in callbacks.values():
-        if isinstance(callback, pl.callbacks.ModelCheckpoint) and callback.dirpath is None:
-            callback.dirpath = str(logdir / "checkpoints")
+    best = [callback for callback in callbacks.values() if isinstance(callback, pl.callbacks.ModelCheckpoint)]
+    for callback in best:
+        callback.dirpath = callback.dirpath or str(logdir / "checkpoints")
+    options.setdefault("enable_checkpointing", bool(best))  # or Lightning adds one of its own, next to the events
     if not options.get("enable_progress_bar", True):
         bars = [name for name, callback in callbacks.items() if isinstance(callback, pl.callbacks.ProgressBar)]
         callbacks = {name: callback for name, callback in callbacks.items() if name not in bars}

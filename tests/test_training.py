@@ -116,6 +116,7 @@ def test_train_and_test(arguments, tmp_path):
     assert content["global_step"] == 5
     assert not [key for key in content["state_dict"] if not key.startswith(("generator.", "discriminator."))]
     (logdir,) = (tmp_path / "logs").iterdir()
+    assert [path.name for path in logdir.rglob("*.ckpt")] == ["last.ckpt"]
     generator = load_generator(logdir / "configs" / "config.yaml", logdir / "checkpoints" / "last.ckpt")
     again = main([f"--base={logdir / 'configs' / 'config.yaml'}", "--train", "false", f"--logdir={tmp_path / 'other'}",
                   f"--resume_from_checkpoint={logdir / 'checkpoints' / 'last.ckpt'}"])
