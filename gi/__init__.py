@@ -1,10 +1,9 @@
 """Guided and video inpainting with keyframes: two-stream generators, their data, training and evaluation."""
 import os
 
-# Threads of torch's OpenMP that wait for each other otherwise do so at full speed for long, which on a machine that is
-# busy with other work (or with our own data workers) can cost ten times the time, and on an idle one gains nothing:
-# the demo trained at 9.5 steps/s with this setting and 9.4 without, beside a busy process at 2.5 instead of below 0.5.
-# It has to be set before torch is imported; other builds of OpenMP ignore it.
+# Threads of torch's OpenMP that wait for each other do so at full speed for long, at the cost of whatever else runs.
+# Two demos training at once on two cores made 2.1 steps/s each with this setting and 0.7 without it; one alone made 9.5
+# with it and 9.4 without. It has to be set before torch is imported; other builds of OpenMP ignore it.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from gi._torchvision import declare_missing_operators  # noqa: E402
