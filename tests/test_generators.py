@@ -88,9 +88,9 @@ def test_keyframe_stream_does_not_depend_on_the_target():
     with torch.no_grad():
         together = generator.encode_keyframes(sources)
         one_by_one = [generator.encode_keyframes(sources[:, [t]]) for t in range(2)]
-        for block, features in enumerate(together):
+        for block, features in enumerate(together.blocks):
             for field, value in features._asdict().items():
-                joined = torch.cat([getattr(frame[block], field) for frame in one_by_one], dim=1)
+                joined = torch.cat([getattr(frame.blocks[block], field) for frame in one_by_one], dim=1)
                 torch.testing.assert_close(value, joined, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(
             generator.predict(target, together, flows, errors), generator(target, sources, flows, errors)

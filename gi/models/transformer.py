@@ -9,6 +9,7 @@ from torch import nn
 from gi.errors import InputError
 from gi.models.attention import Attention
 from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, crop_like, initialise
+from gi.models.keyframes import KeyframeFeatures, Keyframes
 
 
 class TransformerGenerator(nn.Module):
@@ -44,7 +45,25 @@ class TransformerGenerator(nn.Module):
     def forward(self, target, sources, flows, flow_errors):
         """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`. Flows are not used."""
         check_inputs(target, sources, flows, flow_errors)
-        memory = self._encode_keyframes(sources)
+        return self.predict(target, self.encode_keyframes(sources), flows, flow_errors)
+
+    def encode_keyframes(self, sources):
+        """The keyframe stream of sources (B, T, 4, H, W)."""
+        b, t = sources.shape[:2]
+        if t == 0 or self.n_cross == 0:
+            return Keyframes()
+        blocks = []
+        tokens = self.positions(self.encoder(sources.flatten(0, 1))).flatten(2).transpose(1, 2)
+        for i, (first, second) in enumerate(self.blocks[: self.n_cross]):
+            tokens, own = first(tokens)
+            blocks.append(KeyframeFeatures(*(x.unflatten(0, (b, t)) for x in own)))
+            if i + 1 < self.n_cross:
+                tokens, _ = second(tokens)
+        return Keyframes(tuple(blocks))
+
+    def predict(self, target, keyframes, flows, flow_errors):
+        """Fills the target (B, 4, H, W), given what `encode_keyframes` returned. Flows are not used."""
+        memory = [(features.keys.flatten(1, 2), features.values.flatten(1, 2)) for features in keyframes.blocks]
         x = self.positions(self.encoder(target))
         size = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)
@@ -53,17 +72,3 @@ class TransformerGenerator(nn.Module):
             tokens, _ = second(tokens)
         x = tokens.transpose(1, 2).unflatten(2, tuple(size))
         return crop_like(self.decoder(x), target)
-
-    def _encode_keyframes(self, sources):
-        """(keys, values), each (B, T*tokens, width), for each of the first `n_cross` blocks."""
-        b, t = sources.shape[:2]
-        if t == 0 or self.n_cross == 0:
-            return []
-        memory = []
-        tokens = self.positions(self.encoder(sources.flatten(0, 1))).flatten(2).transpose(1, 2)
-        for i, (first, second) in enumerate(self.blocks[: self.n_cross]):
-            tokens, own = first(tokens)
-            memory.append(tuple(x.unflatten(0, (b, t)).flatten(1, 2) for x in own))
-            if i + 1 < self.n_cross:
-                tokens, _ = second(tokens)
-        return memory

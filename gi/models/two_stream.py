@@ -1,23 +1,18 @@
 """The paper's generator: a local stream (LIF) of convolutions and a global stream (GIF) of attention over latents."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gi.errors import InputError
+from gi.flow.unseen import smooth_fill
 from gi.models.aggregate import DeformableWrite
 from gi.models.attention import Attention, Read, Write
 from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, conv_norm_relu, crop_like, initialise
 from gi.models.ffc import FFCResidualBlock
-
-
-class KeyframeFeatures(NamedTuple):
-    """What one cross-frame block keeps of the keyframes, T of them per sample. Nothing in it depends on the target."""
-
-    keys: Tensor  # B, T, latents, width: of the first attention
-    values: Tensor  # B, T, latents, width
-    local: Tensor  # B, T, C, h, w: local map after the block
+from gi.models.keyframes import KeyframeFeatures, Keyframes
+from gi.models.pixel_write import PixelWrite
 
 
 class GroupedResidualBlock(nn.Module):
@@ -54,7 +49,10 @@ class TwoStreamGenerator(nn.Module):
     """ours (4 blocks), ours big (12 blocks), ours w/o FFC (6 blocks, local_block="grouped_conv").
 
     `n_cross` of the blocks, counted from the first, look at keyframes: by attention if `cross_attention`, by aligned
-    detail if `deformable_write`. `n_latents` must be a square number. Sizes of table 2 of the paper are the defaults.
+    detail if `deformable_write`. With `pixel_write`, which is ours and not the paper's, the keyframes' colours enter
+    the decoded image directly. `n_latents` must be a square number. Sizes of table 2 of the paper are the defaults.
+
+    `encode_keyframes` and `predict` are the two parts of `forward`, see `gi.models.keyframes`.
     """
 
     def __init__(
@@ -66,6 +64,9 @@ class TwoStreamGenerator(nn.Module):
         n_cross: int = 2,
         cross_attention: bool = True,
         deformable_write: bool = True,
+        pixel_write: bool = False,
+        pixel_width: int = 24,
+        smooth_start: bool = False,
         local_block: Literal["ffc", "grouped_conv"] = "ffc",
         ffc_share: float = 0.75,
         groups: int = 4,
@@ -105,6 +106,10 @@ class TwoStreamGenerator(nn.Module):
         self.decoder = Decoder(in_channels=channels, ngf=ngf, n_down=n_down)
         initialise(self)
         nn.init.normal_(self.latents, std=0.02)
+        self.pixel_write = PixelWrite(pixel_width) if pixel_write else None
+        self.smooth_start = smooth_start
+        if smooth_start:
+            nn.init.zeros_(self.decoder.to_rgb.weight)
 
     def forward(self, target, sources, flows, flow_errors):
         """RGB (B, 3, H, W) in [0, 1] of the whole target image.
@@ -117,30 +122,37 @@ class TwoStreamGenerator(nn.Module):
         return self.predict(target, self.encode_keyframes(sources), flows, flow_errors)
 
     def encode_keyframes(self, sources):
-        """The keyframe stream: (B, T, 4, H, W) -> KeyframeFeatures of each cross-frame block; [] if none are needed."""
+        """The keyframe stream of sources (B, T, 4, H, W)."""
         b, t = sources.shape[:2]
-        if t == 0 or self.n_cross == 0:
-            return []
-        features = []
-        local, latents = self._start(sources.flatten(0, 1))
-        for block in self.blocks[: self.n_cross]:
-            local, latents, (keys, values) = block(local, latents)
-            features.append(KeyframeFeatures(*(x.unflatten(0, (b, t)) for x in (keys, values, local))))
-        return features
+        if t == 0:
+            return Keyframes()
+        blocks = []
+        if self.n_cross:
+            local, latents = self._start(sources.flatten(0, 1))
+        for i, block in enumerate(self.blocks[: self.n_cross]):
+            local, latents, own = block(local, latents)
+            keys, values = (x.unflatten(0, (b, t)) for x in own) if self.cross_attention else (None, None)
+            detail = self.deformable_writes[i].project(local.unflatten(0, (b, t))) if self.deformable_writes else None
+            blocks.append(KeyframeFeatures(keys, values, detail))
+        return Keyframes(tuple(blocks), sources if self.pixel_write else None)
 
     def predict(self, target, keyframes, flows, flow_errors):
         """Fills the target (B, 4, H, W), given what `encode_keyframes` returned; flows and errors as in `forward`."""
         local, latents = self._start(target)
         for i, block in enumerate(self.blocks):
-            if i >= len(keyframes):
+            if i >= len(keyframes.blocks):
                 local, latents, _ = block(local, latents)
                 continue
-            known = keyframes[i]
-            memory = (known.keys.flatten(1, 2), known.values.flatten(1, 2)) if self.cross_attention else None
+            keys, values, detail = keyframes.blocks[i]
+            memory = (keys.flatten(1, 2), values.flatten(1, 2)) if self.cross_attention else None
             local, latents, _ = block(local, latents, memory)
             if self.deformable_writes:
-                local = self.deformable_writes[i](local, known.local, flows, flow_errors)
-        return crop_like(self.decoder(local), target)
+                local = self.deformable_writes[i].write(local, detail, flows, flow_errors)
+        start = smooth_fill(target[:, :3].float(), target[:, 3:].float()) if self.smooth_start else None
+        decoded = crop_like(self.decoder(local, start), target)
+        if keyframes.sources is None:
+            return decoded
+        return self.pixel_write(decoded, target, keyframes.sources, flows, flow_errors)
 
     def _start(self, frames):
         return self.positions(self.encoder(frames)), self.latents.expand(len(frames), -1, -1)

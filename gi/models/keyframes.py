@@ -1,0 +1,47 @@
+"""What a generator keeps of its keyframes, and the two methods by which one can keep it.
+
+A generator whose keyframe stream does not depend on the target offers, beside `forward(target, sources, flows,
+flow_errors)`,
+
+- `encode_keyframes(sources) -> Keyframes`: the stream for sources (B, T, 4, H, W), T >= 0,
+- `predict(target, keyframes, flows, flow_errors)`: the rest, flows and errors being those of `keyframes` in order,
+
+so that a frame that guides several targets is encoded once. Any list of frames encoded alone makes the keyframes of a
+target by `join`; the result is that of `forward`, up to rounding. Neither method checks shapes, `forward` does.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class KeyframeFeatures(NamedTuple):
+    """What one cross-frame block keeps, T frames per sample; None what it does not look at."""
+
+    keys: Tensor | None = None  # B, T, latents, width: of the first attention
+    values: Tensor | None = None  # B, T, latents, width
+    detail: Tensor | None = None  # B, T, 2C, h, w: what the deformable write warps
+
+
+class Keyframes(NamedTuple):
+    """The keyframe stream: features of each cross-frame block, and the frames themselves if `predict` needs them."""
+
+    blocks: tuple[KeyframeFeatures, ...] = ()  # empty without keyframes
+    sources: Tensor | None = None  # B, T, 4, H, W
+
+
+def join(streams: Sequence[Keyframes]) -> Keyframes:
+    """One stream of all the frames of `streams` (B alike), in order; of none, that of T = 0."""
+    if not streams:
+        return Keyframes()
+    blocks = zip(*(stream.blocks for stream in streams), strict=True)
+    return Keyframes(
+        tuple(KeyframeFeatures(*map(_cat, zip(*block, strict=True))) for block in blocks),
+        _cat([stream.sources for stream in streams]),
+    )
+
+
+def _cat(tensors):
+    return None if tensors[0] is None else torch.cat(tensors, dim=1)

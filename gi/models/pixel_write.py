@@ -1,0 +1,77 @@
+"""Pixel write: colours of aligned keyframes enter the output at the image's own resolution. Ours, not the paper's.
+
+The deformable write brings keyframes in at the resolution of the features, so whatever is finer has to be drawn anew by
+the decoder. Here every keyframe is warped to the target as an image, and the output is, pixel by pixel, a weighted mean
+of what the decoder drew and of what the keyframes show.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gi.flow.warp import resize
+from gi.metrics.baselines import align_keyframes
+
+
+class PixelWrite(nn.Module):
+    """out = w_0 decoded + sum over keyframes of w_k warped_k, w the softmax over the logits of these 1 + T images.
+
+    The decoded image's logit is 0. A keyframe's comes from convolutions that all keyframes share and that see, beside
+    the colours, what tells whether to trust it: flow error, agreement with the target where that is known (here and
+    around here), with the other keyframes, with the decoder. Where a keyframe is not visible its weight is exactly 0.
+    Before training, visible keyframes are taken unless their flow error is above some 2 pixels.
+    """
+
+    POOLING = (8, 4, 4)  # agreement is averaged over 8, 32, 128 pixels: the middle of a hole is far from what is known
+
+    def __init__(self, width: int = 24):
+        super().__init__()
+        conv = dict(kernel_size=3, padding=1, padding_mode="reflect")
+        self.head = nn.Sequential(
+            nn.Conv2d(15 + 2 * len(self.POOLING), width, **conv),
+            nn.ReLU(),
+            nn.Conv2d(width, width, **conv),
+            nn.ReLU(),
+            nn.Conv2d(width, 1, **conv),
+        )
+        self.error_scale = nn.Parameter(torch.tensor(2.0))
+        for layer in self.head[:3:2]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.head[-1].weight, std=0.02)
+        nn.init.constant_(self.head[-1].bias, 2.0)
+
+    def forward(self, decoded, target, sources, flows, flow_errors):
+        """decoded (B, 3, H, W) in [0, 1]; the rest as in `TwoStreamGenerator.forward`. Returns (B, 3, H, W) float32."""
+        decoded, known = decoded.float(), 1 - target[:, 3:]
+        colours, visible = align_keyframes(sources[:, :, :3], sources[:, :, 3:], flows)
+        errors = flow_errors.float().clamp(min=0).log1p()
+        total, count = colours.sum(dim=1), visible.sum(dim=1)
+        logits = []
+        for colour, seen, error in zip(colours.unbind(1), visible.unbind(1), errors.unbind(1), strict=True):
+            others = (count - seen).clamp(max=1) * seen  # 1 where another keyframe shows this pixel as well
+            consensus = (total - colour) / (count - seen).clamp(min=1)
+            both = known * seen
+            mismatch = _distance(colour, target[:, :3]) * both
+            clues = [colour, seen, error, decoded, (colour - decoded) * seen, 1 - known, mismatch]
+            clues += [_distance(colour, consensus) * others, others, *self._around(mismatch, both)]
+            logit = self.head(torch.cat(clues, dim=1)).float() - self.error_scale * error
+            logits.append(logit.masked_fill(seen == 0, -torch.inf))
+        own = torch.zeros_like(known, dtype=torch.float32)
+        weights = torch.stack([own, *logits], dim=1).softmax(dim=1)
+        return weights[:, 0] * decoded + (weights[:, 1:] * colours).sum(dim=1)
+
+    def _around(self, mismatch, both):
+        """For each scale the mean mismatch of the pixels where target and keyframe are known, and their share."""
+        size = both.shape[-2:]
+        for step in self.POOLING:
+            mismatch, both = (
+                F.avg_pool2d(x, step, ceil_mode=True, count_include_pad=False) for x in (mismatch, both)
+            )
+            share = resize(both, size)
+            yield resize(mismatch, size) / (share + 1e-4)
+            yield share
+
+
+def _distance(a, b):
+    return (a - b).abs().mean(dim=1, keepdim=True)

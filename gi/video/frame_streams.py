@@ -1,0 +1,86 @@
+"""Every frame of a video goes through the generator's keyframe stream once, however many targets it guides."""
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gi.errors import InputError
+from gi.models.blocks import check_inputs
+from gi.models.keyframes import join
+
+Guide = tuple[Hashable, Callable[[], Tensor]]
+
+
+class FrameStreams:
+    """Predicts targets and keeps the streams of the frames that guided them, the last used `capacity` of them.
+
+    With the paper's 14 guides around every 20th frame, 4 frames per target are new; 40 kept streams are enough for it.
+    A generator without `encode_keyframes` and `predict` (see `gi.models.keyframes`) is called plainly.
+
+    A kept frame takes, with "ours" in float32, 128 bytes per pixel (144 with `pixel_write`) and 2 MiB for its latents:
+    15 MB at 432x240, 0.27 GB at 1920x1080, on the generator's device.
+
+    Args:
+        generator: in eval mode, as training makes the frames of a batch depend on each other.
+        capacity: frames kept, 1 or more.
+    """
+
+    def __init__(self, generator: nn.Module, capacity: int = 64):
+        if capacity < 1:
+            raise InputError(f"capacity of FrameStreams: expected 1 frame or more, got {capacity}")
+        self.generator = generator
+        self.capacity = capacity
+        self.passes = 0  # frames that went through the keyframe stream
+        self._kept = OrderedDict()
+        self._kept_for = None
+
+    @torch.no_grad()
+    def predict(self, target: Tensor, guides: Sequence[Guide], flows: Tensor, errors: Tensor) -> Tensor:
+        """What `generator(target, keyframes, flows, errors)` returns, up to rounding: RGB (1,3,H,W) in [0,1].
+
+        Args:
+            target: (1,4,H,W), RGB in [0,1], zero where missing, and the mask (1 = missing).
+            guides: for each of T keyframes the key that stands for its content, and a function that makes it, in the
+                form of the target; it is called only if that key's stream is not at hand.
+            flows: (1,T,2,H,W) from the target to each keyframe, in pixels. errors: (1,T,1,H,W).
+
+        A target of another size, dtype or device than the one before makes all streams be forgotten.
+
+        Raises:
+            InputError: if shapes do not fit together; a keyframe's error names its key.
+        """
+        check_inputs(target, target[:, None].expand(-1, len(guides), -1, -1, -1), flows, errors)
+        if not hasattr(self.generator, "encode_keyframes"):
+            self.passes += len(guides)
+            frames = [self._frame(guide, target) for guide in guides]
+            sources = torch.stack(frames, dim=1) if frames else target.new_zeros(1, 0, *target.shape[1:])
+            return self.generator(target, sources, flows, errors)
+        kind = target.shape, target.dtype, target.device
+        if kind != self._kept_for:
+            self._kept.clear()
+            self._kept_for = kind
+        keyframes = join([self._stream(guide, target) for guide in guides])
+        return self.generator.predict(target, keyframes, flows, errors)
+
+    def forget(self, key: Hashable) -> None:
+        """Drops the stream of a frame whose content has changed; of one that is not kept, nothing happens."""
+        self._kept.pop(key, None)
+
+    def _stream(self, guide, target):
+        key = guide[0]
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        else:
+            self._kept[key] = self.generator.encode_keyframes(self._frame(guide, target)[:, None])
+            self.passes += 1
+            if len(self._kept) > self.capacity:
+                self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def _frame(self, guide, target):
+        key, make = guide
+        frame = make()
+        if frame.shape != target.shape:
+            raise InputError(f"keyframe {key}: shape {tuple(frame.shape)}, expected the target's {tuple(target.shape)}")
+        return frame
