@@ -11,6 +11,7 @@ REQUIRES = [
     "numpy>=1.23",
     "scipy>=1.9",
     "pillow>=9.1",
+    "av>=11",
     "opencv-python-headless>=4.6",  # headless: the plain package links libGL, which servers do not have
     "scikit-image>=0.20",
     "lpips>=0.1.4",
@@ -22,7 +23,6 @@ REQUIRES = [
 ]
 EXTRAS = {
     "test": ["pytest>=7", "ruff>=0.4", "setuptools>=70.1"],
-    "video": ["av>=11"],
 }
 
 if __name__ == "__main__":

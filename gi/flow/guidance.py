@@ -47,21 +47,37 @@ class FlowGuidance(Frozen):
                              f"{tuple(image.shape)}, expected (B, 3, H, W)")
         if batch * frames == 0:
             return image.new_zeros(batch, frames, 2, height, width), image.new_zeros(batch, frames, 1, height, width)
-        size = (height, width) if self.resolution is None else (self.resolution, self.resolution)
-        if self.mask_images:
-            image = smooth_fill(image, mask)
-            sources = smooth_fill(sources.flatten(0, 1), source_masks.flatten(0, 1)).view_as(sources)
-            mask = grow_hole(mask, round(GROWTH * max(height, width) / max(size)))
-        targets = resize(image, size).repeat_interleave(frames, dim=0)
-        sources = resize(sources.flatten(0, 1), size)
+        targets = self.seen(image, mask).repeat_interleave(frames, dim=0)
+        sources = self.seen(sources.flatten(0, 1), source_masks.flatten(0, 1))
         with torch.autocast(image.device.type, enabled=False):
             # Both directions in one call of twice the batch.
             estimated = self.estimator(torch.cat([targets, sources]), torch.cat([sources, targets]))
-        flows = resize_flow(estimated, (height, width)).view(2, batch, frames, 2, height, width)
+        return self.complete(estimated.view(2, batch, frames, *estimated.shape[1:]), mask)
+
+    def seen(self, image: Tensor, mask: Tensor) -> Tensor:
+        """What the estimator sees of images (N,3,H,W) with holes (N,1,H,W), at the size it sees them, float32."""
+        if self.mask_images:
+            image = smooth_fill(image, mask)
+        return resize(image, self._size(image))
+
+    def complete(self, estimated: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """From estimated flows (2,B,T,2,h,w), to the keyframes and back, to what `forward` returns.
+
+        `mask` (B,1,H,W) is the target's hole, at the images' size. The second half of `forward`, for callers that
+        keep estimates because they need them for several targets.
+        """
+        _, batch, frames, _, *size = estimated.shape
+        height, width = mask.shape[-2:]
+        if self.mask_images:
+            mask = grow_hole(mask, round(GROWTH * max(height, width) / max(size)))
+        flows = resize_flow(estimated.flatten(0, 2), (height, width)).view(2, batch, frames, 2, height, width)
         if self.inpaint:
             # Also the backward flows are filled in the target's hole, as the original release does.
             channels = flows.transpose(0, 1).flatten(1, 3)
             flows = inpaint_flow(channels, mask).view(batch, 2, frames, 2, height, width).transpose(0, 1)
         forward, backward = flows
-        error = forward_backward_error(forward.flatten(0, 1), backward.flatten(0, 1), estimated_at=size)
+        error = forward_backward_error(forward.flatten(0, 1), backward.flatten(0, 1), estimated_at=tuple(size))
         return forward, error.unflatten(0, (batch, frames))
+
+    def _size(self, image):
+        return tuple(image.shape[-2:]) if self.resolution is None else (self.resolution, self.resolution)

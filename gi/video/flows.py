@@ -1,0 +1,111 @@
+"""Optical flow between the frames of a video, estimated once per pair of frames and completed inside their holes."""
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gi.flow.guidance import FlowGuidance
+from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
+from gi.flow.warp import forward_backward_error, warp
+from gi.video.cache import TensorCache
+from gi.video.trace import SURELY_KNOWN
+from gi.video.window import Window
+
+# When flow close to a hole is believed, see `complete`: differences are means of colours in [0, 1].
+BETTER, VISIBLY = 0.7, 0.01
+SQUARE = 7  # pixels that a difference is averaged over, to a side
+ENOUGH = 0.3  # of such a square must be known
+
+
+class VideoFlows:
+    """Flow between neighbours, for following pixels, and between a target and its guides, for the generator.
+
+    Both directions of a pair are estimated together and each pair on its own: results do not depend on what is in the
+    cache, so chunks computed apart equal chunks computed one after the other.
+
+    Args:
+        guidance: its estimator, and how the generator wants its flow; must hide what is in the holes (mask_images).
+        window: where the frames are.
+        budget: bytes of flow kept on the host.
+    """
+
+    def __init__(self, guidance: FlowGuidance, window: Window, *, budget: int = 1 << 29):
+        self.guidance = guidance
+        self.window = window
+        self.cache = TensorCache(budget)
+
+    def to_neighbour(self, number: int, other: int) -> tuple[Tensor, Tensor]:
+        """From a frame to the one before or after it: flow (1,2,h,w) and its forward-backward error (1,1,h,w), pixels.
+
+        Estimated at the size of the window, and completed in the hole, see `complete`.
+        """
+        return self._neighbours(number, other).split((2, 1), dim=1)
+
+    def to_guides(self, target: int, guides: list[int]) -> tuple[Tensor, Tensor]:
+        """From a frame to its guides: flows (1,T,2,h,w) and errors (1,T,1,h,w) as the generator was trained with."""
+        mask = self.window.mask(target)
+        if not guides:
+            return mask.new_zeros(1, 0, 2, *mask.shape[-2:]), mask.new_zeros(1, 0, 1, *mask.shape[-2:])
+        pairs = torch.stack([self._estimated(target, guide) for guide in guides], dim=1)  # 2, T, 2, h, w
+        return self.guidance.complete(pairs[:, None], mask)
+
+    def drop(self, before: int) -> None:
+        """Forgets what belongs to frames before that number."""
+        self.cache.forget(lambda key: min(key[1:]) < before)
+
+    def _neighbours(self, number, other):
+        """(1, 3, h, w): flow and error."""
+        first, second = sorted((number, other))
+        both = self.cache.get(("neighbour", first, second), lambda: self._both(first, second), self.window.device)
+        return both[:1] if number == first else both[1:]
+
+    def _both(self, first, second):
+        flows = [self._completed(flow, *ends) for flow, ends in
+                 zip(self._pair(first, second, smooth_fill), ((first, second), (second, first)), strict=True)]
+        return torch.cat([torch.cat([flow, forward_backward_error(flow, back)], dim=1)
+                          for flow, back in zip(flows, flows[::-1], strict=True)])
+
+    def _completed(self, flow, number, other):
+        mask = self.window.mask(number)
+        if not mask.any():
+            return flow
+        here, there = self.window.image(number), self.window.image(other)
+        return complete(flow, mask, here, there, self.window.mask(other))
+
+    def _estimated(self, target, guide):
+        """Flow from target to guide and back, (2, 2, h, w), at the size of the guidance."""
+        first, second = sorted((target, guide))
+        flows = self.cache.get(("guide", first, second),
+                               lambda: torch.cat(self._pair(first, second, self.guidance.seen)), self.window.device)
+        return flows if target == first else flows.flip(0)
+
+    def _pair(self, first, second, seen):
+        images = [seen(self.window.image(number), self.window.mask(number)) for number in (first, second)]
+        with torch.autocast(images[0].device.type, enabled=False):
+            return self.guidance.estimator(torch.cat(images), torch.cat(images[::-1])).split(1)
+
+
+def complete(flow: Tensor, mask: Tensor, image: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:
+    """Flow (1,2,H,W) from `image` to `other`, in the hole `mask` (1,1,H,W) continued smoothly from around it.
+
+    What an estimator sees in a hole drags the flow along its edge, so a ring around it is not believed either, except
+    where the estimate brings the known pixels of both images (1,3,H,W) together clearly better than the continuation
+    from farther away does. With DIS and holes over known background of two videos (a camera that pans, one that follows
+    its object), colours copied along flow had a PSNR of, in dB: no ring 23.9 and 24.1 (of 4 pixels), whole ring 29.5
+    and 22.3, this way 29.5 and 24.4.
+    """
+    ring = grow_hole(mask, GROWTH)
+    continued = smooth_fill(flow, ring)
+    (estimate, seen), (alternative, seen_so) = (
+        _mismatch(image, mask, other, other_mask, candidate) for candidate in (flow, continued)
+    )
+    believed = (seen > ENOUGH) & (seen_so > ENOUGH) & (estimate < BETTER * alternative - VISIBLY)
+    return smooth_fill(flow, torch.maximum(mask, ring * ~believed))
+
+
+def _mismatch(image, mask, other, other_mask, flow):
+    """Mean difference of what is known in both images, over small squares, and the known share of these."""
+    layers = warp(torch.cat([other * (1 - other_mask), 1 - other_mask], dim=1), flow)
+    known = (layers[:, 3:] >= SURELY_KNOWN) * (1 - mask)
+    difference = (layers[:, :3] - image).abs().mean(dim=1, keepdim=True) * known
+    difference, share = (F.avg_pool2d(x, SQUARE, stride=1, padding=SQUARE // 2) for x in (difference, known))
+    return difference / share.clamp(min=1e-6), share

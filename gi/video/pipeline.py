@@ -1,0 +1,280 @@
+"""From frames with holes to frames without: key targets by the generator, everything else along optical flow.
+
+    from gi.video import VideoInpainter
+    inpainter = VideoInpainter.from_checkpoint("models/ours.ckpt", config="configs/ours.yaml", flow="dis")
+    for frame in inpainter(frames, masks):  # iterators of arrays in, an iterator of arrays out
+        ...
+
+Memory does not depend on the length of a video: what is kept are the frames, flows and keyframe features within reach
+of the chunk at hand. `gi.video.job` does the same for files, and resumes.
+"""
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gi.compositing import composite, masked
+from gi.config import instantiate
+from gi.crop import limited, resize
+from gi.errors import InputError
+from gi.flow.guidance import FlowGuidance
+from gi.inpainter import FLOWS, MIN_SIDE, Inpainter, find_device
+from gi.metrics.baselines import opencv_inpaint
+from gi.video import plan
+from gi.video.flows import VideoFlows
+from gi.video.frame_streams import FrameStreams
+from gi.video.propagate import propagate
+from gi.video.trace import Step
+from gi.video.window import Window
+
+VERSION = 1  # of what comes out for the same settings; finished chunks of another one are not used
+
+
+class VideoInpainter:
+    """Fills the holes of a video.
+
+    Key targets, every `every` frames, are filled by the generator with other frames as keyframes (paper, supplement
+    A). A frame between two of them takes, for every pixel of its hole, what optical flow leads to in either direction:
+    a pixel that another frame of the chunk shows, at the latest one of the filled key targets. What no flow reaches is
+    filled by the generator with the two key targets as keyframes.
+
+    Known pixels of the result are the input's, bit for bit, and nothing in the holes has any influence.
+
+    Args:
+        generator: any family, called as generator(target, sources, flows, flow_errors). None: flow alone, and
+            `cv2.inpaint` for what it does not reach.
+        guidance: a FlowGuidance with `mask_images`; its estimator is used between neighbours as well.
+        device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
+        every: frames from one key target to the next.
+        guides: 6 or 14, the paper's offsets of the keyframes, or any list of offsets, or 0 for none.
+        prealign: first copy into a key target what flow leads to in other frames within reach, in both directions; the
+            generator then fills the rest.
+        max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
+        resize: (width, height) to work at, instead of `max_side`.
+        tolerance: in pixels; how much the forward-backward errors along a way may add up to.
+        flow_budget: bytes of flow kept on the host.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: nn.Module | None,
+        guidance: FlowGuidance,
+        device: str | torch.device = "auto",
+        every: int = plan.EVERY,
+        guides: int | Sequence[int] = 14,
+        prealign: bool = True,
+        max_side: int | None = None,
+        resize: tuple[int, int] | None = None,
+        tolerance: float = 3.0,
+        flow_budget: int = 1 << 29,
+    ):
+        if max_side is not None and max_side < MIN_SIDE:
+            raise InputError(f"max_side: expected at least {MIN_SIDE}, got {max_side}")
+        if resize is not None and (len(resize) != 2 or min(resize) < MIN_SIDE):
+            raise InputError(f"resize: expected (width, height) of at least {MIN_SIDE}, got {resize}")
+        if every < 1:
+            raise InputError(f"every: expected at least 1, got {every}")
+        if not getattr(guidance, "mask_images", True):
+            raise InputError("guidance: sees what is in the holes; expected a FlowGuidance with mask_images: true")
+        self.device = find_device(device)
+        self.generator = None if generator is None else generator.to(self.device).eval()
+        self.guidance = guidance.to(self.device)
+        self.every, self.offsets, self.prealign = every, plan.guide_offsets(guides), prealign
+        self.max_side, self.resize, self.tolerance, self.flow_budget = max_side, resize, tolerance, flow_budget
+        self.reach = max(map(abs, self.offsets), default=0) or self.every
+        self.longest = self.every + (self.every + 1) // 2  # that a chunk can be, see `plan.anchors`
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: str | Path, *, config: str | Path | None = None, flow: str = "config",
+                        device: str | torch.device = "auto", overrides: Sequence[str] = (), **options,
+                        ) -> "VideoInpainter":
+        """With the generator of a checkpoint, ours or the original release's; see `Inpainter.from_checkpoint`."""
+        image = Inpainter.from_checkpoint(checkpoint, config=config, flow=flow, device=device, overrides=overrides)
+        return cls(generator=image.generator, guidance=image.guidance, device=image.device, **options)
+
+    @classmethod
+    def from_flow(cls, flow: str = "dis", **options) -> "VideoInpainter":
+        """Without a network, along the optical flow of one of `gi.inpainter.FLOWS`."""
+        if FLOWS.get(flow) is None:
+            raise InputError(f"flow: expected one of {', '.join(name for name in FLOWS if FLOWS[name])}, got {flow!r}")
+        guidance = FlowGuidance(estimator=instantiate({"target": FLOWS[flow]}, "flow"), mask_images=True)
+        return cls(generator=None, guidance=guidance, **options)
+
+    def __call__(
+        self,
+        frames: Iterable[np.ndarray],
+        masks: Iterable[np.ndarray],
+        *,
+        edited: Mapping[int, np.ndarray] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yields the frames with their holes filled, uint8 (H, W, 3), a chunk after the other.
+
+        frames: uint8 (H, W, 3), RGB, any iterable, read once. masks: (H, W), as many, anything but 0 is missing.
+        edited: frames, by their number from 0, that were edited by hand: they are handed on as they are, and what they
+        show in their holes guides the others. Raises InputError naming the frame if something does not fit.
+        """
+        window = self.window(frames, masks, edited=edited)
+        filler = ChunkFiller(self, window)
+        waiting: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        chunk = None
+        while chunk is None or not chunk.final:
+            # First as far as the end of the chunk shows, then as far as its end's guides lie.
+            start = 0 if chunk is None else chunk.last
+            waiting.update(read(window, start + self.longest + 1))
+            chunk = self._chunk(start, window)
+            waiting.update(read(window, chunk.last + self.reach + 1))
+            fills = filler(chunk)
+            for number in chunk.frames:
+                yield insert(fills.get(number), *waiting.pop(number))
+
+    def _chunk(self, start, window):
+        known = window.next if window.count is None else window.count
+        anchors = plan.anchors(known, every=self.every, edited=[e for e in window.edited if e < known])
+        following = [anchor for anchor in anchors if anchor > start]
+        last = following[0] if following else start
+        return plan.Chunk(start, last, last == (window.count or 0) - 1)
+
+    def window(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], **options) -> Window:
+        """A window on a video at the size this works at; options as of `Window`."""
+        return Window(frames, masks, size=self.working_size, device=self.device, **options)
+
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) that frames of `size` are worked on."""
+        if self.resize is not None:
+            return self.resize[1], self.resize[0]
+        return size if self.max_side is None else limited(size, self.max_side)
+
+    def settings(self) -> dict[str, object]:
+        """All that results depend on besides the video, fit for JSON; weights by their checksum."""
+        return {
+            "generator": None if self.generator is None else _checksum(self.generator),
+            "guidance": _checksum(self.guidance),
+            "every": self.every, "offsets": self.offsets, "prealign": self.prealign, "max_side": self.max_side,
+            "resize": self.resize, "tolerance": self.tolerance, "version": VERSION,
+        }
+
+
+class ChunkFiller:
+    """Fills one chunk of a video after the other; what neighbouring chunks share is computed once."""
+
+    def __init__(self, settings: VideoInpainter, window: Window):
+        self.settings = settings
+        self.window = window
+        self.flows = VideoFlows(settings.guidance, window, budget=settings.flow_budget)
+        self.streams = None if settings.generator is None else FrameStreams(settings.generator)
+        self._filled: dict[int, Tensor] = {}  # anchors
+
+    @torch.inference_mode()
+    def __call__(self, chunk: plan.Chunk) -> dict[int, np.ndarray]:
+        """The frames of a chunk that have holes, filled: {number: uint8 (h, w, 3)} at the size of the window.
+
+        The window must hold the frames from `reach` before the chunk to `reach` behind it, as far as there are any;
+        what lies before is forgotten.
+        """
+        self._forget(chunk.first)
+        for anchor in chunk.anchors:
+            if anchor not in self._filled:
+                self._filled[anchor] = self._anchor(anchor)
+        fills = {}
+        for number in chunk.frames:
+            if self.window.mask(number).any():
+                filled = self._filled[number] if number in chunk.anchors else self._between(number, chunk)
+                fills[number] = (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+        return fills
+
+    def _forget(self, first):
+        self.window.drop(first - self.settings.reach)
+        self.flows.drop(first - self.settings.reach)
+        self._filled = {anchor: image for anchor, image in self._filled.items() if anchor >= first}
+
+    def _anchor(self, target):
+        """A key target without hole, (1, 3, h, w)."""
+        window, reach = self.window, self.settings.reach
+        image, mask = window.image(target), window.mask(target)
+        count = window.next if window.count is None else window.count
+        ways = [(min(reach, target), -1), (min(reach, count - 1 - target), 1)]
+        edited = [number for number in window.edited if abs(number - target) <= reach]
+        if edited:  # what the user has painted comes before what else is known
+            image, mask = self._propagate(target, image, mask, ways, self._edits)
+        if self.settings.prealign:
+            image, mask = self._propagate(target, image, mask, ways, self._seen)
+        numbers = plan.guides(target, count, self.settings.offsets, edited=window.edited)
+        return self._generate(target, image, mask, numbers, self._given)
+
+    def _between(self, number, chunk):
+        image, mask = self.window.image(number), self.window.mask(number)
+        ways = [(number - chunk.first, -1), (chunk.last - number, 1)]
+        image, mask = self._propagate(number, image, mask, ways, self._known)
+        return self._generate(number, image, mask, list(chunk.anchors), self._key_target)
+
+    def _propagate(self, number, image, mask, ways, content):
+        def steps(direction):
+            def step(i):
+                here, there = number + i * direction, number + (i + 1) * direction
+                return Step(*self.flows.to_neighbour(here, there), *content(there))
+            return step
+        directions = [(length, steps(direction)) for length, direction in ways]
+        return propagate(image, mask, directions, tolerance=self.settings.tolerance)
+
+    def _generate(self, number, image, mask, guides, stream):
+        """Fills what is left; `stream` makes of a guide's number what `FrameStreams` wants."""
+        if not mask.any():
+            return image
+        if self.streams is None:
+            return opencv_inpaint(image, mask)
+        flows, errors = self.flows.to_guides(number, guides)
+        prediction = self.streams.predict(masked(image, mask), [stream(guide) for guide in guides], flows, errors)
+        return composite(prediction.float(), image, mask)
+
+    # What a frame shows: to pixels on their way (image (1,3,h,w), known (1,1,h,w)), to the generator (key, maker).
+
+    def _seen(self, number):
+        return self.window.image(number), 1 - self.window.mask(number)
+
+    def _edits(self, number):
+        image, known = self._seen(number)
+        return image, known * (number in self.window.edited)
+
+    def _known(self, number):
+        """Not for anchors: they must not depend on each other, or chunks would."""
+        if number in self._filled:
+            image = self._filled[number]
+            return image, torch.ones_like(image[:, :1])
+        return self._seen(number)
+
+    def _given(self, number):
+        return ("given", number), lambda: masked(self.window.image(number), self.window.mask(number))
+
+    def _key_target(self, number):
+        image = self._filled[number]
+        return ("filled", number), lambda: masked(image, torch.zeros_like(image[:, :1]))
+
+
+def _checksum(module: nn.Module) -> str:
+    """SHA-256 of a network's structure and weights."""
+    options = [(name, {key: value for key, value in vars(part).items() if isinstance(value, (int, float, str))})
+               for name, part in module.named_modules()]
+    digest = hashlib.sha256(f"{module} {options}".encode())
+    for tensor in module.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read(window: Window, stop: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Lets a window read on; {number: (frame, mask)} at the size of the video of what it has read."""
+    return {number: (frame, mask) for number, frame, mask in window.read_to(stop)}
+
+
+def insert(fill: np.ndarray | None, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`frame` (H, W, 3) with `fill` (h, w, 3), resized to it, where `mask` (H, W) is not 0; uint8."""
+    if fill is None:
+        return frame
+    hole = mask != 0
+    result = frame.copy()
+    result[hole] = resize(fill, frame.shape[:2], cv2.INTER_CUBIC)[hole]
+    return result

@@ -1,0 +1,110 @@
+"""Which frames are key targets, which frames guide them, and which chunks of a video are work of their own.
+
+Pure arithmetic on frame numbers (paper, supplement A): every 20th frame is a key target, filled by the generator with
+the frames at fixed offsets as keyframes; the frames between two key targets follow from them by optical flow.
+"""
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from gi.errors import InputError
+
+EVERY = 20
+# The paper's two sets of keyframes, as offsets from the target.
+GUIDES = {
+    6: (-40, -20, -10, 10, 20, 40),
+    14: (-80, -60, -40, -20, -15, -10, -5, 5, 10, 15, 20, 40, 60, 80),
+}
+
+
+class Chunk(NamedTuple):
+    """Frames first … last - 1 between the anchors `first` and `last`; the last chunk of a video includes its `last`.
+
+    Neighbouring chunks share an anchor, which both can compute on their own.
+    """
+
+    first: int
+    last: int
+    final: bool
+
+    @property
+    def frames(self) -> range:
+        """The frames this chunk delivers: every frame of a video belongs to one chunk."""
+        return range(self.first, self.last + self.final)
+
+    @property
+    def anchors(self) -> tuple[int, ...]:
+        return (self.first, self.last) if self.last > self.first else (self.first,)
+
+
+def guide_offsets(guides: int | Sequence[int]) -> tuple[int, ...]:
+    """The paper's offsets for 6 or 14 guides, none for 0, or any list of one's own, sorted and without repetitions.
+
+    Raises InputError for another number or an offset 0.
+    """
+    if isinstance(guides, int):
+        if guides == 0:
+            return ()
+        if guides not in GUIDES:
+            raise InputError(f"guides: expected {', '.join(map(str, GUIDES))}, 0 or a list of offsets, got {guides}")
+        return GUIDES[guides]
+    if 0 in guides:
+        raise InputError("guides: offset 0 is the target itself, which cannot guide")
+    return tuple(sorted(set(guides)))
+
+
+def anchors(count: int, *, every: int = EVERY, edited: Iterable[int] = ()) -> list[int]:
+    """Frames that are filled first, sorted: 0, every, 2·every, …, the last frame, and the edited ones.
+
+    The last frame takes the place of a key target closer to it than every / 2, so that no chunk is tiny.
+
+    Raises:
+        InputError: if `every` is below 1, there is no frame, or an edited frame lies outside the video.
+    """
+    if every < 1:
+        raise InputError(f"every: expected a key target at least every frame, 1, got {every}")
+    if count < 1:
+        raise InputError("the video has no frames")
+    edited = set(edited)
+    if outside := [frame for frame in edited if not 0 <= frame < count]:
+        raise InputError(f"edited frame {outside[0]}: the video has frames 0 to {count - 1}")
+    regular = {frame for frame in range(0, count, every) if frame == 0 or count - 1 - frame >= every / 2}
+    return sorted(regular | {count - 1} | edited)
+
+
+def chunks(anchors: Sequence[int]) -> list[Chunk]:
+    """The chunks between neighbouring anchors; a video of one frame is one chunk of one anchor."""
+    if len(anchors) == 1:
+        return [Chunk(anchors[0], anchors[0], True)]
+    pairs = zip(anchors, anchors[1:], strict=False)
+    return [Chunk(first, last, last == anchors[-1]) for first, last in pairs]
+
+
+def guides(target: int, count: int, offsets: Sequence[int], *, edited: Iterable[int] = ()) -> list[int]:
+    """Frames that guide `target`, sorted, each once: those at its offsets, and all the edited ones.
+
+    Where an offset leads out of the video, its first or last frame takes its place.
+    """
+    found = {min(max(target + offset, 0), count - 1) for offset in offsets}
+    return sorted((found | set(edited)) - {target})
+
+
+def share(chunks: Sequence[Chunk], number: int, of: int) -> list[Chunk]:
+    """The part `number` (from 1) of `of` nearly equal runs of chunks, for several machines.
+
+    Raises InputError unless 1 <= number <= of.
+    """
+    if not 1 <= number <= of:
+        raise InputError(f"chunk {number}/{of}: expected i/n with i from 1 to n")
+    start, stop = ((len(chunks) * i) // of for i in (number - 1, number))
+    return list(chunks[start:stop])
+
+
+def runs(chunks: Iterable[Chunk]) -> list[list[Chunk]]:
+    """Chunks in lists of those that follow each other without a gap."""
+    found: list[list[Chunk]] = []
+    for chunk in chunks:
+        if found and found[-1][-1].last == chunk.first:
+            found[-1].append(chunk)
+        else:
+            found.append([chunk])
+    return found

@@ -1,0 +1,71 @@
+"""Following points along optical flow through a video until something known is found.
+
+Positions are carried as coordinates and the frame that is reached is sampled once: a colour is interpolated once,
+however many frames lie between, where warping an image frame by frame would blur it at every step.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SURELY_KNOWN = 1 - 1e-3  # of a bilinear sample of a map of zeros and ones; positions are rounded
+
+
+class Step(NamedTuple):
+    """What leads from a frame to its neighbour."""
+
+    flow: Tensor  # 1, 2, H, W: to the neighbour, pixels
+    error: Tensor  # 1, 1, H, W: forward-backward error, pixels
+    frame: Tensor  # 1, 3, H, W: the neighbour, in [0, 1]
+    known: Tensor  # 1, 1, H, W: 1 where the neighbour's colours may be taken
+
+
+class Found(NamedTuple):
+    """Where N points led to; of those that led nowhere, `steps` is 0."""
+
+    colour: Tensor  # N, 3
+    error: Tensor  # N: forward-backward errors summed along the way, pixels
+    steps: Tensor  # N: frames passed, 0 = nothing found
+
+
+def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance: float) -> Found:
+    """Follows `points` (N, 2), x and y in pixels, through up to `steps` neighbours, `step(0)` being the first one.
+
+    A point stops at the first neighbour that knows its place, and is given up where it leaves the frame or where the
+    errors along its way add up to more than `tolerance` pixels.
+    """
+    number = len(points)
+    colour = points.new_zeros(number, 3)
+    error, length = points.new_zeros(number), points.new_zeros(number)
+    active, position, so_far = torch.arange(number, device=points.device), points, points.new_zeros(number)
+    for i in range(steps):
+        if not len(active):
+            break
+        neighbour = step(i)
+        height, width = neighbour.flow.shape[-2:]
+        so_far = so_far + sample(neighbour.error, position)[:, 0]
+        position = position + sample(neighbour.flow, position)
+        inside = ((position >= 0) & (position <= position.new_tensor([width - 1, height - 1]))).all(dim=1)
+        alive = inside & (so_far <= tolerance)
+        active, position, so_far = active[alive], position[alive], so_far[alive]
+        arrived = sample(neighbour.known, position)[:, 0] >= SURELY_KNOWN
+        colour[active[arrived]] = sample(neighbour.frame, position[arrived])
+        error[active[arrived]] = so_far[arrived]
+        length[active[arrived]] = i + 1
+        active, position, so_far = active[~arrived], position[~arrived], so_far[~arrived]
+    return Found(colour, error, length)
+
+
+def sample(image: Tensor, points: Tensor) -> Tensor:
+    """Values (N, C) of `image` (1, C, H, W) at `points` (N, 2), x and y in pixels: bilinear, border continued."""
+    height, width = image.shape[-2:]
+    grid = 2 * points / points.new_tensor([max(width - 1, 1), max(height - 1, 1)]) - 1
+    values = F.grid_sample(image, grid[None, None], mode="bilinear", padding_mode="border", align_corners=True)
+    return values[0, :, 0].T
+
+
+def hole_points(mask: Tensor) -> Tensor:
+    """x and y (N, 2), float32, of the pixels where `mask` (1, 1, H, W) is 1, row by row."""
+    return mask[0, 0].nonzero().flip(1).float()

@@ -1,0 +1,160 @@
+"""Fills holes in a video; see --help."""
+import argparse
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # find the package uninstalled, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import gi  # noqa: F401  # before everything that imports torchvision
+
+# isort: split
+from gi import io
+from gi.errors import InputError
+from gi.inpainter import FLOWS
+from gi.script import Parser, progress, run
+from gi.video import VideoInpainter, plan
+from gi.video.files import open_video
+from gi.video.job import VideoJob
+from gi.video.masks import DILATE, open_masks
+from gi.video.writer import QUALITY
+
+DESCRIPTION = """\
+Removes or replaces what masks mark in a video: every 20th frame is filled by the network, guided by frames before and
+after it; the frames between follow along optical flow.
+
+  scripts/inpaint_video.py VIDEO MASKS OUT --checkpoint C
+  scripts/inpaint_video.py frames/ mask.png out.mp4 --checkpoint C --keyframe 40=edited.png
+
+VIDEO: mp4, mov, mkv, webm, or a folder of frames. MASKS: a video, a folder with as many, or one image for all frames;
+bright is missing. OUT: a video (H.264 with the source's rate, size, pixel aspect, rotation and sound; VP9 for webm) or
+a folder of PNG files, in which known pixels are the input's, bit for bit.
+"""
+EPILOG = """\
+Memory does not grow with the length of the video. With a large picture, --max-side bounds it: holes are then filled at
+the reduced size and put into the full-resolution frames.
+
+An interrupted run is continued by the same command: finished chunks lie in a hidden folder beside OUT until OUT is
+complete. Machines that share a disk can share the work: --chunk 1/4 … --chunk 4/4 compute a quarter each, and the same
+command without --chunk then joins them; the result is that of a single run.
+
+Exit status: 0; 2 for bad input, 1 for a full disk and its like, 130 after an interruption.
+"""
+
+
+def parse_args(argv):
+    parser = Parser(description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    allow_abbrev=False)
+    parser.add_argument("video", metavar="VIDEO", type=Path)
+    parser.add_argument("masks", metavar="MASKS", type=Path)
+    parser.add_argument("out", metavar="OUT", type=Path)
+    parser.add_argument("--checkpoint", type=Path, help="ours or the original release's")
+    parser.add_argument("--config", type=Path, help="the network's YAML (default: of the run the checkpoint lies in)")
+    parser.add_argument("--no-network", action="store_true", help="optical flow alone, and cv2.inpaint for the rest")
+    parser.add_argument("--keyframe", action="append", default=[], metavar="N=FILE",
+                        help="frame N (from 0), edited by hand: it is kept as it is and guides the others; repeatable")
+    parser.add_argument("--dilate", type=int, default=DILATE, metavar="N",
+                        help="grow the masks by N pixels (default %(default)s), as soft edges, motion blur and "
+                             "compression carry an object's colours over its outline")
+    parser.add_argument("--guides", type=_guides, default=14, metavar="6|14|LIST",
+                        help="keyframes of a key target: the paper's 6 or 14 (default), or offsets such as=-10,10,30")
+    parser.add_argument("--every", type=int, default=plan.EVERY, metavar="N",
+                        help="frames between key targets (default %(default)s)")
+    parser.add_argument("--no-prealign", action="store_true",
+                        help="do not copy into key targets what other frames show before the network fills the rest")
+    parser.add_argument("--flow", choices=sorted(FLOWS), default="config",
+                        help="estimator of optical flow (default config: as in training; dis without a network)")
+    parser.add_argument("--max-side", type=int, metavar="N", help="work at no more than N pixels for the longer side")
+    parser.add_argument("--resize", type=_size, metavar="WxH", help="work at this size")
+    parser.add_argument("--quality", type=int, default=QUALITY, metavar="CRF",
+                        help="of a video file: 0 (lossless) to 51 (default %(default)s)")
+    parser.add_argument("--chunk", type=_share, metavar="i/n", help="compute only the i-th of n parts, see below")
+    parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps, cpu")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="any value of the configuration")
+    args = parser.parse_args(argv)
+    if args.max_side and args.resize:
+        raise InputError("--max-side and --resize: expected one of them")
+    if bool(args.checkpoint) == args.no_network:
+        raise InputError("--checkpoint: expected one, or else --no-network; --help lists the options")
+    return args
+
+
+def _guides(text):
+    try:
+        numbers = [int(part) for part in text.lstrip("=").split(",")]
+    except ValueError:
+        raise InputError(f"--guides {text}: expected 6, 14, 0 or offsets such as -10,10,30") from None
+    single = numbers[0] if len(numbers) == 1 and numbers[0] in (0, *plan.GUIDES) else numbers
+    plan.guide_offsets(single)
+    return single
+
+
+def _size(text):
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise InputError(f"--resize {text}: expected WIDTHxHEIGHT such as 432x240")
+    return int(width), int(height)
+
+
+def _share(text):
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal()):
+        raise InputError(f"--chunk {text}: expected i/n such as 2/4")
+    plan.share([], int(number), int(of))
+    return int(number), int(of)
+
+
+def _edited(texts, video):
+    frames = {}
+    for text in texts:
+        number, _, path = text.partition("=")
+        if not (number.isdecimal() and path):
+            raise InputError(f"--keyframe {text}: expected N=FILE such as 40=edited.png")
+        if int(number) >= video.count:
+            raise InputError(f"--keyframe {text}: {video.path} has frames 0 to {video.count - 1}")
+        frames[int(number)] = frame = io.read_image(path)
+        if frame.shape[:2] != (video.height, video.width):
+            raise InputError(f"{path}: {frame.shape[1]}x{frame.shape[0]}, expected {video.width}x{video.height} as "
+                             f"{video.path}")
+    return frames
+
+
+def load(args):
+    options = {"device": args.device, "every": args.every, "guides": args.guides, "prealign": not args.no_prealign,
+               "max_side": args.max_side, "resize": args.resize}
+    if args.checkpoint:
+        return VideoInpainter.from_checkpoint(args.checkpoint, config=args.config, flow=args.flow,
+                                              overrides=args.overrides, **options)
+    flow = "dis" if args.flow == "config" else args.flow
+    return VideoInpainter.from_flow(flow, **options)
+
+
+def main(argv=None):
+    """Returns the exit status. Raises InputError."""
+    args = parse_args(argv)
+    video = open_video(args.video)
+    masks = open_masks(args.masks, video, dilate=args.dilate)
+    edited = _edited(args.keyframe, video)
+    job = VideoJob(load(args), video, masks, args.out, edited=edited, quality=args.quality)
+    if job.others:
+        print(f"{job.others[0]}: chunks of other inputs or settings, not used", file=sys.stderr)
+    wanted = plan.share(job.chunks, *args.chunk) if args.chunk else job.chunks
+    todo = [chunk for chunk in job.missing if chunk in wanted]
+    if len(todo) < len(wanted):
+        print(f"{len(wanted) - len(todo)} of {len(wanted)} chunks are finished already", file=sys.stderr)
+    with progress("chunks", len(todo)) as advance:
+        for _ in job.fill(todo):
+            advance()
+    if args.chunk:
+        print(f"part {args.chunk[0]} of {args.chunk[1]} is finished, {len(job.missing)} of {len(job.chunks)} chunks "
+              "are still missing; run without --chunk to join them")
+        return 0
+    with progress("frames written", video.count) as advance:
+        for _ in job.join():
+            advance()
+    print(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

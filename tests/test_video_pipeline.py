@@ -1,0 +1,219 @@
+"""Whole videos through the pipeline: a smooth scene that a camera pans over, with a hole that moves on its own."""
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from gi.errors import InputError
+from gi.flow.estimate import DIS
+from gi.flow.guidance import FlowGuidance
+from gi.metrics.baselines import opencv_inpaint
+from gi.video import VideoInpainter, plan
+from gi.video.cache import TensorCache
+from gi.video.pipeline import ChunkFiller, insert
+from tests.families import tiny_generator
+
+HEIGHT, WIDTH = 64, 112
+
+
+def scene(count, height=HEIGHT, width=WIDTH, seed=0):
+    """frames and masks: the camera moves 1.5 pixels a frame to the right, the hole 2 the other way."""
+    rng = np.random.default_rng(seed)
+    waves = [(rng.uniform(-0.35, 0.35, 2), rng.uniform(0, 7, 3)) for _ in range(12)]
+    y, x = np.mgrid[:height, :width]
+    for i in range(count):
+        frame = sum(np.sin(f[0] * (x + 1.5 * i)[..., None] + f[1] * y[..., None] + p) for f, p in waves)
+        mask = np.zeros((height, width), np.uint8)
+        left = int(width * 0.6 - 2 * i) % (width - 16)
+        mask[height // 3 : height // 3 + 14, left : left + 14] = 1
+        yield np.clip(127 + 15 * frame, 0, 255).astype(np.uint8), mask
+
+
+def build(generator=None, **options):
+    return VideoInpainter(generator=generator, guidance=FlowGuidance(estimator=DIS(), resolution=64, mask_images=True),
+                          device="cpu", **{"every": 5, "guides": [-8, -3, 3, 8], **options})
+
+
+def run(inpainter, frames, masks, **options):
+    return np.stack(list(inpainter(iter(frames), iter(masks), **options)))
+
+
+@pytest.fixture(scope="module")
+def video():
+    return tuple(map(list, zip(*scene(23), strict=True)))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return tiny_generator("ours", n_blocks=2, n_cross=1)
+
+
+def hole_psnr(result, truth, masks):
+    hole = np.stack(masks) > 0
+    return -10 * np.log10((((result[hole] - np.stack(truth)[hole].astype(float)) / 255) ** 2).mean())
+
+
+def test_flow_finds_what_the_hole_hides(video):
+    frames, masks = video
+    result = run(build(), frames, masks)
+    tensors = [torch.from_numpy(np.stack(part)) for part in (frames, masks)]
+    telea = opencv_inpaint(tensors[0].permute(0, 3, 1, 2).float() / 255, tensors[1][:, None].float())
+    telea = (255 * telea).round().permute(0, 2, 3, 1).numpy()
+    assert hole_psnr(result, frames, masks) > hole_psnr(telea, frames, masks) + 4
+    known = np.stack(masks) == 0
+    assert result.dtype == np.uint8 and np.array_equal(result[known], np.stack(frames)[known])
+
+
+def test_what_the_holes_hold_has_no_influence(video, network):
+    frames, masks = video
+    other = [np.where(mask[..., None] > 0, 255 - frame, frame) for frame, mask in zip(frames, masks, strict=True)]
+    assert np.array_equal(run(build(network), frames, masks), run(build(network), other, masks))
+
+
+@pytest.mark.parametrize("prealign", [True, False])
+def test_chunks_computed_apart_equal_a_single_run(video, network, prealign):
+    frames, masks = video
+    inpainter = build(network, prealign=prealign)
+    whole = run(inpainter, frames, masks)
+    parts = plan.chunks(plan.anchors(len(frames), every=5))
+    for chunk in reversed(parts):
+        start = max(0, chunk.first - inpainter.reach)
+        window = inpainter.window(frames[start:], masks[start:], first=start, count=len(frames))
+        for _ in window.read_to(chunk.last + inpainter.reach + 1):
+            pass
+        for number, fill in ChunkFiller(inpainter, window)(chunk).items():
+            assert np.array_equal(insert(fill, frames[number], masks[number]), whole[number]), number
+
+
+def test_memory_does_not_grow_with_the_video(network):
+    """What is kept while a long video streams through: the frames within reach, never all of them."""
+    inpainter, kept = build(network, flow_budget=1 << 20), []
+    streams = itertools.tee(scene(120, 32, 48))
+    window = None
+
+    def masks():
+        for _, mask in streams[1]:
+            if window is not None:
+                kept.append(len(window._kept))
+            yield mask
+    original = inpainter.window
+
+    def spy(*args, **options):
+        nonlocal window
+        window = original(*args, **options)
+        return window
+    inpainter.window = spy
+    for number, _ in enumerate(inpainter((frame for frame, _ in streams[0]), masks())):
+        assert window.next - number <= inpainter.longest + inpainter.reach + 8
+    assert number == 119 and max(kept) <= 2 * inpainter.reach + 2 * inpainter.longest
+
+
+def test_each_frame_is_encoded_once(video):
+    """14 guides a target share streams: as many passes as there are different guides, and the key targets' own."""
+    network = tiny_generator("ours", n_blocks=2, n_cross=1)
+    frames, masks = video
+    inpainter = build(network, prealign=False, tolerance=0.0)  # flow reaches nothing: the network fills everything
+    window = inpainter.window(iter(frames), iter(masks))
+    list(window.read_to(1000))
+    window.count = len(frames)
+    filler = ChunkFiller(inpainter, window)
+    anchors = plan.anchors(len(frames), every=5)
+    for chunk in plan.chunks(anchors):
+        filler(chunk)
+    wanted = set().union(*(plan.guides(anchor, len(frames), inpainter.offsets) for anchor in anchors))
+    assert filler.streams.passes == len(wanted) + len(anchors)
+
+
+def test_edited_frames_are_kept_and_guide_the_others(video):
+    frames, masks = video
+    edited = frames[10].copy()
+    edited[masks[10] > 0] = (255, 0, 0)
+    result = run(build(), frames, masks, edited={10: edited})
+    assert np.array_equal(result[10], edited)
+    red = [np.abs(result[i].astype(int) - (255, 0, 0)).sum(axis=-1)[masks[i] > 0].min() for i in range(len(frames))]
+    assert red[9] < 60 and red[11] < 60  # what was painted there moves along with the scene
+    without = run(build(), frames, masks)
+    assert not np.array_equal(result[8], without[8])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_short_videos(count, network):
+    frames, masks = map(list, zip(*scene(count), strict=True))
+    result = run(build(network), frames, masks)
+    assert len(result) == count
+    known = np.stack(masks) == 0
+    assert np.array_equal(result[known], np.stack(frames)[known])
+
+
+def test_no_hole_at_all_and_nothing_but_hole(video, network):
+    frames, masks = video
+    assert np.array_equal(run(build(network), frames, [mask * 0 for mask in masks]), np.stack(frames))
+    everything = [mask * 0 + 1 for mask in masks[:7]]
+    for generator in (network, None):
+        result = run(build(generator), frames[:7], everything)
+        assert result.shape == (7, HEIGHT, WIDTH, 3)
+
+
+def test_odd_sizes_and_working_small(network):
+    frames, masks = map(list, zip(*scene(7, 65, 111), strict=True))
+    known = np.stack(masks) == 0
+    for options in ({}, {"max_side": 40}, {"resize": (48, 32)}):
+        result = run(build(network, **options), frames, masks)
+        assert result.shape == (7, 65, 111, 3)
+        assert np.array_equal(result[known], np.stack(frames)[known])
+    small = run(build(max_side=90), frames, masks)
+    assert hole_psnr(small, frames, masks) > 20
+
+
+@pytest.mark.parametrize("name", ["lama", "lama_spectralfuse", "transformer", "ours_no_ffc"])
+def test_every_family_fills_videos(name, video):
+    frames, masks = video
+    result = run(build(tiny_generator(name), tolerance=0.0), frames[:7], masks[:7])
+    known = np.stack(masks[:7]) == 0
+    assert np.array_equal(result[known], np.stack(frames[:7])[known])
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda f, m: ([], []), "the video has no frames"),
+    (lambda f, m: (f, m[:-1]), "22 masks, but more frames"),
+    (lambda f, m: (f[:-2], m), "21 frames, but more masks"),
+    (lambda f, m: (f[:3] + [f[3][:-1]] + f[4:], m), "frame 3: 112x63, but the first one is 112x64"),
+    (lambda f, m: (f, m[:3] + [m[3][:, :-1]] + m[4:]), "mask 3: 111x64, but its frame is 112x64"),
+    (lambda f, m: ([x.astype(float) for x in f], m), "frame 0: expected uint8"),
+])
+def test_frames_that_do_not_fit_are_named(video, change, message):
+    with pytest.raises(InputError, match=message):
+        run(build(), *change(*video))
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"every": 0}, "every: expected at least 1"),
+    ({"max_side": 8}, "max_side: expected at least 32"),
+    ({"resize": (8, 64)}, "resize: expected"),
+    ({"guides": 5}, "guides: expected 6, 14, 0"),
+])
+def test_bad_settings_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        build(**options)
+
+
+def test_edited_frames_that_do_not_fit_are_named(video):
+    with pytest.raises(InputError, match="edited frame 40: the video has frames 0 to 22"):
+        run(build(), *video, edited={40: video[0][0]})
+    with pytest.raises(InputError, match="edited frame 4: 111x64, but the video is 112x64"):
+        run(build(), *video, edited={4: video[0][0][:, 1:]})
+
+
+def test_cache_keeps_to_its_budget():
+    cache, made = TensorCache(budget=4 * 100), []
+
+    def get(key):
+        return cache.get(key, lambda: (made.append(key), torch.full((30,), float(key)))[1])
+    for key in (1, 2, 3, 1, 4, 2):
+        assert get(key)[0] == key
+        assert cache.used <= 400
+    assert made == [1, 2, 3, 4, 2]  # 2 was the least recently used when 4 came
+    assert cache.get("large", lambda: torch.zeros(1000)).shape == (1000,) and "large" not in cache
+    cache.forget(lambda key: key == 4)
+    assert 4 not in cache and cache.used == 240

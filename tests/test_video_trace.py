@@ -1,0 +1,103 @@
+"""Following pixels along flow, against pictures that are known analytically."""
+import pytest
+import torch
+
+from gi.flow.warp import warp
+from gi.video.propagate import propagate
+from gi.video.trace import Step, hole_points, sample, trace
+
+HEIGHT, WIDTH, SPEED = 40, 64, 0.7
+
+
+def picture(shift=0.0):
+    """A smooth colour picture (1, 3, H, W) in [0, 1] moved to the right by `shift` pixels."""
+    y, x = torch.meshgrid(torch.arange(HEIGHT).float(), torch.arange(WIDTH).float() - shift, indexing="ij")
+    return torch.stack([0.5 + 0.5 * torch.sin(x / 4 + c) * torch.cos(y / 5) for c in range(3)])[None]
+
+
+def constant_flow(u=SPEED, error=0.0):
+    flow = torch.zeros(1, 2, HEIGHT, WIDTH)
+    flow[:, 0] = u
+    return flow, torch.full((1, 1, HEIGHT, WIDTH), error)
+
+
+def stepper(known_at, error=0.0):
+    """Frame i shows the picture moved by i * SPEED; only frame `known_at` is known."""
+    def step(i):
+        known = torch.full((1, 1, HEIGHT, WIDTH), float(i + 1 == known_at))
+        return Step(*constant_flow(error=error), picture((i + 1) * SPEED), known)
+    return step
+
+
+def test_colours_stay_sharp_over_long_chains():
+    """After 30 steps of 0.7 pixels the colour is the picture's; an image warped 30 times has lost its contrast."""
+    points = torch.tensor([[10.0, 10.0], [20.25, 20.0], [30.0, 12.5]])
+    found = trace(points, 30, stepper(30), tolerance=1)
+    truth = sample(picture(), points)
+    assert (found.steps == 30).all()
+    assert (found.colour - truth).abs().max() < 0.02
+    blurred = picture(30 * SPEED)
+    for _ in range(30):
+        blurred = warp(blurred, constant_flow()[0])
+    assert (sample(blurred, points) - truth).abs().max() > 5 * (found.colour - truth).abs().max()
+
+
+def test_the_first_frame_that_knows_a_place_is_taken():
+    def step(i):
+        known = torch.zeros(1, 1, HEIGHT, WIDTH)
+        known[..., : WIDTH // 2] = i >= 1
+        known[..., WIDTH // 2 :] = i >= 4
+        return Step(*constant_flow(0.0), torch.full((1, 3, HEIGHT, WIDTH), (i + 1) / 10), known)
+    found = trace(torch.tensor([[5.0, 5.0], [50.0, 5.0]]), 9, step, tolerance=1)
+    assert found.steps.tolist() == [2, 5]
+    assert torch.allclose(found.colour[:, 0], torch.tensor([0.2, 0.5]))
+
+
+def test_leaving_the_frame_and_untrusted_ways_find_nothing():
+    leaving = trace(torch.tensor([[WIDTH - 3.0, 5.0]]), 20, stepper(20), tolerance=1)
+    untrusted = trace(torch.tensor([[5.0, 5.0]]), 20, stepper(20, error=0.1), tolerance=1.9)
+    trusted = trace(torch.tensor([[5.0, 5.0]]), 20, stepper(20, error=0.1), tolerance=2.1)
+    assert leaving.steps.item() == untrusted.steps.item() == 0
+    assert trusted.steps.item() == 20 and trusted.error.item() == pytest.approx(2.0, abs=1e-4)
+
+
+def test_samples_that_touch_a_hole_do_not_count():
+    known = torch.ones(1, 1, HEIGHT, WIDTH)
+    known[..., 10, 10] = 0
+
+    def step(i):
+        return Step(*constant_flow(0.0), picture(), known)
+    found = trace(torch.tensor([[10.4, 10.0], [11.0, 10.0], [10.0, 9.2]]), 3, step, tolerance=1)
+    assert found.steps.tolist() == [0, 1, 0]
+
+
+def test_directions_are_averaged_by_distance_and_consistency():
+    mask = torch.zeros(1, 1, HEIGHT, WIDTH)
+    mask[..., 10:12, 20:22] = 1
+
+    def steps(value, at, error):
+        def step(i):
+            known = torch.full((1, 1, HEIGHT, WIDTH), float(i + 1 == at))
+            return Step(*constant_flow(0.0, error), torch.full((1, 3, HEIGHT, WIDTH), value), known)
+        return step
+    image = picture() * (1 - mask)
+    filled, left = propagate(image, mask, [(9, steps(0.0, 1, 0.0)), (9, steps(1.0, 3, 0.0))], tolerance=1)
+    assert left.sum() == 0 and torch.allclose(filled[..., 10:12, 20:22], torch.tensor(0.25))  # weights 1 and 1/3
+    assert torch.equal(filled * (1 - mask), image)
+    filled, _ = propagate(image, mask, [(9, steps(0.0, 1, 0.5)), (9, steps(1.0, 1, 0.0))], tolerance=1)
+    weight = torch.tensor(-0.5).exp()
+    assert torch.allclose(filled[..., 10:12, 20:22], 1 / (1 + weight))
+
+
+def test_what_nobody_shows_stays_missing():
+    mask = torch.zeros(1, 1, HEIGHT, WIDTH)
+    mask[..., 5:9, 5:9] = 1
+    for directions in ([], [(0, stepper(1))], [(5, stepper(9))]):
+        filled, left = propagate(picture(), mask, directions, tolerance=1)
+        assert torch.equal(filled, picture()) and torch.equal(left, mask)
+
+
+def test_hole_points_are_x_and_y():
+    mask = torch.zeros(1, 1, 4, 6)
+    mask[0, 0, 1, 5] = mask[0, 0, 3, 2] = 1
+    assert hole_points(mask).tolist() == [[5, 1], [2, 3]]
