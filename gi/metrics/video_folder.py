@@ -1,0 +1,239 @@
+"""Videos of a method beside their truth and masks: finding them, pairing them, reading them frame by frame.
+
+Three layouts, told apart by what is there:
+
+- the DEVIL benchmark's: `frame_0000_gt.png` and `frame_0000_mask.png` (there, black = missing) beside each other, and
+  `frame_0000_pred.png` among the predictions; a folder of these is a video, a folder of such folders several;
+- plain: `<video>/frames` and `<video>/masks` (bright, or any palette colour but the first = missing), or one such
+  folder; the prediction is a folder of frames or a video file of that name;
+- files: a video file (or a folder of frames) with its masks named apart.
+"""
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gi import io
+from gi.errors import InputError
+from gi.video.files import VideoSource, natural_order, open_video
+from gi.video.masks import open_masks
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+
+
+@dataclass(frozen=True)
+class VideoPair:
+    """Where a video's parts are. `inverted`: masks are the other way round than their layout has them."""
+
+    name: str
+    layout: str  # devil, plain or files
+    truth: Path
+    masks: Path
+    prediction: Path
+    inverted: bool = False
+
+
+class Clip:
+    """A pair that is open: `count` frames of `height` x `width`, at `rate` a second, read as often as one likes.
+
+    Raises:
+        InputError: naming the file, if a part cannot be read, or if counts, names or sizes of the parts differ.
+    """
+
+    def __init__(self, pair: VideoPair):
+        self.pair, self.name = pair, pair.name
+        if pair.layout == "devil":
+            self.truth, self._masks = NumberedFrames(pair.truth, "_gt"), NumberedFrames(pair.masks, "_mask")
+            _same_names(self.truth, self._masks)
+        else:
+            self.truth = open_video(_closed(pair.truth))
+            self._masks = open_masks(_closed(pair.masks), self.truth, dilate=0)
+        self.prediction = _open_prediction(_closed(pair.prediction))
+        if pair.layout == "devil" and isinstance(self.prediction, NumberedFrames):
+            _same_names(self.truth, self.prediction)
+        self.count, self.width, self.height = self.truth.count, self.truth.width, self.truth.height
+        self.rate = self.truth.rate
+        for part in self._masks, self.prediction:
+            if part.count != self.count:
+                raise InputError(f"{part.path}: has {part.count} frames, expected {self.count} as {pair.truth}")
+            if (part.width, part.height) != (self.width, self.height):
+                raise InputError(f"{part.path}: is {part.width}x{part.height}, expected {self.width}x{self.height} as "
+                                 f"{pair.truth}")
+
+    def masks(self) -> Iterator[np.ndarray]:
+        """uint8 (H, W), 1 = missing, of every frame."""
+        if isinstance(self._masks, NumberedFrames):
+            found = ((frame.max(axis=-1) >= 128).astype(np.uint8) for frame in self._masks.frames())
+            inverted = not self.pair.inverted  # the benchmark has black = missing
+        else:
+            found, inverted = self._masks.frames(), self.pair.inverted
+        for mask in found:
+            yield 1 - mask if inverted else mask
+
+    def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8.
+
+        Raises InputError if a part cannot be read to its end.
+        """
+        return zip(self.truth.frames(), self.masks(), self.prediction.frames(), strict=False)
+
+
+class NumberedFrames(VideoSource):
+    """The pictures of a folder whose names end alike, such as `_gt`, in the order of what is before that.
+
+    Raises:
+        InputError: naming the file, if it lies elsewhere or twice, or is unreadable or of another size than the first.
+    """
+
+    def __init__(self, folder: Path, ending: str):
+        super().__init__(folder)
+        self.ending = ending
+        found: dict[str, str] = {}
+        for name in _pictures(folder):
+            key = Path(name).stem
+            if key.endswith(ending):
+                key = key.removesuffix(ending)
+                if key in found:
+                    raise InputError(f"{folder}: has both {found[key]} and {name}, expected one of them")
+                found[key] = name
+        if not found:
+            raise InputError(f"{folder}: no picture whose name ends with {ending}")
+        self.files = {key: io.resolve_inside(folder, found[key]) for key in sorted(found, key=natural_order)}
+        self.count, self.times = len(found), range(len(found))
+        sizes = {key: io.read_size(path) for key, path in self.files.items()}
+        self.width, self.height = next(iter(sizes.values()))
+        for key, (width, height) in sizes.items():
+            if (width, height) != (self.width, self.height):
+                raise InputError(f"{self.files[key]}: is {width}x{height}, expected {self.width}x{self.height} as the "
+                                 "first of its folder")
+
+    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
+        paths = list(self.files.values())
+        for number in wanted:
+            yield number, io.read_image(paths[number])
+
+    def _files(self) -> Sequence[Path]:
+        return list(self.files.values())
+
+
+def find_videos(
+    truth: str | Path, predictions: str | Path, masks: str | Path | None = None, *, inverted: bool = False
+) -> tuple[list[VideoPair], dict[str, str]]:
+    """The videos that both sides have, and {name: what is wrong} for those that only one has. Nothing is opened yet.
+
+    Raises:
+        InputError: if a path does not exist or has none of the layouts, or if no video has a counterpart.
+    """
+    truth, predictions = Path(truth), Path(predictions)
+    for path in (truth, predictions, *([masks] if masks is not None else [])):
+        if not Path(path).exists():
+            raise InputError(f"{path}: no such file or folder")
+    if masks is not None:
+        return [VideoPair(name_of(truth), "files", truth, Path(masks), predictions, inverted)], {}
+    if truth.is_file():
+        raise InputError(f"{truth}: is a file, expected --masks with its masks, or a folder with frames and masks")
+    layout = _layout(truth)
+    if layout:
+        prediction = _single(predictions, name_of(truth))
+        return [_pair(name_of(truth), layout, truth, prediction, inverted)], {}
+    return _several(truth, predictions, inverted)
+
+
+def name_of(path: Path) -> str:
+    """What a video or a set of them is called: as its folder, or as its file without suffix."""
+    path = path.resolve()
+    return path.stem if path.is_file() else path.name
+
+
+def _several(truth: Path, predictions: Path, inverted: bool) -> tuple[list[VideoPair], dict[str, str]]:
+    if predictions.is_file():
+        raise InputError(f"{predictions}: is a file, expected a folder with a prediction for each video in {truth}")
+    truths = {entry.name: [entry.name] for entry in _entries(truth) if entry.is_dir()}
+    if not truths:
+        raise InputError(f"{truth}: expected frame_0000_gt.png and frame_0000_mask.png, the folders frames and masks, "
+                         "or a folder with either for each video")
+    found: dict[str, list[str]] = {}
+    for entry in _entries(predictions):
+        if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
+            found.setdefault(entry.name if entry.is_dir() else entry.stem, []).append(entry.name)
+    pairs, problems = [], {}
+    for name in sorted(truths.keys() | found.keys(), key=natural_order):
+        missing = [what for what, side in (("the truth", truths), ("the predictions", found)) if name not in side]
+        if missing:
+            problems[name] = f"missing among {missing[0]}"
+        elif len(found[name]) > 1:
+            problems[name] = f"more than once among the predictions ({', '.join(found[name])})"
+        else:
+            try:
+                folder, prediction = io.resolve_inside(truth, name), io.resolve_inside(predictions, found[name][0])
+                layout = _layout(folder)
+                if layout is None:
+                    raise InputError(f"{folder}: has neither frame_0000_gt.png and its like nor the folder frames")
+                pairs.append(_pair(name, layout, folder, prediction, inverted))
+            except InputError as error:
+                problems[name] = str(error)
+    if not pairs:
+        name, reason = next(iter(problems.items()))
+        raise InputError(f"{truth}, {predictions}: no video has a counterpart of its name; {name}: {reason}")
+    return pairs, problems
+
+
+def _pair(name: str, layout: str, folder: Path, prediction: Path, inverted: bool) -> VideoPair:
+    if layout == "devil":
+        return VideoPair(name, layout, folder, folder, prediction, inverted)
+    parts = [io.resolve_inside(folder, part) for part in ("frames", "masks")]
+    if not parts[1].is_dir():
+        raise InputError(f"{folder}: has a folder frames but no folder masks beside it")
+    return VideoPair(name, layout, *parts, prediction, inverted)
+
+
+def _layout(folder: Path) -> str | None:
+    """devil or plain, by what is in a folder; None for neither."""
+    if (folder / "frames").is_dir():
+        return "plain"
+    return "devil" if any(Path(name).stem.endswith("_gt") for name in _pictures(folder)) else None
+
+
+def _single(predictions: Path, name: str) -> Path:
+    """Of one video: what was named, or if that has no picture in it, what has the video's name there."""
+    if predictions.is_file() or _pictures(predictions):
+        return predictions
+    found = [entry for entry in _entries(predictions)
+             if (entry.name if entry.is_dir() else entry.stem) == name]
+    if len(found) != 1:
+        raise InputError(f"{predictions}: expected frames of {name} in it, or one folder or video file of that name")
+    return io.resolve_inside(predictions, found[0].name)
+
+
+def _open_prediction(path: Path) -> NumberedFrames | VideoSource:
+    if path.is_dir() and any(Path(name).stem.endswith("_pred") for name in _pictures(path)):
+        return NumberedFrames(path, "_pred")
+    return open_video(path)
+
+
+def _closed(path: Path) -> Path:
+    """The same path; raises InputError if it is a folder with a picture that is a link to elsewhere."""
+    for name in _pictures(path) if path.is_dir() else ():
+        io.resolve_inside(path, name)
+    return path
+
+
+def _same_names(truth: NumberedFrames, other: NumberedFrames):
+    for a, b in (truth, other), (other, truth):
+        missing = [key for key in a.files if key not in b.files]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise InputError(f"{b.path}: no {missing[0]}{b.ending}{more} to {next(iter(a.files.values())).parent}'s "
+                             f"{missing[0]}{a.ending}")
+
+
+def _pictures(folder: Path) -> list[str]:
+    return [entry.name for entry in _entries(folder) if entry.suffix.lower() in io.SUFFIXES]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
