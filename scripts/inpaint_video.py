@@ -56,8 +56,8 @@ def parse_args(argv):
     parser.add_argument("--dilate", type=int, default=DILATE, metavar="N",
                         help="grow the masks by N pixels (default %(default)s), as soft edges, motion blur and "
                              "compression carry an object's colours over its outline")
-    parser.add_argument("--guides", type=_guides, default=14, metavar="6|14|LIST",
-                        help="keyframes of a key target: the paper's 6 or 14 (default), or offsets such as=-10,10,30")
+    parser.add_argument("--guides", default="14", metavar="6|14|LIST",
+                        help="keyframes of a key target: the paper's 6 or 14 (default), or 0, or offsets: --guides=-9,9")
     parser.add_argument("--every", type=int, default=plan.EVERY, metavar="N",
                         help="frames between key targets (default %(default)s)")
     parser.add_argument("--no-prealign", action="store_true",
@@ -65,10 +65,10 @@ def parse_args(argv):
     parser.add_argument("--flow", choices=sorted(FLOWS), default="config",
                         help="estimator of optical flow (default config: as in training; dis without a network)")
     parser.add_argument("--max-side", type=int, metavar="N", help="work at no more than N pixels for the longer side")
-    parser.add_argument("--resize", type=_size, metavar="WxH", help="work at this size")
+    parser.add_argument("--resize", metavar="WxH", help="work at this size")
     parser.add_argument("--quality", type=int, default=QUALITY, metavar="CRF",
                         help="of a video file: 0 (lossless) to 51 (default %(default)s)")
-    parser.add_argument("--chunk", type=_share, metavar="i/n", help="compute only the i-th of n parts, see below")
+    parser.add_argument("--chunk", metavar="i/n", help="compute only the i-th of n parts, see below")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps, cpu")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="any value of the configuration")
     args = parser.parse_args(argv)
@@ -76,17 +76,21 @@ def parse_args(argv):
         raise InputError("--max-side and --resize: expected one of them")
     if bool(args.checkpoint) == args.no_network:
         raise InputError("--checkpoint: expected one, or else --no-network; --help lists the options")
+    # Not by argparse's types, which would replace these messages by one of its own.
+    args.guides = _guides(args.guides)
+    args.resize = args.resize and _size(args.resize)
+    args.chunk = args.chunk and _share(args.chunk)
     return args
 
 
 def _guides(text):
     try:
-        numbers = [int(part) for part in text.lstrip("=").split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"--guides {text}: expected 6, 14, 0 or offsets such as -10,10,30") from None
-    single = numbers[0] if len(numbers) == 1 and numbers[0] in (0, *plan.GUIDES) else numbers
-    plan.guide_offsets(single)
-    return single
+    guides = numbers if len(numbers) > 1 else numbers[0]
+    plan.guide_offsets(guides)
+    return guides
 
 
 def _size(text):

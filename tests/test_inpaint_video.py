@@ -1,0 +1,236 @@
+"""scripts/inpaint_video.py on files: parts, resuming, edited frames, and what can be wrong with the input."""
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from gi import io
+from gi.errors import InputError
+from gi.video import job as job_module
+from gi.video.files import open_video
+from tests.families import tiny_node
+from tests.test_video_pipeline import hole_psnr, scene
+from tests.video_helpers import write_video
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNT = 23
+OPTIONS = ["--no-network", "--every", "5", "--guides=-8,-3,3,8", "--dilate", "0", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        yield importlib.import_module("inpaint_video")
+    finally:
+        sys.path.pop(0)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """A folder with `frames` and `masks` as PNG, and both as files."""
+    root = tmp_path_factory.mktemp("video")
+    frames, masks = map(list, zip(*scene(COUNT), strict=True))
+    for number, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+        io.write_image(root / "frames" / f"{number:05d}.png", frame)
+        io.write_image(root / "masks" / f"{number:05d}.png", 255 * mask)
+    write_video(root / "film.mp4", frames, sound="aac", rate=30)
+    write_video(root / "holes.mp4", [np.repeat(255 * mask[..., None], 3, axis=2) for mask in masks])
+    return root
+
+
+def run(script, video, out, *options, frames="frames", masks="masks"):
+    return script.main([str(video / frames), str(video / masks), str(out), *OPTIONS, *options])
+
+
+def pictures(folder):
+    return np.stack([io.read_image(path) for path in sorted(folder.glob("*.png"))])
+
+
+def test_folder_in_folder_out(script, video, tmp_path, capsys):
+    assert run(script, video, tmp_path / "out") == 0
+    truth, masks = map(list, zip(*scene(COUNT), strict=True))
+    result = pictures(tmp_path / "out")
+    known = np.stack(masks) == 0
+    assert np.array_equal(result[known], np.stack(truth)[known])
+    assert hole_psnr(result, truth, masks) > 25
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # nothing else is left
+    assert "left" in capsys.readouterr().err  # how long it takes
+
+
+def test_file_in_file_out_with_its_sound(script, video, tmp_path):
+    assert run(script, video, tmp_path / "out.mp4", frames="film.mp4", masks="holes.mp4") == 0
+    source, result = (open_video(path) for path in (video / "film.mp4", tmp_path / "out.mp4"))
+    assert (result.count, result.rate, result.width, result.height) == (COUNT, 30, source.width, source.height)
+    import av
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        assert file.streams.audio[0].codec.canonical_name == "aac"
+    truth, masks = map(list, zip(*scene(COUNT), strict=True))
+    assert hole_psnr(np.stack(list(result.frames())), truth, masks) > 24
+
+
+def test_one_still_mask(script, video, tmp_path):
+    mask = np.zeros((64, 112), np.uint8)
+    mask[20:30, 40:60] = 255
+    io.write_image(tmp_path / "mask.png", mask)
+    assert script.main([str(video / "frames"), str(tmp_path / "mask.png"), str(tmp_path / "out"), *OPTIONS]) == 0
+    result, truth = pictures(tmp_path / "out"), pictures(video / "frames")
+    assert np.array_equal(result[:, mask == 0], truth[:, mask == 0]) and not np.array_equal(result, truth)
+
+
+def test_parts_of_several_machines_join_to_a_single_run(script, video, tmp_path, capsys):
+    assert run(script, video, tmp_path / "whole") == 0
+    for part in ("2/3", "3/3", "1/3"):
+        assert run(script, video, tmp_path / "out", "--chunk", part) == 0
+        assert not (tmp_path / "out").exists()
+    assert "0 of 4 chunks are still missing" in capsys.readouterr().out
+    assert run(script, video, tmp_path / "out") == 0
+    assert "4 of 4 chunks are finished already" in capsys.readouterr().err
+    assert np.array_equal(pictures(tmp_path / "out"), pictures(tmp_path / "whole"))
+
+
+def test_an_interrupted_run_goes_on(script, video, tmp_path, monkeypatch, capsys):
+    assert run(script, video, tmp_path / "whole") == 0
+    computed = []
+    original = job_module.ChunkFiller.__call__
+
+    def interrupted(self, chunk):
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        computed.append(chunk)
+        return original(self, chunk)
+    monkeypatch.setattr(job_module.ChunkFiller, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(script, video, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+    def counted(self, chunk):
+        computed.append(chunk)
+        return original(self, chunk)
+    monkeypatch.setattr(job_module.ChunkFiller, "__call__", counted)
+    assert run(script, video, tmp_path / "out") == 0
+    assert [chunk.first for chunk in computed] == [0, 5, 10, 15]  # none twice
+    assert np.array_equal(pictures(tmp_path / "out"), pictures(tmp_path / "whole"))
+
+
+def test_other_settings_do_not_use_finished_chunks(script, video, tmp_path, capsys):
+    run(script, video, tmp_path / "out", "--chunk", "1/2")
+    run(script, video, tmp_path / "out", "--no-prealign", "--chunk", "1/2")
+    assert "not used" in capsys.readouterr().err
+    assert len([path for path in tmp_path.iterdir() if path.name.endswith(".chunks")]) == 2
+    assert run(script, video, tmp_path / "out") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_damaged_chunk_is_named(script, video, tmp_path):
+    for part in ("1/2", "2/2"):
+        run(script, video, tmp_path / "out", "--chunk", part)
+    chunk = next(tmp_path.glob(".out.*.chunks")) / "000005.npz"
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"000005.npz: cannot read this finished chunk .* delete the file"):
+        run(script, video, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    chunk.unlink()
+    assert run(script, video, tmp_path / "out") == 0
+
+
+def test_edited_keyframe(script, video, tmp_path):
+    frame = io.read_image(video / "frames" / "00010.png").copy()
+    mask = io.read_mask(video / "masks" / "00010.png") > 0
+    frame[mask] = (255, 0, 0)
+    io.write_image(tmp_path / "edited.png", frame)
+    assert run(script, video, tmp_path / "out", "--keyframe", f"10={tmp_path / 'edited.png'}") == 0
+    result = pictures(tmp_path / "out")
+    assert np.array_equal(result[10], frame)
+    holes = [io.read_mask(video / "masks" / f"{number:05d}.png") > 0 for number in (9, 11)]
+    for picture, hole in zip(result[[9, 11]], holes, strict=True):
+        assert (np.abs(picture[hole].astype(int) - (255, 0, 0)).sum(axis=1) < 60).any()
+
+
+def test_a_network_of_a_checkpoint(script, video, tmp_path):
+    import torch
+
+    from gi.config import instantiate
+    node = tiny_node("ours_no_ffc")
+    OmegaConf.save({"model": {"params": {"generator": node}}}, tmp_path / "tiny.yaml")
+    state = {f"generator.{name}": value for name, value in instantiate(node).state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "tiny.ckpt")
+    options = [option for option in OPTIONS if option != "--no-network"]
+    status = script.main([str(video / "frames"), str(video / "masks"), str(tmp_path / "out"), *options, "--flow", "dis",
+                          "--checkpoint", str(tmp_path / "tiny.ckpt"), "--config", str(tmp_path / "tiny.yaml")])
+    assert status == 0 and len(pictures(tmp_path / "out")) == COUNT
+
+
+@pytest.mark.slow
+def test_killed_while_it_works_leaves_nothing_half_done(video, tmp_path):
+    """SIGKILL at some moment of the work: no result under the final name, and the same command completes it."""
+    command = [sys.executable, str(ROOT / "scripts" / "inpaint_video.py"), str(video / "frames"), str(video / "masks"),
+               str(tmp_path / "out.mp4"), *OPTIONS]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".out.mp4.*.chunks/*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "out.mp4").exists()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "finished already" in done.stderr
+    assert open_video(tmp_path / "out.mp4").count == COUNT
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit on the size of files")
+def test_a_disk_that_fills_up(video, tmp_path):
+    """A limit on the size of files stands for it: one line, exit status 1, nothing under the final name."""
+    command = [sys.executable, str(ROOT / "scripts" / "inpaint_video.py"), str(video / "frames"), str(video / "masks"),
+               str(tmp_path / "out.mp4"), *OPTIONS]
+
+    def limit():
+        import resource
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
+    assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--keyframe", "40=x.png"], "--keyframe 40=x.png: .* has frames 0 to 22"),
+    (["--keyframe", "x.png"], "expected N=FILE"),
+    (["--keyframe", "4=x.png"], "x.png"),
+    (["--guides", "5"], "expected 6, 14, 0 or a list of offsets, got 5"),
+    (["--guides", "a"], "--guides a: expected"),
+    (["--resize", "10"], "--resize 10: expected"),
+    (["--resize", "64x64", "--max-side", "64"], "expected one of them"),
+    (["--chunk", "3/2"], "expected i/n"),
+    (["--every", "0"], "every"),
+    (["--quality", "99"], "99"),
+    (["--checkpoint", "x.ckpt"], "expected one, or else --no-network"),
+])
+def test_bad_options_are_named(script, video, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        run(script, video, tmp_path / "out.mp4", *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_inputs_are_named(script, video, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        script.main([str(tmp_path / "empty"), str(video / "masks"), str(tmp_path / "out"), *OPTIONS])
+    with pytest.raises(InputError, match="no such"):
+        script.main([str(tmp_path / "none.mp4"), str(video / "masks"), str(tmp_path / "out"), *OPTIONS])
+    io.write_image(tmp_path / "mask.png", np.zeros((10, 10), np.uint8))
+    with pytest.raises(InputError, match="10x10 pixels, expected 112x64"):
+        script.main([str(video / "frames"), str(tmp_path / "mask.png"), str(tmp_path / "out"), *OPTIONS])
+    with pytest.raises(InputError, match="overwrite the input or be inside it"):
+        run(script, video, video / "frames")
