@@ -6,8 +6,9 @@ import contextlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,6 +19,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", "
 # Pillow also knows formats that start external programs (EPS) or fetch other files; these are enough for photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 MAX_PIXELS = 2**28
+T = TypeVar("T")
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -40,6 +42,24 @@ def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         InputError: as `read_image`.
     """
     return (np.asarray(_decode(Path(path), max_pixels).convert("L")) >= 128).astype(np.uint8)
+
+
+def read_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of an image as `read_image` gives it, from its header alone.
+
+    Raises:
+        InputError: as `read_image`, except for damage behind the header.
+    """
+    return look_at(path, _upright_size, max_pixels=max_pixels)
+
+
+def look_at(path: str | Path, look: Callable[[Image.Image], T], *, max_pixels: int = MAX_PIXELS) -> T:
+    """What `look` makes of the Pillow image, which is not decoded yet and closed afterwards.
+
+    Raises:
+        InputError: as `read_image`, also for whatever `look` raises.
+    """
+    return _decode(Path(path), max_pixels, look)
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -146,7 +166,16 @@ def resolve_inside(root: str | Path, relative: str) -> Path:
     return path
 
 
-def _decode(path: Path, max_pixels: int) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
+    return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    lying = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    return (image.height, image.width) if lying else image.size
+
+
+def _decode(path: Path, max_pixels: int, look: Callable[[Image.Image], T] = _upright) -> T:
     try:
         with warnings.catch_warnings(), _pillow_limit(max_pixels):
             warnings.simplefilter("ignore")  # harmless oddities of single files; real damage raises
@@ -155,7 +184,7 @@ def _decode(path: Path, max_pixels: int) -> Image.Image:
                     raise InputError(
                         f"{path}: {image.width}x{image.height} is more than the allowed {max_pixels} pixels"
                     )
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return look(image)
     except InputError:
         raise
     except Exception as error:  # a damaged file can make the decoders raise anything

@@ -57,7 +57,7 @@ def parse_args(argv):
                         help="grow the masks by N pixels (default %(default)s), as soft edges, motion blur and "
                              "compression carry an object's colours over its outline")
     parser.add_argument("--guides", default="14", metavar="6|14|LIST",
-                        help="keyframes of a key target: the paper's 6 or 14 (default), or 0, or offsets: --guides=-9,9")
+                        help="keyframes of a key target: the paper's 6 or 14 (default), 0, or offsets: --guides=-9,9")
     parser.add_argument("--every", type=int, default=plan.EVERY, metavar="N",
                         help="frames between key targets (default %(default)s)")
     parser.add_argument("--no-prealign", action="store_true",

@@ -1,0 +1,115 @@
+"""Between a decoder's pictures and RGB, with the video's own matrix and range, so that known pixels stay what they are.
+
+FFmpeg's converter only brings pictures to 4:4:4 and back here: its colour matrices darken by a level at each trip with
+default settings, are half a level off in full range, and in some releases ignore the range.
+"""
+from dataclasses import dataclass
+
+import av
+import cv2
+import numpy as np
+
+# SWS_BICUBIC, SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP and SWS_ACCURATE_RND of libswscale.
+_CAREFULLY = 0x4 | 0x2000 | 0x4000 | 0x40000
+_LIMITED, _FULL = 1, 2  # AVColorRange
+_BT709, _BT601 = 1, 5  # AVColorSpace
+# The weights of red and blue in luma (ITU-R BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020 twice).
+_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087),
+            9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
+
+
+@dataclass(frozen=True)
+class Colour:
+    """matrix: an AVColorSpace; full: luma uses 0 … 255, not 16 … 235. The rest are the stream's tags."""
+
+    matrix: int
+    full: bool
+    tag: int
+    primaries: int
+    transfer: int
+
+    def to_rgb(self, picture: av.VideoFrame) -> np.ndarray:
+        """uint8 (H, W, 3); 10 and more bits are rounded to 8, an alpha channel is dropped."""
+        if _is_image(picture):
+            return picture.reformat(format="rgb24").to_ndarray()
+        bits = picture.format.components[0].bits
+        if picture.format.name.startswith("yuvj"):
+            picture = _without_tags(picture)
+        if picture.format.chroma_width(2) == picture.format.chroma_height(2) == 1:
+            picture = _without_tags(_reformat(picture, "yuv420p"))
+        planes = _reformat(picture, "yuv444p").to_ndarray()
+        scale, offset = self._from_rgb()
+        inverse = np.linalg.inv(scale)
+        if self.full:  # bits were shifted: the largest value of 10, 1023, is 255.75 here
+            inverse *= 255 * 2 ** (bits - 8) / (2**bits - 1)
+        return _transform(cv2.merge(list(planes)), inverse, -inverse @ offset)
+
+    def from_rgb(self, pixels: np.ndarray, form: str) -> av.VideoFrame:
+        planes = np.moveaxis(_transform(pixels, *self._from_rgb()), 2, 0)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv444p")
+        picture = _reformat(picture, form)
+        picture.colorspace, picture.color_range = self.tag, _FULL if self.full else _LIMITED
+        return picture
+
+    def label(self, encoder: av.VideoCodecContext) -> None:
+        """Writes the tags into the stream that `encoder` makes."""
+        encoder.color_range = _FULL if self.full else _LIMITED
+        encoder.colorspace, encoder.color_primaries, encoder.color_trc = self.tag, self.primaries, self.transfer
+
+    def _from_rgb(self) -> tuple[np.ndarray, np.ndarray]:
+        red, blue = _WEIGHTS[self.matrix]
+        luma = np.array([red, 1 - red - blue, blue])
+        scale = np.stack([luma, (np.eye(3)[2] - luma) / (2 * (1 - blue)), (np.eye(3)[0] - luma) / (2 * (1 - red))])
+        if self.full:
+            return scale, np.array([0.0, 128, 128])
+        return scale * np.array([[219], [224], [224]]) / 255, np.array([16.0, 128, 128])
+
+
+# What images become in a video.
+HD = Colour(matrix=1, full=False, tag=_BT709, primaries=1, transfer=1)
+
+
+def colour_of(picture: av.VideoFrame, decoder: av.VideoCodecContext) -> Colour:
+    """The colours of a stream, by its first picture; without tags as players guess, BT.709 from 720 lines on."""
+    if _is_image(picture):  # becomes video as images do
+        primaries = decoder.color_primaries if decoder.color_primaries in (1, 9, 11, 12) else HD.primaries
+        return Colour(HD.matrix, HD.full, HD.tag, primaries, decoder.color_trc)
+    short, long = sorted((picture.width, picture.height))
+    guess = _BT709 if long >= 1280 or short >= 720 else _BT601
+    full = picture.color_range == _FULL or picture.format.name.startswith("yuvj")
+    matrix = picture.colorspace if picture.colorspace in _WEIGHTS else guess
+    return Colour(matrix, full, picture.colorspace, decoder.color_primaries, decoder.color_trc)
+
+
+def _is_image(picture: av.VideoFrame) -> bool:
+    return picture.format.is_rgb or picture.format.name.startswith(("gray", "ya", "mono", "pal"))
+
+
+def _reformat(picture: av.VideoFrame, form: str) -> av.VideoFrame:
+    """Another layout, other chroma samples, fewer bits; the same matrix and range."""
+    # Both are always said, because PyAV's releases guess differently, and never as full, which some misunderstand. Some
+    # also refuse pictures with rare primaries and transfer functions, which do not matter here: 2 is unspecified.
+    for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
+        if hasattr(picture, name):
+            setattr(picture, name, 0 if name == "color_range" else 2)
+    return picture.reformat(format=form, interpolation=_CAREFULLY, src_colorspace=_BT709, dst_colorspace=_BT709,
+                            src_color_range=_LIMITED, dst_color_range=_LIMITED)
+
+
+def _without_tags(picture: av.VideoFrame) -> av.VideoFrame:
+    """A copy (planar, 8 bits) that does not say where its chroma samples lie, nor by its format that it is full range.
+
+    Decoders say it, encoders here are not told: half a pixel of chroma would move at each trip, in some releases.
+    """
+    copy = av.VideoFrame(picture.width, picture.height, picture.format.name.replace("yuvj", "yuv"))
+    for new, old in zip(copy.planes, picture.planes, strict=True):
+        rows = np.zeros((new.height, new.line_size), np.uint8)
+        rows[:, : new.width] = np.frombuffer(old, np.uint8).reshape(old.height, old.line_size)[:, : old.width]
+        new.update(rows)
+    return copy
+
+
+def _transform(pixels: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """scale @ pixel + offset, rounded; uint8 (H, W, 3)."""
+    values = cv2.transform(pixels.astype(np.float32), np.column_stack([scale, offset]).astype(np.float32))
+    return np.clip(np.rint(values, out=values), 0, 255).astype(np.uint8)

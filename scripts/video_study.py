@@ -1,0 +1,56 @@
+"""Measures what each step of the video pipeline brings, and draws the pictures of docs/video.md.
+
+    python scripts/video_study.py data/davis --checkpoint C --config configs/ours.yaml --out docs/video
+
+DAVIS: a folder of VIDEO/frames and VIDEO/masks, two videos or more. Every video is filled with its own masks, and with
+those of the next video moving over it, where the truth is known. Writes results.json, table.md and, per case, a strip
+of frames and a slice through time.
+"""
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
+
+import gi  # noqa: F401  before everything that imports torchvision
+
+# isort: split
+from gi import io, script
+from gi.inpainter import Inpainter
+from gi.video import study
+
+
+def main() -> int:
+    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
+    parser.add_argument("root", metavar="DAVIS", type=Path)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--config", type=Path, help="the network's YAML; None: of the run the checkpoint lies in")
+    parser.add_argument("--flow", default="dis", help="raft or dis")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=100, help="of every video, at most")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+
+    image = Inpainter.from_checkpoint(args.checkpoint, config=args.config, flow=args.flow, device=args.device)
+    methods = study.methods(image.generator, image.guidance, args.device)
+    cases = study.cases(args.root, longest=args.frames)
+    rows = {}
+    with script.progress("videos filled", len(cases) * len(methods)) as advance:
+        for case in cases:
+            results = {}
+            for name, method in methods.items():
+                rows[case.name, name], results[name] = study.measure(case, method)
+                advance()
+            study.write_pictures(args.out, case, results)
+    table = study.table(rows)
+    with io.atomic_write(args.out / "results.json") as temporary:
+        temporary.write_text(json.dumps([{"case": case, "method": method, **row} for (case, method), row
+                                         in rows.items()], indent=1, default=float) + "\n")
+    with io.atomic_write(args.out / "table.md") as temporary:
+        temporary.write_text(table)
+    print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    script.run(main)

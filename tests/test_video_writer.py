@@ -1,0 +1,266 @@
+import os
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from gi import io
+from gi.errors import InputError
+from gi.video import writer
+from gi.video.files import check_output, open_video, open_writer
+from gi.video.masks import open_masks
+from tests.video_helpers import (
+    decoded_sound,
+    moving_pictures,
+    set_turn,
+    sound_packets,
+    stored_frames,
+    times_of,
+    write_video,
+)
+
+UNEVEN = [0, 10, 13, 19, 40, 41, 60, 64, 70, 80, 90, 95]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return moving_pictures()
+
+
+@pytest.fixture
+def source(tmp_path, pictures):
+    write_video(tmp_path / "source.mp4", pictures)
+    return open_video(tmp_path / "source.mp4")
+
+
+@pytest.fixture
+def folder(tmp_path, pictures):
+    for number, frame in enumerate(pictures):
+        io.write_image(tmp_path / "frames" / f"shot_{number}.png", frame)
+    return open_video(tmp_path / "frames")
+
+
+def _copy(path, video, **settings):
+    with open_writer(path, video, **settings) as out:
+        for frame in video.frames():
+            out.write(frame)
+    return open_video(path)
+
+
+def _distance(video, other):
+    return np.abs(np.stack(list(video.frames())).astype(int) - np.stack(list(other.frames()))).mean()
+
+
+@pytest.mark.parametrize("suffix, codec", [("mp4", "h264"), ("m4v", "h264"), ("mov", "h264"), ("mkv", "h264"),
+                                           ("webm", "vp9")])
+def test_file_like_its_source(tmp_path, pictures, suffix, codec):
+    aspect = Fraction(1 if suffix == "webm" else Fraction(16, 11))
+    write_video(tmp_path / "a.mp4", pictures, rate=Fraction(30000, 1001), aspect=aspect, matrix=5, full=True)
+    video = open_video(tmp_path / "a.mp4")
+    copy = _copy(tmp_path / f"b.{suffix}", video, quality=4)
+    assert (copy.count, copy.width, copy.height, copy.aspect) == (12, 64, 48, aspect)
+    assert abs(copy.rate / video.rate - 1) < 0.02 and copy.colour == video.colour
+    assert _distance(copy, video) < 2
+    with av.open(str(copy.path)) as file:
+        stream = file.streams.video[0]
+        next(file.decode(stream))
+        context = stream.codec_context
+        assert stream.codec.canonical_name == codec and context.pix_fmt in ("yuv420p", "yuvj420p")
+        assert (context.color_range, context.colorspace, context.color_primaries, context.color_trc) == (2, 5, 5, 5)
+
+
+def test_colours_do_not_drift(tmp_path, pictures):
+    for settings in ({"matrix": 1}, {"matrix": 5, "tag": False}, {"matrix": 1, "full": True}):
+        write_video(tmp_path / "a.mp4", pictures, **settings)
+        video = open_video(tmp_path / "a.mp4")
+        once = _copy(tmp_path / "b.mp4", video, quality=0)  # the encoder itself loses nothing then
+        difference = np.stack(list(once.frames())).astype(int) - np.stack(list(video.frames()))
+        assert np.abs(difference).mean() < 0.5 and np.abs(difference.mean(axis=(0, 1, 2))).max() < 0.1
+        assert _distance(_copy(tmp_path / "c.mp4", once, quality=0), once) < 0.1
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm"])
+@pytest.mark.parametrize("start", [0, 100])
+def test_times_of_frames_stay(tmp_path, pictures, suffix, start):
+    times = [start + time for time in UNEVEN]
+    write_video(tmp_path / "a.mkv", pictures, times=times, unit=Fraction(1, 100))
+    _copy(tmp_path / f"b.{suffix}", open_video(tmp_path / "a.mkv"))
+    assert times_of(tmp_path / f"b.{suffix}") == [Fraction(time, 100) for time in times]
+
+
+def test_odd_sizes(tmp_path):
+    for number, frame in enumerate(moving_pictures(3, 47, 63)):
+        io.write_image(tmp_path / "odd" / f"{number}.png", frame)
+    video = open_video(tmp_path / "odd")
+    for name in ("a.mp4", "a.webm"):
+        copy = _copy(tmp_path / name, video, quality=4)
+        assert (copy.width, copy.height) == (63, 47) and _distance(copy, video) < 2.5
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("turn", ["clockwise", "upside_down", "transposed"])
+def test_turned_sources_look_the_same(tmp_path, pictures, monkeypatch, turn, new):
+    """With a display matrix where PyAV can write one, otherwise stored upright."""
+    can = hasattr(av.VideoStream, "set_display_matrix")
+    if new and not can:
+        pytest.skip("this PyAV cannot write display matrices")
+    write_video(tmp_path / "a.mp4", pictures, aspect=Fraction(4, 3))
+    set_turn(tmp_path / "a.mp4", turn)
+    video = open_video(tmp_path / "a.mp4")
+    if not new:
+        monkeypatch.setattr(writer, "_CAN_TURN", False)
+    for name in ("b.mp4", "b.mov", "b.mkv"):
+        copy = _copy(tmp_path / name, video, quality=4)
+        assert (copy.width, copy.height, copy.aspect) == (video.width, video.height, video.aspect)
+        assert _distance(copy, video) < 2
+        stored = stored_frames(tmp_path / name)[0].shape[:2]
+        assert stored == ((48, 64) if new or turn == "upside_down" else (64, 48))
+
+
+@pytest.mark.parametrize("source, target, codec", [
+    ("aac.mp4", "mp4", "aac"), ("aac.mp4", "mov", "aac"), ("aac.mp4", "mkv", "aac"), ("aac.mp4", "webm", "opus"),
+    ("libopus.webm", "webm", "opus"), ("libopus.webm", "mov", "aac"), ("pcm_s16le.mov", "mp4", "aac"),
+    ("pcm_s16le.mov", "mov", "pcm_s16le"), ("flac.mkv", "mp4", "flac"),
+])
+def test_sound(tmp_path, source, target, codec):
+    kind = {"codec": "libvpx-vp9"} if source.endswith("webm") else {}
+    write_video(tmp_path / source, moving_pictures(25, 32, 32), sound=source.split(".")[0], **kind)
+    _copy(tmp_path / f"out.{target}", open_video(tmp_path / source))
+    name, packets = sound_packets(tmp_path / f"out.{target}")
+    before, old = sound_packets(tmp_path / source)
+    assert name == codec
+    if before == codec:
+        assert [data for _, data in packets] == [data for _, data in old]
+        shift = [new - was for (new, _), (was, _) in zip(packets, old, strict=True)]
+        pictures = times_of(tmp_path / f"out.{target}")[0] - times_of(tmp_path / source)[0]
+        assert max(abs(time - pictures) for time in shift) <= Fraction(1, 1000)  # in step with the pictures
+    tone, truth = decoded_sound(tmp_path / f"out.{target}"), decoded_sound(tmp_path / source)
+    assert tone.size == pytest.approx(96000, rel=0.03)
+    loudness = [np.abs(sound / np.abs(sound).max()).mean() for sound in (tone.astype(float), truth.astype(float))]
+    assert loudness[0] == pytest.approx(loudness[1], rel=0.1)
+
+
+def test_sound_longer_and_shorter_than_the_pictures(tmp_path):
+    for count in (5, 60):
+        write_video(tmp_path / "a.mp4", moving_pictures(count, 32, 32), sound="aac")
+        _copy(tmp_path / "b.mp4", open_video(tmp_path / "a.mp4"))
+        assert sound_packets(tmp_path / "b.mp4") == sound_packets(tmp_path / "a.mp4")
+
+
+def test_folder_of_images(tmp_path, source, folder, pictures):
+    copy = _copy(tmp_path / "out", folder)
+    np.testing.assert_array_equal(list(copy.frames()), pictures)
+    assert [file.name for file in copy.files] == [file.name for file in folder.files]
+    copy = _copy(tmp_path / "new" / "out", source)
+    np.testing.assert_array_equal(list(copy.frames()), list(source.frames()))
+    assert [file.name for file in copy.files] == [f"frame_{number:06d}.png" for number in range(12)]
+    io.write_image(tmp_path / "frames" / "SHOT_3.bmp", pictures[0])
+    copy = _copy(tmp_path / "numbered", open_video(tmp_path / "frames"))
+    assert copy.count == 13 and copy.files[0].name == "frame_000000.png"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_folders_of_others_are_left_alone(tmp_path, source, folder):
+    (tmp_path / "empty").mkdir()
+    _copy(tmp_path / "empty", source)
+    _copy(tmp_path / "empty", folder)  # replaces what was written before
+    assert sorted(path.name for path in (tmp_path / "empty").glob("*")) == sorted(
+        [".written", *(file.name for file in folder.files)])
+    (tmp_path / "empty" / "notes.txt").write_text("mine")
+    (tmp_path / "other").mkdir()
+    io.write_image(tmp_path / "other" / "frame_000000.png", next(source.frames()))
+    for name in ("empty", "other"):
+        before = sorted((tmp_path / name).iterdir())
+        with pytest.raises(InputError, match=name), open_writer(tmp_path / name, source):
+            pytest.fail("should be refused before the work")
+        assert sorted((tmp_path / name).iterdir()) == before
+
+
+def test_what_appears_during_the_work_is_kept(tmp_path, source):
+    _copy(tmp_path / "out", source)
+    with open_writer(tmp_path / "out", source) as out:
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        for frame in source.frames():
+            out.write(frame)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine" and open_video(tmp_path / "out").count == 12
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["old.mp4", "old.webm", "old"])
+def test_all_or_nothing(tmp_path, source, name):
+    before = _copy(tmp_path / name, source).fingerprint()
+    frame = next(source.frames())
+    bad = [RuntimeError, KeyboardInterrupt, "short", "long", frame[:-1], frame / 255]
+    for trouble in bad:
+        with pytest.raises(trouble if isinstance(trouble, type) else InputError) as caught:
+            with open_writer(tmp_path / name, source) as out:
+                for _ in range(12 if isinstance(trouble, str) and trouble == "long" else 7):
+                    out.write(255 - frame)
+                if isinstance(trouble, type):
+                    raise trouble
+                if not isinstance(trouble, str) or trouble == "long":
+                    out.write(frame if isinstance(trouble, str) else trouble)
+        assert "\n" not in str(caught.value)
+        assert open_video(tmp_path / name).fingerprint() == before
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "source.mp4"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files as only POSIX can")
+def test_full_disk(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3)).astype(np.uint8)
+    for number, frame in enumerate(noise):
+        io.write_image(tmp_path / "frames" / f"{number}.png", frame)
+    names = ["out.mp4", "out.mkv", "out.webm", "out"]
+    program = f"""
+import resource
+from gi.video.files import open_video, open_writer
+video = open_video("frames")
+resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+for name in {names}:
+    try:
+        with open_writer(name, video) as out:
+            for frame in video.frames():
+                out.write(frame)
+    except OSError as error:
+        print(error)
+"""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=os.environ | {"PYTHONPATH": root},
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for name, line in zip(names, done.stdout.splitlines(), strict=True):
+        assert line.startswith((f"{name}:", f"{tmp_path / name}:")) and ("too large" in line or "arrived" in line)
+    assert [path.name for path in tmp_path.iterdir()] == ["frames"]
+
+
+def test_refused_before_the_work(tmp_path, source, folder, monkeypatch):
+    io.write_image(tmp_path / "mask.png", np.ones((48, 64), np.uint8) * 255)
+    masks = open_masks(tmp_path / "mask.png", source)
+    os.link(source.path, tmp_path / "linked.mp4")
+    (tmp_path / "taken.mp4").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for name, video in (("source.mp4", source), ("linked.mp4", source), ("frames", folder), ("frames/out", folder),
+                        ("frames/sub/out.mp4", folder), ("out.avi", source), ("out.gif", source), ("out.png", source),
+                        ("mask.png", source), ("taken.mp4", source), ("file", source), ("../" * 99, source)):
+        with pytest.raises(InputError) as caught:
+            check_output(tmp_path / name, video, masks)
+        assert "\n" not in str(caught.value)
+    for quality in (-1, 52):
+        with pytest.raises(InputError, match="quality"), open_writer(tmp_path / "out.mp4", source, quality=quality):
+            pass
+    write_video(tmp_path / "wide.mp4", list(source.frames()), aspect=Fraction(4, 3))
+    with pytest.raises(InputError, match="webm cannot keep"):
+        check_output(tmp_path / "out.webm", open_video(tmp_path / "wide.mp4"))
+    check_output(tmp_path / "v1.5", source, masks)
+
+    def missing(name, mode):
+        raise av.codec.codec.UnknownCodecError(name)
+
+    monkeypatch.setattr(av.codec, "Codec", missing)
+    with pytest.raises(InputError, match="lacks the encoder libx264"):
+        check_output(tmp_path / "out.mp4", source)
+    check_output(tmp_path / "out", source)
