@@ -171,7 +171,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    lying = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    # Pillow decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
+    lying = (image.format != "PNG" or "exif" in image.info) and image.getexif().get(0x0112) in (5, 6, 7, 8)
     return (image.height, image.width) if lying else image.size
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from gi.errors import InputError
-from gi.metrics.baselines import align_keyframes, copy_keyframe, opencv_inpaint
+from gi.flow.align import align_keyframes
+from gi.metrics.baselines import copy_keyframe, opencv_inpaint
 
 SIZE = 24
 

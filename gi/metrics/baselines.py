@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gi.compositing import composite
 from gi.errors import InputError
-from gi.flow.warp import warp
+from gi.flow.align import align_keyframes
 
 
 @torch.no_grad()
@@ -43,22 +43,6 @@ def copy_keyframe(image: Tensor, mask: Tensor, sources: Tensor, source_masks: Te
         copied = mask * visible.amax(dim=1)
         filled, missing = composite(chosen, image, copied), mask - copied
     return composite(opencv_inpaint(filled, missing), filled, missing)
-
-
-def align_keyframes(sources: Tensor, source_masks: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-    """Keyframes (B,T,3,H,W) brought onto the target by their flow, zero where not visible, and visibility (B,T,1,H,W).
-
-    Visibility is 1 where the whole bilinear sample lies inside the frame and outside the keyframe's hole, else 0.
-    """
-    batch, frames = sources.shape[:2]
-    if batch * frames == 0:
-        return sources.float(), source_masks.float()
-    known = (source_masks <= 0.5).float()
-    # A keyframe's hole is emptied first: bilinear weights of 1e-7 on it must not carry anything over.
-    layers = torch.cat([sources.float() * known, known], dim=2).flatten(0, 1)
-    warped = warp(layers, flows.flatten(0, 1)).unflatten(0, (batch, frames))
-    visible = (warped[:, :, 3:] > 1 - 1e-3).float()  # positions are rounded, a full sample need not be 1 exactly
-    return warped[:, :, :3] * visible, visible
 
 
 def opencv_inpaint(image: Tensor, mask: Tensor, method: Literal["telea", "ns"] = "telea", radius: float = 3) -> Tensor:

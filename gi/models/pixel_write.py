@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gi.flow.align import align_keyframes
 from gi.flow.warp import resize
-from gi.metrics.baselines import align_keyframes
 
 
 class PixelWrite(nn.Module):

@@ -13,9 +13,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 from gi.compositing import composite
 from gi.data.datamodule import collate
 from gi.errors import InputError
+from gi.flow.align import align_keyframes
 from gi.flow.estimate import ZeroFlow
 from gi.metrics import paper, report
-from gi.metrics.baselines import align_keyframes
 from gi.metrics.image import ImageMetrics, ImageScores
 from gi.metrics.results import file_name
 from gi.metrics.tables import console_table, print_table
