@@ -65,6 +65,16 @@ def test_flow_finds_what_the_hole_hides(video):
     assert result.dtype == np.uint8 and np.array_equal(result[known], np.stack(frames)[known])
 
 
+def test_changes_of_exposure_are_followed(video):
+    frames, masks = video
+    lit = [np.clip(frame * (0.9 + 0.3 * np.sin(i / 4)), 0, 255).astype(np.uint8) for i, frame in enumerate(frames)]
+    result = hole_psnr(run(build(), lit, masks), lit, masks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gi.video.flows.VideoFlows.gain", lambda *_: torch.ones(3))
+        plain = hole_psnr(run(build(), lit, masks), lit, masks)
+    assert result > plain + 0.5
+
+
 def test_what_the_holes_hold_has_no_influence(video, network):
     frames, masks = video
     other = [np.where(mask[..., None] > 0, 255 - frame, frame) for frame, mask in zip(frames, masks, strict=True)]

@@ -7,6 +7,7 @@ from gi.video.propagate import propagate
 from gi.video.trace import Step, hole_points, sample, trace
 
 HEIGHT, WIDTH, SPEED = 40, 64, 0.7
+SAME = torch.ones(3)
 
 
 def picture(shift=0.0):
@@ -25,7 +26,7 @@ def stepper(known_at, error=0.0):
     """Frame i shows the picture moved by i * SPEED; only frame `known_at` is known."""
     def step(i):
         known = torch.full((1, 1, HEIGHT, WIDTH), float(i + 1 == known_at))
-        return Step(*constant_flow(error=error), picture((i + 1) * SPEED), known)
+        return Step(*constant_flow(error=error), picture((i + 1) * SPEED), known, SAME)
     return step
 
 
@@ -47,7 +48,7 @@ def test_the_first_frame_that_knows_a_place_is_taken():
         known = torch.zeros(1, 1, HEIGHT, WIDTH)
         known[..., : WIDTH // 2] = i >= 1
         known[..., WIDTH // 2 :] = i >= 4
-        return Step(*constant_flow(0.0), torch.full((1, 3, HEIGHT, WIDTH), (i + 1) / 10), known)
+        return Step(*constant_flow(0.0), torch.full((1, 3, HEIGHT, WIDTH), (i + 1) / 10), known, SAME)
     found = trace(torch.tensor([[5.0, 5.0], [50.0, 5.0]]), 9, step, tolerance=1)
     assert found.steps.tolist() == [2, 5]
     assert torch.allclose(found.colour[:, 0], torch.tensor([0.2, 0.5]))
@@ -66,7 +67,7 @@ def test_samples_that_touch_a_hole_do_not_count():
     known[..., 10, 10] = 0
 
     def step(i):
-        return Step(*constant_flow(0.0), picture(), known)
+        return Step(*constant_flow(0.0), picture(), known, SAME)
     found = trace(torch.tensor([[10.4, 10.0], [11.0, 10.0], [10.0, 9.2]]), 3, step, tolerance=1)
     assert found.steps.tolist() == [0, 1, 0]
 
@@ -78,7 +79,7 @@ def test_directions_are_averaged_by_distance_and_consistency():
     def steps(value, at, error):
         def step(i):
             known = torch.full((1, 1, HEIGHT, WIDTH), float(i + 1 == at))
-            return Step(*constant_flow(0.0, error), torch.full((1, 3, HEIGHT, WIDTH), value), known)
+            return Step(*constant_flow(0.0, error), torch.full((1, 3, HEIGHT, WIDTH), value), known, SAME)
         return step
     image = picture() * (1 - mask)
     filled, left = propagate(image, mask, [(9, steps(0.0, 1, 0.0)), (9, steps(1.0, 3, 0.0))], tolerance=1)
@@ -95,6 +96,14 @@ def test_what_nobody_shows_stays_missing():
     for directions in ([], [(0, stepper(1))], [(5, stepper(9))]):
         filled, left = propagate(picture(), mask, directions, tolerance=1)
         assert torch.equal(filled, picture()) and torch.equal(left, mask)
+
+
+def test_gains_multiply_along_the_way():
+    def step(i):
+        known = torch.full((1, 1, HEIGHT, WIDTH), float(i == 2))
+        return Step(*constant_flow(0.0), torch.full((1, 3, HEIGHT, WIDTH), 0.8), known, torch.tensor([0.5, 1.0, 1.25]))
+    found = trace(torch.tensor([[5.0, 5.0]]), 9, step, tolerance=1)
+    assert torch.allclose(found.colour, 0.8 * torch.tensor([[0.125, 1.0, 1.953125]]))
 
 
 def test_hole_points_are_x_and_y():

@@ -40,6 +40,16 @@ class VideoFlows:
         """
         return self._neighbours(number, other).split((2, 1), dim=1)
 
+    def gain(self, number: int, other: int) -> Tensor:
+        """(3,) what the colours of the frame before or after are to be multiplied by to be as bright as this one's.
+
+        Of what both frames show. Cameras change their exposure: with brightness made to vary by 40 % over two videos,
+        colours copied along flow were better by 0.7 and 0.6 dB than without; on the videos as they are, by 0.03 and 0.
+        """
+        first, second = sorted((number, other))
+        gain = self.cache.get(("gain", first, second), lambda: self._gain(first, second), self.window.device)
+        return gain if number == first else 1 / gain
+
     def to_guides(self, target: int, guides: list[int]) -> tuple[Tensor, Tensor]:
         """From a frame to its guides: flows (1,T,2,h,w) and errors (1,T,1,h,w) as the generator was trained with."""
         mask = self.window.mask(target)
@@ -63,6 +73,14 @@ class VideoFlows:
                  zip(self._pair(first, second, smooth_fill), ((first, second), (second, first)), strict=True)]
         return torch.cat([torch.cat([flow, forward_backward_error(flow, back)], dim=1)
                           for flow, back in zip(flows, flows[::-1], strict=True)])
+
+    def _gain(self, first, second):
+        flow, error = self.to_neighbour(first, second)
+        here, there = self.window.image(first), self.window.image(second)
+        layers = warp(torch.cat([there, 1 - self.window.mask(second)], dim=1), flow)
+        both = (layers[:, 3:] >= SURELY_KNOWN) * (1 - self.window.mask(first)) * (error < 1)
+        wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, layers[:, :3]))
+        return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
 
     def _completed(self, flow, number, other):
         mask = self.window.mask(number)

@@ -216,7 +216,7 @@ class ChunkFiller:
         def steps(direction):
             def step(i):
                 here, there = number + i * direction, number + (i + 1) * direction
-                return Step(*self.flows.to_neighbour(here, there), *content(there))
+                return Step(*self.flows.to_neighbour(here, there), *content(there), self.flows.gain(here, there))
             return step
         directions = [(length, steps(direction)) for length, direction in ways]
         return propagate(image, mask, directions, tolerance=self.settings.tolerance)

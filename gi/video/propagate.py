@@ -34,7 +34,7 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Steps]], 
     x, y = points.long().unbind(1)
     x, y = x[known], y[known]
     image, mask = image.clone(), mask.clone()
-    image[0, :, y, x] = colour[known].T
+    image[0, :, y, x] = colour[known].clamp(0, 1).T
     mask[0, 0, y, x] = 0
     return image, mask
 

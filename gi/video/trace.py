@@ -20,12 +20,13 @@ class Step(NamedTuple):
     error: Tensor  # 1, 1, H, W: forward-backward error, pixels
     frame: Tensor  # 1, 3, H, W: the neighbour, in [0, 1]
     known: Tensor  # 1, 1, H, W: 1 where the neighbour's colours may be taken
+    gain: Tensor  # 3: factors that make the neighbour's colours as bright as the frame's
 
 
 class Found(NamedTuple):
     """Where N points led to; of those that led nowhere, `steps` is 0."""
 
-    colour: Tensor  # N, 3
+    colour: Tensor  # N, 3: as bright as the frame that the points belong to
     error: Tensor  # N: forward-backward errors summed along the way, pixels
     steps: Tensor  # N: frames passed, 0 = nothing found
 
@@ -40,18 +41,20 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
     colour = points.new_zeros(number, 3)
     error, length = points.new_zeros(number), points.new_zeros(number)
     active, position, so_far = torch.arange(number, device=points.device), points, points.new_zeros(number)
+    gain = points.new_ones(3)
     for i in range(steps):
         if not len(active):
             break
         neighbour = step(i)
         height, width = neighbour.flow.shape[-2:]
+        gain = gain * neighbour.gain
         so_far = so_far + sample(neighbour.error, position)[:, 0]
         position = position + sample(neighbour.flow, position)
         inside = ((position >= 0) & (position <= position.new_tensor([width - 1, height - 1]))).all(dim=1)
         alive = inside & (so_far <= tolerance)
         active, position, so_far = active[alive], position[alive], so_far[alive]
         arrived = sample(neighbour.known, position)[:, 0] >= SURELY_KNOWN
-        colour[active[arrived]] = sample(neighbour.frame, position[arrived])
+        colour[active[arrived]] = gain * sample(neighbour.frame, position[arrived])
         error[active[arrived]] = so_far[arrived]
         length[active[arrived]] = i + 1
         active, position, so_far = active[~arrived], position[~arrived], so_far[~arrived]
