@@ -39,8 +39,8 @@ class VideoInpainter:
 
     Key targets, every `every` frames, are filled by the generator with other frames as keyframes (paper, supplement
     A). A frame between two of them takes, for every pixel of its hole, what optical flow leads to in either direction:
-    a pixel that another frame of the chunk shows, at the latest one of the filled key targets. What no flow reaches is
-    filled by the generator with the two key targets as keyframes.
+    with `prealign` a pixel that another frame of the chunk shows, at the latest one of the filled key targets. What no
+    flow reaches is filled by the generator with the two key targets as keyframes.
 
     Known pixels of the result are the input's, bit for bit, and nothing in the holes has any influence.
 
@@ -51,8 +51,9 @@ class VideoInpainter:
         device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
         every: frames from one key target to the next.
         guides: 6 or 14, the paper's offsets of the keyframes, or any list of offsets, or 0 for none.
-        prealign: first copy into a key target what flow leads to in other frames within reach, in both directions; the
-            generator then fills the rest.
+        prealign: first copy into a key target what flow leads to in other frames within reach, in both directions, so
+            that the generator only fills the rest; and let the frames between take pixels from each other. Without
+            it, holes show what the generator made of the key targets, nothing else.
         max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
         resize: (width, height) to work at, instead of `max_side`.
         tolerance: in pixels; how much the forward-backward errors along a way may add up to.
@@ -209,7 +210,10 @@ class ChunkFiller:
     def _between(self, number, chunk):
         image, mask = self.window.image(number), self.window.mask(number)
         ways = [(number - chunk.first, -1), (chunk.last - number, 1)]
-        image, mask = self._propagate(number, image, mask, ways, self._known)
+        # Without prealign the key targets show what the network made up. Their neighbours must not know better, or the
+        # key targets would flash up.
+        content = self._known if self.settings.prealign else self._key_targets
+        image, mask = self._propagate(number, image, mask, ways, content)
         return self._generate(number, image, mask, list(chunk.anchors), self._key_target)
 
     def _propagate(self, number, image, mask, ways, content):
@@ -246,6 +250,10 @@ class ChunkFiller:
             image = self._filled[number]
             return image, torch.ones_like(image[:, :1])
         return self._seen(number)
+
+    def _key_targets(self, number):
+        image, known = self._known(number)
+        return image, known * (number in self._filled)
 
     def _given(self, number):
         return ("given", number), lambda: masked(self.window.image(number), self.window.mask(number))
