@@ -1,4 +1,6 @@
 """Optical flow between the frames of a video, estimated once per pair of frames and completed inside their holes."""
+from collections.abc import Container
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,11 +36,14 @@ class VideoFlows:
         self.cache = TensorCache(budget)
 
     def to_neighbour(self, number: int, other: int) -> tuple[Tensor, Tensor]:
-        """From a frame to the one before or after it: flow (1,2,h,w) and its forward-backward error (1,1,h,w), pixels.
+        """Flow (1,2,h,w) from a frame to the one before or after it, and back, in pixels of the window's size.
 
-        Estimated at the size of the window, and completed in the hole, see `complete`.
+        Estimated at that size, and completed in the holes, see `complete`.
         """
-        return self._neighbours(number, other).split((2, 1), dim=1)
+        first, second = sorted((number, other))
+        both = self.cache.get(("neighbour", first, second), lambda: self._both(first, second), self.window.device)
+        both = both.float()
+        return both.split(1) if number == first else both.flip(0).split(1)
 
     def gain(self, number: int, other: int) -> Tensor:
         """(3,) what the colours of the frame before or after are to be multiplied by to be as bright as this one's.
@@ -58,24 +63,19 @@ class VideoFlows:
         pairs = torch.stack([self._estimated(target, guide) for guide in guides], dim=1)  # 2, T, 2, h, w
         return self.guidance.complete(pairs[:, None], mask)
 
-    def drop(self, before: int) -> None:
-        """Forgets what belongs to frames before that number."""
-        self.cache.forget(lambda key: min(key[1:]) < before)
-
-    def _neighbours(self, number, other):
-        """(1, 3, h, w): flow and error."""
-        first, second = sorted((number, other))
-        both = self.cache.get(("neighbour", first, second), lambda: self._both(first, second), self.window.device)
-        return both[:1] if number == first else both[1:]
+    def drop(self, before: int, *, targets: Container[int] = ()) -> None:
+        """Forgets the flow between neighbours before a frame, and to all guides but those that will be `targets`."""
+        self.cache.forget(lambda key: key[2] not in targets if key[0] == "guide" else key[1] < before)
 
     def _both(self, first, second):
-        flows = [self._completed(flow, *ends) for flow, ends in
-                 zip(self._pair(first, second, smooth_fill), ((first, second), (second, first)), strict=True)]
-        return torch.cat([torch.cat([flow, forward_backward_error(flow, back)], dim=1)
-                          for flow, back in zip(flows, flows[::-1], strict=True)])
+        flows = self._pair(first, second, smooth_fill)
+        ends = (first, second), (second, first)
+        completed = torch.cat([self._completed(flow, *pair) for flow, pair in zip(flows, ends, strict=True)])
+        return completed.half()  # half the memory; of a flow of 30 pixels it takes a hundredth of a pixel
 
     def _gain(self, first, second):
-        flow, error = self.to_neighbour(first, second)
+        flow, back = self.to_neighbour(first, second)
+        error = forward_backward_error(flow, back)
         here, there = self.window.image(first), self.window.image(second)
         layers = warp(torch.cat([there, 1 - self.window.mask(second)], dim=1), flow)
         both = (layers[:, 3:] >= SURELY_KNOWN) * (1 - self.window.mask(first)) * (error < 1)

@@ -1,6 +1,6 @@
 """Every frame of a video goes through the generator's keyframe stream once, however many targets it guides."""
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,11 @@ class FrameStreams:
     def forget(self, key: Hashable) -> None:
         """Drops the stream of a frame whose content has changed; of one that is not kept, nothing happens."""
         self._kept.pop(key, None)
+
+    def keep(self, keys: Collection[Hashable]) -> None:
+        """Drops the streams of all frames but these."""
+        for key in [key for key in self._kept if key not in keys]:
+            del self._kept[key]
 
     def _stream(self, guide, target):
         key = guide[0]

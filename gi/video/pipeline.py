@@ -71,7 +71,7 @@ class VideoInpainter:
         prealign: bool = True,
         max_side: int | None = None,
         resize: tuple[int, int] | None = None,
-        tolerance: float = 3.0,
+        tolerance: float = 10.0,
         flow_budget: int = 1 << 29,
     ):
         if max_side is not None and max_side < MIN_SIDE:
@@ -189,9 +189,16 @@ class ChunkFiller:
         return fills
 
     def _forget(self, first):
-        self.window.drop(first - self.settings.reach)
-        self.flows.drop(first - self.settings.reach)
+        """Drops what no chunk from `first` on needs."""
+        every, reach = self.settings.every, self.settings.reach
+        # Should there be other targets than the regular ones, their guides are looked at once more.
+        targets = range((first // every + 1) * every, first + 2 * reach + 1, every)
+        self.window.drop(first - reach)
+        self.flows.drop(first - reach, targets=targets)
         self._filled = {anchor: image for anchor, image in self._filled.items() if anchor >= first}
+        if self.streams is not None:
+            needed = {target + offset for target in targets for offset in self.settings.offsets} | {*self.window.edited}
+            self.streams.keep({("given", number) for number in needed} | {("filled", first)})
 
     def _anchor(self, target):
         """A key target without hole, (1, 3, h, w)."""

@@ -17,7 +17,7 @@ class Step(NamedTuple):
     """What leads from a frame to its neighbour."""
 
     flow: Tensor  # 1, 2, H, W: to the neighbour, pixels
-    error: Tensor  # 1, 1, H, W: forward-backward error, pixels
+    back: Tensor  # 1, 2, H, W: from the neighbour, pixels
     frame: Tensor  # 1, 3, H, W: the neighbour, in [0, 1]
     known: Tensor  # 1, 1, H, W: 1 where the neighbour's colours may be taken
     gain: Tensor  # 3: factors that make the neighbour's colours as bright as the frame's
@@ -35,7 +35,7 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
     """Follows `points` (N, 2), x and y in pixels, through up to `steps` neighbours, `step(0)` being the first one.
 
     A point stops at the first neighbour that knows its place, and is given up where it leaves the frame or where the
-    errors along its way add up to more than `tolerance` pixels.
+    errors along its way, mean of x and y, add up to more than `tolerance` pixels.
     """
     number = len(points)
     colour = points.new_zeros(number, 3)
@@ -48,8 +48,9 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
         neighbour = step(i)
         height, width = neighbour.flow.shape[-2:]
         gain = gain * neighbour.gain
-        so_far = so_far + sample(neighbour.error, position)[:, 0]
-        position = position + sample(neighbour.flow, position)
+        flow = sample(neighbour.flow, position)
+        position = position + flow
+        so_far = so_far + (flow + sample(neighbour.back, position)).abs().mean(dim=1)  # where does the way back lead?
         inside = ((position >= 0) & (position <= position.new_tensor([width - 1, height - 1]))).all(dim=1)
         alive = inside & (so_far <= tolerance)
         active, position, so_far = active[alive], position[alive], so_far[alive]
