@@ -1,0 +1,86 @@
+"""Waiting for a device, and how much memory work on it takes."""
+import contextlib
+import ctypes
+import gc
+import sys
+from pathlib import Path
+
+import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")  # Linux
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+class PeakMemory:
+    """The largest peak between any `start` and `stop`.
+
+    Attributes:
+        peak: bytes. On CUDA, everything allocated on the device, weights included. Elsewhere the growth of the
+            process's resident memory since this object was made, so without weights; None where the system does not
+            tell, as when an earlier peak of the process was higher and the system cannot forget it (not Linux).
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.peak: int | None = None
+        _give_back()
+        self._before = 0 if device.type == "cuda" else _status("VmRSS")
+
+    def start(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._reset = self.device.type != "cuda" and self._before is not None and _forget_peak()
+        self._highest = None if self._reset else _highest()
+
+    def stop(self) -> None:
+        if self.device.type == "cuda":
+            found = torch.cuda.max_memory_allocated(self.device)
+        elif self._reset:
+            found = max(0, _status("VmHWM") - self._before)
+        else:
+            highest = _highest()
+            found = highest - self._highest if highest is not None and highest > self._highest else None
+        if found is not None:
+            self.peak = max(found, self.peak or 0)
+
+
+def _give_back() -> None:
+    """Memory that is free but still the process's would hide what is taken from it next."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _forget_peak() -> bool:
+    try:
+        _CLEAR.write_text("5")  # resets VmHWM, the highest resident memory so far
+    except OSError:
+        return False
+    return True
+
+
+def _status(key: str) -> int | None:
+    """A line of the process's status in bytes."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), None)
+
+
+def _highest() -> int | None:
+    if resource is None:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
