@@ -11,7 +11,8 @@ from gi.flow.guidance import FlowGuidance
 from gi.metrics.baselines import opencv_inpaint
 from gi.video import VideoInpainter, plan
 from gi.video.cache import TensorCache
-from gi.video.pipeline import ChunkFiller, insert
+from gi.video.chunk import ChunkFiller
+from gi.video.pipeline import insert
 from tests.families import tiny_generator
 
 HEIGHT, WIDTH = 64, 112

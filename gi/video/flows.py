@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gi.flow.estimate import flow_between
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, warp
@@ -97,9 +98,10 @@ class VideoFlows:
         return flows if target == first else flows.flip(0)
 
     def _pair(self, first, second, seen):
-        images = [seen(self.window.image(number), self.window.mask(number)) for number in (first, second)]
-        with torch.autocast(images[0].device.type, enabled=False):
-            return self.guidance.estimator(torch.cat(images), torch.cat(images[::-1])).split(1)
+        images = torch.cat([seen(self.window.image(number), self.window.mask(number)) for number in (first, second)])
+        number = torch.arange(2, device=images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return flow_between(self.guidance.estimator, images, number, number.flip(0)).split(1)
 
 
 def complete(flow: Tensor, mask: Tensor, image: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ import numpy as np
 from gi import io
 from gi.errors import InputError
 from gi.video import plan
+from gi.video.chunk import ChunkFiller
 from gi.video.files import VideoSource, check_output, open_writer
 from gi.video.masks import MaskSource
-from gi.video.pipeline import ChunkFiller, VideoInpainter, insert
+from gi.video.pipeline import VideoInpainter, insert
 
 _MARGIN = 4  # pixels around a hole that enlarging its content looks at
 

@@ -1,0 +1,113 @@
+"""Weights handed on without their training: the same network comes back from the file."""
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from gi.checkpoint import load_generator
+from gi.config import instantiate, load_config
+from gi.errors import InputError
+from gi.export import export_generator
+from gi.flow.unseen import smooth_fill
+from tests.families import CONFIGS, random_inputs
+
+CONFIG = """
+model:
+  params:
+    generator:
+      target: gi.models.two_stream.TwoStreamGenerator
+      params: {ngf: 8, n_blocks: 1, n_cross: 1, n_latents: 16, latent_width: 32, heads: 4, pixel_write: true,
+               pixel_width: 8, smooth_start: true}
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Configuration and a checkpoint as a training leaves it, with averaged weights."""
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    weights = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        generator = instantiate(load_config([config]).model.params.generator)
+        for parameter in generator.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        weights.append(generator.state_dict())
+    state = {f"generator.{name}": value for name, value in weights[0].items()}
+    state |= {f"average.module.{name}": value for name, value in weights[1].items()}
+    torch.save({"state_dict": {**state, "average.n_averaged": torch.tensor(3)}, "loops": {}}, tmp_path / "last.ckpt")
+    return config, tmp_path / "last.ckpt"
+
+
+@pytest.mark.parametrize("half, tolerance", [(False, 0.0), (True, 2e-3)])
+def test_same_network(run, tmp_path, half, tolerance):
+    config, checkpoint = run
+    out = tmp_path / "some" / "small.safetensors"
+    size = export_generator(config, checkpoint, out, half=half, about={"steps": 3})
+    assert size == out.stat().st_size < checkpoint.stat().st_size / (3 if half else 1.5)
+    inputs = random_inputs(1, 2, 40, 48)
+    before, after = (load_generator(config, path) for path in (checkpoint, out))
+    with torch.no_grad():
+        difference = (before(*inputs) - after(*inputs)).abs().max()
+    assert difference <= tolerance
+    assert torch.equal(before.state_dict()["decoder.upsample.1.running_var"],
+                       after.state_dict()["decoder.upsample.1.running_var"])
+    with safe_open(out, "pt") as file:
+        about = file.metadata()
+    assert about["steps"] == "3" and json.loads(about["generator"])["params"]["ngf"] == 8
+
+
+def test_checkpoint_of_another_network(run, tmp_path):
+    config, checkpoint = run
+    other = tmp_path / "other.yaml"
+    other.write_text(CONFIG.replace("ngf: 8", "ngf: 16"))
+    with pytest.raises(InputError, match="misshapen"):
+        export_generator(other, checkpoint, tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_part_of_another_run(run, tmp_path):
+    config, checkpoint = run
+    other = tmp_path / "other"
+    (other / "configs").mkdir(parents=True)
+    (other / "checkpoints").mkdir()
+    node = {"target": "gi.models.trusted_copy.TrustedCopy", "params": {"pixel_width": 8}}
+    (other / "configs" / "config.yaml").write_text(json.dumps({"model": {"params": {"generator": node}}}))
+    trusted = instantiate(node)
+    torch.nn.init.constant_(trusted.pixel_write.head[0].weight, 0.5)
+    part = other / "checkpoints" / "last.ckpt"
+    torch.save({"state_dict": {f"generator.{name}": value for name, value in trusted.state_dict().items()}}, part)
+    out = tmp_path / "joint.safetensors"
+    export_generator(config, checkpoint, out, half=False, parts={"pixel_write": part})
+    joint, before = (load_generator(config, path).state_dict() for path in (out, checkpoint))
+    for name, value in joint.items():
+        expected = trusted.state_dict()[name] if name.startswith("pixel_write.") else before[name]
+        assert torch.equal(value, expected)
+    with pytest.raises(InputError, match="no part 'decoder'"):
+        export_generator(config, checkpoint, out, parts={"decoder": part})
+
+
+def test_trusted_copy():
+    """Begins as the network that adds to it: what is smoothly filled, and trusted keyframes."""
+    torch.manual_seed(0)
+    trusted = instantiate(load_config([CONFIGS / "small" / "trusted_copy.yaml"]).model.params.generator).eval()
+    whole = instantiate(load_config([CONFIGS / "small" / "ours_small.yaml"]).model.params.generator).eval()
+    whole.pixel_write.load_state_dict(trusted.pixel_write.state_dict())
+    for t in (0, 2):
+        inputs = random_inputs(1, t, 48, 40)
+        with torch.no_grad():
+            assert torch.allclose(trusted(*inputs), whole(*inputs), atol=0.021)  # the decoder cannot draw 0 or 1
+
+
+def test_smooth_start_begins_with_the_smoothly_filled_target():
+    node = load_config([CONFIGS / "small" / "ours_small.yaml"]).model.params.generator
+    generator = instantiate(node).eval()
+    target, sources, flows, errors = random_inputs(2, 0, 50, 41)
+    expected = smooth_fill(target[:, :3], target[:, 3:])
+    with torch.no_grad():
+        drawn = generator(target, sources, flows, errors)
+    assert drawn.shape == expected.shape and (drawn - expected.clamp(0.02, 0.98)).abs().max() < 1e-5
+    torch.nn.init.normal_(generator.decoder.to_rgb.weight)
+    with torch.no_grad():
+        assert (generator(target, sources, flows, errors) - expected).abs().max() > 0.1

@@ -1,0 +1,88 @@
+"""The comparison of small networks: its configurations, and what it makes of finished runs."""
+import json
+import math
+
+import pytest
+import torch
+
+from gi.config import check, instantiate, load_config
+from gi.main import MODULE_OPTIONS
+from gi.training import families
+from gi.training.families import CONFIGS, Budget, gather, run_family
+from tests.families import random_inputs
+
+NAMES = families.families()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configuration(name):
+    """Every family builds, predicts at any size, and shares all but its network with the others."""
+    config = load_config([CONFIGS / f"{name}.yaml"])
+    check(config, provided={"model": MODULE_OPTIONS})
+    generator = instantiate(config.model.params.generator).eval()
+    assert sum(p.numel() for p in generator.parameters()) < 5e6
+    frames = config.data.params.train.params.parts.large.params.n_sources
+    assert name.endswith("_unguided") <= (frames == 0)
+    with torch.no_grad():
+        assert generator(*random_inputs(1, frames, 50, 67)).shape == (1, 3, 50, 67)
+    common = load_config([CONFIGS / "common.yaml"])
+    assert config.lightning == common.lightning and config.seed == common.seed
+    own = {key: value for key, value in config.model.params.items() if key not in ("generator", "guidance")}
+    assert own == {key: value for key, value in common.model.params.items() if key != "guidance"}
+
+
+def fake_run(folder, name, scores):
+    """What training and evaluating a family leaves, with the PSNR in the hole of each seed."""
+    run = folder / name / f"2026-01-31T12-00-00_{name}"
+    (run / "configs").mkdir(parents=True)
+    (run / "configs" / "config.yaml").write_text(f"inherit: {CONFIGS / name}.yaml\n")
+    (run / "checkpoints").mkdir()
+    torch.save({"global_step": 5000, "callbacks": {"Report": {"training_seconds": 75.0}}},
+               run / "checkpoints" / "last.ckpt")
+    for seed, score in enumerate(scores):
+        path = folder / name / "seeds" / f"2026-01-31T13-00-00_seed{seed}" / "metrics" / "comparison"
+        path.mkdir(parents=True)
+        for set_name in ("large_two", "large_four", "small_two", "small_four"):
+            methods = {method: {key: {"mean": value, "std": 0.0} for key in families.MEASURES}
+                       for method, value in (("keyframes", score), ("copy", 15.0), ("inpaint", None))}
+            (path / f"{set_name}.json").write_text(json.dumps({"set": set_name, "methods": methods}))
+
+
+def test_gathers_means_over_seeds(tmp_path):
+    fake_run(tmp_path, "ours", [20.0, 22.0])
+    fake_run(tmp_path, "lama", [18.0])
+    tables, facts, _ = gather(["lama", "ours", "transformer"], tmp_path)
+    assert [table.title for table in tables] == [f"Test set “{name}”" for name in
+                                                 ("large_four", "large_two", "small_four", "small_two")]
+    rows = {row[0]: row[1] for row in tables[0].rows}
+    assert rows == {"lama": "18.00 ± 0.00", "ours": "21.00 ± 1.00", "keyframe copied along the flow": "15.00 ± 0.00",
+                    "cv2.inpaint": "nan ± nan"}
+    assert tables[0].marks[1, 1] == "best"
+    about = dict(facts)["ours"]
+    assert "5,000 steps" in about and "1:15" in about and "parameters" in about
+    text = (tmp_path / "report.md").read_text()
+    assert "| ours | **21.00 ± 1.00** |" in text
+    assert "Small networks" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "results.json").read_text())["ours"]["1"]["large_two"]["copy"]["psnr_hole"] == 15.0
+
+
+def test_what_is_complete_is_not_done_again(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(families, "_main", lambda *words: called.append([str(word) for word in words]))
+    fake_run(tmp_path, "ours", [20.0, 22.0])
+    budget = Budget(train=tmp_path / "a", test=tmp_path / "b", count=7, seeds=2)
+    run_family("ours", tmp_path, budget)
+    assert called == []
+    run_family("ours", tmp_path, Budget(train=tmp_path, test=tmp_path, count=7, seeds=3))
+    (words,) = called
+    assert words[words.index("--train") + 1] == "false" and "data.params.test.small_four.params.length=7" in words
+    assert "data.params.test.large_two.params.seed=2" in words
+    torch.save({"global_step": 10}, next(tmp_path.glob("ours/*/checkpoints/last.ckpt")))
+    called.clear()
+    run_family("ours", tmp_path, budget)
+    assert called[0][0] == "-r" and len(called) == 1
+
+
+def test_nan_is_kept(tmp_path):
+    fake_run(tmp_path, "ours", [20.0])
+    assert math.isnan(families._scores(tmp_path / "ours", 0)["large_two"]["inpaint"]["psnr_hole"])
