@@ -23,6 +23,7 @@ from gi.compositing import masked
 from gi.config import instantiate, load_config
 from gi.crop import Box, context_box, limited, resize, resize_known
 from gi.errors import InputError
+from gi.models.fold import prepare_for_inference
 from gi.photos import mask_of, pixels_of, same_size
 
 FLOWS = {
@@ -67,7 +68,7 @@ class Inpainter:
         if not getattr(guidance, "mask_images", True):
             raise InputError("guidance: sees what is in the holes; expected a FlowGuidance with mask_images: true")
         self.device = find_device(device)
-        self.generator = generator.to(self.device).eval()
+        self.generator = prepare_for_inference(generator).to(self.device)
         self.guidance = guidance.to(self.device)
         self.max_side = max_side
 
@@ -89,14 +90,8 @@ class Inpainter:
         "key.path=value" on top of the config. Raises InputError, one line naming the file or key, if something is
         missing or does not fit.
         """
-        if flow not in FLOWS:
-            raise InputError(f"flow: expected one of {', '.join(FLOWS)}, got {flow!r}")
         find_device(device)  # before anything slow
-        cfg = load_config([config or run_config(checkpoint)], overrides)
-        guidance = _guidance(cfg, flow)
-        if OmegaConf.select(cfg, "model.params.generator") is None:
-            raise InputError(f"{config or run_config(checkpoint)}: model.params.generator is missing")
-        generator = load_generator(cfg, checkpoint)
+        generator, guidance = load_parts(checkpoint, config=config, flow=flow, overrides=overrides)
         return cls(generator=generator, guidance=guidance, device=device, max_side=max_side)
 
     def __call__(
@@ -191,6 +186,19 @@ class Inpainter:
 
 
 # Setting up -----------------------------------------------------------------------------------------------------------
+
+def load_parts(
+    checkpoint: str | Path, *, config: str | Path | None = None, flow: str = "config", overrides: Sequence[str] = ()
+) -> tuple[nn.Module, nn.Module]:
+    """Generator and guidance of a checkpoint, the guidance blind to holes; see `Inpainter.from_checkpoint`."""
+    if flow not in FLOWS:
+        raise InputError(f"flow: expected one of {', '.join(FLOWS)}, got {flow!r}")
+    cfg = load_config([config or run_config(checkpoint)], overrides)
+    guidance = _guidance(cfg, flow)
+    if OmegaConf.select(cfg, "model.params.generator") is None:
+        raise InputError(f"{config or run_config(checkpoint)}: model.params.generator is missing")
+    return load_generator(cfg, checkpoint), guidance
+
 
 def run_config(checkpoint: str | Path) -> Path:
     """Configuration of the run a checkpoint was saved by: LOGDIR/checkpoints/F -> LOGDIR/configs/config.yaml."""

@@ -120,9 +120,9 @@ def test_warp_by_rows(size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["ours", "ours_no_ffc", "transformer", "lama", "lama_spectralfuse"])
 def test_one_graph(name):
-    """No graph breaks, and another size does not compile again."""
+    """No graph breaks; one graph for each number of keyframes, none for what has been seen."""
     graphs = []
 
     def backend(graph, _):
@@ -130,10 +130,10 @@ def test_one_graph(name):
         return graph.forward
 
     torch._dynamo.reset()
-    generator = tiny_generator(name)
-    compiled = torch.compile(generator, fullgraph=True, dynamic=True, backend=backend)
-    for height, width in ((64, 48), (72, 88), (80, 104)):
-        inputs = random_inputs(2, 2, height, width)
+    generator = tiny_generator(name, n_blocks=2)
+    compiled = torch.compile(generator, fullgraph=True, dynamic=False, backend=backend)
+    for t, count in ((2, 1), (0, 2), (2, 2)):
+        inputs = random_inputs(1, t, 64, 48, seed=t)
         with torch.no_grad():
             torch.testing.assert_close(compiled(*inputs), generator(*inputs), atol=1e-5, rtol=0)
-    assert len(graphs) == 1
+        assert len(graphs) == count

@@ -1,4 +1,6 @@
 """The fused optimiser: the same steps, and checkpoints of either kind."""
+import copy
+
 import pytest
 import torch
 
@@ -49,3 +51,22 @@ def test_resuming_keeps_the_runs_own_kind(before, after, tmp_path):
     train(second, optimizer, slice(2, 4))
     for a, b in zip(second.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_moments_take_the_layout_of_their_parameters():
+    """A run in channels_last goes on with what one without it wrote."""
+    torch.manual_seed(0)
+    x, plain = torch.rand(2, 3, 8, 8), torch.nn.Conv2d(3, 4, 3)
+    other = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    one = make(plain, scaled=False)
+    for step in range(3):
+        if step == 1:
+            other.load_state_dict(plain.state_dict())
+            two = make(other, scaled=False)
+            two.load_state_dict(copy.deepcopy(one.state_dict()))
+        for network, optimizer in [(plain, one), (other, two)] if step else [(plain, one)]:
+            optimizer.zero_grad()
+            network(x).square().mean().backward()
+            optimizer.step()
+    assert other.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(other.weight, plain.weight, atol=1e-6, rtol=0)

@@ -3,7 +3,8 @@
     estimator(first, second) -> flow
 
 Images (N,3,H,W) in [0,1], N may be 0; flow (N,2,H,W) float32 in pixels, leading from `first` to `second`, on the
-images' device. Every estimator takes every size and treats the N pairs independently of each other.
+images' device. Every estimator takes every size and treats the N pairs independently of each other. Where an image
+belongs to several pairs, see `flow_between`.
 """
 import re
 from typing import Literal
@@ -12,10 +13,11 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.optical_flow import raft_large
 
 from gi.errors import InputError
+from gi.flow.raft import encode, refine, replace_norms
 from gi.weights import RAFT_THINGS, Frozen, load_strict, read_weights
 
 
@@ -38,21 +40,29 @@ class RAFT(Frozen):
         if weights is not None:
             state = read_weights(weights, about=RAFT_THINGS, sha256=sha256)
             load_strict(self.network, torchvision_names(state), weights)
+        replace_norms(self.network.feature_encoder)
         self.freeze()
 
-    @torch.no_grad()
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         check_pair(first, second)
+        number = torch.arange(len(first), device=first.device)
+        return self.between(torch.cat([first, second]), number, len(first) + number)
+
+    @torch.no_grad()  # not inference_mode: generators keep flow for their gradients
+    def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """See `flow_between`."""
         if len(first) == 0:
-            return zero_flow(first)
-        height, width = first.shape[-2:]
+            return zero_flow(images[:0])
+        height, width = images.shape[-2:]
         # The network halves the size three times, and then matches at four scales: it needs multiples of 8 from 128 on.
         vertical, horizontal = (max(128, -(-size // 8) * 8) - size for size in (height, width))
         top, left = vertical // 2, horizontal // 2
         padding = (left, horizontal - left, top, vertical - top)
-        with torch.autocast(first.device.type, enabled=False):
-            pair = [F.pad(2 * image.float() - 1, padding, mode="replicate") for image in (first, second)]
-            flow = self.network(*pair, num_flow_updates=self.iterations)[-1]
+        with torch.autocast(images.device.type, enabled=False):
+            images = F.pad(2 * images.float() - 1, padding, mode="replicate")
+            features = encode(self.network.feature_encoder, images)
+            context = encode(self.network.context_encoder, images)
+            flow = refine(self.network, features[first], features[second], context[first], self.iterations)
         return flow[..., top:top + height, left:left + width]
 
 
@@ -106,14 +116,19 @@ class DIS(Frozen):
             raise InputError(f"preset of DIS: expected one of {', '.join(presets)}, got {preset!r}")
         self.preset = presets[preset]
 
-    @torch.no_grad()
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         check_pair(first, second)
+        number = torch.arange(len(first))
+        return self.between(torch.cat([first, second]), number, len(first) + number)
+
+    @torch.no_grad()
+    def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """See `flow_between`."""
         if len(first) == 0:
-            return zero_flow(first)
-        pairs = zip(_grey(first), _grey(second), strict=True)
-        flows = [self._estimate(*pair) for pair in pairs]
-        return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(first.device)
+            return zero_flow(images[:0])
+        grey = to_grey(images)
+        flows = [self._estimate(grey[i], grey[j]) for i, j in zip(first.tolist(), second.tolist(), strict=True)]
+        return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(images.device)
 
     def _estimate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         height, width = first.shape
@@ -133,6 +148,16 @@ class ZeroFlow(Frozen):
         return zero_flow(first)
 
 
+def flow_between(estimator: nn.Module, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Flow (N,2,H,W) from `images[first]` to `images[second]`, given images (M,3,H,W) and N indices for each end.
+
+    What concerns an image alone is computed once, by estimators that have this as their method `between`.
+    """
+    if hasattr(estimator, "between"):
+        return estimator.between(images, first, second)
+    return estimator(images[first], images[second])
+
+
 def check_pair(first: Tensor, second: Tensor):
     """Raises InputError unless both are (N,3,H,W) of one shape."""
     if first.shape != second.shape or first.ndim != 4 or first.shape[1] != 3:
@@ -145,6 +170,7 @@ def zero_flow(image: Tensor) -> Tensor:
     return torch.zeros(len(image), 2, *image.shape[-2:], device=image.device)
 
 
-def _grey(image: Tensor) -> np.ndarray:
+def to_grey(image: Tensor) -> np.ndarray:
+    """Images (N,3,H,W) in [0,1] -> (N,H,W) uint8."""
     weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)[:, None, None]
     return (255 * (image.float().clamp(0, 1) * weights).sum(dim=1)).round().to(torch.uint8).cpu().numpy()

@@ -3,7 +3,9 @@ import torch
 from torch import Tensor, nn
 
 from gi.errors import InputError
+from gi.flow.estimate import flow_between
 from gi.flow.inpaint import inpaint_flow
+from gi.flow.planar import inpaint_planar
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, resize, resize_flow
 from gi.weights import Frozen
@@ -21,10 +23,12 @@ class FlowGuidance(Frozen):
             them, and flow is replaced somewhat beyond the target's hole, see `gi.flow.unseen`. The original release,
             and this default, lets the estimator see the complete photographs, which in training are known; in real
             use the hole holds the object to be removed, whose motion must not guide anything.
+        planar: fill the hole with the motion of the plane that the flow around it shows, if it does, see
+            `gi.flow.planar`. Ours, not the paper's.
     """
 
     def __init__(self, *, estimator: nn.Module, resolution: int | None = 256, inpaint: bool = True,
-                 mask_images: bool = False):
+                 mask_images: bool = False, planar: bool = False):
         super().__init__()
         if resolution is not None and resolution < 8:
             raise InputError(f"resolution of FlowGuidance: expected 8 pixels or more, or null, got {resolution}")
@@ -32,6 +36,7 @@ class FlowGuidance(Frozen):
         self.resolution = resolution
         self.inpaint = inpaint
         self.mask_images = mask_images
+        self.planar = planar
         self.freeze()
 
     @torch.no_grad()
@@ -47,11 +52,13 @@ class FlowGuidance(Frozen):
                              f"{tuple(image.shape)}, expected (B, 3, H, W)")
         if batch * frames == 0:
             return image.new_zeros(batch, frames, 2, height, width), image.new_zeros(batch, frames, 1, height, width)
-        targets = self.seen(image, mask).repeat_interleave(frames, dim=0)
-        sources = self.seen(sources.flatten(0, 1), source_masks.flatten(0, 1))
+        images = torch.cat([self.seen(image, mask), self.seen(sources.flatten(0, 1), source_masks.flatten(0, 1))])
+        number = torch.arange(len(images), device=image.device)
+        target, source = number[:batch].repeat_interleave(frames), number[batch:]
         with torch.autocast(image.device.type, enabled=False):
             # Both directions in one call of twice the batch.
-            estimated = self.estimator(torch.cat([targets, sources]), torch.cat([sources, targets]))
+            ends = torch.cat([target, source]), torch.cat([source, target])
+            estimated = flow_between(self.estimator, images, *ends)
         return self.complete(estimated.view(2, batch, frames, *estimated.shape[1:]), mask)
 
     def seen(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -74,7 +81,8 @@ class FlowGuidance(Frozen):
         if self.inpaint:
             # Also the backward flows are filled in the target's hole, as the original release does.
             channels = flows.transpose(0, 1).flatten(1, 3)
-            flows = inpaint_flow(channels, mask).view(batch, 2, frames, 2, height, width).transpose(0, 1)
+            fill = inpaint_planar if self.planar else inpaint_flow
+            flows = fill(channels, mask).view(batch, 2, frames, 2, height, width).transpose(0, 1)
         forward, backward = flows
         error = forward_backward_error(forward.flatten(0, 1), backward.flatten(0, 1), estimated_at=tuple(size))
         return forward, error.unflatten(0, (batch, frames))

@@ -1,4 +1,5 @@
 """What is minimised: the paper's loss terms with their weights, for the generator and for the discriminator."""
+import torch
 from torch import Tensor, nn
 
 from gi.losses.adversarial import adversarial_discriminator, adversarial_generator, feature_matching
@@ -43,7 +44,8 @@ class Objective(nn.Module):
             if self.adversarial:
                 terms["adversarial"] = adversarial_generator(logits, weight=self.adversarial)
             if self.feature_matching:
-                _, wanted = discriminator(image)
+                with torch.no_grad():
+                    _, wanted = discriminator(image)
                 terms["feature_matching"] = feature_matching(activations, wanted, weight=self.feature_matching)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(prediction, image)

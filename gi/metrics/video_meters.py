@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gi.errors import InputError
+from gi.flow.estimate import flow_between
 from gi.metrics import functional, video
 from gi.metrics.i3d import I3D, VideoFeature
 from gi.metrics.video import WINDOW
@@ -176,8 +177,9 @@ class Pairs:
                 joined.composite[:-1], joined.hole[:-1], joined.composite[1:], strict=True)]
         if self.estimator is not None:
             (truth, composite), hole = joined.images, joined.masks
-            flow, backward = self.estimator(torch.cat([truth[:-1], truth[1:]]),
-                                            torch.cat([truth[1:], truth[:-1]])).chunk(2)
+            number = torch.arange(len(truth), device=truth.device)
+            flow, backward = flow_between(self.estimator, truth, torch.cat([number[:-1], number[1:]]),
+                                          torch.cat([number[1:], number[:-1]])).chunk(2)
             seen = video.visible(flow, backward)
             for name, where in ("warp_error", seen), ("warp_error_hole",
                                                       seen & video.touches_hole(hole[:-1], hole[1:], flow)):

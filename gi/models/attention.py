@@ -46,9 +46,12 @@ class Read(nn.Module):
     def forward(self, local, latents):
         size = divisible_size(local.shape[-2:], self.m)
         weights = self.softmax(resize(self.scores(local), size))
-        values = resize(self.values(local), size).unflatten(1, (self.heads, -1))  # n, heads, width/heads, h, w
-        read = to_patches(weights[:, :, None] * values, self.m).sum(dim=(4, 6))  # n, heads, width/heads, m, m
-        read = read.flatten(3).flatten(1, 2).transpose(1, 2)  # n, m*m, width
+        # The values are linear in the map and the weights of a patch add up to one, so the sum may come first: as many
+        # values as latents are then made, not as pixels.
+        pooled = patch_pixels(weights, self.m).transpose(2, 3) @ patch_pixels(resize(local, size), self.m)
+        weight = self.values.weight.flatten(1).unflatten(0, (self.heads, -1))  # heads, width/heads, channels
+        read = pooled.transpose(1, 2) @ weight.transpose(1, 2)  # n, heads, m*m, width/heads
+        read = read.transpose(1, 2).flatten(2) + self.values.bias  # n, m*m, width
         latents = latents + self.project(self.norm1(read))
         return latents + self.mlp(self.norm2(latents))
 
@@ -120,3 +123,8 @@ def to_patches(x, m):
     """(..., h, w) -> (..., m, h/m, m, w/m)."""
     h, w = x.shape[-2:]
     return x.unflatten(-1, (m, w // m)).unflatten(-3, (m, h // m))
+
+
+def patch_pixels(x, m):
+    """(N, C, h, w) -> (N, m * m, pixels of a patch, C)."""
+    return to_patches(x, m).permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from gi.errors import InputError
@@ -36,8 +37,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The encoder's mirror: transposed 3x3 convolutions of stride 2, BatchNorm, ReLU; a 7x7 convolution; sigmoid.
 
-    Input (N, in_channels, h, w), output RGB (N, 3, h * 2^n_down, w * 2^n_down) in [0, 1]. With `start`, a picture (N, 3,
-    H, W) in [0, 1] that is not larger, what is drawn is the change of that picture, of its size: nothing, at first.
+    Input (N, in_channels, h, w), output RGB (N, 3, h * 2^n_down, w * 2^n_down) in [0, 1]. With `start`, a picture
+    (N, 3, H, W) in [0, 1] that is not larger, and `share` (N, 1, H, W), what is drawn changes that picture to this
+    share, and the output has its size.
     """
 
     def __init__(self, *, in_channels: int, ngf: int = 64, n_down: int = 3, max_channels: int | None = None):
@@ -45,14 +47,15 @@ class Decoder(nn.Module):
         widths = [in_channels] + [min(ngf * 2**i, max_channels or math.inf) for i in reversed(range(n_down))]
         layers = []
         for a, b in zip(widths, widths[1:], strict=False):
-            layers += [nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1), nn.BatchNorm2d(b), nn.ReLU()]
+            layers.append(nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1))
+            layers += [nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
         self.upsample = nn.Sequential(*layers)
         self.to_rgb = nn.Conv2d(widths[-1], 3, 7, padding=3, padding_mode="reflect")
 
-    def forward(self, x, start=None):
+    def forward(self, x, start=None, share=None):
         drawn = self.to_rgb(self.upsample(x))
         if start is not None:
-            drawn = crop_like(drawn, start) + torch.logit(start, eps=0.02)
+            drawn = share * crop_like(drawn, start) + torch.logit(start, eps=0.002)
         return torch.sigmoid(drawn)
 
 
@@ -68,7 +71,7 @@ def conv_norm_relu(in_channels, out_channels, *, kernel_size, stride=1, groups=1
         bias=False,
         padding_mode="reflect",
     )
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 class FourierPositions(nn.Module):
@@ -87,7 +90,9 @@ class FourierPositions(nn.Module):
 
     def forward(self, x):
         features = self.features(*x.shape[-2:], device=x.device).to(x.dtype)
-        return self.project(torch.cat([x, features.expand(len(x), -1, -1, -1)], dim=1))
+        # The projection of both, without repeating the features for every sample.
+        of_x, of_features = self.project.weight.split([x.shape[1], features.shape[1]], dim=1)
+        return F.conv2d(x, of_x) + F.conv2d(features, of_features, self.project.bias)
 
     def features(self, height, width, device=None):
         """(1, 2 + 4 * n_frequencies, height, width), float32."""

@@ -18,7 +18,7 @@ class FourierUnit(nn.Module):
         self.norm = nn.BatchNorm2d(2 * channels)
 
     def forward(self, x):
-        return from_spectrum(torch.relu(self.norm(self.conv(to_spectrum(x)))), x)
+        return from_spectrum(self.norm(self.conv(to_spectrum(x))).relu_(), x)
 
 
 def to_spectrum(x):
@@ -40,7 +40,7 @@ class SpectralTransform(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.reduce = nn.Sequential(
-            nn.Conv2d(channels, channels // 2, 1, bias=False), nn.BatchNorm2d(channels // 2), nn.ReLU()
+            nn.Conv2d(channels, channels // 2, 1, bias=False), nn.BatchNorm2d(channels // 2), nn.ReLU(inplace=True)
         )
         self.fourier = FourierUnit(channels // 2)
         self.expand = nn.Conv2d(channels // 2, channels, 1, bias=False)
@@ -78,7 +78,7 @@ class FFC(nn.Module):
             y = self.from_local(x_local) + torch.cat(
                 [self.global_to_local(x_global), self.global_to_global(x_global)], dim=1
             )
-        return torch.relu(self.norm(y))
+        return self.norm(y).relu_()
 
 
 def split_channels(channels, share):

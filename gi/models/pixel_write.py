@@ -43,6 +43,11 @@ class PixelWrite(nn.Module):
 
     def forward(self, decoded, target, sources, flows, flow_errors):
         """decoded (B, 3, H, W) in [0, 1]; the rest as in `TwoStreamGenerator.forward`. Returns (B, 3, H, W) float32."""
+        colours, share = self.trusted(decoded, target, sources, flows, flow_errors)
+        return colours + (1 - share) * decoded.float()
+
+    def trusted(self, decoded, target, sources, flows, flow_errors):
+        """What keyframes contribute, each times its weight (B, 3, H, W), and their joint weight (B, 1, H, W)."""
         decoded, known = decoded.float(), 1 - target[:, 3:]
         colours, visible = align_keyframes(sources[:, :, :3], sources[:, :, 3:], flows)
         errors = flow_errors.float().clamp(min=0).log1p()
@@ -59,7 +64,7 @@ class PixelWrite(nn.Module):
             logits.append(logit.masked_fill(seen == 0, -torch.inf))
         own = torch.zeros_like(known, dtype=torch.float32)
         weights = torch.stack([own, *logits], dim=1).softmax(dim=1)
-        return weights[:, 0] * decoded + (weights[:, 1:] * colours).sum(dim=1)
+        return (weights[:, 1:] * colours).sum(dim=1), 1 - weights[:, 0]
 
     def _around(self, mismatch, both):
         """For each scale the mean mismatch of the pixels where target and keyframe are known, and their share."""

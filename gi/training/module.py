@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gi.compositing import masked
 from gi.losses.objective import Objective
+from gi.training.optimizer import adam
 from gi.training.schedule import warmup_cosine
 
 
@@ -24,7 +25,8 @@ class GuidedInpainting(pl.LightningModule):
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
-        guidance: module (image, mask, sources, source_masks) -> flows and flow errors, see `gi.flow.guidance`.
+        guidance: module (image, mask, sources, source_masks) -> flows and flow errors, see `gi.flow.guidance`. If it
+            has a list of names, `exact`, it is given these entries of a batch as well, see `gi.flow.exact`.
         discriminator, objective: not needed for evaluation.
         metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
         base_lr: learning rate per sample of the joint batch; see `learning_rate`.
@@ -36,6 +38,8 @@ class GuidedInpainting(pl.LightningModule):
             is the usual way and cheaper. 2 predicts again with the updated generator, as the original release does.
         average_decay: decay of a running average of the generator's weights that then serves evaluation; None for none.
             Updated every `average_every` optimiser steps from step `average_start`.
+        channels_last: memory layout of the networks' weights, which those of their activations follow. Same results to
+            rounding. Without flow, a step of `ours` took about a tenth less time with it, on a CPU core.
     """
 
     def __init__(
@@ -57,9 +61,13 @@ class GuidedInpainting(pl.LightningModule):
         average_decay: float | None = None,
         average_every: int = 10,
         average_start: int = 30_000,
+        channels_last: bool = False,
     ):
         super().__init__()
         self.automatic_optimization = False
+        if channels_last:
+            for network in filter(None, (generator, discriminator, objective)):
+                network.to(memory_format=torch.channels_last)
         self.generator = generator
         self.discriminator = discriminator
         self.average = None
@@ -108,7 +116,8 @@ class GuidedInpainting(pl.LightningModule):
         mask, source_masks = batch["mask"].float(), batch["source_masks"].float()
         if not with_sources:
             sources, source_masks = sources[:, :0], source_masks[:, :0]
-        flows, errors = self.guidance(image, mask, sources, source_masks)
+        exact = {name: batch[name] for name in getattr(self.guidance, "exact", ()) if name in batch and with_sources}
+        flows, errors = self.guidance(image, mask, sources, source_masks, **exact)
         return {
             "image": image,
             "mask": mask,
@@ -139,12 +148,15 @@ class GuidedInpainting(pl.LightningModule):
             f"learning rate {lr:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
             f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)"
         )
-        optimizers = [torch.optim.Adam(self.generator.parameters(), lr=lr, betas=self.betas)]
+        optimizers = [self._adam(self.generator, lr)]
         if self.discriminator is not None:
-            d_lr = lr * self.discriminator_lr_factor
-            optimizers.append(torch.optim.Adam(self.discriminator.parameters(), lr=d_lr, betas=self.betas))
+            optimizers.append(self._adam(self.discriminator, lr * self.discriminator_lr_factor))
         multiplier = functools.partial(warmup_cosine, warmup=self.warmup_steps, end=self.decay_steps)
         return optimizers, [LambdaLR(optimizer, multiplier) for optimizer in optimizers]
+
+    def _adam(self, network, lr):
+        scaled = str(self.trainer.precision).startswith("16")
+        return adam(network.parameters(), lr=lr, betas=self.betas, scaled=scaled)
 
     def training_step(self, batch, batch_idx):
         n_window, is_last = self._accumulation(batch_idx)

@@ -21,7 +21,8 @@ from gi.config import instantiate
 from gi.crop import limited, resize
 from gi.errors import InputError
 from gi.flow.guidance import FlowGuidance
-from gi.inpainter import FLOWS, MIN_SIDE, Inpainter, find_device
+from gi.inpainter import FLOWS, MIN_SIDE, find_device, load_parts
+from gi.models.fold import prepare_for_inference
 from gi.video import plan
 from gi.video.chunk import ChunkFiller
 from gi.video.window import Window
@@ -78,7 +79,8 @@ class VideoInpainter:
         if not getattr(guidance, "mask_images", True):
             raise InputError("guidance: sees what is in the holes; expected a FlowGuidance with mask_images: true")
         self.device = find_device(device)
-        self.generator = None if generator is None else generator.to(self.device).eval()
+        self._identity = _checksum(generator), _checksum(guidance)
+        self.generator = None if generator is None else prepare_for_inference(generator).to(self.device)
         self.guidance = guidance.to(self.device)
         self.every, self.offsets, self.prealign = every, plan.guide_offsets(guides), prealign
         self.max_side, self.resize, self.tolerance, self.flow_budget = max_side, resize, tolerance, flow_budget
@@ -90,8 +92,9 @@ class VideoInpainter:
                         device: str | torch.device = "auto", overrides: Sequence[str] = (), **options,
                         ) -> "VideoInpainter":
         """With the generator of a checkpoint, ours or the original release's; see `Inpainter.from_checkpoint`."""
-        image = Inpainter.from_checkpoint(checkpoint, config=config, flow=flow, device=device, overrides=overrides)
-        return cls(generator=image.generator, guidance=image.guidance, device=image.device, **options)
+        find_device(device)  # before anything slow
+        generator, guidance = load_parts(checkpoint, config=config, flow=flow, overrides=overrides)
+        return cls(generator=generator, guidance=guidance, device=device, **options)
 
     @classmethod
     def from_flow(cls, flow: str = "dis", **options) -> "VideoInpainter":
@@ -148,15 +151,16 @@ class VideoInpainter:
     def settings(self) -> dict[str, object]:
         """All that results depend on besides the video, fit for JSON; weights by their checksum."""
         return {
-            "generator": None if self.generator is None else _checksum(self.generator),
-            "guidance": _checksum(self.guidance),
+            "networks": self._identity,
             "every": self.every, "offsets": self.offsets, "prealign": self.prealign, "max_side": self.max_side,
             "resize": self.resize, "tolerance": self.tolerance, "version": VERSION,
         }
 
 
-def _checksum(module: nn.Module) -> str:
+def _checksum(module: nn.Module | None) -> str:
     """SHA-256 of a network's structure and weights."""
+    if module is None:
+        return ""
     options = [(name, {key: value for key, value in vars(part).items() if isinstance(value, (int, float, str))})
                for name, part in module.named_modules()]
     digest = hashlib.sha256(f"{module} {options}".encode())

@@ -1,0 +1,92 @@
+"""The motion of a plane: fitted to a flow field to fill its hole, or to matched keypoints. Ours, not the paper's.
+
+A hole's edge tells little about the middle of a large hole when the scene turns or changes in size: the nearest flow
+is the wrong one there. Where most of what is around it moves as one plane does, the hole most likely does so too.
+"""
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from gi.flow.unseen import smooth_fill
+
+_POINTS = 400  # of a field are looked at, the more of them the closer to the hole
+_NEAR = 0.08  # of the longer side: pixels so far from the hole are looked at a quarter as often as those at its edge
+_AGREE = 0.4  # share of them that a plane must explain
+_LARGEST_CHANGE = 9.0  # of an area, or the other way around; what a plane shows beyond is no longer of use
+
+
+@torch.no_grad()
+def inpaint_planar(flow: Tensor, mask: Tensor) -> Tensor:
+    """Replaces flow (N,C,H,W) where `mask` (N,1,H,W) is 1 (> 0.5) by that of the plane the rest shows.
+
+    C is 2, or 2k for k flow fields with the same hole. What a field deviates from its plane is continued smoothly into
+    the hole, from pixels that are close to it; a field that shows no plane is continued smoothly as a whole. Planes are
+    found on the host by RANSAC, with the same random numbers every time. Returns float32 (N,C,H,W); outside the holes
+    the values are those of `flow`.
+    """
+    if not flow.numel():
+        return flow.float()
+    number, channels, *size = flow.shape
+    fields = flow.float().reshape(-1, 2, *size)
+    hole = (mask > 0.5).repeat_interleave(channels // 2, dim=0)
+    tolerance = max(size) / 128
+    matrices = [_field_homography(field, known, tolerance)
+                for field, known in zip(fields.cpu().numpy(), ~hole[:, 0].cpu().numpy(), strict=True)]
+    found = torch.tensor([matrix is not None for matrix in matrices], device=flow.device).view(-1, 1, 1, 1)
+    plane = torch.stack([planar_flow(np.eye(3) if matrix is None else matrix, size) for matrix in matrices])
+    plane = plane.to(flow.device)
+    rest = fields - plane
+    # What is far from the plane is another motion, or an error: nothing to continue.
+    unknown = hole | (found & (rest.norm(dim=1, keepdim=True) > 2 * tolerance))
+    filled = plane + smooth_fill(rest, unknown.float())
+    return torch.where(hole, filled, fields).view(flow.shape)
+
+
+def planar_flow(matrix: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """The flow (2, height, width) in pixels, float32, of a homography (3, 3) of pixel coordinates x, y."""
+    y, x = (torch.arange(length, dtype=torch.float64) for length in size)
+    y = y[:, None]
+    across, down, depth = (a * x + b * y + c for a, b, c in np.asarray(matrix, np.float64).tolist())
+    return torch.stack([across / depth - x, down / depth - y]).float()
+
+
+def fit_homography(start: np.ndarray, end: np.ndarray, size: tuple[int, int], *, tolerance: float,
+                   least: int) -> np.ndarray | None:
+    """The homography (3, 3) that most of the moves (n, 2) -> (n, 2) agree with, at least `least` of them; None if none.
+
+    `tolerance` is in pixels. One that folds, mirrors or shrinks an image of `size` to a fraction of its area is none.
+    """
+    if len(start) < max(4, least):
+        return None
+    cv2.setRNGSeed(0)
+    matrix, agree = cv2.findHomography(start.astype(np.float64), end.astype(np.float64), cv2.RANSAC, tolerance,
+                                       maxIters=500)
+    if matrix is None or agree.sum() < least:
+        return None
+    height, width = size
+    corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
+    depth = corners @ matrix[2, :2] + matrix[2, 2]
+    moved = (corners @ matrix[:2, :2].T + matrix[:2, 2]) / depth[:, None]
+    edges = np.roll(moved, -1, axis=0) - moved
+    turns = edges[:, 0] * np.roll(edges, -1, axis=0)[:, 1] - edges[:, 1] * np.roll(edges, -1, axis=0)[:, 0]
+    area = cv2.contourArea(moved.astype(np.float32)) / max(1, (height - 1) * (width - 1))
+    sane = (depth > 0).all() and (turns > 0).all() and 1 / _LARGEST_CHANGE < area < _LARGEST_CHANGE
+    return matrix if sane else None
+
+
+def _field_homography(flow, known, tolerance):
+    y, x = np.nonzero(known)
+    if len(y) < 64:
+        return None
+    distance = cv2.distanceTransform(known.astype(np.uint8), cv2.DIST_L2, 3)[y, x]
+    distance = np.minimum(distance, max(known.shape)) + _NEAR * max(known.shape)  # without a hole, it would be endless
+    chance = distance**-2.0 / (distance**-2.0).sum()
+    some = np.random.default_rng(0).choice(len(y), min(len(y), _POINTS), replace=False, p=chance)
+    y, x = y[some], x[some]
+    start = np.stack([x, y], axis=1)
+    end = start + flow[:, y, x].T
+    # Moves out of the image are an estimator's guesses.
+    seen = ((end >= 0) & (end <= [known.shape[1] - 1, known.shape[0] - 1])).all(axis=1)
+    return fit_homography(start[seen], end[seen], known.shape, tolerance=tolerance,
+                          least=max(32, round(_AGREE * seen.sum())))

@@ -1,0 +1,124 @@
+"""RAFT's forward pass, cheaper than the network's own and with the same result to rounding.
+
+What an image is encoded to serves every pair it belongs to; what the context adds to a recurrent unit is the same in
+every iteration, so is convolved once; two gates that read the same are one convolution; only the last flow is brought
+to full size. On CPUs everything is in the layout channels_last, in which convolutions are faster there.
+"""
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def encode(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Images (M,3,H,W) in [-1,1], H and W multiples of 8 from 128 on -> (M,C,H/8,W/8)."""
+    return encoder(images.contiguous(memory_format=_layout(images)))
+
+
+def refine(network: nn.Module, first: Tensor, second: Tensor, context: Tensor, iterations: int) -> Tensor:
+    """Flow (N,2,8h,8w) in pixels from N first images to second ones, without gradients.
+
+    `network` is torchvision's RAFT, the rest what its encoders give: features of the two images, and context of the
+    first, (N,C,h,w) each.
+    """
+    number, _, height, width = first.shape
+    lookup = _Lookup(first, second, network.corr_block)
+    update = network.update_block
+    hidden, context = context.split([update.hidden_state_size, context.shape[1] - update.hidden_state_size], dim=1)
+    hidden, context = hidden.tanh(), context.relu()
+    recurrent = update.recurrent_block
+    units = [_Unit(unit, context) for unit in (recurrent.convgru1, recurrent.convgru2)]
+
+    rows, columns = (torch.arange(size, device=first.device, dtype=first.dtype) for size in (height, width))
+    pixel = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
+    flow = first.new_zeros(number, 2, height, width)
+    for _ in range(iterations):
+        motion = update.motion_encoder(flow.contiguous(memory_format=_layout(flow)), lookup(pixel + flow))
+        for unit in units:
+            hidden = unit(hidden, motion)
+        flow = flow + update.flow_head(hidden)
+    return _upsample(flow, network.mask_predictor(hidden))
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Without weights, and on CPUs without leaving channels_last; overwrites its input there."""
+
+    def forward(self, x):
+        if x.device.type != "cpu":
+            return super().forward(x)
+        x -= x.mean(dim=(2, 3), keepdim=True)
+        x *= (x.square().mean(dim=(2, 3), keepdim=True) + self.eps).rsqrt_()
+        return x
+
+
+def replace_norms(encoder: nn.Module) -> None:
+    """Puts our InstanceNorm in the place of torch's."""
+    for module in encoder.modules():
+        for name, child in module.named_children():
+            if type(child) is nn.InstanceNorm2d:
+                setattr(module, name, InstanceNorm(child.num_features, eps=child.eps))
+
+
+class _Lookup:
+    """Correlation of every pixel of one image with squares of the other, at several scales."""
+
+    def __init__(self, first, second, block):
+        channels = first.shape[1]
+        volume = first.flatten(2).transpose(1, 2) @ second.flatten(2) / channels**0.5
+        volume = volume.view(-1, 1, *second.shape[-2:])
+        self.levels = [volume]
+        for _ in range(block.num_levels - 1):
+            self.levels.append(F.avg_pool2d(self.levels[-1], kernel_size=2))
+        steps = torch.arange(-block.radius, block.radius + 1, device=first.device, dtype=first.dtype)
+        self.square = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)  # x varies along the rows
+        # Half the length of each level's axes, x first, without a copy from the host that waits.
+        self.halves = [torch.stack([steps.new_full((), (length - 1) / 2) for length in level.shape[:1:-1]])
+                       for level in self.levels]
+
+    def __call__(self, position):
+        """Position (N,2,h,w) in the second image -> (N, levels * (2 * radius + 1)^2, h, w)."""
+        number, _, height, width = position.shape
+        position = position.permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
+        found = []
+        for level, half in zip(self.levels, self.halves, strict=True):
+            grid = (position / half - 1) + self.square / half
+            found.append(F.grid_sample(level, grid, align_corners=True).flatten(1))
+            position = position / 2
+        found = torch.cat(found, dim=1).view(number, height, width, -1).permute(0, 3, 1, 2)
+        return found.contiguous(memory_format=_layout(found))
+
+
+class _Unit:
+    """A convolutional GRU with inputs [hidden, context, motion], of which the context stays."""
+
+    def __init__(self, unit, context):
+        hidden = unit.convz.out_channels
+        gates = unit.convz, unit.convr, unit.convq
+        constant = slice(hidden, hidden + context.shape[1])
+        weight, bias = torch.cat([gate.weight for gate in gates]), torch.cat([gate.bias for gate in gates])
+        self.padding = unit.convz.padding
+        always = F.conv2d(context, weight[:, constant], bias, padding=self.padding)
+        weight = torch.cat([weight[:, :constant.start], weight[:, constant.stop:]], dim=1)
+        self.weights = weight.split([2 * hidden, hidden])
+        self.always = [part.contiguous(memory_format=_layout(part))
+                       for part in always.split([2 * hidden, hidden], dim=1)]
+
+    def __call__(self, hidden, motion):
+        update, reset = self._part(0, hidden, motion).sigmoid_().chunk(2, dim=1)
+        proposal = self._part(1, reset * hidden, motion).tanh_()
+        return torch.lerp(hidden, proposal, update)
+
+    def _part(self, i, hidden, motion):
+        joined = torch.cat([hidden, motion], dim=1)
+        return F.conv2d(joined, self.weights[i], padding=self.padding).add_(self.always[i])
+
+
+def _upsample(flow, mask):
+    """Flow (N,2,h,w) at eight times the size: each pixel a convex combination, by `mask`, of nine vectors."""
+    number, _, height, width = flow.shape
+    weights = mask.contiguous().view(number, 1, 9, 8, 8, height, width).softmax(dim=2)
+    vectors = F.unfold(8 * flow, kernel_size=3, padding=1).view(number, 2, 9, 1, 1, height, width)
+    return (weights * vectors).sum(dim=2).permute(0, 1, 4, 2, 5, 3).reshape(number, 2, 8 * height, 8 * width)
+
+
+def _layout(x):
+    return torch.channels_last if x.device.type == "cpu" else torch.contiguous_format

@@ -1,0 +1,35 @@
+"""Adam as one kernel for all parameters, however the run worked that wrote the checkpoint it resumes."""
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+_WITH_KERNEL = ("cpu", "cuda", "mps")
+
+
+def adam(
+    parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float], scaled: bool
+) -> torch.optim.Adam:
+    """Adam, fused where the parameters' device can.
+
+    scaled: whether gradients are scaled, as for fp16; the fused kernel would undo that itself, after they were clipped,
+    so it is not used then.
+    """
+    parameters = list(parameters)
+    fused = not scaled and all(p.device.type in _WITH_KERNEL for p in parameters)
+    optimizer = torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
+
+    def keep_flag(_, state):  # a checkpoint holds that of the run which wrote it
+        return state | {"param_groups": [group | {"fused": fused} for group in state["param_groups"]]}
+
+    optimizer.register_load_state_dict_pre_hook(keep_flag)
+    optimizer.register_load_state_dict_post_hook(_lay_out)
+    return optimizer
+
+
+def _lay_out(optimizer):
+    """Moments in their parameter's memory layout: the kernel takes both as they lie, and does not check."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter).copy_(value)
