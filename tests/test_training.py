@@ -99,7 +99,9 @@ def test_one_step_of_every_family(name, arguments, tmp_path):
     expected = load_generator(tmp_path / "family.yaml", next(tmp_path.glob("logs/*/checkpoints/last.ckpt")))
     for network, names in (("generator", dict(expected.named_parameters())), ("discriminator", None)):
         (step,) = gradients[network]
-        assert names is None or step.keys() == names.keys()
+        # What the deformable write's query adds for all keyframes alike cancels in its softmax.
+        alike = {key for key in names or () if key.endswith("query.bias") and "deformable" in key}
+        assert names is None or step.keys() == names.keys() - alike
         # A bias before a BatchNorm has no effect, a softmax over patches of one pixel has no gradient.
         blind = [key for key, value in step.items() if not value.abs().max() > 0]
         assert [key for key in blind if not key.endswith("bias") and "read.scores" not in key] == []

@@ -1,5 +1,4 @@
 """A training step under Lightning's Trainer, as `gi/main.py` runs it."""
-import logging
 import warnings
 from collections.abc import Iterator
 
@@ -57,6 +56,3 @@ class _Laps(pl.Callback):
 
     def on_exception(self, trainer, module, exception):
         self.meter.__exit__(type(exception), exception, None)
-
-
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # what the Trainer runs on is told by the table
