@@ -32,6 +32,10 @@ FLOWS = {
     "dis": "gi.flow.estimate.DIS",
     "zero": "gi.flow.estimate.ZeroFlow",
 }
+ROOT = Path(__file__).resolve().parents[1]
+# The small trained network of the repository, which serves where no other is named.
+SMALL = ROOT / "checkpoints" / "ours_small.safetensors"
+SMALL_CONFIG = ROOT / "configs" / "small" / "ours_small.yaml"
 MIN_SIDE = 32  # the deepest encoder halves four times and then needs more than one pixel
 COARSE_SIDE = 256  # for finding the part of a keyframe that shows what is around the hole
 
@@ -75,7 +79,7 @@ class Inpainter:
     @classmethod
     def from_checkpoint(
         cls,
-        checkpoint: str | Path,
+        checkpoint: str | Path | None = None,
         *,
         config: str | Path | None = None,
         device: str | torch.device = "auto",
@@ -83,7 +87,7 @@ class Inpainter:
         max_side: int = 512,
         overrides: Sequence[str] = (),
     ) -> "Inpainter":
-        """The generator of a checkpoint, ours or the original release's.
+        """The generator of a checkpoint, ours or the original release's; of the small one in the repository without it.
 
         config: the network's YAML; without it, the one of the run that the checkpoint lies in. flow: the estimator
         between picture and keyframes, one of `FLOWS`; "config" takes what the network was trained with. overrides:
@@ -188,11 +192,16 @@ class Inpainter:
 # Setting up -----------------------------------------------------------------------------------------------------------
 
 def load_parts(
-    checkpoint: str | Path, *, config: str | Path | None = None, flow: str = "config", overrides: Sequence[str] = ()
+    checkpoint: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    flow: str = "config",
+    overrides: Sequence[str] = (),
 ) -> tuple[nn.Module, nn.Module]:
     """Generator and guidance of a checkpoint, the guidance blind to holes; see `Inpainter.from_checkpoint`."""
     if flow not in FLOWS:
         raise InputError(f"flow: expected one of {', '.join(FLOWS)}, got {flow!r}")
+    checkpoint = SMALL if checkpoint is None else checkpoint
     cfg = load_config([config or run_config(checkpoint)], overrides)
     guidance = _guidance(cfg, flow)
     if OmegaConf.select(cfg, "model.params.generator") is None:
@@ -205,6 +214,8 @@ def run_config(checkpoint: str | Path) -> Path:
     checkpoint = Path(checkpoint)
     if not checkpoint.is_file():
         raise InputError(f"{checkpoint}: no such checkpoint")
+    if checkpoint.resolve() == SMALL:
+        return SMALL_CONFIG
     config = checkpoint.absolute().parent.parent / "configs" / "config.yaml"
     if not config.is_file():
         raise InputError(f"{checkpoint}: does not lie in the folder of a run (no {config}); name its configuration, "

@@ -26,6 +26,7 @@ from gi.checkpoint import is_resumable, load_discriminator_weights, load_generat
 from gi.cli import parse_args, processes
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.errors import InputError
+from gi.inpainter import SMALL, SMALL_CONFIG
 from gi.metrics.paper import name_of_run
 from gi.metrics.results import report_results
 from gi.training.callbacks import StopRequested
@@ -65,10 +66,9 @@ def run(cfg, args, logdir):
             if model.discriminator is not None:
                 load_discriminator_weights(model.discriminator, start)
         trainer.fit(model, data, ckpt_path=start if resumable else None)
-    elif start is not None:
-        load_generator_weights(model.generator, start)
     else:
-        raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE or -r LOGDIR with --train false")
+        start = start or small_weights(cfg)
+        load_generator_weights(model.generator, start)
     if args.test:
         about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
         run_name = name_of_run(*(path.stem for path in args.base), logdir.name)
@@ -82,6 +82,14 @@ def run(cfg, args, logdir):
             for report in reports:
                 print(f"report: {report.path(trainer)}")
     return model.results
+
+
+def small_weights(cfg):
+    """The repository's small trained weights, if they are those of this network."""
+    if cfg.model.params.generator != load_config([SMALL_CONFIG]).model.params.generator:
+        raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE or -r LOGDIR with --train false "
+                         f"(without, {SMALL_CONFIG.name} alone has weights, {SMALL.name})")
+    return SMALL
 
 
 def without(node, names):

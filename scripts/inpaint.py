@@ -17,8 +17,8 @@ from gi.photos import Sample, find_samples, inpaint_file, inpaint_samples, resul
 DESCRIPTION = """\
 Fills the hole of a picture, guided by any number of other pictures of the same scene (keyframes), also none.
 
-one picture:  scripts/inpaint.py --checkpoint C --image I --mask M [--keyframe K [--keyframe-mask KM]] ... --out O.png
-a folder:     scripts/inpaint.py --checkpoint C --folder DIR --out DIR
+one picture:  scripts/inpaint.py --image I --mask M [--keyframe K [--keyframe-mask KM]] ... --out O.png
+a folder:     scripts/inpaint.py --folder DIR --out DIR
     with X.jpg, X_mask.png and, per keyframe, X_src_000000.jpg and X_src_000000_m.png, of any suffix; result X.png
 """
 EPILOG = """\
@@ -54,7 +54,8 @@ class KeyframeMask(argparse.Action):
 def parse_args(argv):
     parser = Parser(description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
                     allow_abbrev=False)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="ours or the original release's")
+    parser.add_argument("--checkpoint", type=Path,
+                        help="ours or the original release's (default: the small one of this repository)")
     parser.add_argument("--config", type=Path, help="the network's YAML (default: of the run the checkpoint lies in)")
     parser.add_argument("--image", type=Path)
     parser.add_argument("--mask", type=Path)

@@ -23,8 +23,8 @@ DESCRIPTION = """\
 Removes or replaces what masks mark in a video: every 20th frame is filled by the network, guided by frames before and
 after it; the frames between follow along optical flow.
 
-  scripts/inpaint_video.py VIDEO MASKS OUT --checkpoint C
-  scripts/inpaint_video.py frames/ mask.png out.mp4 --checkpoint C --keyframe 40=edited.png
+  scripts/inpaint_video.py VIDEO MASKS OUT
+  scripts/inpaint_video.py frames/ mask.png out.mp4 --keyframe 40=edited.png
 
 VIDEO: mp4, mov, mkv, webm, or a folder of frames. MASKS: a video, a folder with as many, or one image for all frames;
 bright is missing. OUT: a video (H.264 with the source's rate, size, pixel aspect, rotation and sound; VP9 for webm) or
@@ -48,7 +48,8 @@ def parse_args(argv):
     parser.add_argument("video", metavar="VIDEO", type=Path)
     parser.add_argument("masks", metavar="MASKS", type=Path)
     parser.add_argument("out", metavar="OUT", type=Path)
-    parser.add_argument("--checkpoint", type=Path, help="ours or the original release's")
+    parser.add_argument("--checkpoint", type=Path,
+                        help="ours or the original release's (default: the small one of this repository)")
     parser.add_argument("--config", type=Path, help="the network's YAML (default: of the run the checkpoint lies in)")
     parser.add_argument("--no-network", action="store_true", help="optical flow alone, and cv2.inpaint for the rest")
     parser.add_argument("--keyframe", action="append", default=[], metavar="N=FILE",
@@ -74,8 +75,8 @@ def parse_args(argv):
     args = parser.parse_args(argv)
     if args.max_side and args.resize:
         raise InputError("--max-side and --resize: expected one of them")
-    if bool(args.checkpoint) == args.no_network:
-        raise InputError("--checkpoint: expected one, or else --no-network; --help lists the options")
+    if args.checkpoint and args.no_network:
+        raise InputError("--checkpoint and --no-network: expected one of them")
     # Not by argparse's types, which would replace these messages by one of its own.
     args.guides = _guides(args.guides)
     args.resize = args.resize and _size(args.resize)
@@ -126,7 +127,7 @@ def _edited(texts, video):
 def load(args):
     options = {"device": args.device, "every": args.every, "guides": args.guides, "prealign": not args.no_prealign,
                "max_side": args.max_side, "resize": args.resize}
-    if args.checkpoint:
+    if not args.no_network:
         return VideoInpainter.from_checkpoint(args.checkpoint, config=args.config, flow=args.flow,
                                               overrides=args.overrides, **options)
     flow = "dis" if args.flow == "config" else args.flow

@@ -1,6 +1,6 @@
 """Measures what each step of the video pipeline brings, and draws the pictures of docs/video.md.
 
-    python scripts/video_study.py data/davis --checkpoint C --config configs/ours.yaml --out docs/video
+    python scripts/video_study.py data/davis --out docs/video
 
 DAVIS: a folder of VIDEO/frames and VIDEO/masks, two videos or more. Every video is filled with its own masks, and with
 those of the next video moving over it, where the truth is known. Writes results.json, table.md and, per case, a strip
@@ -16,23 +16,23 @@ import gi  # noqa: F401  before everything that imports torchvision
 
 # isort: split
 from gi import io, script
-from gi.inpainter import Inpainter
+from gi.inpainter import load_parts
 from gi.video import study
 
 
 def main() -> int:
     parser = script.Parser(description=__doc__, formatter_class=script.Layout)
     parser.add_argument("root", metavar="DAVIS", type=Path)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, help="None: the small one of this repository")
     parser.add_argument("--config", type=Path, help="the network's YAML; None: of the run the checkpoint lies in")
-    parser.add_argument("--flow", default="dis", help="raft or dis")
+    parser.add_argument("--flow", default="config", help="raft, dis, or as in training")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=100, help="of every video, at most")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
-    image = Inpainter.from_checkpoint(args.checkpoint, config=args.config, flow=args.flow, device=args.device)
-    methods = study.methods(image.generator, image.guidance, args.device)
+    generator, guidance = load_parts(args.checkpoint, config=args.config, flow=args.flow)
+    methods = study.methods(generator, guidance, args.device)
     cases = study.cases(args.root, longest=args.frames)
     rows = {}
     with script.progress("videos filled", len(cases) * len(methods)) as advance:

@@ -215,7 +215,7 @@ def test_a_disk_that_fills_up(video, tmp_path):
     (["--chunk", "3/2"], "expected i/n"),
     (["--every", "0"], "every"),
     (["--quality", "99"], "99"),
-    (["--checkpoint", "x.ckpt"], "expected one, or else --no-network"),
+    (["--checkpoint", "x.ckpt"], "--checkpoint and --no-network: expected one of them"),
 ])
 def test_bad_options_are_named(script, video, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
@@ -234,3 +234,14 @@ def test_bad_inputs_are_named(script, video, tmp_path):
         script.main([str(video / "frames"), str(tmp_path / "mask.png"), str(tmp_path / "out"), *OPTIONS])
     with pytest.raises(InputError, match="overwrite the input or be inside it"):
         run(script, video, video / "frames")
+
+
+def test_the_small_network_of_the_repository_is_the_default(script, video, tmp_path):
+    """Without a checkpoint; few frames of a hole that nothing else shows."""
+    for name in ("frames", "masks"):
+        (tmp_path / name).mkdir()
+        for path in sorted((video / name).iterdir())[:3]:
+            (tmp_path / name / path.name).write_bytes(path.read_bytes())
+    options = [option for option in OPTIONS if option != "--no-network"]
+    assert script.main([str(tmp_path / "frames"), str(tmp_path / "masks"), str(tmp_path / "out"), *options]) == 0
+    assert len(pictures(tmp_path / "out")) == 3

@@ -4,6 +4,7 @@ Every sample has its own random generators, derived from (seed, epoch, index): w
 not matter. The streams of the view and of each frame are separate, so a sample's target is the same for any T.
 """
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
 import cv2
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from gi import io
 from gi.data import geometry as geo
+from gi.data.exact_flow import exact_flow as exact_flow_between
 from gi.data.masks import GrowthRamp, MaskKind, MixedMask
 from gi.data.photometric import Photometric, frame_photometric, view_photometric
 from gi.data.sources import ImageSource
@@ -48,6 +50,9 @@ class GuidedPairs(Dataset):
         seed: of all randomness.
         on_bad_image: "skip" takes the next photograph instead, logs a warning and counts (`skipped`).
         min_side: photographs with a shorter side are bad.
+        exact_flow: samples also hold the true flow between target and keyframes, see `gi.data.exact_flow`, for
+            `gi.flow.exact`: "flows" (2, T, 2, size, size), to the keyframes and back, "flows_valid" (2, T, 1, size,
+            size) uint8 where there is one, and "flow_seed", a number of the sample's own. All else stays the same.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class GuidedPairs(Dataset):
         seed: int = 0,
         on_bad_image: Literal["error", "skip"] = "error",
         min_side: int = 64,
+        exact_flow: bool = False,
     ):
         lowest = {"n_sources": 0, "size": 1, "margin": 0, "seed": 0, "min_side": 1}
         for name, limit in lowest.items():
@@ -85,7 +91,7 @@ class GuidedPairs(Dataset):
         self.frame_photometric = frame_photometric or _frame_photometric()
         self.frame_geometry = frame_geometry or geo.FrameGeometry()
         self.flip, self.distort, self.length, self.seed = flip, distort, length, seed
-        self.on_bad_image, self.min_side = on_bad_image, min_side
+        self.on_bad_image, self.min_side, self.exact_flow = on_bad_image, min_side, exact_flow
         self._skips = torch.zeros(_WORKER_SLOTS, dtype=torch.int64)
         if on_bad_image == "skip":
             self._skips.share_memory_()  # workers count too
@@ -113,8 +119,8 @@ class GuidedPairs(Dataset):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        streams = np.random.SeedSequence((self.seed, epoch, index)).spawn(2 + self.n_sources)
-        view_rng, *frame_rngs = (np.random.default_rng(stream) for stream in streams)
+        sequence = np.random.SeedSequence((self.seed, epoch, index))
+        view_rng, *frame_rngs = (np.random.default_rng(stream) for stream in sequence.spawn(2 + self.n_sources))
         photograph, name = self._read(*self._photograph(epoch, index))
         view = self._shared_view(view_rng, photograph)
         growth = 1.0 if self.mask_growth is None else self.mask_growth(epoch)
@@ -122,6 +128,8 @@ class GuidedPairs(Dataset):
         frames = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous()
         masks = torch.from_numpy(np.stack(masks))[:, None]
         sample = {"image": frames[0], "mask": masks[0], "sources": frames[1:], "source_masks": masks[1:], "name": name}
+        if self.exact_flow:
+            sample |= _flows(maps) | {"flow_seed": torch.tensor(int(sequence.generate_state(1)[0]))}
         return sample, np.stack(maps)
 
     def _photograph(self, epoch: int, index: int) -> tuple[int, int]:
@@ -181,6 +189,16 @@ class GuidedPairs(Dataset):
 # Constructor arguments have the same names as these.
 _view_photometric, _frame_photometric = view_photometric, frame_photometric
 _CROP_ONLY = geo.FrameGeometry(probability=0.0)
+
+
+def _flows(maps: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    target, *sources = maps
+    pairs = [*((target, source) for source in sources), *((source, target) for source in sources)]
+    found = [exact_flow_between(*pair) for pair in pairs]
+    shape = (2, len(sources), -1, *target.shape[1:]) if sources else (2, 0, 2, *target.shape[1:])
+    flows = np.array([flow for flow, _ in found], np.float32).reshape(shape)
+    valid = np.array([valid for _, valid in found], np.uint8).reshape(*shape[:2], 1, *shape[3:])
+    return {"flows": torch.from_numpy(flows), "flows_valid": torch.from_numpy(valid)}
 
 
 def _pad_mirrored(image: np.ndarray, least: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """From frames with holes to frames without: key targets by the generator, everything else along optical flow.
 
     from gi.video import VideoInpainter
-    inpainter = VideoInpainter.from_checkpoint("models/ours.ckpt", config="configs/ours.yaml", flow="dis")
+    inpainter = VideoInpainter.from_checkpoint()
     for frame in inpainter(frames, masks):  # iterators of arrays in, an iterator of arrays out
         ...
 
@@ -88,10 +88,17 @@ class VideoInpainter:
         self.longest = self.every + (self.every + 1) // 2  # that a chunk can be, see `plan.anchors`
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: str | Path, *, config: str | Path | None = None, flow: str = "config",
-                        device: str | torch.device = "auto", overrides: Sequence[str] = (), **options,
-                        ) -> "VideoInpainter":
-        """With the generator of a checkpoint, ours or the original release's; see `Inpainter.from_checkpoint`."""
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        config: str | Path | None = None,
+        flow: str = "config",
+        device: str | torch.device = "auto",
+        overrides: Sequence[str] = (),
+        **options,
+    ) -> "VideoInpainter":
+        """With the generator of a checkpoint, see `Inpainter.from_checkpoint`; `options` as of the constructor."""
         find_device(device)  # before anything slow
         generator, guidance = load_parts(checkpoint, config=config, flow=flow, overrides=overrides)
         return cls(generator=generator, guidance=guidance, device=device, **options)

@@ -1,0 +1,82 @@
+"""The true optical flow between two frames made from one view, from the maps that made them (`gi.data.pairs`)."""
+import cv2
+import numpy as np
+
+_STEPS = 4  # of Newton's method with slopes taken once: a homography is a guess within a few pixels
+_TOLERANCE = 0.01  # pixels of the view, before the last step
+_SMALLEST_AREA = 0.02  # of the view a pixel may stand for, in pixels of it; less, and a border is being replicated
+
+
+def exact_flow(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flow from a frame to another, float32 (2, H, W) in pixels, x first; and where there is one, bool (H, W).
+
+    `start` and `end` are the frames' maps, float32 (2, H, W): where each pixel lies in the view both frames show. The
+    flow at p is q - p with end(q) = start(p), found by Newton's method on the map, which is read bilinearly.
+
+    There is no flow, and it is 0, where the other frame does not show the place; and where either frame shows what is
+    not part of the view but its mirrored or replicated border, a pixel around included.
+    """
+    height, width = start.shape[1:]
+    slopes = _slopes(end)
+    seen = upright(end)
+    guess = _homography(end, seen)
+    if guess is None:
+        return np.zeros_like(start), np.zeros((height, width), bool)
+    q = cv2.perspectiveTransform(start.reshape(2, -1).T[None].astype(np.float64), guess)[0].T.reshape(start.shape)
+    last = np.array([width - 1, height - 1])[:, None, None]
+    inside = np.clip(q, 0, last)
+    a, b, c, d = _read(slopes, inside)
+    determinant = a * d - b * c
+    determinant = np.where(np.abs(determinant) < _SMALLEST_AREA, np.inf, determinant)
+    for _ in range(_STEPS):
+        x, y = q - inside  # beyond the frame the map goes on straight
+        missing = start - _read(end, inside) - np.stack([a * x + b * y, c * x + d * y])
+        q = q + np.stack([d * missing[0] - b * missing[1], a * missing[1] - c * missing[0]]) / determinant
+        inside = np.clip(q, 0, last)
+    found = np.abs(missing).max(axis=0) < _TOLERANCE
+    found &= (np.abs(q - inside).max(axis=0) < 1e-2) & (_read(seen[None].astype(np.float32), inside)[0] > 0.999)
+    found &= upright(start)
+    y, x = np.indices((height, width))
+    return np.where(found, q - np.stack([x, y]), 0).astype(np.float32), found
+
+
+def upright(coordinates: np.ndarray) -> np.ndarray:
+    """Where a map (2, H, W) shows the view itself, bool (H, W), and not its mirrored or replicated border.
+
+    Mirroring turns the map's slopes around, along one axis or, beyond a corner, along both; replicating makes them 0.
+    Pixels beside such ones count as bordering too.
+    """
+    slopes = _slopes(coordinates)
+    a, b, c, d = slopes
+    regular = a * d - b * c > _SMALLEST_AREA
+    if regular.any():
+        typical = slopes[:, regular].mean(axis=1)
+        regular &= np.tensordot(typical, slopes, 1) > 0
+    return cv2.erode(regular.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0
+
+
+def _slopes(coordinates):
+    """Derivatives of x by x, x by y, y by x, y by y: (4, H, W)."""
+    (x_y, x_x), (y_y, y_x) = (np.gradient(c.astype(np.float64)) for c in coordinates)
+    return np.stack([x_x, x_y, y_x, y_y])
+
+
+def _homography(coordinates, seen):
+    """The homography closest to the inverse of a map, from the view to the frame; None where too little is seen."""
+    y, x = np.nonzero(seen)
+    if len(y) < 16:
+        return None
+    some = np.linspace(0, len(y) - 1, min(len(y), 400)).astype(int)
+    points = np.stack([x[some], y[some]], axis=1).astype(np.float64)
+    matrix, _ = cv2.findHomography(coordinates[:, y[some], x[some]].T.astype(np.float64), points)
+    return matrix
+
+
+def _read(values, position):
+    """Values (C, H, W) at positions (2, H, W), x first, bilinearly: float64 (C, H, W)."""
+    height, width = values.shape[1:]
+    x, y = (np.minimum(p.astype(np.int64), size - 2) for p, size in zip(position, (width, height), strict=True))
+    u, v = position[0] - x, position[1] - y
+    pixels, first = values.reshape(len(values), -1), y * width + x
+    corners = [((1 - u) * (1 - v), 0), (u * (1 - v), 1), ((1 - u) * v, width), (u * v, width + 1)]
+    return sum(weight * pixels[:, first + offset] for weight, offset in corners)

@@ -1,0 +1,34 @@
+"""Several sets of training samples taken in turns, such as pairs with large and with small motion."""
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from gi.errors import InputError
+
+
+class Mixture(Dataset):
+    """Sample i is one of the i-th of N `parts` in turn; where the shortest part ends, so does the mixture.
+
+    Like its parts it is asked for samples or for (epoch, index) pairs, see `gi.data.pairs`. A sample's name begins with
+    that of its part. Samples that share a batch must have one shape: size and number of keyframes are the same in all.
+
+    Raises:
+        InputError: without any part.
+    """
+
+    def __init__(self, *, parts: dict[str, Dataset]):
+        if not parts:
+            raise InputError("parts: there are none, expected at least one data set")
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts) * min(len(part) for part in self.parts.values())
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+        epoch, index = index if isinstance(index, tuple) else (0, index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        index, turn = divmod(index, len(self.parts))
+        name, part = list(self.parts.items())[turn]
+        sample = part[epoch, index]
+        return {**sample, "name": f"{name}/{sample['name']}"}

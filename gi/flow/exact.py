@@ -1,0 +1,123 @@
+"""True flow, which synthetic training pairs know, made to look like an estimator's. Ours, not the paper's.
+
+Training then needs no estimator, and sees keyframes that are of use also where the motion is too large for a fast
+estimator. In evaluation, where nobody knows the truth, flow is estimated as ever.
+"""
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gi.errors import InputError
+from gi.flow.guidance import FlowGuidance
+from gi.flow.unseen import smooth_fill
+
+_REFERENCE_SIZE = 256  # lengths are pixels of an image of this size, and scale with it
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowNoise:
+    """Errors of an estimator, drawn independently for every frame and direction; lengths in pixels at 256 x 256.
+
+    Everywhere it is off by a smooth field, its deviation drawn between 0 and `drift`, and this many times more, up to
+    `near_holes`, the closer a hole or a place without true flow is, within some `reach`. `blobs` round places on
+    average, up to a `blob_size` in radius, are matched wrongly, off by a deviation of `blob`. With probability
+    `failures` all of a flow is: it is off by a smooth field with a deviation of `failure`.
+    """
+
+    drift: float = 1.0
+    near_holes: float = 6.0
+    reach: float = 24.0
+    blobs: float = 1.5
+    blob_size: float = 24.0
+    blob: float = 16.0
+    failures: float = 0.15
+    failure: float = 24.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if value < 0 or (name == "failures" and value > 1):
+                raise InputError(f"{name} of FlowNoise: expected at least 0{' and at most 1' * (name == 'failures')}, "
+                                 f"got {value}")
+
+    def __call__(self, unsure: Tensor, generator: torch.Generator) -> Tensor:
+        """Errors (N,2,H,W) in pixels, for maps (N,1,H,W) on the CPU that are 1 where holes are or no flow is."""
+        number, _, *size = unsure.shape
+        scale = max(size) / _REFERENCE_SIZE
+
+        def uniform(*shape):
+            return torch.rand(shape, generator=generator)
+
+        def field(cells):
+            coarse = torch.randn((number, 2, cells, cells), generator=generator)
+            return F.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
+
+        drift = self.drift * uniform(number, 1, 1, 1) * (field(4) + 0.5 * field(12))
+        window = 2 * round(self.reach * scale / 2) + 1
+        close = F.avg_pool2d(unsure, window, stride=1, padding=window // 2, count_include_pad=False)
+        error = drift * (1 + self.near_holes * close)
+
+        y, x = (torch.linspace(0, length - 1, length) for length in size)
+        for _ in range(round(2 * self.blobs)):  # each of them there with a probability of 1/2
+            centre = uniform(number, 2, 1, 1) * torch.tensor(size).view(2, 1, 1)
+            radius = (0.2 + 0.8 * uniform(number, 1, 1)) * max(1.0, self.blob_size * scale)
+            squared = (y[:, None] - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2
+            there = (uniform(number, 1, 1) < 0.5) * torch.sigmoid(4 * (1 - squared / radius**2))
+            error = error + self.blob * there[:, None] * torch.randn((number, 2, 1, 1), generator=generator)
+
+        failed = uniform(number, 1, 1, 1) < self.failures
+        return scale * torch.where(failed, error + self.failure * field(4), error)
+
+
+class ExactGuidance(FlowGuidance):
+    """FlowGuidance that takes the exact flow of a batch with noise instead of estimating, if the batch has any.
+
+    What follows is the same as with estimated flow: filling it in the target's hole, and the error from both
+    directions, which therefore means what it does elsewhere. Samples of `GuidedPairs` with `exact_flow: true`.
+
+    Args:
+        estimator: for batches without exact flow, and for the other samples if `share` is below 1.
+        noise: what `FlowNoise` takes; none gives the true flow, filled smoothly where there is none.
+        share: of the samples, drawn by chance, that take their exact flow.
+        resolution, inpaint, mask_images, planar: see FlowGuidance; exact flow is always at the images' own size.
+    """
+
+    exact = ("flows", "flows_valid", "flow_seed")
+
+    def __init__(self, *, estimator: nn.Module, noise: FlowNoise | None = None, share: float = 1.0,
+                 resolution: int | None = 256, inpaint: bool = True, mask_images: bool = False, planar: bool = False):
+        super().__init__(estimator=estimator, resolution=resolution, inpaint=inpaint, mask_images=mask_images,
+                         planar=planar)
+        if not 0 <= share <= 1:
+            raise InputError(f"share of ExactGuidance: expected a number in [0, 1], got {share}")
+        self.noise, self.share = noise, share
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor, flows: Tensor | None = None,
+                flows_valid: Tensor | None = None, flow_seed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As FlowGuidance. `flows` (B,2,T,2,H,W), `flows_valid` (B,2,T,1,H,W), `flow_seed` (B): see `GuidedPairs`."""
+        if flows is None or sources.shape[0] * sources.shape[1] == 0:
+            return super().forward(image, mask, sources, source_masks)
+        if flows.shape != (len(sources), 2, sources.shape[1], 2, *image.shape[-2:]):
+            raise InputError(f"exact flows {tuple(flows.shape)}, expected (B, 2, T, 2, H, W), do not fit the keyframes "
+                             f"{tuple(sources.shape)}")
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in flow_seed]
+        estimate = torch.tensor([float(torch.rand((), generator=g)) >= self.share for g in generators])
+        noisy = torch.stack([self._noisy(*sample) for sample in zip(flows, flows_valid, mask, source_masks, generators,
+                                                                    strict=True)], dim=1)
+        flow, error = self.complete(noisy, mask)
+        if estimate.any():
+            some = estimate.to(flow.device)
+            flow[some], error[some] = super().forward(image[some], mask[some], sources[some], source_masks[some])
+        return flow, error
+
+    def _noisy(self, flows, valid, mask, source_masks, generator):
+        """Flows (2,T,2,H,W) of one sample, filled smoothly where they are not valid, with errors."""
+        valid = valid.flatten(0, 1).float()
+        flows = smooth_fill(flows.flatten(0, 1).float(), 1 - valid).unflatten(0, (2, -1))
+        if self.noise is None:
+            return flows
+        holes = torch.cat([mask.expand_as(source_masks), source_masks])  # where each of the flows starts
+        unsure = torch.maximum(holes, 1 - valid).cpu()
+        return flows + self.noise(unsure, generator).to(flows.device).view_as(flows)
