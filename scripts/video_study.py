@@ -3,8 +3,8 @@
     python scripts/video_study.py data/davis --out docs/video
 
 DAVIS: a folder of VIDEO/frames and VIDEO/masks, two videos or more. Every video is filled with its own masks, and with
-those of the next video moving over it, where the truth is known. Writes results.json, table.md and, per case, a strip
-of frames and a slice through time.
+those of the next video moving over it, where the truth is known. Writes results.json, table.md, scores.png and, per
+case, a strip of frames and a slice through time.
 """
 import json
 import sys
@@ -43,6 +43,7 @@ def main() -> int:
                 advance()
             study.write_pictures(args.out, case, results)
     table = study.table(rows)
+    study.plot(args.out / "scores.png", rows)
     with io.atomic_write(args.out / "results.json") as temporary:
         temporary.write_text(json.dumps([{"case": case, "method": method, **row} for (case, method), row
                                          in rows.items()], indent=1, default=float) + "\n")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from gi import io
@@ -95,8 +96,8 @@ def measure(case: Case, method: Method) -> tuple[dict[str, float], list[np.ndarr
 
 def strip(case: Case, results: dict[str, list[np.ndarray]], count: int = 4) -> np.ndarray:
     """Frames across the video, one row per method, below the input; uint8."""
-    numbers = np.linspace(0.1, 0.9, count).__mul__(len(case.frames)).astype(int)
-    rows = [[hatch(case.frames[i], case.masks[i]) for i in numbers]]
+    numbers = (len(case.frames) * np.linspace(0.1, 0.9, count)).astype(int)
+    rows = [[hatch(case.frames[i] / 255, case.masks[i]) for i in numbers]]
     rows += [[result[i] for i in numbers] for result in results.values()]
     labels = [case.name, *results]
     return np.concatenate([_labelled(np.concatenate(row, axis=1), label) for row, label in
@@ -110,6 +111,25 @@ def slices(case: Case, results: dict[str, list[np.ndarray]]) -> np.ndarray:
     pictures = {"truth" if case.known else "input": case.frames, **results}
     return np.concatenate([_labelled(np.stack([frame[row] for frame in frames]), label)
                            for label, frames in pictures.items()])
+
+
+def plot(path: str | Path, rows: dict[tuple[str, str], dict[str, float]]) -> None:
+    """Bars of the scores of the cases whose truth is known, as a PNG file."""
+    shown = {"psnr_hole": "PSNR in the hole, dB", "pcons": "PCons, dB", "warp_error_hole": "warp error (less: better)"}
+    names = [case for case in dict.fromkeys(case for case, _ in rows) if any("psnr_hole" in row for (other, _), row in
+                                                                             rows.items() if other == case)]
+    figure = Figure(figsize=(4 * len(shown), 2.4 * len(names)), layout="constrained")
+    for line, name in zip(figure.subplots(len(names), len(shown), squeeze=False), names, strict=True):
+        scores = {method: row for (case, method), row in rows.items() if case == name}
+        for axis, (score, label) in zip(line, shown.items(), strict=True):
+            axis.barh(list(scores), [row[score] for row in scores.values()], color="#4477aa")
+            axis.invert_yaxis()
+            axis.set_xlabel(label, fontsize="small")
+            axis.tick_params(labelsize="small", labelleft=axis is line[0])
+            axis.spines[["top", "right"]].set_visible(False)
+        line[0].set_title(name, fontsize="small", loc="left")
+    with io.atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
 def _read(folder: Path, size: tuple[int, int], longest: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
