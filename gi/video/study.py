@@ -126,6 +126,7 @@ def plot(path: str | Path, rows: dict[tuple[str, str], dict[str, float]]) -> Non
             axis.invert_yaxis()
             axis.set_xlabel(label, fontsize="small")
             axis.tick_params(labelsize="small", labelleft=axis is line[0])
+            axis.locator_params(axis="x", nbins=5)
             axis.spines[["top", "right"]].set_visible(False)
         line[0].set_title(name, fontsize="small", loc="left")
     with io.atomic_write(path) as temporary:
