@@ -9,7 +9,6 @@ keyframes), train_step, evaluate, fid, video (a frame of the whole pipeline), vi
 without keeping the keyframes' streams, in turn). Networks have random weights, helpers too where their files are
 missing: times do not depend on them. On a CPU everything can take half an hour with a large network.
 """
-import logging
 import sys
 from pathlib import Path
 
@@ -55,7 +54,6 @@ def main() -> None:
         return
     if args.config is None:
         raise InputError("nothing to do: give --config F.yaml or --compare A.json B.json (--help lists the options)")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # what its Trainer runs on is told by the table
     if args.out is not None and args.out.suffix != ".json":
         raise InputError(f"--out {args.out}: expected a name ending in .json")
     if args.threads is not None:

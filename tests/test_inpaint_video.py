@@ -175,7 +175,7 @@ def test_killed_while_it_works_leaves_nothing_half_done(video, tmp_path):
                str(tmp_path / "out.mp4"), *OPTIONS]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".out.mp4.*.chunks/*.npz")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".out.mp4.*.chunks/[0-9]*.npz")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

@@ -1,4 +1,6 @@
 """A training step under Lightning's Trainer, as `gi/main.py` runs it."""
+import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 
@@ -17,19 +19,30 @@ def train_step(parts: Parts) -> Iterator[tuple[str, Result]]:
     node["params"].pop("metrics", None)
     module = instantiate(node, "model")
     meter = parts.meter()
-    trainer = pl.Trainer(
-        accelerator="gpu" if parts.device.type == "cuda" else parts.device.type,
-        devices=1 if parts.device.index is None or parts.device.type != "cuda" else [parts.device.index],
-        precision=settings.precision,
-        max_steps=meter.laps,
-        callbacks=[_Laps(meter)],
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-    )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet("pytorch_lightning"):  # what it runs on is told by the table
         warnings.simplefilter("ignore")  # of Lightning, on loaders and their workers
+        trainer = pl.Trainer(
+            accelerator="gpu" if parts.device.type == "cuda" else parts.device.type,
+            devices=1 if parts.device.index is None or parts.device.type != "cuda" else [parts.device.index],
+            precision=settings.precision,
+            max_steps=meter.laps,
+            callbacks=[_Laps(meter)],
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )
         trainer.fit(module, _SameBatch(parts, meter.laps))
     about = f"batch {settings.batch_size}, {parts.n_sources} keyframes"
     yield "train_step", meter.result("step", notes=[about, *notes])
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _SameBatch(pl.LightningDataModule):
