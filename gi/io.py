@@ -1,6 +1,6 @@
 """Images, masks and file lists on disk. Files may come from anywhere, so everything read here is treated as hostile.
 
-Video files join this module when the project learns to read them; nothing here needs torch.
+Nothing here needs torch. Video files are read by `gi.video.files`.
 """
 import contextlib
 import os

@@ -19,6 +19,7 @@ import torch
 
 from gi import script
 from gi.errors import InputError
+from gi.inpainter import find_device
 from gi.metrics.feature_cache import CachedFeatures
 from gi.metrics.folder import build_metrics, find_pairs, score_pairs
 from gi.metrics.image import METRICS
@@ -44,10 +45,7 @@ def main() -> int:
         raise InputError(f"--out {args.out}: expected a name ending in .json")
     if args.batch_size < 1:
         raise InputError(f"--batch-size: expected at least 1, got {args.batch_size}")
-    try:
-        device = torch.empty(0, device=args.device).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+    device = find_device(args.device)
 
     pairs, problems = find_pairs(args.truth, args.predictions, args.masks)
     metrics = build_metrics(args.metrics, cache=args.cache.expanduser()).to(device)

@@ -25,7 +25,7 @@ import gi  # noqa: F401  before everything that imports torchvision
 import torch
 
 from gi import script
-from gi.errors import InputError
+from gi.inpainter import find_device
 from gi.metrics.paper import print_table, video_rows
 from gi.metrics.tables import console_table
 from gi.metrics.video_evaluation import build_scores, choose_metrics, open_clips, score_clips, stop_at, write_scores
@@ -48,10 +48,7 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="stop at the first video that is missing or bad")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    try:
-        device = torch.empty(0, device=args.device).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+    device = find_device(args.device)
 
     pairs, problems = find_videos(args.truth, args.predictions, args.masks, inverted=args.invert_masks)
     clips, unfit = open_clips(pairs)

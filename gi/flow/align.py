@@ -4,6 +4,8 @@ from torch import Tensor
 
 from gi.flow.warp import warp
 
+SURELY_KNOWN = 1 - 1e-3  # of a bilinear sample of a map of zeros and ones; positions are rounded
+
 
 def align_keyframes(sources: Tensor, source_masks: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
     """Keyframes (B,T,3,H,W) brought onto the target by their flow, zero where not visible, and visibility (B,T,1,H,W).
@@ -17,5 +19,5 @@ def align_keyframes(sources: Tensor, source_masks: Tensor, flows: Tensor) -> tup
     # A keyframe's hole is emptied first: bilinear weights of 1e-7 on it must not carry anything over.
     layers = torch.cat([sources.float() * known, known], dim=2).flatten(0, 1)
     warped = warp(layers, flows.flatten(0, 1)).unflatten(0, (batch, frames))
-    visible = (warped[:, :, 3:] > 1 - 1e-3).float()  # positions are rounded, a full sample need not be 1 exactly
+    visible = (warped[:, :, 3:] > SURELY_KNOWN).float()
     return warped[:, :, :3] * visible, visible

@@ -5,16 +5,15 @@ import torch
 from torch import Tensor, nn
 
 from gi.errors import InputError
-from gi.flow.estimate import check_pair, to_grey, zero_flow
+from gi.flow.estimate import PairEstimator, to_grey, zero_flow
 from gi.flow.planar import fit_homography, planar_flow
 from gi.flow.warp import warp
-from gi.weights import Frozen
 
 _RATIO = 0.8  # a match must be this much closer than the second best one (Lowe, 2004)
 _TOLERANCE = 3.0  # pixels
 
 
-class Aligned(Frozen):
+class Aligned(PairEstimator):
     """An estimator that sees the second image brought onto the first by a homography, from matched SIFT keypoints.
 
     Where two images show no common plane, the estimator sees them as they are. Signature as in `gi.flow.estimate`.
@@ -32,11 +31,6 @@ class Aligned(Frozen):
         self.estimator, self.least = estimator, least
         self.keypoints = keypoints
         self.freeze()
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        check_pair(first, second)
-        number = torch.arange(len(first))
-        return self.between(torch.cat([first, second]), number, len(first) + number)
 
     @torch.no_grad()
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:

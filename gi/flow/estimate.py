@@ -21,7 +21,16 @@ from gi.flow.raft import encode, refine, replace_norms
 from gi.weights import RAFT_THINGS, Frozen, load_strict, read_weights
 
 
-class RAFT(Frozen):
+class PairEstimator(Frozen):
+    """What has `between` (see `flow_between`) as its work, called with the two ends of each pair."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        check_pair(first, second)
+        number = torch.arange(len(first), device=first.device)
+        return self.between(torch.cat([first, second]), number, len(first) + number)
+
+
+class RAFT(PairEstimator):
     """RAFT (Teed & Deng, 2020), torchvision's `raft_large`, frozen; the paper's estimator.
 
     Args:
@@ -42,11 +51,6 @@ class RAFT(Frozen):
             load_strict(self.network, torchvision_names(state), weights)
         replace_norms(self.network.feature_encoder)
         self.freeze()
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        check_pair(first, second)
-        number = torch.arange(len(first), device=first.device)
-        return self.between(torch.cat([first, second]), number, len(first) + number)
 
     @torch.no_grad()  # not inference_mode: generators keep flow for their gradients
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -98,7 +102,7 @@ def torchvision_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-class DIS(Frozen):
+class DIS(PairEstimator):
     """Dense inverse search (Kroeger et al., 2016), OpenCV's: no weights, on the CPU, 5 ms for a pair of 256 x 256.
 
     Args:
@@ -115,11 +119,6 @@ class DIS(Frozen):
         if preset not in presets:
             raise InputError(f"preset of DIS: expected one of {', '.join(presets)}, got {preset!r}")
         self.preset = presets[preset]
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        check_pair(first, second)
-        number = torch.arange(len(first))
-        return self.between(torch.cat([first, second]), number, len(first) + number)
 
     @torch.no_grad()
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -20,13 +20,22 @@ def smooth_fill(image: Tensor, mask: Tensor) -> Tensor:
     Known pixels are averaged over ever larger squares until the hole is closed, and interpolated on the way back.
     """
     known = 1 - mask
-    if min(image.shape[-2:]) == 1 or len(image) == 0 or known.min() > 0:
-        return image * known
-    weight = F.avg_pool2d(known, 2, ceil_mode=True)
-    coarse = F.avg_pool2d(image * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
-    coarse = smooth_fill(coarse, (weight == 0).float())
-    smooth = F.interpolate(coarse, size=image.shape[-2:], mode="bilinear", align_corners=False)
-    return image * known + smooth * mask
+    return soft_fill(image * known, known)
+
+
+def soft_fill(colours: Tensor, share: Tensor) -> Tensor:
+    """Fills (N,C,H,W) where its `share` (N,1,H,W) in [0,1] is below 1: `smooth_fill` for pixels that are known in part.
+
+    `colours` come multiplied by their share. Gradients reach both.
+    """
+    if min(colours.shape[-2:]) == 1 or len(colours) == 0 or share.min() >= 1:
+        return colours
+    there = F.avg_pool2d(share, 2, ceil_mode=True)
+    coarse_share = (4 * there).clamp(max=1)  # one pixel of four is enough
+    coarse = F.avg_pool2d(colours, 2, ceil_mode=True) / there.clamp(min=1e-6) * coarse_share
+    coarse = soft_fill(coarse, coarse_share)
+    smooth = F.interpolate(coarse, size=colours.shape[-2:], mode="bilinear", align_corners=False)
+    return colours + (1 - share) * smooth
 
 
 def grow_hole(mask: Tensor, times: int) -> Tensor:

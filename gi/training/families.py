@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from gi.config import instantiate, load_config
 from gi.errors import InputError
+from gi.io import atomic_write
 from gi.metrics import report
 from gi.metrics.results import write_json
 from gi.metrics.tables import Table
@@ -89,7 +90,8 @@ def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str
                 curves["validation: PSNR in the hole"][f"{name}: {key.split('/')[1]}"] = curve
     write_json(out / "results.json", {name: {str(seed): scores for seed, scores in seeds.items() if scores}
                                       for name, seeds in found.items()})
-    (out / "report.md").write_text(markdown(tables, facts), encoding="utf-8")
+    with atomic_write(out / "report.md") as temporary:
+        temporary.write_text(markdown(tables, facts), encoding="utf-8")
     report.write_report(out / "report.html", report.Report(
         title="Small networks of every family", facts=facts, curves=curves,
         sections=[report.Section(title=table.title, tables=[table]) for table in tables]))

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gi.flow.align import align_keyframes
 from gi.flow.estimate import flow_between
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
-from gi.flow.warp import forward_backward_error, warp
+from gi.flow.warp import forward_backward_error
 from gi.video.cache import TensorCache
-from gi.video.trace import SURELY_KNOWN
 from gi.video.window import Window
 
 # When flow close to a hole is believed, see `complete`: differences are means of colours in [0, 1].
@@ -78,9 +78,9 @@ class VideoFlows:
         flow, back = self.to_neighbour(first, second)
         error = forward_backward_error(flow, back)
         here, there = self.window.image(first), self.window.image(second)
-        layers = warp(torch.cat([there, 1 - self.window.mask(second)], dim=1), flow)
-        both = (layers[:, 3:] >= SURELY_KNOWN) * (1 - self.window.mask(first)) * (error < 1)
-        wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, layers[:, :3]))
+        there, visible = _aligned(there, self.window.mask(second), flow)
+        both = visible * (1 - self.window.mask(first)) * (error < 1)
+        wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, there))
         return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
 
     def _completed(self, flow, number, other):
@@ -124,11 +124,16 @@ def complete(flow: Tensor, mask: Tensor, image: Tensor, other: Tensor, other_mas
 
 def _mismatch(image, mask, other, other_mask, flow):
     """Mean difference of what is known in both images, over small squares, and the known share of these."""
-    layers = warp(torch.cat([other * (1 - other_mask), 1 - other_mask], dim=1), flow)
-    known = (layers[:, 3:] >= SURELY_KNOWN) * (1 - mask)
-    difference = (layers[:, :3] - image).abs().mean(dim=1, keepdim=True) * known
+    there, visible = _aligned(other, other_mask, flow)
+    known = visible * (1 - mask)
+    difference = (there - image).abs().mean(dim=1, keepdim=True) * known
     layers = torch.cat([difference, known], dim=1)
     for side in ((1, SQUARE), (SQUARE, 1)):  # one after the other costs a third of both at once
         layers = F.avg_pool2d(layers, side, stride=1, padding=(side[0] // 2, side[1] // 2))
     difference, share = layers.split(1, dim=1)
     return difference / share.clamp(min=1e-6), share
+
+
+def _aligned(image, mask, flow):
+    """One image (1,3,H,W) as the one keyframe of `align_keyframes`: (1,3,H,W) and visibility (1,1,H,W)."""
+    return (part[:, 0] for part in align_keyframes(image[:, None], mask[:, None], flow[:, None]))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SURELY_KNOWN = 1 - 1e-3  # of a bilinear sample of a map of zeros and ones; positions are rounded
+from gi.flow.align import SURELY_KNOWN
 
 
 class Step(NamedTuple):
