@@ -120,7 +120,8 @@ def test_bytes_of_a_kept_frame():
     """The figure in the documentation: 2C floats per feature and 2 x latents, in each of two blocks."""
     generator = tiny_generator("ours")
     stream = generator.encode_keyframes(random_inputs(1, 1, 64, 64)[1])
-    floats = sum(tensor.numel() for block in stream.blocks for tensor in block)
+    tensors = [tensor for keys, values, detail in stream.blocks for tensor in (keys, values, *detail)]
+    floats = sum(tensor.numel() for tensor in tensors)
     channels, (latents, width) = generator.encoder.out_channels, generator.latents.shape
     assert floats == generator.n_cross * (2 * channels * 64 * 64 // 8**2 + 2 * latents * width)
-    assert all(tensor.untyped_storage().nbytes() == 4 * tensor.numel() for block in stream.blocks for tensor in block)
+    assert all(tensor.untyped_storage().nbytes() == 4 * tensor.numel() for tensor in tensors)

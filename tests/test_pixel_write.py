@@ -47,14 +47,14 @@ def test_initial_weights_of_the_rest_are_those_without():
 
 def test_without_keyframes_the_drawing_remains(write):
     _, decoded, inputs = scene(0)
-    assert torch.equal(write(decoded, *inputs), decoded)
+    assert torch.equal(write(decoded, inputs[0], inputs[1].unbind(1), *inputs[2:]), decoded)
 
 
 @pytest.mark.parametrize("t, least", [(1, 0.8), (4, 0.95)])
 def test_starts_by_copying_what_fits(write, t, least):
     image, decoded, inputs = scene(t)
     with torch.no_grad():
-        output = write(decoded, *inputs)
+        output = write(decoded, inputs[0], inputs[1].unbind(1), *inputs[2:])
     closer = 1 - (output - image).abs().mean() / (decoded - image).abs().mean()
     assert least < closer < 1
 
@@ -62,7 +62,7 @@ def test_starts_by_copying_what_fits(write, t, least):
 def test_starts_by_leaving_what_does_not_fit(write):
     image, decoded, (target, sources, flows, errors) = scene(1)
     with torch.no_grad():
-        output = write(decoded, target, sources, flows, errors + 20)
+        output = write(decoded, target, sources.unbind(1), flows, errors + 20)
     assert (output - decoded).abs().mean() < 0.05 * (decoded - image).abs().mean()
 
 
@@ -75,7 +75,7 @@ def test_what_is_not_visible_has_no_weight(write):
     sources[:, 0, :3] = 7
     flows[:, 1, 0, :, 40:] = 100  # the second leads out of its frame at the right
     with torch.no_grad():
-        output = write(decoded, target, sources, flows, errors)
+        output = write(decoded, target, sources.unbind(1), flows, errors)
     assert torch.equal(output[..., 40:], decoded[..., 40:])
     torch.testing.assert_close(output[..., :40], image[..., :40], atol=1e-5, rtol=0)
 
@@ -89,7 +89,7 @@ def test_learns_which_keyframe_to_trust(write):
         wrong = step % 2
         frames = sources.clone()
         frames[:, wrong, :3] = frames[:, wrong, :3].roll(7, dims=-1)
-        output = write(decoded, target, frames, flows, errors)
+        output = write(decoded, target, frames.unbind(1), flows, errors)
         loss = (output - image).abs().mean()
         if step == 0:
             first = loss.item()

@@ -14,6 +14,7 @@ from gi.flow.estimate import DIS
 from gi.metrics.features import LPIPS, InceptionFeatures
 from gi.metrics.fid import frechet_distance
 from gi.metrics.image import ImageMetrics
+from gi.models.fold import prepare_for_inference
 from gi.training.module import GuidedInpainting
 
 Cases = Iterator[tuple[str, Result]]
@@ -63,7 +64,7 @@ def predict(parts: Parts) -> Cases:
     sources = masked(batch["sources"].float() / 255, batch["source_masks"].float())
     flows = 4 * torch.randn(*sources.shape[:2], 2, *sources.shape[-2:], device=parts.device)
     errors = flows.abs().mean(dim=2, keepdim=True)
-    generator = parts.generator
+    generator = prepare_for_inference(parts.generator)
     for count in KEYFRAMES:
         inputs = target, *(x[:, :count].contiguous() for x in (sources, flows, errors))
         meter = parts.meter()
@@ -83,10 +84,11 @@ def evaluate(parts: Parts) -> Cases:
                                              in networks.items() if name in names}).to(parts.device)
     module = GuidedInpainting(generator=parts.generator, guidance=guidance.to(parts.device))
     batch, meter = parts.batch(parts.n_sources), parts.meter()
+    generator = prepare_for_inference(parts.generator)
 
     def step(lap):
         data = module.prepare(batch)
-        metrics.update(module.predict(data, parts.generator), data["image"], data["mask"], batch["name"])
+        metrics.update(module.predict(data, generator), data["image"], data["mask"], batch["name"])
 
     with torch.inference_mode(), parts.autocast():
         run_laps((meter, step))

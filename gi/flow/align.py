@@ -8,16 +8,22 @@ SURELY_KNOWN = 1 - 1e-3  # of a bilinear sample of a map of zeros and ones; posi
 
 
 def align_keyframes(sources: Tensor, source_masks: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-    """Keyframes (B,T,3,H,W) brought onto the target by their flow, zero where not visible, and visibility (B,T,1,H,W).
+    """`align` for keyframes (B,T,3,H,W) with holes (B,T,1,H,W) and flows (B,T,2,H,W): the same shapes with T."""
+    if 0 in sources.shape[:2]:
+        return sources.float(), source_masks.float()
+    # One after the other: what is computed on the way then takes no more memory with more of them.
+    aligned = [align(*frame) for frame in zip(sources.unbind(1), source_masks.unbind(1), flows.unbind(1), strict=True)]
+    colours, visible = (torch.stack(parts, dim=1) for parts in zip(*aligned, strict=True))
+    return colours, visible
+
+
+def align(source: Tensor, mask: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """A keyframe (B,3,H,W) brought onto the target by its flow, zero where not visible, and visibility (B,1,H,W).
 
     Visibility is 1 where the whole bilinear sample lies inside the frame and outside the keyframe's hole, else 0.
     """
-    batch, frames = sources.shape[:2]
-    if batch * frames == 0:
-        return sources.float(), source_masks.float()
-    known = (source_masks <= 0.5).float()
+    known = (mask <= 0.5).float()
     # A keyframe's hole is emptied first: bilinear weights of 1e-7 on it must not carry anything over.
-    layers = torch.cat([sources.float() * known, known], dim=2).flatten(0, 1)
-    warped = warp(layers, flows.flatten(0, 1)).unflatten(0, (batch, frames))
-    visible = (warped[:, :, 3:] > SURELY_KNOWN).float()
-    return warped[:, :, :3] * visible, visible
+    warped = warp(torch.cat([source.float() * known, known], dim=1), flow)
+    visible = (warped[:, 3:] > SURELY_KNOWN).float()
+    return warped[:, :3] * visible, visible

@@ -26,7 +26,7 @@ class DeformableWrite(nn.Module):
 
     def forward(self, target, sources, flows, flow_errors):
         """target (B, C, h, w), sources (B, T, C, h, w); flows (B, T, 2, H, W), flow_errors (B, T, 1, H, W): pixels."""
-        return self.write(target, self.project(sources), flows, flow_errors)
+        return self.write(target, self.project(sources).unbind(1), flows, flow_errors)
 
     def project(self, sources):
         """Local maps (B, T, C, h, w) -> the parts of the queries and values made of them, (B, T, 2C, h, w)."""
@@ -35,21 +35,21 @@ class DeformableWrite(nn.Module):
         return F.conv2d(sources.flatten(0, 1), weight).unflatten(0, sources.shape[:2])
 
     def write(self, target, detail, flows, flow_errors):
-        """`forward` with `detail` (B, T, 2C, h, w), what `project` returned.
+        """`forward` with `detail`, what `project` returned, as T maps (B, 2C, h, w).
 
         Without gradients, one keyframe is aligned after the other, so that memory does not grow with their number.
         """
-        b, t = detail.shape[:2]
+        b, t = len(target), len(detail)
         size = target.shape[-2:]
         flows = resize_flow(flows.flatten(0, 1), size).unflatten(0, (b, t))
         errors = resize(flow_errors.flatten(0, 1), size).unflatten(0, (b, t))
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            aligned = self._aligned(warp, *(x.flatten(0, 1) for x in (detail, flows, errors)))
+            aligned = self._aligned(warp, *(x.flatten(0, 1) for x in (torch.stack(detail, dim=1), flows, errors)))
             query, value = aligned.unflatten(0, (b, t)).split(self.channels, dim=2)
             mean = (query.softmax(dim=1) * value).sum(dim=1)
         else:
-            sample = warp_rows if detail.device.type == "cpu" else warp
-            frames = zip(detail.unbind(1), flows.unbind(1), errors.unbind(1), strict=True)
+            sample = warp_rows if target.device.type == "cpu" else warp
+            frames = zip(detail, flows.unbind(1), errors.unbind(1), strict=True)
             mean = softmax_mean(self._aligned(sample, *frame).split(self.channels, dim=1) for frame in frames)
         return target + self.value.bias[:, None, None] + mean
 

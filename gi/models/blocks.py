@@ -37,9 +37,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The encoder's mirror: transposed 3x3 convolutions of stride 2, BatchNorm, ReLU; a 7x7 convolution; sigmoid.
 
-    Input (N, in_channels, h, w), output RGB (N, 3, h * 2^n_down, w * 2^n_down) in [0, 1]. With `start`, a picture
-    (N, 3, H, W) in [0, 1] that is not larger, and `share` (N, 1, H, W), what is drawn changes that picture to this
-    share, and the output has its size.
+    Input (N, in_channels, h, w), output RGB (N, 3, h * 2^n_down, w * 2^n_down) in [0, 1].
     """
 
     def __init__(self, *, in_channels: int, ngf: int = 64, n_down: int = 3, max_channels: int | None = None):
@@ -52,11 +50,8 @@ class Decoder(nn.Module):
         self.upsample = nn.Sequential(*layers)
         self.to_rgb = nn.Conv2d(widths[-1], 3, 7, padding=3, padding_mode="reflect")
 
-    def forward(self, x, start=None, share=None):
-        drawn = self.to_rgb(self.upsample(x))
-        if start is not None:
-            drawn = share * crop_like(drawn, start) + torch.logit(start, eps=0.002)
-        return torch.sigmoid(drawn)
+    def forward(self, x):
+        return torch.sigmoid(self.to_rgb(self.upsample(x)))
 
 
 def conv_norm_relu(in_channels, out_channels, *, kernel_size, stride=1, groups=1):

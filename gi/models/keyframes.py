@@ -22,18 +22,21 @@ class KeyframeFeatures(NamedTuple):
 
     keys: Tensor | None = None  # B, T, latents, width: of the first attention
     values: Tensor | None = None  # B, T, latents, width
-    detail: Tensor | None = None  # B, T, 2C, h, w: what the deformable write warps
+    detail: tuple[Tensor, ...] | None = None  # T of (B, 2C, h, w): what the deformable write warps
 
 
 class Keyframes(NamedTuple):
     """The keyframe stream: features of each cross-frame block, and the frames themselves if `predict` needs them."""
 
     blocks: tuple[KeyframeFeatures, ...] = ()  # empty without keyframes
-    sources: Tensor | None = None  # B, T, 4, H, W
+    sources: tuple[Tensor, ...] | None = None  # T of (B, 4, H, W)
 
 
 def join(streams: Sequence[Keyframes]) -> Keyframes:
-    """One stream of all the frames of `streams` (B alike), in order; of none, that of T = 0."""
+    """One stream of all the frames of `streams` (B alike), in order; of none, that of T = 0.
+
+    Maps, which are large, are shared with `streams`, not copied.
+    """
     if not streams:
         return Keyframes()
     blocks = zip(*(stream.blocks for stream in streams), strict=True)
@@ -43,5 +46,7 @@ def join(streams: Sequence[Keyframes]) -> Keyframes:
     )
 
 
-def _cat(tensors):
-    return None if tensors[0] is None else torch.cat(tensors, dim=1)
+def _cat(parts):
+    if parts[0] is None:
+        return None
+    return sum(parts, ()) if isinstance(parts[0], tuple) else torch.cat(parts, dim=1)

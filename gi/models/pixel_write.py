@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gi.flow.align import align_keyframes
+from gi.flow.align import align
 from gi.flow.warp import resize
 
 
@@ -42,18 +42,21 @@ class PixelWrite(nn.Module):
         nn.init.constant_(self.head[-1].bias, 2.0)
 
     def forward(self, decoded, target, sources, flows, flow_errors):
-        """decoded (B, 3, H, W) in [0, 1]; the rest as in `TwoStreamGenerator.forward`. Returns (B, 3, H, W) float32."""
+        """decoded (B, 3, H, W) in [0, 1]; `sources` are T frames (B, 4, H, W), the rest as in
+        `TwoStreamGenerator.forward`. Returns (B, 3, H, W) float32.
+        """
         colours, share = self.trusted(decoded, target, sources, flows, flow_errors)
         return colours + (1 - share) * decoded.float()
 
     def trusted(self, decoded, target, sources, flows, flow_errors):
         """What keyframes contribute, each times its weight (B, 3, H, W), and their joint weight (B, 1, H, W)."""
         decoded, known = decoded.float(), 1 - target[:, 3:]
-        colours, visible = align_keyframes(sources[:, :, :3], sources[:, :, 3:], flows)
-        errors = flow_errors.float().clamp(min=0).log1p()
-        total, count = colours.sum(dim=1), visible.sum(dim=1)
+        errors = flow_errors.float().clamp(min=0).log1p().unbind(1)
+        aligned = [align(source[:, :3], source[:, 3:], flow)
+                   for source, flow in zip(sources, flows.unbind(1), strict=True)]
+        total, count = (sum(parts) for parts in zip(*aligned, strict=True)) if aligned else (0, 0)
         logits = []
-        for colour, seen, error in zip(colours.unbind(1), visible.unbind(1), errors.unbind(1), strict=True):
+        for (colour, seen), error in zip(aligned, errors, strict=True):
             others = (count - seen).clamp(max=1) * seen  # 1 where another keyframe shows this pixel as well
             consensus = (total - colour) / (count - seen).clamp(min=1)
             both = known * seen
@@ -64,7 +67,9 @@ class PixelWrite(nn.Module):
             logits.append(logit.masked_fill(seen == 0, -torch.inf))
         own = torch.zeros_like(known, dtype=torch.float32)
         weights = torch.stack([own, *logits], dim=1).softmax(dim=1)
-        return (weights[:, 1:] * colours).sum(dim=1), 1 - weights[:, 0]
+        parts = (weight * colour for weight, (colour, _) in zip(weights[:, 1:].unbind(1), aligned, strict=True))
+        written = sum(parts, torch.zeros_like(decoded))
+        return written, 1 - weights[:, 0]
 
     def _around(self, mismatch, both):
         """For each scale the mean mismatch of the pixels where target and keyframe are known, and their share."""

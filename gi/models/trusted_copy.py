@@ -20,5 +20,5 @@ class TrustedCopy(nn.Module):
     def forward(self, target, sources, flows, flow_errors):
         """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`."""
         check_inputs(target, sources, flows, flow_errors)
-        guides = (sources, flows, flow_errors) if sources.shape[1] else ()
+        guides = (sources.unbind(1), flows, flow_errors) if sources.shape[1] else ()
         return smooth_start(target, self.pixel_write, *guides)[0]

@@ -10,6 +10,7 @@ from gi.metrics.baselines import opencv_inpaint
 from gi.video import plan
 from gi.video.flows import VideoFlows
 from gi.video.frame_streams import FrameStreams
+from gi.video.heap import release_freed
 from gi.video.propagate import propagate
 from gi.video.trace import Step
 from gi.video.window import Window
@@ -37,7 +38,7 @@ class ChunkFiller:
         The window must hold the frames from `reach` before the chunk to `reach` behind it, as far as there are any;
         what lies before is forgotten.
         """
-        self._forget(chunk.first)
+        self._forget(chunk)
         for anchor in chunk.anchors:
             if anchor not in self._filled:
                 self._filled[anchor] = self._anchor(anchor)
@@ -48,31 +49,42 @@ class ChunkFiller:
                 fills[number] = (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()
         return fills
 
-    def _forget(self, first):
-        """Drops what no chunk from `first` on needs."""
-        every, reach = self.settings.every, self.settings.reach
-        # Should there be other targets than the regular ones, their guides are looked at once more.
-        targets = range((first // every + 1) * every, first + 2 * reach + 1, every)
-        self.window.drop(first - reach)
-        self.flows.drop(first - FARTHEST, targets=targets)
+    def _forget(self, chunk):
+        """Drops what neither this chunk nor one behind it needs."""
+        every, reach, window, first = self.settings.every, self.settings.reach, self.window, chunk.first
+        # Whether the video ends with a target is known in time: by when anything that guides it could be dropped.
+        irregular = {*window.edited, *([] if window.count is None else [window.count - 1])}
+        regular = range((first // every + 1) * every, first + 2 * reach + 1, every)
+        targets = {*regular, *(target for target in (first, *irregular) if target >= first)} - self._filled.keys()
+        guides = {guide for target in targets for guide in self._guides(target)}
+        # Pixels are followed from targets that are still to be filled, and from the frames of the chunk within it.
+        to_fill = min((anchor for anchor in chunk.anchors if anchor not in self._filled), default=chunk.last)
+        farthest = min(first, to_fill - min(reach, FARTHEST))
+        window.drop(farthest, keep=guides)
+        self.flows.drop(farthest, targets=targets)
         self._filled = {anchor: image for anchor, image in self._filled.items() if anchor >= first}
         if self.streams is not None:
-            needed = {target + offset for target in targets for offset in self.settings.offsets} | {*self.window.edited}
-            self.streams.keep({("given", number) for number in needed} | {("filled", first)})
+            self.streams.keep({("given", number) for number in guides} | {("filled", first)})
+
+    def _guides(self, target):
+        return plan.guides(target, self._count, self.settings.offsets, edited=self.window.edited)
+
+    @property
+    def _count(self):
+        """Frames of the video, as far as it is known."""
+        return self.window.next if self.window.count is None else self.window.count
 
     def _anchor(self, target):
         """A key target without hole, (1, 3, h, w)."""
         window, reach = self.window, min(self.settings.reach, FARTHEST)
         image, mask = window.image(target), window.mask(target)
-        count = window.next if window.count is None else window.count
-        ways = [(min(reach, target), -1), (min(reach, count - 1 - target), 1)]
+        ways = [(min(reach, target), -1), (min(reach, self._count - 1 - target), 1)]
         edited = [number for number in window.edited if abs(number - target) <= reach]
         if edited:  # what the user has painted comes before what else is known
             image, mask = self._propagate(target, image, mask, ways, self._edits)
         if self.settings.prealign:
             image, mask = self._propagate(target, image, mask, ways, self._seen)
-        numbers = plan.guides(target, count, self.settings.offsets, edited=window.edited)
-        return self._generate(target, image, mask, numbers, self._given)
+        return self._generate(target, image, mask, self._guides(target), self._given)
 
     def _between(self, number, chunk):
         image, mask = self.window.image(number), self.window.mask(number)
@@ -99,7 +111,9 @@ class ChunkFiller:
         if self.streams is None:
             return opencv_inpaint(image, mask)
         flows, errors = self.flows.to_guides(number, guides)
+        release_freed()
         prediction = self.streams.predict(masked(image, mask), [stream(guide) for guide in guides], flows, errors)
+        release_freed()
         return composite(prediction.float(), image, mask)
 
     # What a frame shows: to pixels on their way (image (1,3,h,w), known (1,1,h,w)), to the generator (key, maker).

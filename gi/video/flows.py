@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gi.flow.align import align_keyframes
+from gi.flow.align import align
 from gi.flow.estimate import flow_between
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
@@ -35,6 +35,7 @@ class VideoFlows:
         self.guidance = guidance
         self.window = window
         self.cache = TensorCache(budget)
+        self._targets: Container[int] = ()
 
     def to_neighbour(self, number: int, other: int) -> tuple[Tensor, Tensor]:
         """Flow (1,2,h,w) from a frame to the one before or after it, and back, in pixels of the window's size.
@@ -61,11 +62,18 @@ class VideoFlows:
         mask = self.window.mask(target)
         if not guides:
             return mask.new_zeros(1, 0, 2, *mask.shape[-2:]), mask.new_zeros(1, 0, 1, *mask.shape[-2:])
-        pairs = torch.stack([self._estimated(target, guide) for guide in guides], dim=1)  # 2, T, 2, h, w
-        return self.guidance.complete(pairs[:, None], mask)
+        flows, errors = (mask.new_empty(1, len(guides), channels, *mask.shape[-2:]) for channels in (2, 1))
+        for i, guide in enumerate(guides):  # one after the other, so that memory hardly grows with their number
+            flows[:, i:i + 1], errors[:, i:i + 1] = self.guidance.complete(
+                self._estimated(target, guide)[:, None, None], mask)
+        return flows, errors
 
     def drop(self, before: int, *, targets: Container[int] = ()) -> None:
-        """Forgets the flow between neighbours before a frame, and to all guides but those that will be `targets`."""
+        """Forgets the flow between neighbours before a frame, and to all guides but those that will be `targets`.
+
+        What leads to other guides is not kept from now on.
+        """
+        self._targets = targets
         self.cache.forget(lambda key: key[2] not in targets if key[0] == "guide" else key[1] < before)
 
     def _both(self, first, second):
@@ -78,7 +86,7 @@ class VideoFlows:
         flow, back = self.to_neighbour(first, second)
         error = forward_backward_error(flow, back)
         here, there = self.window.image(first), self.window.image(second)
-        there, visible = _aligned(there, self.window.mask(second), flow)
+        there, visible = align(there, self.window.mask(second), flow)
         both = visible * (1 - self.window.mask(first)) * (error < 1)
         wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, there))
         return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
@@ -93,9 +101,15 @@ class VideoFlows:
     def _estimated(self, target, guide):
         """Flow from target to guide and back, (2, 2, h, w), at the size of the guidance."""
         first, second = sorted((target, guide))
-        flows = self.cache.get(("guide", first, second),
-                               lambda: torch.cat(self._pair(first, second, self.guidance.seen)), self.window.device)
+        key = "guide", first, second
+        if key in self.cache or guide in self._targets:
+            flows = self.cache.get(key, lambda: self._both_as_seen(first, second), self.window.device)
+        else:
+            flows = self._both_as_seen(first, second)
         return flows if target == first else flows.flip(0)
+
+    def _both_as_seen(self, first, second):
+        return torch.cat(self._pair(first, second, self.guidance.seen))
 
     def _pair(self, first, second, seen):
         images = torch.cat([seen(self.window.image(number), self.window.mask(number)) for number in (first, second)])
@@ -124,7 +138,7 @@ def complete(flow: Tensor, mask: Tensor, image: Tensor, other: Tensor, other_mas
 
 def _mismatch(image, mask, other, other_mask, flow):
     """Mean difference of what is known in both images, over small squares, and the known share of these."""
-    there, visible = _aligned(other, other_mask, flow)
+    there, visible = align(other, other_mask, flow)
     known = visible * (1 - mask)
     difference = (there - image).abs().mean(dim=1, keepdim=True) * known
     layers = torch.cat([difference, known], dim=1)
@@ -132,8 +146,3 @@ def _mismatch(image, mask, other, other_mask, flow):
         layers = F.avg_pool2d(layers, side, stride=1, padding=(side[0] // 2, side[1] // 2))
     difference, share = layers.split(1, dim=1)
     return difference / share.clamp(min=1e-6), share
-
-
-def _aligned(image, mask, flow):
-    """One image (1,3,H,W) as the one keyframe of `align_keyframes`: (1,3,H,W) and visibility (1,1,H,W)."""
-    return (part[:, 0] for part in align_keyframes(image[:, None], mask[:, None], flow[:, None]))

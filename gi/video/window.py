@@ -1,5 +1,5 @@
 """The part of a video that is in memory: frames come from iterators, and go when no chunk needs them any more."""
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -60,10 +60,11 @@ class Window:
             self._keep(number, frame, mask)
             yield number, frame, mask
 
-    def drop(self, before: int) -> None:
-        """Forgets the frames before that number, except the edited ones."""
-        for number in [number for number in self._kept if number < before and number not in self.edited]:
-            del self._kept[number]
+    def drop(self, before: int, *, keep: Container[int] = ()) -> None:
+        """Forgets the frames before that number, except the edited ones and those of `keep`."""
+        for number in [number for number in self._kept if number < before]:
+            if number not in self.edited and number not in keep:
+                del self._kept[number]
 
     def image(self, number: int) -> Tensor:
         """(1, 3, h, w) in [0, 1], 0 in the hole."""
