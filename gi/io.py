@@ -167,7 +167,8 @@ def resolve_inside(root: str | Path, relative: str) -> Path:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    return _to_rgb(ImageOps.exif_transpose(image))
+    ImageOps.exif_transpose(image, in_place=True)  # or it would copy all images
+    return _to_rgb(image)
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
@@ -200,6 +201,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError("pixels are floating point numbers, expected 8 or 16 bits")
     if image.mode in ("P", "PA", "La", "RGBa"):  # through RGBA, so that transparency cannot change colours
         image = image.convert("RGBA")
+    if image.mode == "RGB":
+        image.load()  # while the file is open
+        return image
     return image.convert("RGB")
 
 

@@ -150,4 +150,6 @@ def resample(image: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
 def mirror(coordinate: np.ndarray, size: int) -> np.ndarray:
     """Folds coordinates into [0, size - 1], as if the image went on mirrored at its outermost pixel centres."""
     last = max(1, size - 1)
+    if -last <= coordinate.min() and coordinate.max() <= 2 * last:  # one fold does, several times faster
+        return last - np.abs(last - np.abs(coordinate))
     return last - np.abs(last - np.mod(coordinate, 2 * last))
