@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package n
 from gi import script
 from gi.errors import InputError
 from gi.metrics.tables import console_table, print_table
-from gi.training.families import Budget, families, gather, run_family
+from gi.training.families import EXTRA, Budget, families, gather, run_family
 
 
 def main() -> None:
@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument("--train", type=Path, default=Path("data/photos/train"), help="photographs to train on")
     parser.add_argument("--test", type=Path, default=Path("data/photos/val"), help="photographs to score on")
     parser.add_argument("--out", type=Path, default=Path("logs/small"), help="folder of all runs and the report")
-    parser.add_argument("--only", nargs="+", metavar="FAMILY", default=known, help=f"some of {', '.join(known)}")
+    parser.add_argument("--only", nargs="+", metavar="FAMILY", default=[name for name in known if name not in EXTRA],
+                        help=f"some of {', '.join(known)}; default: all but {' and '.join(EXTRA)}")
     parser.add_argument("--steps", type=int, help="optimiser steps; default: as configured")
     parser.add_argument("--count", type=int, help="samples a test set; default: one a photograph")
     parser.add_argument("--seeds", type=int, default=3, help="draws of the test samples")

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from gi.config import instantiate, load_config
 from gi.errors import InputError
+from gi.export import export_generator
 from gi.io import atomic_write
 from gi.metrics import report
 from gi.metrics.results import write_json
@@ -26,13 +27,16 @@ from gi.unpickle import read_checkpoint
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "small"
 SHARED = ("common", "unaligned", "unguided")
+START = "_start"  # of a network that begins with the weights of another training, the name of that
+EXTRA = ("ours_small", "trusted_copy")  # not of the paper: they are trained if asked for
 MEASURES = {"psnr_hole": ("PSNR", 2), "ssim_hole": ("SSIM", 3), "l1_hole": ("L1", 4)}  # in the hole
 BASELINES = ("copy", "inpaint")
 
 
 def families() -> list[str]:
     """Names of the configurations that describe a network."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in SHARED)
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in SHARED
+                  and not path.stem.endswith(START))
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,12 @@ class Budget:
 
 def run_family(name: str, out: Path, budget: Budget) -> None:
     """Trains a family into `out`/name and evaluates it with every seed. Raises InputError if a step of it fails."""
-    folder = find_run(out / name)
-    if folder is None:
-        _main("--base", CONFIGS / f"{name}.yaml", "--logdir", out / name, "--name", name, "--no_test",
-              *_overrides(budget))
-    elif not _is_trained(folder):
-        _main("-r", folder, "--no_test")
-    folder = find_run(out / name)
+    start, options = CONFIGS / f"{name}{START}.yaml", ()
+    if start.is_file() and find_run(out / name) is None:
+        first, weights = _train(start, out / name / "start", budget), out / name / "start.safetensors"
+        export_generator(start, first / "checkpoints" / "last.ckpt", weights, half=False)
+        options = "--resume_from_checkpoint", weights
+    folder = _train(CONFIGS / f"{name}.yaml", out / name, budget, *options)
     sets = [set_name for set_name, node in load_config([folder / "configs" / "config.yaml"]).data.params.test.items()
             if node is not None]
     for seed in range(budget.seeds):
@@ -68,6 +71,16 @@ def run_family(name: str, out: Path, budget: Budget) -> None:
             options += [f"data.params.test.{set_name}.params.length={budget.count}" for set_name in sets]
         _main("--base", folder / "configs" / "config.yaml", "--train", "false", "--resume_from_checkpoint",
               folder / "checkpoints" / "last.ckpt", "--logdir", out / name / "seeds", "--name", f"seed{seed}", *options)
+
+
+def _train(config: Path, out: Path, budget: Budget, *options: object) -> Path:
+    """The run in `out`, begun or continued unless it is complete."""
+    folder = find_run(out)
+    if folder is None:
+        _main("--base", config, "--logdir", out, "--name", config.stem, "--no_test", *options, *_overrides(budget))
+    elif not _is_trained(folder):
+        _main("-r", folder, "--no_test")
+    return find_run(out)
 
 
 def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str, str]], dict]:
