@@ -1,7 +1,8 @@
 """Geometric distortions as maps of coordinates, so that any number of them costs one resampling of the image.
 
-A step takes the coordinates (x, y) of OUTPUT pixels, float32 arrays, and returns where each of them lies in its INPUT
-image, including the step's rule for what lies outside. Steps applied one after the other to images are composed by
+A step takes the coordinates (x, y) of OUTPUT pixels, float32 arrays that can be broadcast with each other (a row and a
+column, as long as they are a grid), and returns where each of them lies in its INPUT image, including the step's rule
+for what lies outside. Steps applied one after the other to images are composed by
 passing coordinates through them from the last to the first (`compose`). Pixel centres have integer coordinates.
 
 The distributions are those of the original release.
@@ -136,20 +137,26 @@ class FrameGeometry:
 
 def compose(steps: Sequence[Step], *, size: int) -> np.ndarray:
     """One map for all steps: float32 (2, size, size), for every output pixel its x and y in the first input image."""
-    y, x = np.indices((size, size), dtype=np.float32)
+    x = np.arange(size, dtype=np.float32)[None]
+    y = x.T
     for step in reversed(steps):
         x, y = step(x, y)
-    return np.stack([x, y]).astype(np.float32, copy=False)
+    coordinates = np.empty((2, size, size), np.float32)
+    coordinates[0], coordinates[1] = x, y
+    return coordinates
 
 
 def resample(image: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
-    """Reads an image at float32 coordinates (2, H, W), x first, bilinearly: the only resampling of a frame."""
+    """Reads an image at float32 coordinates (2, H, W), x first, bilinearly: the only resampling of a frame.
+
+    OpenCV is more than twice as fast with four channels as with three.
+    """
     return cv2.remap(image, coordinates[0], coordinates[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def mirror(coordinate: np.ndarray, size: int) -> np.ndarray:
     """Folds coordinates into [0, size - 1], as if the image went on mirrored at its outermost pixel centres."""
     last = max(1, size - 1)
-    if -last <= coordinate.min() and coordinate.max() <= 2 * last:  # one fold does, several times faster
-        return last - np.abs(last - np.abs(coordinate))
-    return last - np.abs(last - np.mod(coordinate, 2 * last))
+    one_fold = -last <= coordinate.min() and coordinate.max() <= 2 * last  # which is several times faster
+    folded = np.abs(coordinate) if one_fold else np.mod(coordinate, 2 * last)
+    return np.subtract(last, np.abs(np.subtract(last, folded, out=folded), out=folded), out=folded)

@@ -124,8 +124,9 @@ class GuidedPairs(Dataset):
         photograph, name = self._read(*self._photograph(epoch, index))
         view = self._shared_view(view_rng, photograph)
         growth = 1.0 if self.mask_growth is None else self.mask_growth(epoch)
+        view = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)  # see `resample`
         frames, masks, maps = zip(*(self._frame(rng, view, growth) for rng in frame_rngs), strict=True)
-        frames = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous()
+        frames = torch.from_numpy(np.stack([cv2.split(frame) for frame in frames]))
         masks = torch.from_numpy(np.stack(masks))[:, None]
         sample = {"image": frames[0], "mask": masks[0], "sources": frames[1:], "source_masks": masks[1:], "name": name}
         if self.exact_flow:
@@ -170,9 +171,9 @@ class GuidedPairs(Dataset):
         top, left = (rng.integers(extent - self.view + 1) for extent in photograph.shape[:2])
         view = photograph[top : top + self.view, left : left + self.view]
         if not self.distort:
-            return np.ascontiguousarray(view)
+            return view
         if rng.random() < self.flip:
-            view = view[:, ::-1]
+            view = cv2.flip(view, 1)
         return self.view_photometric(rng, np.ascontiguousarray(view))
 
     def _frame(
@@ -180,7 +181,7 @@ class GuidedPairs(Dataset):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         geometry = self.frame_geometry if self.distort else _CROP_ONLY
         coordinates = geo.compose(geometry.sample(rng, view=self.view, size=self.size), size=self.size)
-        frame = geo.resample(view, coordinates)
+        frame = cv2.cvtColor(geo.resample(view, coordinates), cv2.COLOR_RGBA2RGB)
         if self.distort:
             frame = self.frame_photometric(rng, frame)
         return frame, self.mask(rng, self.size, self.size, growth), coordinates

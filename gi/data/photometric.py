@@ -60,7 +60,8 @@ def frame_photometric() -> Photometric:
 def equalise_locally(image: np.ndarray, clip_limit: float) -> np.ndarray:
     """CLAHE of the lightness (L of LAB) over 8 x 8 tiles."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
-    lab[..., 0] = cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(8, 8)).apply(np.ascontiguousarray(lab[..., 0]))
+    lightness = cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(8, 8)).apply(cv2.extractChannel(lab, 0))
+    cv2.insertChannel(lightness, lab, 0)
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
 
@@ -72,9 +73,9 @@ def change_brightness(image: np.ndarray, brightness: float, contrast: float) -> 
 def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
     """Adds to the channels of OpenCV's 8-bit HSV. Hue counts steps of 2 degrees and wraps at 180, the others clip."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    hues = (np.round(_LEVELS + hue) % 180).astype(np.uint8)
-    tables = np.stack([hues, _table(_LEVELS + saturation), _table(_LEVELS + value)], axis=-1)
-    return cv2.cvtColor(cv2.LUT(hsv, tables[None]), cv2.COLOR_HSV2RGB)
+    if turn := round(hue) % 180:
+        cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), ((_LEVELS + turn) % 180).astype(np.uint8)), hsv, 0)
+    return cv2.cvtColor(cv2.add(hsv, (0, round(saturation), round(value), 0)), cv2.COLOR_HSV2RGB)
 
 
 _LEVELS = np.arange(256, dtype=np.float64)
