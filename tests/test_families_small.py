@@ -85,6 +85,25 @@ def test_what_is_complete_is_not_done_again(tmp_path, monkeypatch):
     assert called[0][0] == "-r" and len(called) == 1
 
 
+def test_second_stage_killed_before_its_first_checkpoint_begins_again_with_the_first_ones_weights(
+        tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(families, "_main", lambda *words: called.append([str(word) for word in words]))
+    fake_run(tmp_path, "ours_small", [20.0])
+    weights = tmp_path / "ours_small" / "start.safetensors"
+    weights.touch()
+    last = next(tmp_path.glob("ours_small/*/checkpoints/last.ckpt"))
+    budget = Budget(train=tmp_path, test=tmp_path, seeds=1)
+    torch.save({"global_step": 10}, last)
+    run_family("ours_small", tmp_path, budget)
+    last.unlink()
+    run_family("ours_small", tmp_path, budget)
+    goes_on, begins = called
+    assert goes_on[0] == begins[0] == "-r"
+    assert "--resume_from_checkpoint" not in goes_on
+    assert begins[begins.index("--resume_from_checkpoint") + 1] == str(weights)
+
+
 def test_nan_is_kept(tmp_path):
     fake_run(tmp_path, "ours", [20.0])
     assert math.isnan(families._scores(tmp_path / "ours", 0)["large_two"]["inpaint"]["psnr_hole"])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from gi.checkpoint import load_generator
 from gi.errors import InputError
 from gi.main import main
 from gi.training.callbacks import format_duration
-from gi.training.module import NonFiniteLoss
+from gi.training.module import GuidedInpainting, NonFiniteLoss
 from gi.training.schedule import warmup_cosine
 from gi.unpickle import read_checkpoint
 from tests.families import MODELS, tiny_node
@@ -225,6 +226,17 @@ def test_faster_is_the_same(arguments, tmp_path, monkeypatch, option):
     laid_out = option == "channels_last"
     assert weights.is_contiguous(memory_format=torch.channels_last) == laid_out
     assert weights.is_contiguous() != laid_out
+
+
+@pytest.mark.parametrize("device, laid_out", [("cpu", True), ("cuda", True), ("mps", False)])
+def test_layout_of_weights_by_device(device, laid_out):
+    module = GuidedInpainting(generator=torch.nn.Conv2d(4, 4, 3), guidance=torch.nn.Identity(), average_decay=0.5,
+                              channels_last=True)
+    module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+    for stage in "test", "fit":
+        module.setup(stage)
+        for weights in module.generator.weight, module.average.module.weight:
+            assert weights.is_contiguous(memory_format=torch.channels_last) == (laid_out and stage == "fit")
 
 
 def test_nan_stops_and_names_the_term(arguments, tmp_path):

@@ -56,9 +56,11 @@ class Budget:
 def run_family(name: str, out: Path, budget: Budget) -> None:
     """Trains a family into `out`/name and evaluates it with every seed. Raises InputError if a step of it fails."""
     start, options = CONFIGS / f"{name}{START}.yaml", ()
-    if start.is_file() and find_run(out / name) is None:
-        first, weights = _train(start, out / name / "start", budget), out / name / "start.safetensors"
-        export_generator(start, first / "checkpoints" / "last.ckpt", weights, half=False)
+    if start.is_file():
+        weights = out / name / "start.safetensors"
+        if not weights.is_file():
+            first = _train(start, out / name / "start", budget)
+            export_generator(start, first / "checkpoints" / "last.ckpt", weights, half=False)
         options = "--resume_from_checkpoint", weights
     folder = _train(CONFIGS / f"{name}.yaml", out / name, budget, *options)
     sets = [set_name for set_name, node in load_config([folder / "configs" / "config.yaml"]).data.params.test.items()
@@ -79,7 +81,9 @@ def _train(config: Path, out: Path, budget: Budget, *options: object) -> Path:
     if folder is None:
         _main("--base", config, "--logdir", out, "--name", config.stem, "--no_test", *options, *_overrides(budget))
     elif not _is_trained(folder):
-        _main("-r", folder, "--no_test")
+        # Before its first checkpoint a run knows nothing of the weights it began with.
+        options = () if (folder / "checkpoints" / "last.ckpt").is_file() else options
+        _main("-r", folder, "--no_test", *options)
     return find_run(out)
 
 
