@@ -79,8 +79,7 @@ def test_forgets_the_least_used_and_what_it_is_told_to(name):
     for number in (1, 2, 1, 3, 1, 2):  # 3 takes the place of 2
         streams.predict(target, [guide(number, made=made)], flows, errors)
     assert made == [1, 2, 3, 2]
-    streams.forget(2)
-    streams.forget("never seen")
+    streams.keep({1, "never seen"})
     streams.predict(target, [guide(2, made=made)], flows, errors)
     assert made[4:] == [2] and streams.passes == 5
 

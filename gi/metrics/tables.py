@@ -38,6 +38,14 @@ def console_table(table: Table) -> rich.table.Table:
     return drawn
 
 
+def markdown_table(table: Table) -> list[str]:
+    """Lines of the table in Markdown, without title and note; the best of a column is bold."""
+    rows = [[f"**{cell}**" if table.marks.get((r, c)) == "best" else cell for c, cell in enumerate(row)]
+            for r, row in enumerate(table.rows)]
+    lines = [" | ".join(["", *row, ""]).strip() for row in (table.heading, *rows)]
+    return [lines[0], "|---" * len(table.heading) + "|", *lines[1:]]
+
+
 def marked(text: str, mark: str | None) -> str:
     """Text for the console in the style of its mark, if it has one."""
     return f"[{STYLES[mark]}]{text}[/]" if mark else text

@@ -20,13 +20,13 @@ from gi.export import export_generator
 from gi.io import atomic_write
 from gi.metrics import report
 from gi.metrics.results import write_json
-from gi.metrics.tables import Table
+from gi.metrics.tables import Table, markdown_table
 from gi.training.callbacks import format_duration
 from gi.unpickle import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "small"
-SHARED = ("common", "unaligned", "unguided")
+SHARED = ("common", "unaligned", "unguided", "without_keyframes")
 START = "_start"  # of a network that begins with the weights of another training, the name of that
 EXTRA = ("ours_small", "trusted_copy")  # not of the paper: they are trained if asked for
 MEASURES = {"psnr_hole": ("PSNR", 2), "ssim_hole": ("SSIM", 3), "l1_hole": ("L1", 4)}  # in the hole
@@ -116,15 +116,10 @@ def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str
 
 
 def markdown(tables: Sequence[Table], facts: Sequence[tuple[str, str]]) -> str:
-    """The tables and facts as text; the best mean of a column is bold."""
+    """The tables and facts as text."""
     lines = ["# Small networks of every family", ""] + [f"- {name}: {text}" for name, text in facts]
     for table in tables:
-        lines += ["", f"## {table.title}", "", "| " + " | ".join(table.heading) + " |",
-                  "|---" * len(table.heading) + "|"]
-        for r, row in enumerate(table.rows):
-            cells = [f"**{cell}**" if table.marks.get((r, c)) else cell for c, cell in enumerate(row)]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines += ["", table.note]
+        lines += ["", f"## {table.title}", "", *markdown_table(table), "", table.note]
     return "\n".join(lines) + "\n"
 
 

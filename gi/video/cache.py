@@ -19,11 +19,14 @@ class TensorCache:
         self.made = 0  # how often something had to be made
         self._entries: OrderedDict[Hashable, Tensor] = OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[[], Tensor], device: torch.device | str = "cpu") -> Tensor:
-        """The tensor of `key`, on `device`, from the cache or from `make`."""
+    def get(self, key: Hashable, make: Callable[[], Tensor], device: torch.device | str = "cpu", *,
+            keep: bool = True) -> Tensor:
+        """The tensor of `key`, on `device`, from the cache or from `make`, and then kept if it is to be."""
         if key not in self._entries:
             self.made += 1
-            self.put(key, value := make())
+            value = make()
+            if keep:
+                self.put(key, value)
             return value.to(device)
         self._entries.move_to_end(key)
         return self._entries[key].to(device)

@@ -101,11 +101,8 @@ class VideoFlows:
     def _estimated(self, target, guide):
         """Flow from target to guide and back, (2, 2, h, w), at the size of the guidance."""
         first, second = sorted((target, guide))
-        key = "guide", first, second
-        if key in self.cache or guide in self._targets:
-            flows = self.cache.get(key, lambda: self._both_as_seen(first, second), self.window.device)
-        else:
-            flows = self._both_as_seen(first, second)
+        flows = self.cache.get(("guide", first, second), lambda: self._both_as_seen(first, second), self.window.device,
+                               keep=guide in self._targets)
         return flows if target == first else flows.flip(0)
 
     def _both_as_seen(self, first, second):

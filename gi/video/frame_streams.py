@@ -63,10 +63,6 @@ class FrameStreams:
         keyframes = join([self._stream(guide, target) for guide in guides])
         return self.generator.predict(target, keyframes, flows, errors)
 
-    def forget(self, key: Hashable) -> None:
-        """Drops the stream of a frame whose content has changed; of one that is not kept, nothing happens."""
-        self._kept.pop(key, None)
-
     def keep(self, keys: Collection[Hashable]) -> None:
         """Drops the streams of all frames but these."""
         for key in [key for key in self._kept if key not in keys]:

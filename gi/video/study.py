@@ -19,6 +19,7 @@ from gi.errors import InputError
 from gi.flow.guidance import FlowGuidance
 from gi.metrics.baselines import opencv_inpaint
 from gi.metrics.report import hatch
+from gi.metrics.tables import Table, markdown_table
 from gi.metrics.video_scores import VideoScores
 from gi.video import plan
 from gi.video.files import open_video
@@ -184,11 +185,7 @@ def table(rows: dict[tuple[str, str], dict[str, float]]) -> str:
     for name in dict.fromkeys(case for case, _ in rows):
         chosen = {method: row for (case, method), row in rows.items() if case == name}
         shown = [column for column in columns if column in next(iter(chosen.values()))]
-        lines += [f"**{name}**", "", "| | " + " | ".join(columns[column][0] for column in shown) + " |",
-                  "|---" * (len(shown) + 1) + "|"]
-        for method, row in chosen.items():
-            values = [columns[column][1].format(row[column] * (1000 if column in thousandths else 1))
-                      for column in shown]
-            lines.append(f"| {method} | " + " | ".join(values) + " |")
-        lines.append("")
+        text = [[method, *(columns[column][1].format(row[column] * (1000 if column in thousandths else 1))
+                           for column in shown)] for method, row in chosen.items()]
+        lines += [f"**{name}**", "", *markdown_table(Table(["", *(columns[column][0] for column in shown)], text)), ""]
     return "\n".join(lines)
