@@ -5,11 +5,13 @@ import torch
 from skimage.transform import ProjectiveTransform, warp
 
 from gi.errors import InputError
+from gi.flow import aligned
 from gi.flow.aligned import Aligned
 from gi.flow.estimate import DIS, ZeroFlow
 from gi.flow.guidance import FlowGuidance
 from gi.flow.inpaint import inpaint_flow
-from gi.flow.planar import fit_homography, inpaint_planar, planar_flow
+from gi.flow.planar import complete_planar, fit_homography, inpaint_planar, planar_flow
+from gi.flow.warp import forward_backward_error
 
 SIZE = 96, 128
 MATRIX = np.array([[0.9, -0.25, 14.0], [0.2, 0.95, -6.0], [4e-4, -3e-4, 1.0]])
@@ -77,6 +79,32 @@ def test_several_fields_share_a_hole():
     assert (together[:, 2:4] - flows[:, 2:4]).abs().max() < 0.05 and together.isfinite().all()
 
 
+def test_only_consistent_flow_is_believed():
+    """Of the target's flow a quarter outside the hole is right, and as much of the flow back to it."""
+    random, mask = torch.Generator().manual_seed(0), hole()
+    flow, back = truth(), truth(np.linalg.inv(MATRIX))
+    wrong = 40 * torch.rand(2, 2, 1, 1, 2, *SIZE, generator=random)[0]
+    wrong[..., 100:] = 0
+    estimated = torch.stack([flow, back])[:, None, None] + wrong
+    there, again = complete_planar(estimated, mask)
+    inside = mask.expand(1, 2, *SIZE) > 0
+    assert (there[0] - flow).abs()[inside].max() < 0.1
+    assert torch.equal(there[0][~inside], estimated[0, 0][~inside])
+    believing_all = inpaint_planar(estimated[0, 0], mask)
+    assert (believing_all - flow).abs()[inside].mean() > 1
+    landing = torch.stack(torch.meshgrid(torch.arange(SIZE[1]), torch.arange(SIZE[0]), indexing="xy")) + flow
+    lands = ((landing >= 0) & (landing <= torch.tensor(SIZE)[[1, 0], None, None] - 1)).all(dim=0)
+    error = forward_backward_error(there[0], again[0])[0, 0]
+    assert error[(mask[0, 0] > 0) & lands].max() < 0.2  # so the hole counts as certain, as it should
+
+
+def test_where_nothing_is_consistent_all_of_it_is_looked_at():
+    estimated, mask = 9 + 30 * torch.rand(2, 1, 2, 2, *SIZE, generator=torch.Generator().manual_seed(0)), hole()
+    completed = complete_planar(estimated, mask)
+    for found, field in zip(completed.flatten(0, 2), estimated.flatten(0, 2), strict=True):
+        assert torch.allclose(found, inpaint_planar(field[None], mask)[0], atol=1e-4)
+
+
 @pytest.mark.parametrize("mask", [torch.ones(1, 1, *SIZE), torch.zeros(1, 1, *SIZE)])
 def test_nothing_or_everything_missing(mask):
     filled = inpaint_planar(truth()[None], mask)
@@ -93,6 +121,16 @@ def test_homographies_that_cannot_be_are_none():
     assert fit(start * 0.1) is None and fit(start * 9) is None
     assert fit(np.random.default_rng(1).uniform(0, 90, (60, 2))) is None
     assert fit_homography(start[:3], start[:3], SIZE, tolerance=1.0, least=3) is None
+
+
+def test_few_keypoints_are_more_in_an_enlarged_image(monkeypatch):
+    size, matrix = (32, 40), np.array([[0.45, 0, 12.0], [0, 0.45, 10.0], [0, 0, 1]])
+    image, errors = texture(size=size), []
+    for scales in (1,), (1, 2):
+        monkeypatch.setattr(aligned, "_SCALES", scales)
+        flow = Aligned(estimator=ZeroFlow())(image, moved(image, matrix))[0]
+        errors.append((flow - truth(matrix, size)).norm(dim=0).mean())
+    assert errors[1] < 0.3 < 3 < errors[0]
 
 
 def test_aligned_finds_large_motion():

@@ -1,7 +1,10 @@
 """Large motion for estimators that find small ones: what is seen is aligned first. Ours, not the paper's."""
+import functools
+
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gi.errors import InputError
@@ -11,6 +14,8 @@ from gi.flow.warp import warp
 
 _RATIO = 0.8  # a match must be this much closer than the second best one (Lowe, 2004)
 _TOLERANCE = 3.0  # pixels
+_SCALES = 1, 2  # enlarged images take five times as long, so they are looked at only where no plane is found without
+_LARGEST = 1024  # the longer side of an enlarged image
 
 
 class Aligned(PairEstimator):
@@ -24,7 +29,7 @@ class Aligned(PairEstimator):
         least: matches that must agree.
     """
 
-    def __init__(self, *, estimator: nn.Module, keypoints: int = 600, least: int = 10):
+    def __init__(self, *, estimator: nn.Module, keypoints: int = 1500, least: int = 8):
         super().__init__()
         if keypoints < 4 or least < 4:
             raise InputError(f"keypoints and least of Aligned: expected at least 4, got {keypoints} and {least}")
@@ -38,9 +43,9 @@ class Aligned(PairEstimator):
         if len(first) == 0:
             return zero_flow(images[:0])
         size = images.shape[-2:]
-        sift = cv2.SIFT_create(self.keypoints, contrastThreshold=0.02)
-        found = [sift.detectAndCompute(image, None) for image in to_grey(images)]
-        matrices = [self._homography(found[i], found[j], size)
+        grey = to_grey(images)
+        features = functools.cache(lambda number, scale: self._features(grey[number], scale))
+        matrices = [self._homography(features, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
         plane = torch.stack([planar_flow(matrix, size) for matrix in matrices]).to(images.device)
         images = images.float()
@@ -50,16 +55,40 @@ class Aligned(PairEstimator):
         rest = seen * self.estimator(images[first], layers[:, :3] * seen + images[first] * (1 - seen))
         return rest + _at(matrices, rest)
 
-    def _homography(self, first, second, size):
-        (points, features), (others, other_features) = first, second
-        if min(len(points), len(others)) < self.least:
-            return np.eye(3)
-        pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(features, other_features, k=2)
-        pairs = [best for best, second_best in pairs if best.distance < _RATIO * second_best.distance]
-        start = np.array([points[match.queryIdx].pt for match in pairs]).reshape(-1, 2)
-        end = np.array([others[match.trainIdx].pt for match in pairs]).reshape(-1, 2)
-        matrix = fit_homography(start, end, size, tolerance=_TOLERANCE, least=self.least)
-        return np.eye(3) if matrix is None else matrix
+    def _features(self, grey, scale):
+        """Places (n, 2) of keypoints in an image (H, W), and their descriptors (n, 128), roots of SIFT's.
+
+        Of histograms, roots tell better whether they are alike (Arandjelović & Zisserman, 2012).
+        """
+        if scale != 1:
+            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        sift = cv2.SIFT_create(scale * self.keypoints, contrastThreshold=0.01)
+        keypoints, histograms = sift.detectAndCompute(grey, None)
+        if histograms is None:
+            return np.zeros((0, 2)), torch.zeros(0, 128)
+        places = (np.array([keypoint.pt for keypoint in keypoints]) + 0.5) / scale - 0.5
+        return places, F.normalize(torch.from_numpy(histograms), p=1).sqrt()
+
+    def _homography(self, features, i, j, size):
+        for scale in _SCALES:
+            if scale > 1 and scale * max(size) > _LARGEST:
+                break
+            matches = _match(features(i, scale), features(j, scale))
+            matrix = fit_homography(*matches, size, tolerance=_TOLERANCE, least=self.least)
+            if matrix is not None:
+                return matrix
+        return np.eye(3)
+
+
+def _match(first, second):
+    """Where the keypoints that match lie in the one image and in the other, (n, 2) each."""
+    (places, descriptors), (others, other_descriptors) = first, second
+    if min(len(places), len(others)) < 2:
+        return places[:0], others[:0]
+    cosine, which = (descriptors @ other_descriptors.T).topk(2, dim=1)
+    squared = 2 - 2 * cosine  # distances of vectors of length 1
+    clear = (squared[:, 0] < _RATIO**2 * squared[:, 1]).numpy()
+    return places[clear], others[which[:, 0].numpy()[clear]]
 
 
 def _at(matrices, rest):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from gi.errors import InputError
 from gi.flow.estimate import flow_between
 from gi.flow.inpaint import inpaint_flow
-from gi.flow.planar import inpaint_planar
+from gi.flow.planar import complete_planar
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, resize, resize_flow
 from gi.weights import Frozen
@@ -78,11 +78,12 @@ class FlowGuidance(Frozen):
         if self.mask_images:
             mask = grow_hole(mask, round(GROWTH * max(height, width) / max(size)))
         flows = resize_flow(estimated.flatten(0, 2), (height, width)).view(2, batch, frames, 2, height, width)
-        if self.inpaint:
+        if self.inpaint and self.planar:
+            flows = complete_planar(flows, mask)
+        elif self.inpaint:
             # Also the backward flows are filled in the target's hole, as the original release does.
             channels = flows.transpose(0, 1).flatten(1, 3)
-            fill = inpaint_planar if self.planar else inpaint_flow
-            flows = fill(channels, mask).view(batch, 2, frames, 2, height, width).transpose(0, 1)
+            flows = inpaint_flow(channels, mask).view(batch, 2, frames, 2, height, width).transpose(0, 1)
         forward, backward = flows
         error = forward_backward_error(forward.flatten(0, 1), backward.flatten(0, 1), estimated_at=tuple(size))
         return forward, error.unflatten(0, (batch, frames))
