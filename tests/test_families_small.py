@@ -65,6 +65,7 @@ def test_gathers_means_over_seeds(tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "| ours | **21.00 ± 1.00** |" in text
     assert "Small networks" in (tmp_path / "report.html").read_text()
+    assert b"</svg>" in (tmp_path / "curves.svg").read_bytes()
     assert json.loads((tmp_path / "results.json").read_text())["ours"]["1"]["large_two"]["copy"]["psnr_hole"] == 15.0
 
 

@@ -126,4 +126,4 @@ def test_curves_of_an_interrupted_run_go_back_to_the_checkpoint(tmp_path):
         for step in range(3, 9):  # steps 3 to 5 come again
             writer.add_scalar("loss", 20 + step, step, walltime=200 + step)
     assert report.read_curves(tmp_path) == {"loss": (list(range(9)), [10, 11, 12, *range(23, 29)])}
-    assert report.plot_curves({"loss": report.read_curves(tmp_path)}).startswith("data:image/svg+xml;base64,")
+    assert report.plot_curves({"loss": report.read_curves(tmp_path)}).startswith(b"<?xml")

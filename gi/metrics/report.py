@@ -124,7 +124,7 @@ def render(report: Report) -> str:
     """The HTML of a report."""
     facts = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in report.facts)
     curves = {label: group for label, group in report.curves.items() if group}
-    training = f'<h2>Training</h2><img class="plot" alt="curves" src="{plot_curves(curves)}">' if curves else ""
+    training = f"<h2>Training</h2>{_plot('curves', plot_curves(curves))}" if curves else ""
     details = "".join(f"<details><summary>{_text(summary)}</summary><pre>{_text(text)}</pre></details>"
                       for summary, text in report.details)
     return f"""<!DOCTYPE html>
@@ -142,13 +142,13 @@ def _section(section: Section) -> str:
     parts = [f"<h2>{_text(section.title)}</h2>"]
     parts += [f"<p>{_text(section.text)}</p>"] if section.text else []
     parts += map(_table, section.tables)
-    parts += [f'<img class="plot" alt="scores" src="{plot_scores(section.panels)}">'] if section.panels else []
+    parts += [_plot("scores", plot_scores(section.panels))] if section.panels else []
     for sample in section.samples:
         figures = "".join(f'<figure><img alt="" src="{picture_uri(picture)}"><figcaption>{_text(caption)}</figcaption>'
                           "</figure>" for caption, picture in sample.pictures)
         parts.append(f'<h3>{_text(sample.title)}</h3><div class="pictures">{figures}</div>')
     parts += map(_wide, section.wide)
-    parts += [f'<img class="plot" alt="curves" src="{plot_curves(section.curves, "frame")}">'] if section.curves else []
+    parts += [_plot("curves", plot_curves(section.curves, "frame"))] if section.curves else []
     return "\n".join(parts)
 
 
@@ -214,6 +214,10 @@ def _label(name: str) -> str:
     return _printable(name).replace("$", r"\$")  # dollars would start a formula
 
 
+def _plot(name: str, svg: bytes) -> str:
+    return f'<img class="plot" alt="{name}" src="{_data_uri("image/svg+xml", svg)}">'
+
+
 def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
@@ -243,8 +247,8 @@ def read_curves(folder: str | Path) -> dict[str, tuple[list[int], list[float]]]:
 
 def plot_curves(
     groups: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], over: str = "optimiser step"
-) -> str:
-    """{axis: {name: (steps, values)}} as a data URI of an SVG with one plot a group, three in a row.
+) -> bytes:
+    """{axis: {name: (steps, values)}} as an SVG file with one plot a group, three in a row.
 
     Of long curves, means over equal parts are drawn.
     """
@@ -259,8 +263,8 @@ def plot_curves(
     return _svg(figure)
 
 
-def plot_scores(panels: Mapping[str, Panel]) -> str:
-    """{axis: panel} as a data URI of an SVG with one plot a panel, three in a row.
+def plot_scores(panels: Mapping[str, Panel]) -> bytes:
+    """{axis: panel} as an SVG file with one plot a panel, three in a row.
 
     The dots are a picture inside it, so that thousands of images need no more space than a few.
     """
@@ -300,7 +304,7 @@ def _thinned(values: Sequence[float], longest: int = 400) -> np.ndarray:
     return np.array([part.mean() for part in np.array_split(values, longest)])
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure) -> bytes:
     stream = bytestreams.BytesIO()
     figure.savefig(stream, format="svg", dpi=160, metadata={"Date": None})
-    return _data_uri("image/svg+xml", stream.getvalue())
+    return stream.getvalue()

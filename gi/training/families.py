@@ -90,7 +90,7 @@ def _train(config: Path, out: Path, budget: Budget, *options: object) -> Path:
 def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str, str]], dict]:
     """Tables of all test sets, facts on each family, and learning curves, of the families trained so far.
 
-    Also writes them to `out`: results.json, report.md, report.html.
+    Also writes them to `out`: results.json, report.md, curves.svg, report.html.
     """
     trained = {name: folder for name in names if (folder := find_run(out / name)) is not None}
     found = {name: {seed: _scores(out / name, seed) for seed in range(100)} for name in trained}
@@ -98,17 +98,19 @@ def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str
     tables = [_table(set_name, {name: [scores[set_name] for scores in seeds.values() if set_name in scores]
                                 for name, seeds in found.items()}) for set_name in sets]
     facts = [(name, _about(folder)) for name, folder in trained.items()]
-    curves: dict[str, dict] = {"training loss": {}, "validation: PSNR in the hole": {}}
+    curves: dict[str, dict] = {"training loss": {}}
     for name, folder in trained.items():
         for key, curve in report.read_curves(folder / "tensorboard").items():
             if key == "train/l1":
                 curves["training loss"][name] = curve
             elif key.endswith("psnr_hole") and key.startswith("val/") and "/raw/" not in key:
-                curves["validation: PSNR in the hole"][f"{name}: {key.split('/')[1]}"] = curve
+                curves.setdefault(f"validation “{key.split('/')[1]}”: PSNR in the hole", {})[name] = curve
     write_json(out / "results.json", {name: {str(seed): scores for seed, scores in seeds.items() if scores}
                                       for name, seeds in found.items()})
     with atomic_write(out / "report.md") as temporary:
         temporary.write_text(markdown(tables, facts), encoding="utf-8")
+    with atomic_write(out / "curves.svg") as temporary:
+        temporary.write_bytes(report.plot_curves(curves))
     report.write_report(out / "report.html", report.Report(
         title="Small networks of every family", facts=facts, curves=curves,
         sections=[report.Section(title=table.title, tables=[table]) for table in tables]))
