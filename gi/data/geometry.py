@@ -2,8 +2,8 @@
 
 A step takes the coordinates (x, y) of OUTPUT pixels, float32 arrays that can be broadcast with each other (a row and a
 column, as long as they are a grid), and returns where each of them lies in its INPUT image, including the step's rule
-for what lies outside. Steps applied one after the other to images are composed by
-passing coordinates through them from the last to the first (`compose`). Pixel centres have integer coordinates.
+for what lies outside. Steps applied one after the other to images are composed by passing coordinates through them from
+the last to the first (`compose`). Pixel centres have integer coordinates.
 
 The distributions are those of the original release.
 """

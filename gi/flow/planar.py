@@ -41,19 +41,17 @@ def complete_planar(flows: Tensor, mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None) -> Tensor:
-    """Replaces flow (N,C,H,W) where `mask` (N,1,H,W) is 1 (> 0.5) by that of the plane the rest shows.
+    """Replaces flow (N,2,H,W) where `mask` (N,1,H,W) is 1 (> 0.5) by that of the plane the rest shows.
 
-    C is 2, or 2k for k flow fields with the same hole. What a field deviates from its plane is continued smoothly into
-    the hole, from pixels that are close to it; a field that shows no plane is continued smoothly as a whole. Where
-    `reliable` (N,1,H,W), unless None, is not true, flow is not looked at. Planes are found on the host by RANSAC, with
-    the same random numbers every time. Returns float32 (N,C,H,W); outside the holes the values are those of `flow`.
+    What a field deviates from its plane is continued smoothly into the hole, from pixels that are close to it; a field
+    that shows no plane is continued smoothly as a whole. Where `reliable` (N,1,H,W), unless None, is not true, flow is
+    not looked at. Planes are found on the host by RANSAC, with the same random numbers every time. Returns float32
+    (N,2,H,W); outside the holes the values are those of `flow`.
     """
     if not flow.numel():
         return flow.float()
-    number, channels, *size = flow.shape
-    fields = flow.float().reshape(-1, 2, *size)
-    hole = (mask > 0.5).repeat_interleave(channels // 2, dim=0)
-    known = ~hole if reliable is None else ~hole & reliable.repeat_interleave(channels // 2, dim=0)
+    fields, size, hole = flow.float(), flow.shape[-2:], mask > 0.5
+    known = ~hole if reliable is None else ~hole & reliable
     scale = max(size) / _SIZE
     matrices = [_field_homography(field, *places, _PLANE * scale) for field, *places in
                 zip(*(x.cpu().numpy() for x in (fields, known[:, 0], hole[:, 0])), strict=True)]
@@ -64,7 +62,7 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None) -
     # What is far from the plane is another motion, or an error: nothing to continue.
     unknown = ~known | (found & (rest.norm(dim=1, keepdim=True) > _MOTION * scale))
     filled = plane + smooth_fill(rest, unknown.float())
-    return torch.where(hole, filled, fields).view(flow.shape)
+    return torch.where(hole, filled, fields)
 
 
 def planar_flow(matrix: np.ndarray, size: tuple[int, int]) -> Tensor:

@@ -56,7 +56,7 @@ class Budget:
 def run_family(name: str, out: Path, budget: Budget) -> None:
     """Trains a family into `out`/name and evaluates it with every seed. Raises InputError if a step of it fails."""
     start, options = CONFIGS / f"{name}{START}.yaml", ()
-    if start.is_file():
+    if start.is_file() and not _last(find_run(out / name)):
         weights = out / name / "start.safetensors"
         if not weights.is_file():
             first = _train(start, out / name / "start", budget)
@@ -81,8 +81,6 @@ def _train(config: Path, out: Path, budget: Budget, *options: object) -> Path:
     if folder is None:
         _main("--base", config, "--logdir", out, "--name", config.stem, "--no_test", *options, *_overrides(budget))
     elif not _is_trained(folder):
-        # Before its first checkpoint a run knows nothing of the weights it began with.
-        options = () if (folder / "checkpoints" / "last.ckpt").is_file() else options
         _main("-r", folder, "--no_test", *options)
     return find_run(out)
 
@@ -145,10 +143,15 @@ def _overrides(budget: Budget) -> list[str]:
     return options + ([f"lightning.trainer.max_steps={budget.steps}"] if budget.steps is not None else [])
 
 
+def _last(folder: Path | None) -> Path | None:
+    """The last checkpoint of a run; None before there is one, and a run knows of no weights it began with."""
+    last = folder and folder / "checkpoints" / "last.ckpt"
+    return last if last and last.is_file() else None
+
+
 def _is_trained(folder: Path) -> bool:
-    last = folder / "checkpoints" / "last.ckpt"
     steps = load_config([folder / "configs" / "config.yaml"]).lightning.trainer.max_steps
-    return last.is_file() and read_checkpoint(last)["global_step"] >= steps
+    return (last := _last(folder)) is not None and read_checkpoint(last)["global_step"] >= steps
 
 
 def _scores(folder: Path, seed: int) -> dict[str, dict]:
@@ -165,8 +168,7 @@ def _about(folder: Path) -> str:
     config = load_config([folder / "configs" / "config.yaml"])
     generator = instantiate(OmegaConf.to_container(config.model.params.generator, resolve=True))
     parts = [f"{sum(p.numel() for p in generator.parameters()):,} parameters"]
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.is_file():
+    if (last := _last(folder)) is not None:
         content = read_checkpoint(last)
         parts.append(f"{content['global_step']:,} steps")
         seconds = [state["training_seconds"] for state in content.get("callbacks", {}).values()
