@@ -15,6 +15,6 @@ __version__ = "0.1.0"
 
 def __getattr__(name):
     if name == "Inpainter":  # on demand, as it needs torch and everything else
-        from gi.inpainter import Inpainter
+        from gi.photo import Inpainter
         return Inpainter
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

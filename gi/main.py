@@ -22,17 +22,17 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
 
-from gi.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights
-from gi.cli import parse_args, processes
+from gi.commands.arguments import parse_args, processes
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.errors import InputError
-from gi.inpainter import SMALL, SMALL_CONFIG
-from gi.metrics.paper import name_of_run
-from gi.metrics.results import report_results
+from gi.report.paper import name_of_run
+from gi.report.results import report_results
 from gi.training.callbacks import StopRequested
 from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.evaluation import EvaluationReport
 from gi.training.module import NonFiniteLoss
+from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights
+from gi.weights.pretrained import SMALL, SMALL_CONFIG
 
 LAST = Path("checkpoints") / "last.ckpt"
 # Trainer options that mean something else with two optimisers; the module takes them over.

@@ -20,16 +20,16 @@ import gi  # noqa: F401  before everything that imports torchvision
 import cv2
 import torch
 
-from gi import script
-from gi.benchmark.parts import PRECISIONS, Settings
-from gi.benchmark.paths import PATHS
-from gi.benchmark.report import read_report, run_paths
-from gi.benchmark.table import benchmark_table, comparison_table, differences, remarks
+from gi.commands import script
 from gi.config import load_config
+from gi.config.device import find_device
 from gi.errors import InputError
-from gi.inpainter import find_device
-from gi.metrics.results import write_json
-from gi.metrics.tables import console_table, print_table
+from gi.report.results import write_json
+from gi.report.tables import console_table, print_table
+from tools.benchmark.parts import PRECISIONS, Settings
+from tools.benchmark.paths import PATHS
+from tools.benchmark.report import read_report, run_paths
+from tools.benchmark.table import benchmark_table, comparison_table, differences, remarks
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
 
-from gi import script
-from gi.metrics.paper import comparison_table, print_table
-from gi.metrics.results import read_run
+from gi.commands import script
+from gi.report.paper import comparison_table, print_table
+from gi.report.results import read_run
 
 
 def main() -> None:

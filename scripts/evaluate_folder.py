@@ -17,14 +17,14 @@ import gi  # noqa: F401  before everything that imports torchvision
 # isort: split
 import torch
 
-from gi import script
+from gi.commands import script
+from gi.config.device import find_device
 from gi.errors import InputError
-from gi.inpainter import find_device
 from gi.metrics.feature_cache import CachedFeatures
 from gi.metrics.folder import build_metrics, find_pairs, score_pairs
 from gi.metrics.image import METRICS
-from gi.metrics.paper import print_table, result_table
-from gi.metrics.results import write_results
+from gi.report.paper import print_table, result_table
+from gi.report.results import write_results
 
 
 def main() -> int:

@@ -24,14 +24,14 @@ import gi  # noqa: F401  before everything that imports torchvision
 # isort: split
 import torch
 
-from gi import script
-from gi.inpainter import find_device
-from gi.metrics.paper import print_table, video_rows
-from gi.metrics.tables import console_table
-from gi.metrics.video_evaluation import build_scores, choose_metrics, open_clips, score_clips, stop_at, write_scores
+from gi.commands import script
+from gi.config.device import find_device
 from gi.metrics.video_folder import find_videos, name_of
-from gi.metrics.video_report import write_page
 from gi.metrics.video_scores import METRICS
+from gi.report.paper import print_table, video_rows
+from gi.report.tables import console_table
+from gi.report.video import write_page
+from gi.video.evaluation import build_scores, choose_metrics, open_clips, score_clips, stop_at, write_scores
 
 
 def main() -> int:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
 
-from gi import script
+from gi.commands import script
 from gi.errors import InputError
-from gi.export import export_generator
-from gi.inpainter import run_config
+from gi.weights.export import export_generator
+from gi.weights.pretrained import run_config
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package n
 import gi  # noqa: F401  before everything that imports torchvision
 
 # isort: split
-from gi import script
-from gi.fetch import DOWNLOADS, FetchError, fetch, wanted, wanted_by_config
+from gi.commands import script
+from gi.weights.fetch import DOWNLOADS, FetchError, fetch, wanted, wanted_by_config
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,7 +12,7 @@ import gi  # before everything that imports torchvision
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gi.errors import InputError
-from gi.photos import Sample, find_samples, inpaint_file, inpaint_samples, result_path
+from gi.media.photos import Sample, find_samples, inpaint_file, inpaint_samples, result_path
 
 DESCRIPTION = """\
 Fills the hole of a picture, guided by any number of other pictures of the same scene (keyframes), also none.

@@ -9,15 +9,16 @@ if __name__ == "__main__":  # find the package uninstalled, from any folder
 import gi  # noqa: F401  # before everything that imports torchvision
 
 # isort: split
-from gi import io
+from gi.commands.script import Parser, progress, run
 from gi.errors import InputError
-from gi.inpainter import FLOWS
-from gi.script import Parser, progress, run
-from gi.video import VideoInpainter, plan
-from gi.video.files import open_video
+from gi.media import io
+from gi.media.files import open_video
+from gi.media.masks import DILATE, open_masks
+from gi.media.writer import QUALITY
+from gi.video import VideoInpainter
 from gi.video.job import VideoJob
-from gi.video.masks import DILATE, open_masks
-from gi.video.writer import QUALITY
+from gi.video.keyframes import plan
+from gi.weights.pretrained import FLOWS
 
 DESCRIPTION = """\
 Removes or replaces what masks mark in a video: every 20th frame is filled by the network, guided by frames before and

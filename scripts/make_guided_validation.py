@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
 
-from gi import script
+from gi.commands import script
 from gi.data.make_validation import MANIFEST, Settings, make_validation
 
 

@@ -12,15 +12,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package n
 
 import torch
 
-from gi import io, script
+from gi.commands import script
 from gi.compositing import composite, masked
 from gi.data.pairs import GuidedPairs
 from gi.data.photometric import Photometric
 from gi.data.sources import BundledPhotographs
-from gi.inpainter import load_parts
-from gi.metrics.baselines import copy_keyframe
+from gi.media import io
 from gi.metrics.functional import psnr
-from gi.metrics.report import hatch, to_uint8
+from gi.models.classical import copy_keyframe
+from gi.report.page import hatch, to_uint8
+from gi.weights.pretrained import load_parts
 
 from torchvision.utils import make_grid  # isort: skip  # after gi, see gi._torchvision
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
 
-from gi import script
+from gi.commands import script
 from gi.errors import InputError
-from gi.metrics.tables import console_table, print_table
-from gi.training.families import EXTRA, Budget, families, gather, run_family
+from gi.report.tables import console_table, print_table
+from tools.families import EXTRA, Budget, families, gather, run_family
 
 
 def main() -> None:

@@ -15,9 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package n
 import gi  # noqa: F401  before everything that imports torchvision
 
 # isort: split
-from gi import io, script
-from gi.inpainter import load_parts
-from gi.video import study
+from gi.commands import script
+from gi.media import io
+from gi.weights.pretrained import load_parts
+from tools import video_study as study
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from gi.config import instantiate, load_config
-from gi.schema import find_target
+from gi.config.schema import find_target
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MODELS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "demo")

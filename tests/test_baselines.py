@@ -6,7 +6,7 @@ import torch
 
 from gi.errors import InputError
 from gi.flow.align import align_keyframes
-from gi.metrics.baselines import copy_keyframe, opencv_inpaint
+from gi.models.classical import copy_keyframe, opencv_inpaint
 
 SIZE = 24
 

@@ -14,18 +14,18 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gi.benchmark.bounds import Limits, WorkCounter, bound, measure_limits
-from gi.benchmark.parts import Parts, Settings, without_missing_weights
-from gi.benchmark.paths import PATHS
-from gi.benchmark.report import read_report, run_paths
-from gi.benchmark.table import benchmark_table, comparison_table, differences, duration, remarks
-from gi.benchmark.timing import Meter, run_laps
-from gi.benchmark.video import FIRST, scene
 from gi.config import load_config
 from gi.errors import InputError
 from gi.flow.estimate import ZeroFlow
-from gi.metrics.results import write_json
-from gi.metrics.tables import console_table, print_table
+from gi.report.results import write_json
+from gi.report.tables import console_table, print_table
+from tools.benchmark.bounds import Limits, WorkCounter, bound, measure_limits
+from tools.benchmark.parts import Parts, Settings, without_missing_weights
+from tools.benchmark.paths import PATHS
+from tools.benchmark.report import read_report, run_paths
+from tools.benchmark.table import benchmark_table, comparison_table, differences, duration, remarks
+from tools.benchmark.timing import Meter, run_laps
+from tools.benchmark.video import FIRST, scene
 
 CPU = torch.device("cpu")
 
@@ -261,7 +261,7 @@ def test_bad_input_is_one_line(tmp_path, root, monkeypatch, capsys, report):
 
 @pytest.mark.slow
 def test_the_script_runs_a_path(root, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("gi.benchmark.report.measure_limits", lambda *args: Limits(1e11, 1e10))
+    monkeypatch.setattr("tools.benchmark.report.measure_limits", lambda *args: Limits(1e11, 1e10))
     config, out = tmp_path / "c.yaml", tmp_path / "r.json"
     config.write_text((root / "tests" / "tiny.yaml").read_text().replace("???", "unused"))
     status, printed, _ = run(root, monkeypatch, capsys, "--config", config, "--paths", "predict", "--repeats", 1,

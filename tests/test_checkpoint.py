@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from gi.checkpoint import is_resumable, load_discriminator_weights, load_generator
 from gi.config import instantiate, load_config
 from gi.errors import InputError
 from gi.models.discriminator import PatchDiscriminator
+from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator
 from tests.families import CONFIGS, tiny_generator, tiny_node
 
 

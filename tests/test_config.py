@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from gi import cli
+from gi.commands import arguments as cli
 from gi.config import check, instantiate, instantiate_all, load_config, merge, save_config, trainer_options
 from gi.errors import InputError
 

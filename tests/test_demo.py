@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from gi.checkpoint import load_generator
 from gi.compositing import composite, masked
 from gi.config import instantiate, load_config
 from gi.data.datamodule import collate
 from gi.data.stereo import StereoPair
 from gi.errors import InputError
 from gi.main import main
-from gi.metrics.baselines import copy_keyframe, opencv_inpaint
 from gi.metrics.functional import psnr, ssim
-from gi.metrics.results import read_run
+from gi.models.classical import copy_keyframe, opencv_inpaint
+from gi.report.results import read_run
 from gi.training.comparison import METHODS
 from gi.training.evaluation import EvaluationReport
+from gi.weights.checkpoint import load_generator
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"

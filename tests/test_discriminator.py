@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from gi.checkpoint import original_discriminator_names, rename
 from gi.models.discriminator import PatchDiscriminator
-from gi.weights import load_strict
+from gi.weights.checkpoint import original_discriminator_names, rename
+from gi.weights.files import load_strict
 
 
 def with_original_weights(reference):

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from gi.errors import InputError
-from gi.io import write_image
+from gi.media.io import write_image
 from gi.metrics import features, folder
 from gi.metrics.feature_cache import CachedFeatures
 from gi.metrics.fid import frechet_distance
 from gi.metrics.folder import find_pairs, score_pairs
 from gi.metrics.image import ImageMetrics
-from gi.metrics.results import read_results
+from gi.report.results import read_results
 
 
 class ToyFeatures(nn.Module):

@@ -16,12 +16,14 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from gi.errors import InputError
-from gi.io import write_image
-from gi.metrics import results, video_evaluation, video_report
-from gi.metrics.paper import each_video, video_rows
+from gi.media.io import write_image
 from gi.metrics.video_folder import Clip, find_videos
-from gi.metrics.video_report import Film
 from gi.metrics.video_scores import VideoScores
+from gi.report import results
+from gi.report import video as video_report
+from gi.report.paper import each_video, video_rows
+from gi.report.video import Film
+from gi.video import evaluation as video_evaluation
 
 HEIGHT, WIDTH, COUNT = 56, 64, 4
 FREE = ("psnr", "ssim", "ssim2", "psnr_hole", "pcons")  # of weights

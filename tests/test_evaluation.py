@@ -15,12 +15,12 @@ from PIL import Image
 
 from gi.config import instantiate, load_config
 from gi.errors import InputError
-from gi.io import read_image, read_mask
 from gi.main import main
-from gi.metrics import paper
+from gi.media.io import read_image, read_mask
 from gi.metrics.folder import build_metrics, find_pairs, score_pairs
 from gi.metrics.image import ImageScores
-from gi.metrics.results import read_results
+from gi.report import paper
+from gi.report.results import read_results
 from gi.training.evaluation import EvaluationReport, choose, panels
 from gi.training.predictions import prediction_path, write_predictions
 

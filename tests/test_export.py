@@ -6,10 +6,10 @@ import torch
 from omegaconf import OmegaConf
 from safetensors import safe_open
 
-from gi.checkpoint import load_generator
 from gi.config import instantiate, load_config
 from gi.errors import InputError
-from gi.export import export_generator
+from gi.weights.checkpoint import load_generator
+from gi.weights.export import export_generator
 from tests.families import CONFIGS, random_inputs
 
 CONFIG = """

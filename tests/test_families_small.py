@@ -7,9 +7,9 @@ import torch
 
 from gi.config import check, instantiate, load_config
 from gi.main import MODULE_OPTIONS
-from gi.training import families
-from gi.training.families import CONFIGS, Budget, gather, run_family
 from tests.families import random_inputs
+from tools import families
+from tools.families import CONFIGS, Budget, gather, run_family
 
 NAMES = families.families()
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gi import fetch as fetching
 from gi.errors import InputError
-from gi.fetch import DOWNLOADS, Download, FetchError, Wanted, fetch, wanted, wanted_by_config
 from gi.metrics.features import INCEPTION, VGG16
-from gi.weights import ADE20K_ENCODER, RAFT_THINGS
+from gi.weights import fetch as fetching
+from gi.weights.fetch import DOWNLOADS, Download, FetchError, Wanted, fetch, wanted, wanted_by_config
+from gi.weights.files import ADE20K_ENCODER, RAFT_THINGS
 
 
 class Server(http.server.ThreadingHTTPServer):

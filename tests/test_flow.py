@@ -10,7 +10,7 @@ from gi.flow.guidance import FlowGuidance
 from gi.flow.inpaint import inpaint_flow
 from gi.flow.morphology import close, dilate, erode, grow
 from gi.flow.warp import forward_backward_error, resize_flow, warp
-from gi.weights import file_sha256
+from gi.weights.files import file_sha256
 
 
 def relative(value, expected):

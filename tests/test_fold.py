@@ -6,7 +6,7 @@ from torch import nn
 from gi.flow.warp import warp
 from gi.models.aggregate import DeformableWrite, softmax_mean, warp_rows
 from gi.models.fold import QuadConv, fold_sequence, prepare_for_inference
-from gi.video.frame_streams import FrameStreams
+from gi.video.keyframes.frame_streams import FrameStreams
 from tests.families import MODELS, random_inputs, tiny_generator
 
 SHAPES = [(2, 2, 64, 64), (1, 0, 64, 48), (1, 3, 37, 51), (2, 1, 100, 72)]

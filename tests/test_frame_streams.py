@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from gi.errors import InputError
-from gi.video.frame_streams import FrameStreams
+from gi.video.keyframes.frame_streams import FrameStreams
 from tests.families import MODELS, random_inputs, tiny_generator
 
 OFFSETS = [sign * step for step in (5, 10, 15, 20, 40, 60, 80) for sign in (-1, 1)]

@@ -5,7 +5,7 @@ import torch
 from gi.errors import InputError
 from gi.metrics import video
 from gi.metrics.i3d import ENDPOINTS, I3D, VideoFeature
-from gi.weights import RGB_IMAGENET
+from gi.weights.files import RGB_IMAGENET
 
 
 @pytest.fixture(scope="module")

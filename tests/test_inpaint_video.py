@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from gi import io
 from gi.errors import InputError
+from gi.media import io
+from gi.media.files import open_video
 from gi.video import job as job_module
-from gi.video.files import open_video
 from tests.families import tiny_node
 from tests.test_video_pipeline import hole_psnr, scene
 from tests.video_helpers import write_video

@@ -15,15 +15,16 @@ import torch
 from PIL import Image
 from skimage import data
 
-from gi import Inpainter, io
+from gi import Inpainter
 from gi.config import instantiate
-from gi.crop import context_box, resize_known
+from gi.config.device import find_device
 from gi.errors import InputError
 from gi.flow.estimate import DIS, ZeroFlow
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import grow_hole, smooth_fill
-from gi.inpainter import find_device
-from gi.photos import find_samples, mask_of, pixels_of, read_photo, write_photo
+from gi.media import io
+from gi.media.crop import context_box, resize_known
+from gi.media.photos import find_samples, mask_of, pixels_of, read_photo, write_photo
 from tests.families import tiny_generator, tiny_node
 
 NODE = {"n_blocks": 1, "n_cross": 1}
@@ -482,6 +483,6 @@ def test_the_program_itself(root, run_folder, tmp_path):
     np.testing.assert_array_equal(io.read_image(tmp_path / "o.png"), io.read_image(tmp_path / "i.png"))
     done = subprocess.run([*command, "--flow", "pwc"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: argument --flow") and done.stderr.count("\n") == 1
-    code = "import gi, sys; assert not {'gi.inpainter', 'torchvision', 'pytorch_lightning'} & sys.modules.keys()"
+    code = "import gi, sys; assert not {'gi.photo', 'torchvision', 'pytorch_lightning'} & sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

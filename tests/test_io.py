@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gi import io
 from gi.errors import InputError
+from gi.media import io
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from gi.data import exact, geometry, make_validation, photometric
 from gi.data.make_validation import JOURNAL, MANIFEST, Settings
 from gi.data.validation import GuidedFolder
 from gi.errors import InputError
-from gi.io import read_image, read_mask, write_image
+from gi.media.io import read_image, read_mask, write_image
 
 
 def photograph(height, width, seed=0):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from gi import io
 from gi.data import datamodule, pairs, sources
 from gi.data import geometry as geo
 from gi.data.masks import CentralSquare, GrowthRamp
 from gi.errors import InputError
+from gi.media import io
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from gi.checkpoint import load_generator
 from gi.config import load_config
+from gi.weights.checkpoint import load_generator
 from tests.families import CONFIGS
 
 TWO_STREAM = "gi.models.two_stream.TwoStreamGenerator"

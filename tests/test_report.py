@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from gi.metrics import report
-from gi.metrics.tables import Table, console_table, print_table
+from gi.report import page as report
+from gi.report.tables import Table, console_table, print_table
 
 HOSTILE = '<script>alert("1")</script> & \'x\' "><img src=x onerror=alert(1)>'
 

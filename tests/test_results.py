@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gi.errors import InputError
-from gi.metrics import paper
 from gi.metrics.image import ImageScores
-from gi.metrics.results import read_results, read_run, report_results, write_results
+from gi.report import paper
+from gi.report.results import read_results, read_run, report_results, write_results
 
 MEASURED = ("ssim", "ssim_hole", "psnr", "psnr_hole", "lpips")
 

@@ -13,13 +13,13 @@ import torch
 import yaml
 from PIL import Image
 
-from gi.checkpoint import load_generator
 from gi.errors import InputError
 from gi.main import main
 from gi.training.callbacks import format_duration
 from gi.training.module import GuidedInpainting, NonFiniteLoss
 from gi.training.schedule import warmup_cosine
-from gi.unpickle import read_checkpoint
+from gi.weights.checkpoint import load_generator
+from gi.weights.unpickle import read_checkpoint
 from tests.families import MODELS, tiny_node
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from gi import io
 from gi.data.datamodule import collate
 from gi.data.validation import GuidedFolder
 from gi.errors import InputError
+from gi.media import io
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gi import io
 from gi.errors import InputError
-from gi.video import container
-from gi.video.colour import Colour
-from gi.video.files import natural_order, open_video
+from gi.media import container, io
+from gi.media.colour import Colour
+from gi.media.files import natural_order, open_video
 from tests.video_helpers import (
     TURNS,
     moving_pictures,

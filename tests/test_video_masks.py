@@ -3,10 +3,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from gi import io
 from gi.errors import InputError
-from gi.video.files import open_video
-from gi.video.masks import grow, open_masks
+from gi.media import io
+from gi.media.files import open_video
+from gi.media.masks import grow, open_masks
 from tests.video_helpers import write_video
 
 SIZE = (24, 32)

@@ -8,11 +8,12 @@ import torch
 from gi.errors import InputError
 from gi.flow.estimate import DIS
 from gi.flow.guidance import FlowGuidance
-from gi.metrics.baselines import opencv_inpaint
-from gi.video import VideoInpainter, plan
-from gi.video.cache import TensorCache
-from gi.video.chunk import ChunkFiller
-from gi.video.pipeline import insert
+from gi.models.classical import opencv_inpaint
+from gi.video import VideoInpainter
+from gi.video.keyframes import plan
+from gi.video.keyframes.cache import TensorCache
+from gi.video.keyframes.chunk import ChunkFiller
+from gi.video.keyframes.pipeline import insert
 from tests.families import tiny_generator
 
 HEIGHT, WIDTH = 64, 112
@@ -71,7 +72,7 @@ def test_changes_of_exposure_are_followed(video):
     lit = [np.clip(frame * (0.9 + 0.3 * np.sin(i / 4)), 0, 255).astype(np.uint8) for i, frame in enumerate(frames)]
     result = hole_psnr(run(build(), lit, masks), lit, masks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gi.video.flows.VideoFlows.gain", lambda *_: torch.ones(3))
+        patch.setattr("gi.video.keyframes.flows.VideoFlows.gain", lambda *_: torch.ones(3))
         plain = hole_psnr(run(build(), lit, masks), lit, masks)
     assert result > plain + 0.5
 

@@ -2,7 +2,7 @@
 import pytest
 
 from gi.errors import InputError
-from gi.video.plan import GUIDES, Chunk, anchors, chunks, guide_offsets, guides, runs, share
+from gi.video.keyframes.plan import GUIDES, Chunk, anchors, chunks, guide_offsets, guides, runs, share
 
 
 @pytest.mark.parametrize("count, every, expected", [

@@ -3,13 +3,13 @@ import cv2
 import numpy as np
 import pytest
 
-from gi import io
 from gi.errors import InputError
 from gi.flow.estimate import DIS
 from gi.flow.guidance import FlowGuidance
-from gi.video import study
+from gi.media import io
 from tests.families import tiny_generator
 from tests.test_video_pipeline import scene
+from tools import video_study as study
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from gi.flow.warp import warp
-from gi.video.propagate import propagate
-from gi.video.trace import Step, hole_points, sample, trace
+from gi.video.keyframes.propagate import propagate
+from gi.video.keyframes.trace import Step, hole_points, sample, trace
 
 HEIGHT, WIDTH, SPEED = 40, 64, 0.7
 SAME = torch.ones(3)

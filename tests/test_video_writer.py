@@ -7,11 +7,10 @@ import av
 import numpy as np
 import pytest
 
-from gi import io
 from gi.errors import InputError
-from gi.video import writer
-from gi.video.files import check_output, open_video, open_writer
-from gi.video.masks import open_masks
+from gi.media import io, writer
+from gi.media.files import check_output, open_video, open_writer
+from gi.media.masks import open_masks
 from tests.video_helpers import (
     decoded_sound,
     moving_pictures,
@@ -217,7 +216,7 @@ def test_full_disk(tmp_path):
     names = ["out.mp4", "out.mkv", "out.webm", "out"]
     program = f"""
 import resource
-from gi.video.files import open_video, open_writer
+from gi.media.files import open_video, open_writer
 video = open_video("frames")
 resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
 for name in {names}:

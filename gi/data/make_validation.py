@@ -23,14 +23,15 @@ import cv2
 import numpy as np
 import PIL
 
-from gi import __version__, io
+from gi import __version__
 from gi.data import exact
 from gi.data import geometry as geo
 from gi.data.masks import MixedMask
 from gi.data.photometric import change_brightness, frame_photometric
+from gi.data.pool import Pool
 from gi.errors import InputError
-from gi.pool import Pool
-from gi.weights import file_sha256
+from gi.media import io
+from gi.weights.files import file_sha256
 
 MANIFEST = "manifest.json"
 JOURNAL = ".manifest.partial.jsonl"  # one line a finished sample, until the manifest is written

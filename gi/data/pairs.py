@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from gi import io
 from gi.data import geometry as geo
 from gi.data.exact_flow import exact_flow as exact_flow_between
 from gi.data.masks import GrowthRamp, MaskKind, MixedMask
 from gi.data.photometric import Photometric, frame_photometric, view_photometric
 from gi.data.sources import ImageSource
 from gi.errors import InputError
+from gi.media import io
 
 log = logging.getLogger(__name__)
 _WORKER_SLOTS = 256

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from gi import io
 from gi.errors import InputError
+from gi.media import io
 
 
 class ImageSource:

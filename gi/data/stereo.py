@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from gi import io
 from gi.data.masks import MaskKind, MixedMask
 from gi.data.sources import BundledPhotographs
 from gi.errors import InputError
+from gi.media import io
 
 
 class StereoPair(Dataset):

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from gi import io
 from gi.errors import InputError
+from gi.media import io
 
 _SOURCE = re.compile(r"(?P<stem>.+)_src_(?P<number>\d+)")
 

@@ -18,7 +18,7 @@ from torchvision.models.optical_flow import raft_large
 
 from gi.errors import InputError
 from gi.flow.raft import encode, refine, replace_norms
-from gi.weights import RAFT_THINGS, Frozen, load_strict, read_weights
+from gi.weights.files import RAFT_THINGS, Frozen, load_strict, read_weights
 
 
 class PairEstimator(Frozen):

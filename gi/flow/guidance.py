@@ -8,7 +8,7 @@ from gi.flow.inpaint import inpaint_flow
 from gi.flow.planar import complete_planar
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, resize, resize_flow
-from gi.weights import Frozen
+from gi.weights.files import Frozen
 
 
 class FlowGuidance(Frozen):

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from gi.weights import ADE20K_ENCODER, Frozen, load_strict, read_weights
+from gi.weights.files import ADE20K_ENCODER, Frozen, load_strict, read_weights
 
 
 class PerceptualLoss(Frozen):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gi.io import atomic_write
+from gi.media.io import atomic_write
 
 log = logging.getLogger(__name__)
 _VERSION = 1  # to be raised when InceptionFeatures itself changes

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import inception_v3
 
 from gi.errors import InputError
-from gi.weights import Frozen, WeightsFile, load_strict, read_weights
+from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
 INCEPTION = WeightsFile(
     path="checkpoints/metrics/pt_inception-2015-12-05-6726825d.pth",

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gi import io
 from gi.errors import InputError
+from gi.media import io
 from gi.metrics.feature_cache import CachedFeatures
 from gi.metrics.image import METRICS, ImageMetrics, ImageScores
-from gi.weights import WeightsFile
+from gi.weights.files import WeightsFile
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

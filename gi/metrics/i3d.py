@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gi.errors import InputError
-from gi.weights import RGB_IMAGENET, Frozen, load_strict, read_weights
+from gi.weights.files import RGB_IMAGENET, Frozen, load_strict, read_weights
 
 ENDPOINTS = ("Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c")  # the layers of PVCS; VFID's is the last
 MIN_SIDE = 32  # pixels: below, the last layers would see nothing but padding around a single position

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from gi.compositing import composite
+from gi.config.schema import nearest
 from gi.errors import InputError
 from gi.metrics import functional
 from gi.metrics.fid import frechet_distance
-from gi.schema import nearest
 
 PER_PIXEL = {"ssim": functional.ssim, "psnr": functional.psnr, "l1": functional.l1}
 METRICS = (*PER_PIXEL, "lpips", "fid")

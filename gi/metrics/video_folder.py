@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gi import io
 from gi.errors import InputError
-from gi.video.files import VideoSource, natural_order, open_video
-from gi.video.masks import open_masks
+from gi.media import io
+from gi.media.files import VideoSource, natural_order, open_video
+from gi.media.masks import open_masks
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gi.config.schema import nearest
 from gi.errors import InputError
 from gi.metrics.fid import frechet_distance
 from gi.metrics.image import statistics
 from gi.metrics.video_meters import FrameFeatures, LpipsMean, Pairs, Pixels, WholeVideo, Windows, pieces
-from gi.schema import nearest
 
 # In the order of tables. Scores of a single video are those that are not FRECHET.
 METRICS = ("fid", "lpips", "ssim2", "vfid", "vfid_clips", "pvcs", "pcons", "psnr", "ssim", "psnr_hole", "ssim_hole",

@@ -10,7 +10,7 @@ from torchvision.utils import make_grid
 
 from gi.compositing import composite
 from gi.flow.warp import warp
-from gi.io import write_image
+from gi.media.io import write_image
 
 
 class StopRequested(Exception):

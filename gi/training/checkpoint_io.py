@@ -2,8 +2,8 @@
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from gi.io import atomic_write
-from gi.unpickle import read_checkpoint
+from gi.media.io import atomic_write
+from gi.weights.unpickle import read_checkpoint
 
 
 class SafeCheckpointIO(TorchCheckpointIO):

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from gi.metrics.baselines import copy_keyframe, opencv_inpaint
 from gi.metrics.image import ImageScores
-from gi.metrics.paper import score_text
-from gi.metrics.results import write_csv, write_json
-from gi.metrics.tables import Table
+from gi.models.classical import copy_keyframe, opencv_inpaint
+from gi.report.paper import score_text
+from gi.report.results import write_csv, write_json
+from gi.report.tables import Table
 
 METHODS = {
     "keyframes": "network, with keyframes",

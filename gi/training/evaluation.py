@@ -15,10 +15,11 @@ from gi.data.datamodule import collate
 from gi.errors import InputError
 from gi.flow.align import align_keyframes
 from gi.flow.estimate import ZeroFlow
-from gi.metrics import paper, report
 from gi.metrics.image import ImageMetrics, ImageScores
-from gi.metrics.results import file_name
-from gi.metrics.tables import console_table, print_table
+from gi.report import page as report
+from gi.report import paper
+from gi.report.results import file_name
+from gi.report.tables import console_table, print_table
 from gi.training.callbacks import format_duration
 from gi.training.comparison import METHODS, comparison_rows, fill_holes, first_columns, write_comparison
 from gi.training.predictions import write_predictions

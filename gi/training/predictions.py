@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gi.io import write_image
+from gi.media.io import write_image
 
 _LONGEST = 180  # bytes of a file's or folder's name, most file systems allow 255; a temporary name adds some
 

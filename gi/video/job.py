@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gi import io
 from gi.errors import InputError
-from gi.video import plan
-from gi.video.chunk import ChunkFiller
-from gi.video.files import VideoSource, check_output, open_writer
-from gi.video.masks import MaskSource
-from gi.video.pipeline import VideoInpainter, insert
+from gi.media import io
+from gi.media.files import VideoSource, check_output, open_writer
+from gi.media.masks import MaskSource
+from gi.video.keyframes import plan
+from gi.video.keyframes.chunk import ChunkFiller
+from gi.video.keyframes.pipeline import VideoInpainter, insert
 
 _MARGIN = 4  # pixels around a hole that enlarging its content looks at
 
@@ -27,10 +27,10 @@ class VideoJob:
 
     Args:
         inpainter: with all its settings.
-        video, masks: what to fill; see `gi.video.files` and `gi.video.masks`.
+        video, masks: what to fill; see `gi.media.files` and `gi.media.masks`.
         out: video file or folder of PNG files.
         edited: frames edited by hand by their number, uint8 (H, W, 3) of the video's size.
-        quality: of a video file, see `gi.video.writer`.
+        quality: of a video file, see `gi.media.writer`.
 
     Raises:
         InputError: if the result cannot be written there or an edited frame does not fit.

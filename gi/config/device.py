@@ -1,0 +1,17 @@
+"""The device to compute on."""
+import torch
+
+from gi.errors import InputError
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """Raises InputError for a device that does not exist here."""
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:  # builds without CUDA use assertions
+        raise InputError(f"device {device}: not usable here: {str(error).splitlines()[0]}") from error
+    return found

@@ -1,0 +1,224 @@
+"""YAML configurations: inheritance, merging, overrides, and building what they describe.
+
+    cfg = load_config(["configs/ours.yaml"], ["model.params.learning_rate=1e-4"])
+    check(cfg)                                   # every problem in it, before anything is built
+    model = instantiate(cfg.model, "model")
+
+A file may name others it builds on, `inherit: base.yaml` or a list, relative to itself; it is merged on top of them.
+Mappings are merged key by key, everything else (lists too) is replaced. One exception: where a node
+`{target: …, params: {…}}` names another target than the node below it, it replaces that node wholesale, so that
+switching to another class does not inherit the parameters of the first.
+"""
+import os
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gi.config import schema
+from gi.errors import InputError
+
+SECTIONS = {"model": dict, "data": dict, "lightning": dict, "name": str, "seed": int}
+LIGHTNING = ("trainer", "callbacks", "logger")
+MANAGED = ("callbacks", "logger", "default_root_dir")  # Trainer options that only the program sets
+
+
+# Loading --------------------------------------------------------------------------------------------------------------
+
+def load_config(paths, overrides=()):
+    """The files merged left to right, then the overrides ("a.b=value"), as a read-only DictConfig.
+
+    Interpolations (`${model.params.width}`) refer to the merged whole.
+    """
+    merged = {}
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        merged = merge(merged, _read(Path(path), ()))
+    for override in overrides:
+        _override(merged, override)
+    config = OmegaConf.create(merged)
+    OmegaConf.set_struct(config, True)
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
+def save_config(config, path):
+    """Writes the merged configuration, interpolations kept, so that load_config reads the same again."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def merge(lower, upper):
+    """`upper` on top of `lower`; see the top of this file."""
+    if not isinstance(lower, dict) or not isinstance(upper, dict):
+        return upper
+    if "target" in lower and upper.get("target", lower["target"]) != lower["target"]:
+        return upper
+    return {**lower, **{key: merge(lower[key], value) if key in lower else value for key, value in upper.items()}}
+
+
+def _read(path, parents):
+    """A file as plain containers, merged on top of those it inherits from."""
+    if path.resolve() in parents:
+        raise InputError(f"{path}: inherits from itself, via {' -> '.join(p.name for p in parents)}")
+    try:
+        content = OmegaConf.load(path)
+        content = OmegaConf.to_container(content) if content else {}
+    except FileNotFoundError:
+        folder = path.parent if path.parent.is_dir() else Path(".")
+        hint = schema.nearest(path, [path.parent / other.name for other in folder.glob("*.yaml")])
+        by = f" (inherited by {parents[-1]})" if parents else ""
+        raise InputError(f"{path}: no such configuration{by}{hint}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping with {', '.join(SECTIONS)}")
+    inherit = content.pop("inherit", None) or []
+    inherit = [inherit] if isinstance(inherit, str) else inherit
+    if not isinstance(inherit, list) or not all(isinstance(entry, str) for entry in inherit):
+        raise InputError(f"{path}: inherit: expected a file name or a list of file names")
+    merged = {}
+    for entry in inherit:
+        merged = merge(merged, _read(path.parent / entry, (*parents, path.resolve())))
+    return merge(merged, content)
+
+
+def parse_value(text, path):
+    """The value a string such as "1e-4", "[1, 2]" or "bf16-mixed" stands for in YAML."""
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path}: {text!r} is not valid YAML: {_first_line(error)}") from error
+
+
+def _override(config, override):
+    """Sets one "a.b.c=value" in place. Numbers address entries of lists."""
+    key, equals, text = override.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise InputError(f"{override!r}: expected an override of the form key.path=value")
+    value = parse_value(text, key)
+    here = config
+    for depth, part in enumerate(parts):
+        path, last = ".".join(parts[:depth + 1]), depth == len(parts) - 1
+        if isinstance(here, list):
+            if not part.isdecimal() or int(part) >= len(here):
+                raise InputError(f"{path}: the list has {len(here)} entries, the first is 0")
+            part = int(part)
+        elif not isinstance(here, dict):
+            raise InputError(f"{path}: {'.'.join(parts[:depth])} is {here!r}, not a section")
+        elif last and part == "target" and here.get("target", value) != value:
+            here.pop("params", None)  # the same rule as in merge
+        known = isinstance(here, list) or part in here
+        if last:
+            here[part] = merge(here[part], value) if known else value
+        elif not known or here[part] is None:
+            here[part] = {}
+        here = here[part]
+
+
+# Building -------------------------------------------------------------------------------------------------------------
+
+def instantiate(node, path="model", **extra):
+    """The object a node stands for; nodes inside its params are built first. `extra` are further arguments.
+
+    The whole node is checked before anything is built. Raises InputError with the YAML path `path`….
+    """
+    node = _plain(node, path)
+    _check_node(node, path, tuple(extra))
+    return _build(node, path, **extra)
+
+
+def instantiate_all(nodes, path):
+    """{name: object} for a mapping of named nodes, such as lightning.callbacks; entries set to null are left out."""
+    nodes = _plain(nodes, path) or {}
+    return {name: instantiate(node, f"{path}.{name}") for name, node in nodes.items() if node is not None}
+
+
+def trainer_options(config, **extra):
+    """Arguments for pl.Trainer: lightning.trainer, with the types it expects, and `extra`."""
+    options = _plain(config, "").get("lightning") or {}
+    return {**_check_trainer(options.get("trainer") or {}, _build), **extra}
+
+
+def _build(node, path, **extra):
+    target, arguments = schema.node_arguments(node, path, _build, tuple(extra))
+    try:
+        return target(**arguments, **extra)
+    except InputError as error:  # of the constructor itself: what is inside has been built already
+        raise InputError(f"{path}: {error}") from error
+
+
+# Checking -------------------------------------------------------------------------------------------------------------
+
+def check(config, *, require=("model", "data"), provided=None):
+    """Looks for mistakes in the whole configuration without building anything.
+
+    Every node is compared with the signature of its target: unknown and missing keys, types, nodes inside. `provided`
+    names the arguments the program will add, by path: {"model": ("learning_rate",)}. Raises InputError for the first
+    mistake, one line with its YAML path and the nearest right name.
+    """
+    config, provided = _plain(config, ""), provided or {}
+    for key, value in config.items():
+        if key not in SECTIONS:
+            hint = schema.nearest(key, SECTIONS, f"; there are {', '.join(SECTIONS)}")
+            raise InputError(f"{key}: no such section{hint}")
+        if SECTIONS[key] is not dict:
+            schema.convert(value, SECTIONS[key] | None, key, _check_node)
+    for section in require:
+        if not config.get(section):
+            raise InputError(f"{section}: this section is missing")
+    for section in ("model", "data"):
+        if config.get(section):
+            _check_node(config[section], section, provided.get(section, ()))
+    lightning = config.get("lightning") or {}
+    _only(lightning, LIGHTNING, "lightning")
+    _check_trainer(lightning.get("trainer") or {}, _check_node)
+    for section in ("callbacks", "logger"):
+        nodes = lightning.get(section) or {}
+        if schema.is_node(nodes) or not isinstance(nodes, dict):
+            raise InputError(f"lightning.{section}: expected named nodes, such as '{section}: {{name: {{target: …}}}}'")
+        for name, node in nodes.items():
+            if node is not None:  # null switches an inherited one off
+                path = f"lightning.{section}.{name}"
+                _check_node(node, path, provided.get(path, ()))
+
+
+def _check_node(node, path, provided=()):
+    schema.node_arguments(node, path, _check_node, provided)
+
+
+def _check_trainer(options, make):
+    from pytorch_lightning import Trainer  # takes seconds to import, and networks alone do without it
+    if not isinstance(options, dict):
+        raise InputError("lightning.trainer: expected a mapping of Trainer options")
+    return schema.arguments(Trainer, options, "lightning.trainer", make, provided=MANAGED, name="the Trainer")
+
+
+def _only(mapping, known, path):
+    if not isinstance(mapping, dict):
+        raise InputError(f"{path}: expected a mapping with {', '.join(known)}")
+    for key in mapping:
+        if key not in known:
+            hint = schema.nearest(key, known, f"; it has {', '.join(known)}")
+            raise InputError(f"{path}.{key}: no such key{hint}")
+
+
+def _plain(node, path):
+    """Plain containers with the interpolations resolved."""
+    if not isinstance(node, DictConfig):
+        return node
+    try:
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        where = str(error.full_key or "") or path
+        raise InputError(f"{where}: {_first_line(error)}") from error
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]

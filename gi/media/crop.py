@@ -1,0 +1,62 @@
+"""The part of a picture that a network gets to see, and at which size."""
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+MIN_SIDE = 32  # the deepest encoder halves four times and then needs more than one pixel
+
+
+class Box(NamedTuple):
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.bottom - self.top, self.right - self.left
+
+    def of(self, array):
+        return array[self.top : self.bottom, self.left : self.right]
+
+
+def context_box(mask: np.ndarray, side: int) -> Box:
+    """The square around the hole of a mask (H, W), twice as long as the hole and at least `side`, inside the picture.
+
+    Holes cover a quarter of such a square at most, which is about what the networks have seen in training. Without
+    a hole it is around the middle.
+    """
+    spans = []
+    for axis in (1, 0):
+        where = np.flatnonzero(mask.any(axis=axis))
+        spans.append((where[0], where[-1] + 1) if len(where) else (mask.shape[1 - axis] // 2,) * 2)
+    length = max(side, *(2 * (end - start) for start, end in spans))
+    sizes = [min(length, size) for size in mask.shape]
+    starts = [min(max((start + end - length) // 2, 0), whole - length)
+              for (start, end), length, whole in zip(spans, sizes, mask.shape, strict=True)]
+    return Box(*(int(x) for x in (*starts, starts[0] + sizes[0], starts[1] + sizes[1])))
+
+
+def resize_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """`image` (H, W, C), emptied in its hole, and `mask` (H, W) at `size` = (height, width).
+
+    A pixel that any missing pixel contributes to is missing, so that known ones are what they would be without hole.
+    """
+    image = np.where(mask[..., None], 0, image).astype(image.dtype)
+    if mask.shape == tuple(size):
+        return image, mask
+    return resize(image, size, cv2.INTER_AREA), resize(mask.astype(np.float32), size, cv2.INTER_AREA) > 0
+
+
+def limited(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(height, width) with the same proportions and no side longer than `side`."""
+    scale = min(1, side / max(size))
+    return tuple(max(1, round(length * scale)) for length in size)
+
+
+def resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    """OpenCV's, for `size` = (height, width)."""
+    if array.shape[:2] == tuple(size):
+        return array
+    return cv2.resize(np.ascontiguousarray(array), (size[1], size[0]), interpolation=interpolation)

@@ -1,0 +1,163 @@
+"""Videos as streams of upright RGB frames: files that PyAV can decode, and folders of images.
+
+Everything that can be known beforehand (number and size of the frames) is checked when a video is opened.
+"""
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from gi.errors import InputError
+from gi.media import container, io
+from gi.media.colour import HD, Colour, colour_of
+from gi.media.turn import Turn, turn_of
+from gi.media.writer import check_output, open_writer
+
+__all__ = ["VideoSource", "check_output", "natural_order", "open_video", "open_writer"]
+
+FOLDER_RATE = Fraction(25)
+
+
+class VideoSource(ABC):
+    """Frames of one size, as a player shows them.
+
+    path, name; width, height: pixels; count: frames; rate: frames a second, on average; aspect: of a pixel.
+    times: when each frame is shown, in units of `time_base` seconds, strictly increasing.
+    colour, turn: how the frames are stored, for writing them in the same way.
+    """
+
+    path: Path
+    width: int
+    height: int
+    count: int
+    rate: Fraction = FOLDER_RATE
+    aspect: Fraction = Fraction(1)
+    times: Sequence[int]
+    time_base: Fraction = 1 / FOLDER_RATE
+    colour: Colour = HD
+    turn: Turn = Turn()
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._fingerprint: str | None = None
+
+    @property
+    def name(self) -> str:
+        path = self.path.resolve()
+        return path.name if path.is_dir() else path.stem
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Frames start … stop - 1 (as in a slice), uint8 (H, W, 3) RGB, one after the other in constant memory.
+
+        Several iterators may be at work at once.
+
+        Raises:
+            InputError: naming the file and the frame, if that is damaged or of another size, or the file ends early.
+        """
+        for number, frame in self._read(range(self.count)[start:stop]):
+            if frame.shape[:2] != (self.height, self.width):
+                size = f"{frame.shape[1]}x{frame.shape[0]}"
+                raise InputError(f"{self.path}: frame {number} has {size} pixels, expected {self.width}x{self.height}")
+            yield frame
+
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of the content (of a folder: names and contents); it is computed once."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for path in self._files():
+                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
+                with open(path, "rb") as file:
+                    while block := file.read(2**20):
+                        digest.update(block)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    @abstractmethod
+    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]: ...
+
+    @abstractmethod
+    def _files(self) -> Sequence[Path]: ...
+
+
+class VideoFile(VideoSource):
+    """A file with moving pictures; see `open_video`."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        with container.opened(path) as (_, stream):
+            self.rate = Fraction(stream.average_rate or stream.guessed_rate or FOLDER_RATE)
+            self.aspect = Fraction(stream.sample_aspect_ratio or 1)
+        self._index = container.read_index(path)
+        self.count = len(self._index)
+        self.times, self.time_base = self._index.timeline(self.rate)
+        with container.opened(path) as (file, stream):
+            picture = next(container.decode(path, file, stream, self._index))
+            self.colour = colour_of(picture, stream.codec_context)
+            self.turn = turn_of(picture)
+            self.width, self.height = picture.width, picture.height
+        if self.turn.swap:
+            self.width, self.height, self.aspect = self.height, self.width, 1 / self.aspect
+
+    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
+        pictures = container.pictures(self.path, self._index, wanted.start) if wanted else ()
+        for number, picture in zip(wanted, pictures, strict=False):
+            yield number, self.turn.upright(self.colour.to_rgb(picture))
+        if wanted and wanted.stop == self.count:
+            next(pictures, None)  # complains if there is another one
+
+    def _files(self) -> Sequence[Path]:
+        return [self.path]
+
+
+class VideoFolder(VideoSource):
+    """A folder of images, in natural order of their names: frame_2 before frame_10."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        found = [item for item in path.iterdir() if item.suffix.lower() in io.SUFFIXES and item.name[0] != "."]
+        self.files = sorted((item for item in found if item.is_file()), key=lambda item: natural_order(item.name))
+        if not self.files:
+            raise InputError(f"{path}: no image in this folder, expected files ending with {', '.join(io.SUFFIXES)}")
+        self.count = len(self.files)
+        self.times = range(self.count)
+        self.width, self.height = io.read_size(self.files[0])
+        for file in self.files:
+            size = io.read_size(file)
+            if size != (self.width, self.height):
+                expected = f"{self.width}x{self.height} as {self.files[0].name}"
+                raise InputError(f"{file}: the image has {size[0]}x{size[1]} pixels, expected {expected}")
+
+    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
+        for number in wanted:
+            yield number, io.read_image(self.files[number])
+
+    def _files(self) -> Sequence[Path]:
+        return self.files
+
+
+def open_video(path: str | Path) -> VideoSource:
+    """A video file (mp4, mov, mkv, webm, avi) or a folder of images.
+
+    A file is read through once to count its frames, mostly without decoding. Pictures are decoded with the colour
+    matrix and range the file names and turned as its display matrix says.
+
+    Raises:
+        InputError: naming the file, if it is missing, no video, damaged, without a frame or larger than
+            `gi.media.io.MAX_PIXELS`, or if the images of a folder differ in size.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return VideoFolder(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder, expected a video or a folder of frames")
+    return VideoFile(path)
+
+
+def natural_order(name: str) -> tuple:
+    """Sort key by which numbers in names count as numbers."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)], name

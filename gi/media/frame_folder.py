@@ -1,0 +1,100 @@
+"""A folder of PNG images, written beside its place and put there when it is complete."""
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gi.errors import InputError
+from gi.media import io
+
+if TYPE_CHECKING:
+    from gi.media.files import VideoSource
+
+_LIST = ".written"  # names of the images, so that a later run knows what it may replace
+
+
+def check_folder(path: Path) -> None:
+    """Whether a folder can become `path`.
+
+    Raises:
+        InputError: if something is there, unless it is a folder that is empty or has only what `write_folder` wrote.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise InputError(f"{path}: this is a file, expected the name of a folder, or of a mp4, mov, mkv or webm file")
+    foreign = _foreign(path)
+    if foreign:
+        raise InputError(f"{path}: the folder holds {foreign[0]}, expected an empty folder or a new name")
+
+
+@contextlib.contextmanager
+def write_folder(path: Path, video: "VideoSource", _quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
+    """Gives a function that writes frame `number`; what it wrote becomes `path` on leaving without an error."""
+    path = path.resolve()  # of a link, the folder it leads to is replaced
+    names = _names(video)
+    with _errors_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        def put(number: int, frame: np.ndarray) -> None:
+            with _errors_named(path):
+                io.write_image(hidden / names[number], frame)
+
+        yield put
+        with _errors_named(path):
+            (hidden / _LIST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8",
+                                         errors="surrogateescape")
+            hidden.chmod(0o777 & ~io._umask())
+            _put_in_place(hidden, path)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _put_in_place(hidden: Path, path: Path) -> None:
+    if not path.exists():
+        os.replace(hidden, path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent)) / "frames"
+    os.replace(path, aside)
+    try:
+        os.replace(hidden, path)
+    except BaseException:
+        os.replace(aside, path)
+        aside.parent.rmdir()
+        raise
+    for name in _foreign(aside):  # came in after the check, and the work may have taken hours
+        if not (path / name).exists():
+            os.replace(aside / name, path / name)
+    if not _foreign(aside):
+        shutil.rmtree(aside.parent)
+
+
+def _foreign(path: Path) -> list[str]:
+    found = {item.name for item in path.iterdir()}
+    try:
+        ours = set((path / _LIST).read_text(encoding="utf-8", errors="surrogateescape").splitlines()) | {_LIST}
+    except OSError:
+        ours = set()
+    return sorted(name for name in found if name not in ours or not (path / name).is_file())
+
+
+def _names(video: "VideoSource") -> list[str]:
+    files = getattr(video, "files", None)
+    names = [f"{file.stem}.png" for file in files] if files else []
+    if not names or len({name.lower() for name in names}) < len(names):  # none of its own, or a.jpg beside a.png
+        names = [f"frame_{number:06d}.png" for number in range(video.count)]
+    return names
+
+
+@contextlib.contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path}: cannot write this folder: {error.strerror or error}") from error

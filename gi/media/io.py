@@ -1,0 +1,244 @@
+"""Images, masks and file lists on disk. Files may come from anywhere, so everything read here is treated as hostile.
+
+Nothing here needs torch. Video files are read by `gi.media.files`.
+"""
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from gi.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+# Pillow also knows formats that start external programs (EPS) or fetch other files; these are enough for photographs.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
+MAX_PIXELS = 2**28
+T = TypeVar("T")
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads an image as RGB, uint8 (H, W, 3).
+
+    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped
+    (the stored colours stay, nothing is composited). Of an animation, the first frame is read.
+
+    Raises:
+        InputError: naming the file, if it is missing, not an image, damaged, or has more than `max_pixels` pixels,
+            which is read from its header before anything is decoded.
+    """
+    return np.asarray(_decode(Path(path), max_pixels))
+
+
+def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads a mask as uint8 (H, W) with 1 = missing, where the grey value is at least half of the full range.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    return (np.asarray(_decode(Path(path), max_pixels).convert("L")) >= 128).astype(np.uint8)
+
+
+def read_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of an image as `read_image` gives it, from its header alone.
+
+    Raises:
+        InputError: as `read_image`, except for damage behind the header.
+    """
+    return look_at(path, _upright_size, max_pixels=max_pixels)
+
+
+def look_at(path: str | Path, look: Callable[[Image.Image], T], *, max_pixels: int = MAX_PIXELS) -> T:
+    """What `look` makes of the Pillow image, which is not decoded yet and closed afterwards.
+
+    Raises:
+        InputError: as `read_image`, also for whatever `look` raises.
+    """
+    return _decode(Path(path), max_pixels, look)
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Writes uint8 (H, W, 3), (H, W, 1) or (H, W) as a PNG file, completely or not at all.
+
+    Raises:
+        InputError: if the array is not such an image.
+    """
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise InputError(f"{path}: cannot write {image.dtype} {image.shape}, expected uint8 (H, W, 3) or (H, W)")
+    with atomic_write(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG")
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+    """Gives a temporary name in the folder of `path` (made if missing); on leaving, that file becomes `path`.
+
+    After an error the temporary file is gone and whatever was at `path` is untouched. With `durable` the content is
+    forced to the disk first, so that even a power failure leaves either the old or the new file. The temporary name
+    is hidden and keeps the suffix, for writers that choose a format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; the result should be as readable as any
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if durable:
+        _sync_folder(path.parent)
+
+
+def list_images(root: str | Path) -> list[str]:
+    """Paths, relative to `root` and sorted, of all images in a folder and the folders below it.
+
+    Images are told by their suffix; hidden files are left out and links to folders are not followed.
+
+    Raises:
+        InputError: if the folder does not exist or has no image.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder, expected one with images")
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = [name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+        found += [Path(folder, name).relative_to(root).as_posix() for name in names]
+    if not found:
+        raise InputError(f"{root}: no image in this folder, expected files ending with {', '.join(SUFFIXES)}")
+    return sorted(found)
+
+
+def read_list(path: str | Path) -> list[str]:
+    """Entries of a list file: one relative path a line; empty lines and lines starting with # do not count.
+
+    Raises:
+        InputError: naming the line, if it is absolute, climbs out with '..' or repeats another one; if the list is
+            missing, not text, or empty. Links are followed only when an entry is opened: see `resolve_inside`.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read this list: {_reason(error)}") from error
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        if not _is_relative(entry):
+            raise InputError(f"{path}: line {number}: {entry!r} is not a path inside the root of the list")
+        if entry in seen:
+            raise InputError(f"{path}: line {number}: {entry!r} is in the list already, at line {seen[entry]}")
+        seen[entry] = number
+    if not seen:
+        raise InputError(f"{path}: the list is empty, expected one relative path a line")
+    return list(seen)
+
+
+def resolve_inside(root: str | Path, relative: str) -> Path:
+    """`root/relative`, with links resolved.
+
+    Raises:
+        InputError: if that is not below `root`: an absolute path, '..', or a link that leads elsewhere.
+    """
+    inside = _is_relative(relative)
+    if inside:
+        base = Path(root).resolve()
+        path = (base / relative).resolve()
+        inside = path.is_relative_to(base)
+    if not inside:
+        raise InputError(f"{root}: the entry {relative!r} leads out of this folder")
+    return path
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    ImageOps.exif_transpose(image, in_place=True)  # or it would copy all images
+    return _to_rgb(image)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    # Pillow decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
+    lying = (image.format != "PNG" or "exif" in image.info) and image.getexif().get(0x0112) in (5, 6, 7, 8)
+    return (image.height, image.width) if lying else image.size
+
+
+def _decode(path: Path, max_pixels: int, look: Callable[[Image.Image], T] = _upright) -> T:
+    try:
+        with warnings.catch_warnings(), _pillow_limit(max_pixels):
+            warnings.simplefilter("ignore")  # harmless oddities of single files; real damage raises
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise InputError(
+                        f"{path}: {image.width}x{image.height} is more than the allowed {max_pixels} pixels"
+                    )
+                return look(image)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can make the decoders raise anything
+        raise InputError(f"{path}: cannot read this image: {_reason(error)}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey
+        values = np.asarray(image).astype(np.float64) / 257
+        return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("pixels are floating point numbers, expected 8 or 16 bits")
+    if image.mode in ("P", "PA", "La", "RGBa"):  # through RGBA, so that transparency cannot change colours
+        image = image.convert("RGBA")
+    if image.mode == "RGB":
+        image.load()  # while the file is open
+        return image
+    return image.convert("RGB")
+
+
+@contextlib.contextmanager
+def _pillow_limit(max_pixels: int) -> Iterator[None]:
+    # Pillow refuses above twice its own limit while opening, which would make a larger max_pixels ineffective.
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _is_relative(entry: str) -> bool:
+    posix, windows = PurePosixPath(entry), PureWindowsPath(entry)
+    absolute = posix.is_absolute() or bool(windows.anchor)
+    return bool(entry) and not absolute and ".." not in windows.parts and "\0" not in entry
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

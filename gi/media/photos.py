@@ -1,0 +1,265 @@
+"""Photographs on disk, kept as they are: bit depth, channels, colour profile; folders of them, filled one by one.
+
+`gi.media.io` reads what networks need, RGB of 8 bits. Here, known pixels must come out again as they went in.
+"""
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from gi.errors import InputError
+from gi.media import io
+
+AS_THEY_ARE = ("L", "RGB", "RGBA")
+WITH_ALPHA = ("LA", "PA", "La", "RGBa")
+_KEYFRAME = re.compile(r"(?P<owner>.+)_src_(?P<number>\d+)(?P<mask>_m)?")
+_TURNS = {  # EXIF orientation -> what undoes it
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: np.swapaxes(pixels, 0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.swapaxes(np.rot90(pixels, 2), 0, 1),
+    8: np.rot90,
+}
+
+
+@dataclass
+class Photo:
+    """pixels: uint8 or uint16, (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA. profile: ICC, if they are meant by one."""
+
+    pixels: np.ndarray
+    profile: bytes | None = None
+
+
+def read_photo(path: str | Path, *, max_pixels: int = io.MAX_PIXELS) -> Photo:
+    """Reads an image with its own depth and channels, turned as its EXIF orientation says.
+
+    Grey of 8 and 16 bits, RGB and RGBA of 8 bits, and of 16 in PNG and TIFF files, stay as they are; grey with alpha
+    becomes RGBA; palettes, CMYK and other colour spaces become RGB (RGBA if transparent) of 8 bits.
+
+    Raises:
+        InputError: as `gi.media.io.read_image`.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings(), io._pillow_limit(max_pixels):
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=io.FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise InputError(
+                        f"{path}: {image.width}x{image.height} is more than the allowed {max_pixels} pixels"
+                    )
+                deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile) and image.mode[:1] in "RL"
+                same_colours = image.mode in (*AS_THEY_ARE, *WITH_ALPHA, "P") or image.mode.startswith("I")
+                profile = image.info.get("icc_profile") if same_colours else None
+                pixels = pixels_of(image, str(path))  # also where it is read again below: damaged files end here
+                return Photo(_read_deep(path, image, pixels) if deep else pixels, profile)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can make the decoders raise anything
+        raise InputError(f"{path}: cannot read this image: {io._reason(error)}") from error
+
+
+def _read_deep(path, image, pixels):
+    """16 bits a channel, of which Pillow reads 8. `image`, `pixels`: what Pillow made of the same file."""
+    deep = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if deep is None or deep.dtype != np.uint16 or deep.ndim != 3:
+        return pixels
+    deep = cv2.cvtColor(deep, cv2.COLOR_BGR2RGB if deep.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    turn = _TURNS.get(image.getexif().get(0x0112), np.asarray)
+    for candidate in (turn(deep), deep):  # some of OpenCV's readers turn by themselves
+        if candidate.shape[:2] == pixels.shape[:2]:
+            difference = (candidate[..., :3] >> 8).astype(np.int16) - pixels[..., :3]
+            if np.abs(difference).max() <= 1:
+                return np.ascontiguousarray(candidate)
+    return pixels  # an unusual layout, which the two read differently
+
+
+def write_photo(path: str | Path, pixels: np.ndarray, profile: bytes | None = None) -> None:
+    """Writes what `read_photo` gives as a PNG file, completely or not at all.
+
+    Colour of 16 bits is written without its profile, for which there is no writer here.
+    """
+    with io.atomic_write(path) as temporary:
+        if pixels.dtype == np.uint16 and pixels.ndim == 3:
+            swap = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+            temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(pixels, swap))[1].tobytes())
+        else:
+            options = {"icc_profile": profile} if profile else {}
+            Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", **options)
+
+
+def pixels_of(image: np.ndarray | Image.Image, name: str) -> np.ndarray:
+    """An array as in `Photo`, from a PIL image or from an array that is one already; `name` is for messages."""
+    if not isinstance(image, Image.Image):
+        pixels = np.asarray(image)
+        channels = pixels.shape[2] if pixels.ndim == 3 else 1
+        if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3) or channels not in (1, 3, 4):
+            raise InputError(f"{name}: is {pixels.dtype} {pixels.shape}, expected uint8 or uint16 of shape (H, W), "
+                             "(H, W, 3) or (H, W, 4), or a PIL image")
+        if pixels.size == 0:
+            raise InputError(f"{name}: has no pixels, its shape is {pixels.shape}")
+        return pixels
+    image = _turned(image, name)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise InputError(f"{name}: grey values from {pixels.min()} to {pixels.max()}, expected 8 or 16 bits")
+        return pixels.astype(np.uint16)
+    if image.mode == "F":
+        raise InputError(f"{name}: pixels are floating point numbers, expected 8 or 16 bits")
+    if image.mode in WITH_ALPHA or (image.mode == "P" and "transparency" in image.info):
+        image = image.convert("RGBA")
+    elif image.mode not in AS_THEY_ARE:
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return np.asarray(image)
+
+
+def mask_of(mask: np.ndarray | Image.Image, name: str) -> np.ndarray:
+    """bool (H, W), true = missing, from a PIL image or an array (H, W) or (H, W, channels), alpha ignored.
+
+    Values of bool and up to 1 are halved at 0.5, others at half of the range: 128 for 8 bits, 32768 for uint16.
+    """
+    if isinstance(mask, Image.Image):
+        mask = _turned(mask, name)
+        mask = np.asarray(mask if mask.mode in ("1", "L") or mask.mode.startswith("I") else mask.convert("L"))
+        mask = mask if mask.dtype in (np.uint8, bool) else mask.astype(np.uint16)
+    mask = np.asarray(mask)
+    if mask.ndim == 3 and mask.shape[2] in (1, 2, 3, 4):
+        mask = mask[..., :3].mean(axis=2) if mask.shape[2] > 2 else mask[..., 0]
+    if mask.ndim != 2 or mask.dtype.kind not in "buif":
+        raise InputError(f"{name}: is {mask.dtype} {mask.shape}, expected numbers of shape (H, W), or a PIL image")
+    if mask.size and not (mask.min() >= 0):
+        raise InputError(f"{name}: has values below 0 or nan, expected 0 (known) to 1 or 255 (missing)")
+    top = mask.max(initial=0)
+    return mask > 0 if mask.dtype == bool else mask >= (0.5 if top <= 1 else 32768 if mask.dtype == np.uint16 else 128)
+
+
+def same_size(mask: np.ndarray, image: np.ndarray, name: str, owner: str) -> None:
+    """Raises InputError, naming both sizes, unless a mask has the size of its image."""
+    if mask.shape[:2] != image.shape[:2]:
+        raise InputError(f"{name}: is {mask.shape[1]}x{mask.shape[0]}, expected {image.shape[1]}x{image.shape[0]} as "
+                         f"{owner}")
+
+
+def _turned(image, name):
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # decoding happens here at the latest
+        raise InputError(f"{name}: cannot read this image: {io._reason(error)}") from error
+
+
+# Pictures with their masks and keyframes ------------------------------------------------------------------------------
+
+@dataclass
+class Sample:
+    """Files of one picture. keyframes: (image, mask) each; a mask of None says that all of the keyframe is known.
+
+    problem: why it cannot be filled, if that shows before anything is read.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    keyframes: list[tuple[Path, Path | None]] = field(default_factory=list)
+    problem: str | None = None
+
+
+def inpaint_file(inpainter, sample: Sample, out: str | Path) -> str | None:
+    """Fills one picture and writes it to `out`, a PNG file. Returns a remark for the user, if there is one.
+
+    Raises InputError naming the file that is missing, damaged or of another size.
+    """
+    if sample.problem:
+        raise InputError(sample.problem)
+    if Path(out).suffix.lower() != ".png":
+        raise InputError(f"{out}: expected a name ending with .png; other formats would change the known pixels")
+    if Path(out).exists() and any(Path(out).samefile(path) for path in _files(sample) if path.exists()):
+        raise InputError(f"{out}: is one of the inputs, which would be lost")
+    photo = read_photo(sample.image)
+    mask = _read_mask(sample.mask, photo.pixels, sample.image)
+    keyframes = [read_photo(path).pixels for path, _ in sample.keyframes]
+    masks = [None if mask_path is None else _read_mask(mask_path, keyframe, path)
+             for keyframe, (path, mask_path) in zip(keyframes, sample.keyframes, strict=True)]
+    write_photo(out, inpainter(photo.pixels, mask, keyframes, masks), photo.profile)
+    return None if mask.any() else f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
+
+
+def find_samples(folder: str | Path, without: str | Path | None = None) -> list[Sample]:
+    """The pictures of a folder and those below it: `X.jpg`, `X_mask.png`, any number of `X_src_000000.jpg` with masks
+    `X_src_000000_m.png`, each with any suffix `gi.media.io` knows. Nothing below the folder `without` counts.
+
+    What does not fit (masks and keyframes missing, doubled or left over) makes a sample with a problem. Raises
+    InputError if the folder has no image.
+    """
+    folder = Path(folder)
+    skip = None if without is None else Path(without).resolve()
+    groups: dict[str, dict[str, list[Path]]] = {}  # sample -> role ("", "mask", "0", "0_m", …) -> files
+    for entry in io.list_images(folder):
+        path = folder / entry
+        if skip is not None and path.resolve().is_relative_to(skip):
+            continue
+        stem, role = entry.removesuffix(Path(entry).suffix), ""
+        if match := _KEYFRAME.fullmatch(stem):
+            stem, role = match["owner"], f"{int(match['number'])}{match['mask'] or ''}"
+        elif stem.endswith("_mask"):
+            stem, role = stem.removesuffix("_mask"), "mask"
+        groups.setdefault(stem, {}).setdefault(role, []).append(path)
+    if not groups:
+        raise InputError(f"{folder}: no image in this folder, expected X.png with X_mask.png and so on")
+    return [_sample(folder, name, roles) for name, roles in sorted(groups.items())]
+
+
+def _sample(folder, name, roles):
+    problem = None
+    numbers = sorted({int(role.removesuffix("_m")) for role in roles if role[:1].isdigit()})
+    needed = {"": f"{name}.png", "mask": f"{name}_mask.png"}
+    for expected, number in enumerate(numbers):
+        if expected not in numbers:
+            needed[str(expected)] = f"{name}_src_{expected:06d}.png"
+            break
+        needed |= {str(number): f"{name}_src_{number:06d}.png", f"{number}_m": f"{name}_src_{number:06d}_m.png"}
+    for role, file in needed.items():
+        if role not in roles:
+            there = next(iter(roles.values()))[0].name
+            problem = problem or f"{folder / file}: no such file (nor of another suffix), expected beside {there}"
+    for files in roles.values():
+        if len(files) > 1:
+            problem = problem or f"{files[0]}: is there twice, as {files[1].name} too"
+    first = {role: files[0] for role, files in roles.items()}
+    keyframes = [] if problem else [(first[str(number)], first[f"{number}_m"]) for number in numbers]
+    return Sample(name, first.get("", folder / name), first.get("mask", folder / name), keyframes, problem)
+
+
+def inpaint_samples(
+    inpainter, samples: Sequence[Sample], out: str | Path
+) -> Iterator[tuple[Sample, str | None, str | None]]:
+    """Fills samples one by one into `out/X.png` and yields (sample, problem, remark) after each.
+
+    A problem with one sample, bad input, does not keep the others from being filled.
+    """
+    for sample in samples:
+        try:
+            yield sample, None, inpaint_file(inpainter, sample, result_path(sample, out))
+        except InputError as error:
+            yield sample, " ".join(str(error).split()), None
+
+
+def result_path(sample: Sample, out: str | Path) -> Path:
+    return Path(out) / f"{sample.name}.png"
+
+
+def _files(sample):
+    return [sample.image, sample.mask, *(path for pair in sample.keyframes for path in pair if path is not None)]
+
+
+def _read_mask(path, pixels, owner):
+    mask = io.read_mask(path).astype(bool)
+    same_size(mask, pixels, str(path), f"its image {owner}")
+    return mask

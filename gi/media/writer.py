@@ -1,0 +1,175 @@
+"""Writing a video like the one it came from, completely or not at all: as a file or as a folder of PNG images."""
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+
+from gi.errors import InputError
+from gi.media import container, io
+from gi.media.frame_folder import check_folder, write_folder
+from gi.media.sound import Sound
+
+if TYPE_CHECKING:
+    from gi.media.files import VideoSource
+
+QUALITY = 16
+# Suffix -> format and encoder. AVI cannot keep times of frames, webm holds no H.264.
+_FILES = {
+    ".mp4": ("mp4", "libx264"), ".m4v": ("mp4", "libx264"), ".mov": ("mov", "libx264"),
+    ".mkv": ("matroska", "libx264"), ".webm": ("webm", "libvpx-vp9"),
+}
+_CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # PyAV 18; with others, pictures are stored upright
+_NOT_FOLDERS = (*io.SUFFIXES, ".avi", ".gif", ".apng", ".avif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp")
+
+
+class Writer:
+    """Takes the frames of a video one by one; see `open_writer`."""
+
+    def __init__(self, path: Path, video: "VideoSource", put: Callable[[int, np.ndarray], None]):
+        self._path, self._video, self._put = path, video, put
+        self.written = 0
+
+    def write(self, frame: np.ndarray) -> None:
+        """The next frame, uint8 (H, W, 3) RGB of the video's size, upright.
+
+        Raises:
+            InputError: if it is something else, or one more than the video has.
+            OSError: if it cannot be written, as on a full disk.
+        """
+        expected = (self._video.height, self._video.width, 3)
+        if frame.dtype != np.uint8 or frame.shape != expected:
+            raise InputError(f"{self._path}: cannot write {frame.dtype} {frame.shape}, expected uint8 {expected}")
+        if self.written == self._video.count:
+            raise InputError(f"{self._path}: more than the {self.written} frames of {self._video.path}")
+        self._put(self.written, frame)
+        self.written += 1
+
+
+@contextlib.contextmanager
+def open_writer(path: str | Path, video: "VideoSource", *, quality: int = QUALITY) -> Iterator[Writer]:
+    """`with open_writer("out.mp4", video) as out: out.write(frame)`, once for each frame of `video`.
+
+    A name ending with .mp4, .m4v, .mov or .mkv becomes H.264, .webm VP9, with times of frames, size, pixel aspect,
+    rotation, colour matrix and range, and sound of `video`; `quality` is the encoder's constant rate factor, smaller
+    is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4, the only way it has to keep such a size. Any
+    other name becomes a folder of PNG images named as those of `video`, or frame_000000.png and so on.
+
+    After an error, or with frames missing, nothing is at `path` but what was there before.
+
+    Raises:
+        InputError: as `check_output`; on leaving, if frames are missing.
+        OSError: if something cannot be written, as on a full disk.
+    """
+    path = Path(path)
+    check_output(path, video, quality=quality)
+    write = _write_file if path.suffix.lower() in _FILES else write_folder
+    with write(path, video, quality) as put:
+        writer = Writer(path, video, put)
+        yield writer
+        if writer.written != video.count:
+            raise InputError(f"{path}: {writer.written} frames were written, {video.path} has {video.count}")
+
+
+def check_output(path: str | Path, *sources: "VideoSource", quality: int = QUALITY) -> None:
+    """Whether the first of `sources` can be written to `path`, for before the work.
+
+    Raises:
+        InputError: if `path` is one of the sources or inside one, is a folder with files that are not from here, has
+            a suffix nothing can be written for, or cannot hold the video; if the encoder is missing from PyAV or
+            `quality` is none of its values.
+    """
+    path, suffix = Path(path), Path(path).suffix.lower()
+    for source in sources:
+        here, there = path.resolve(), source.path.resolve()
+        if here == there or there in here.parents or (path.exists() and path.samefile(source.path)):
+            raise InputError(f"{path}: the output would overwrite the input or be inside it, {source.path}")
+    if suffix not in _FILES:
+        if suffix in _NOT_FOLDERS:
+            raise InputError(f"{path}: cannot write {suffix}, expected {', '.join(_FILES)} or the name of a folder")
+        check_folder(path)
+        return
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder, expected a name for a video file")
+    encoder = _FILES[suffix][1]
+    largest = 63 if encoder == "libvpx-vp9" else 51
+    if not 0 <= quality <= largest:
+        raise InputError(f"{path}: quality {quality} does not exist, expected 0 (best) … {largest}")
+    try:
+        av.codec.Codec(encoder, "w")
+    except (av.FFmpegError, ValueError) as error:
+        hint = "install PyAV from its wheels, or write a folder of images"
+        raise InputError(f"{path}: this PyAV lacks the encoder {encoder}: {hint}") from error
+    if suffix == ".webm" and sources and sources[0].aspect != 1:
+        shape = f"{sources[0].aspect.numerator}:{sources[0].aspect.denominator}"
+        raise InputError(f"{path}: webm cannot keep pixels of shape {shape} here, write mp4, mov or mkv")
+
+
+@contextlib.contextmanager
+def _write_file(path: Path, video: "VideoSource", quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
+    form, encoder = _FILES[path.suffix.lower()]
+    with io.atomic_write(path) as temporary, _plain_errors(path):
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(av.open(str(temporary.absolute()), "w", format=form))
+            stream, stored = _picture_stream(file, encoder, video, quality)
+            sound = stack.enter_context(contextlib.closing(Sound(video.path, file, path)))
+            file.start_encoding()
+
+            def send(packets: list[av.Packet]) -> None:
+                for packet in packets:
+                    until = packet.dts * packet.time_base  # muxing changes both
+                    file.mux(packet)
+                    sound.send(until)
+
+            def put(number: int, frame: np.ndarray) -> None:
+                picture = video.colour.from_rgb(stored(frame), stream.codec_context.pix_fmt)
+                picture.pts, picture.time_base = video.times[number], video.time_base
+                with _plain_errors(path):
+                    send(stream.encode(picture))
+
+            yield put
+            send(stream.encode(None))
+            sound.send()
+        _check_complete(path, temporary, video.count)
+
+
+def _picture_stream(file, encoder: str, video: "VideoSource", quality: int):
+    """The stream, and what turns upright pixels into those it stores."""
+    turn, width, height, aspect = video.turn, video.width, video.height, video.aspect
+    stream = file.add_stream(encoder, rate=video.rate)
+    if turn.matrix and _CAN_TURN:
+        stream.set_display_matrix(turn.matrix)
+        stored = turn.undo
+        if turn.swap:
+            width, height, aspect = height, width, 1 / aspect
+    else:
+        stored = np.asarray
+    context = stream.codec_context
+    whole = encoder != "libx264" or (width % 2 == 0 and height % 2 == 0)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p" if whole else "yuv444p"
+    fast = {"deadline": "good", "cpu-used": "4", "row-mt": "1"} if encoder == "libvpx-vp9" else {}
+    context.options = {"crf": str(quality)} | fast
+    context.bit_rate, context.sample_aspect_ratio = 0, aspect
+    context.time_base = stream.time_base = video.time_base
+    video.colour.label(context)
+    return stream, stored
+
+
+def _check_complete(path: Path, temporary: Path, count: int) -> None:
+    # Not every muxer reports that its last bytes did not reach the disk.
+    try:
+        found = len(container.read_index(temporary))
+    except InputError:
+        found = 0
+    if found != count:
+        raise OSError(f"{path}: only {found} of {count} frames arrived in the file, is the disk full?")
+
+
+@contextlib.contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(f"{path}: cannot write this video: {container.reason(error)}") from error

@@ -1,0 +1,217 @@
+"""Inpainting one's own pictures: arrays or PIL images of any size in, a picture of the same size out.
+
+    from gi import Inpainter
+    inpainter = Inpainter.from_checkpoint("logs/2026-01-31T12-00-00_ours/checkpoints/last.ckpt")
+    result = inpainter(image, mask, keyframes=[other_view])
+
+The networks know nothing of files, sizes and bit depths; this is where pictures become their input. `gi.media.photos`
+does the same for files and folders.
+"""
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from gi.compositing import masked
+from gi.config.device import find_device
+from gi.errors import InputError
+from gi.media.crop import MIN_SIDE, Box, context_box, limited, resize, resize_known
+from gi.media.photos import mask_of, pixels_of, same_size
+from gi.models.fold import prepare_for_inference
+from gi.weights.pretrained import load_parts
+
+COARSE_SIDE = 256  # for finding the part of a keyframe that shows what is around the hole
+
+
+class Inpainter:
+    """Fills the hole of a picture, guided by any number of keyframes, other pictures of the same scene, also none.
+
+    Known pixels of the result are the input's, bit for bit, at its full size. Nothing in the holes, of the picture or
+    of the keyframes, has any influence, as what is there is to be removed.
+
+    Large pictures: the network sees a square around the hole, twice as long as the hole and at least `max_side` (as
+    much of it as the picture has), reduced to `max_side` where it is longer, and its prediction, enlarged again,
+    enters the hole. A hole of up to half of `max_side` is thus filled at full resolution however large the picture
+    is, and a larger one a little softer than its surroundings. Each keyframe is cut out where, by a coarse flow
+    between the whole pictures, it shows the same part of the scene. Overlapping tiles, the other way, keep no hole
+    consistent that is larger than a tile, and what lies deep in such a hole sees no known pixel.
+
+    Memory of `ours` on a CPU, everything included, without / with 2 keyframes: 1.0 / 1.2 GiB at a `max_side` of 512,
+    1.7 / 2.7 at 1024, 4.4 / 8.4 at 2048, and 0.1 more for a picture of 4096 x 4096.
+
+    Args:
+        generator: any family, called as generator(target, sources, flows, flow_errors).
+        guidance: module (image, mask, sources, source_masks) -> flows and flow errors that is blind to the holes: a
+            FlowGuidance with `mask_images`.
+        device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
+        max_side: largest side of the network's input in pixels. The networks are trained at 256.
+    """
+
+    def __init__(
+        self, *, generator: nn.Module, guidance: nn.Module, device: str | torch.device = "auto", max_side: int = 512
+    ):
+        if max_side < MIN_SIDE:
+            raise InputError(f"max_side: expected at least {MIN_SIDE}, got {max_side}")
+        if not getattr(guidance, "mask_images", True):
+            raise InputError("guidance: sees what is in the holes; expected a FlowGuidance with mask_images: true")
+        self.device = find_device(device)
+        self.generator = prepare_for_inference(generator).to(self.device)
+        self.guidance = guidance.to(self.device)
+        self.max_side = max_side
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        config: str | Path | None = None,
+        device: str | torch.device = "auto",
+        flow: str = "config",
+        max_side: int = 512,
+        overrides: Sequence[str] = (),
+    ) -> "Inpainter":
+        """The generator of a checkpoint, ours or the original release's; of the small one in the repository without it.
+
+        config: the network's YAML; without it, the one of the run that the checkpoint lies in. flow: the estimator
+        between picture and keyframes, one of `FLOWS`; "config" takes what the network was trained with. overrides:
+        "key.path=value" on top of the config. Raises InputError, one line naming the file or key, if something is
+        missing or does not fit.
+        """
+        find_device(device)  # before anything slow
+        generator, guidance = load_parts(checkpoint, config=config, flow=flow, overrides=overrides)
+        return cls(generator=generator, guidance=guidance, device=device, max_side=max_side)
+
+    def __call__(
+        self,
+        image: np.ndarray | Image.Image,
+        mask: np.ndarray | Image.Image,
+        keyframes: Sequence[np.ndarray | Image.Image] = (),
+        keyframe_masks: Sequence[np.ndarray | Image.Image | None] | None = None,
+        *,
+        return_details: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, dict]:
+        """The picture with its hole filled: an array of the image's shape and type, uint8 (H, W, 3) for RGB.
+
+        image: RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W), uint8 or uint16, or a PIL image (its EXIF orientation is
+        applied; palettes, CMYK and the like become 8-bit RGB). Alpha is no hint of what is missing: it is kept where
+        pixels are known, and opaque in the hole. mask: (H, W), where not 0 / 1 or bool, values of half the type's
+        range on are missing. keyframes: of any size, resized to the image's. keyframe_masks: one per keyframe, of its
+        size; None for a keyframe (or for all) says that all of it is known.
+
+        With `return_details` also a dictionary: "prediction" float32 (h, w, 3) in [0, 1] of the network, "box" (top,
+        left, bottom, right) that it belongs to, "flows" (T, 2, h, w) in pixels of it and "flow_errors" (T, 1, h, w).
+
+        Raises InputError naming the argument and the sizes if they do not fit, or if the memory is not enough.
+        """
+        image, mask = pixels_of(image, "image"), mask_of(mask, "mask")
+        same_size(mask, image, "mask", "its image")
+        frames = _keyframes(keyframes, keyframe_masks, image.shape[:2])
+        if not mask.any() and not return_details:
+            return image.copy()
+        try:
+            with torch.inference_mode():
+                prediction, details = self._predict(image, mask, frames)
+        except (RuntimeError, MemoryError) as error:
+            # Of a CPU's memory, torch says it in a plain RuntimeError.
+            if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+                raise
+            raise InputError(f"not enough memory on {self.device}: lower max_side, which is {self.max_side}") from error
+        box = details["box"]
+        # Not gi.compositing, which is for what networks see: this keeps depth and channels of any input.
+        result = image.copy()
+        hole = box.of(mask)
+        box.of(result)[hole] = _like(resize(prediction, box.size, cv2.INTER_CUBIC)[hole], image)
+        return (result, details) if return_details else result
+
+    def _predict(self, image, mask, frames):
+        box = context_box(mask, self.max_side)
+        size = limited(box.size, self.max_side)
+        boxes = self._boxes(image, mask, frames, box)
+        target, target_mask = self._view(image, mask, box, size)
+        views = [self._view(*frame, where, size) for frame, where in zip(frames, boxes, strict=True)]
+        sources = _stack([view for view, _ in views], target)
+        source_masks = _stack([hole for _, hole in views], target_mask)
+        flows, errors = self.guidance(target, target_mask, sources, source_masks)
+        prediction = self.generator(masked(target, target_mask), masked(sources, source_masks), flows, errors)
+        height, width = size
+        crop = (..., slice(height), slice(width))
+        prediction = prediction[crop][0].float().permute(1, 2, 0).cpu().numpy()
+        return prediction, {
+            "prediction": prediction,
+            "box": box,
+            "flows": flows[0][crop].cpu().numpy(),
+            "flow_errors": errors[0][crop].cpu().numpy(),
+        }
+
+    def _boxes(self, image, mask, frames, box):
+        """Where each keyframe shows what the picture shows in `box`: boxes of the same size, inside the keyframe."""
+        height, width = mask.shape
+        whole = Box(0, 0, height, width)
+        if box == whole or not frames or not mask.any():
+            return [box] * len(frames)
+        size = limited(whole.size, COARSE_SIDE)
+        target, target_mask = self._view(image, mask, whole, size)
+        views = [self._view(*frame, whole, size) for frame in frames]
+        sources, source_masks = (_stack(list(parts), like) for parts, like in
+                                 zip(zip(*views, strict=True), (target, target_mask), strict=True))
+        flows, _ = self.guidance(target, target_mask, sources, source_masks)
+        boxes = []
+        for flow in flows[0]:
+            x, y = flow[:, target_mask[0, 0] > 0].median(dim=1).values.tolist()
+            top = min(max(round(box.top + y * height / size[0]), 0), height - box.size[0])
+            left = min(max(round(box.left + x * width / size[1]), 0), width - box.size[1])
+            boxes.append(Box(top, left, top + box.size[0], left + box.size[1]))
+        return boxes
+
+    def _view(self, image, mask, box, size):
+        """The part of a picture inside `box` as the network sees it: (1,3,h,w) in [0,1], 0 in the hole; (1,1,h,w)."""
+        pixels, missing = resize_known(_rgb(box.of(image)), box.of(mask), size)
+        pixels = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max).permute(2, 0, 1)[None]
+        missing = torch.from_numpy(missing.astype(np.float32))[None, None]
+        padding = (0, max(0, MIN_SIDE - size[1]), 0, max(0, MIN_SIDE - size[0]))
+        return tuple(F.pad(x, padding, mode="replicate").to(self.device) for x in (pixels * (1 - missing), missing))
+
+
+# Arrays and tensors ---------------------------------------------------------------------------------------------------
+
+def _keyframes(keyframes, masks, size):
+    """[(pixels (H, W, C), mask (H, W))] of the image's size."""
+    masks = [None] * len(keyframes) if masks is None else masks
+    if len(masks) != len(keyframes):
+        raise InputError(f"keyframe_masks: {len(masks)} for {len(keyframes)} keyframes, expected one each, or None")
+    frames = []
+    for number, (keyframe, mask) in enumerate(zip(keyframes, masks, strict=True), start=1):
+        pixels = _rgb(pixels_of(keyframe, f"keyframe {number}"))
+        name = f"mask of keyframe {number}"
+        mask = np.zeros(pixels.shape[:2], bool) if mask is None else mask_of(mask, name)
+        same_size(mask, pixels, name, "its keyframe")
+        frames.append(resize_known(pixels, mask, size))
+    return frames
+
+
+def _stack(views, like):
+    """(1,C,h,w) each -> (1,T,C,h,w)."""
+    return torch.stack(views, dim=1) if views else like.new_zeros(1, 0, *like.shape[1:])
+
+
+def _rgb(pixels):
+    """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4) -> (H, W, 3) of the same type, without alpha."""
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    return pixels[..., :3]
+
+
+def _like(rgb, image):
+    """Predicted pixels (N, 3), clipped to [0, 1], with the channels and the type of `image`: (N,) or (N, C)."""
+    values = rgb.clip(0, 1)
+    if image.ndim == 2 or image.shape[2] == 1:
+        values = values @ np.array([0.299, 0.587, 0.114], np.float32)
+        values = values if image.ndim == 2 else values[:, None]
+    elif image.shape[2] == 4:
+        values = np.concatenate([values, np.ones_like(values[:, :1])], axis=1)
+    return np.round(values * np.iinfo(image.dtype).max).astype(image.dtype)

@@ -1,0 +1,138 @@
+"""Results on disk and on the console: `metrics/<set>.json` with everything, `metrics/<set>.csv` with every image.
+
+In JSON, which has no numbers for them, nan is null and an infinite score the text "inf" or "-inf"; `read_results` gives
+the numbers back. The CSV leaves a cell empty for nan.
+"""
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gi.errors import InputError
+from gi.media.io import atomic_write
+from gi.metrics.image import ImageScores
+from gi.report.paper import print_table, result_table
+
+_KEYS = {"count": int, "totals": dict, "bins": list, "images": list}
+
+
+def report_results(
+    results: Mapping[str, ImageScores], run: str, folder: str | Path, *, about: Mapping | None = None, show: bool = True
+) -> None:
+    """Writes the files of every set below `folder`/metrics, and with `show` prints its table with the paper's row.
+
+    Args:
+        results: {set: scores}.
+        run: name of the run, which finds the paper's row: that of its configuration, or of its folder.
+        folder: of the run.
+        about: what else to keep in the JSON, such as the checkpoint.
+    """
+    written = {name: write_results(scores, Path(folder) / "metrics" / f"{file_name(name)}.json", run=run,
+                                   set_name=name, about=about) for name, scores in results.items()}
+    for name, result in written.items() if show else ():  # once all are safely on disk
+        print_table(result_table(result, run, name))
+
+
+def write_results(
+    scores: ImageScores, path: str | Path, *, run: str, set_name: str, about: Mapping | None = None
+) -> dict:
+    """Writes `path`, a .json, and the .csv of that name; each completely or not at all. Returns what the JSON says."""
+    path = Path(path)
+    about = {key: value for key, value in (about or {}).items() if value is not None}
+    result = {"run": run, "set": set_name, **about, **scores.to_dict()}
+    write_json(path, result)
+    write_csv(path.with_suffix(".csv"), result["images"])
+    return result
+
+
+def write_json(path: str | Path, content: Mapping) -> None:
+    """Writes numbers, texts, and lists and mappings of them, completely or not at all; nan and inf: see above."""
+    text = json.dumps(_encoded(content), indent=1, allow_nan=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: str | Path, images: Sequence[Mapping]) -> None:
+    """Writes a row an image, all with the keys of the first one, completely or not at all."""
+    with atomic_write(path) as temporary:
+        with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            columns = list(images[0]) if images else ["name", "hole_area"]
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            for image in images:
+                writer.writerow([_cell(image[column]) for column in columns])
+
+
+def read_results(path: str | Path) -> dict:
+    """What `write_results` wrote: {"run", "set", "count", "totals", "bins", "images", ...}.
+
+    Raises:
+        InputError: naming the file, if it is missing or something else.
+    """
+    try:
+        result = _decoded(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not JSON"
+        raise InputError(f"{path}: cannot be read as results: {reason}") from error
+    if not isinstance(result, dict):
+        raise InputError(f"{path}: expected the results of an evaluation, a mapping with {', '.join(_KEYS)}")
+    for key, kind in _KEYS.items():
+        if not isinstance(result.get(key), kind):
+            raise InputError(f"{path}: no {key} in it, expected the results of an evaluation")
+    for view in "composite", "raw":
+        scores = result["totals"].get(view)
+        if not isinstance(scores, dict) or not all(_is_score(score) for score in scores.values()):
+            raise InputError(f"{path}: totals.{view}: expected scores, numbers or mean and std")
+    return {"run": Path(path).stem, "set": Path(path).stem} | result
+
+
+def read_run(path: str | Path) -> list[dict]:
+    """All results of a run: of the files in its folder `metrics`, sorted, or of one file.
+
+    Raises:
+        InputError: if there are none, or as `read_results`.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [read_results(path)]
+    files = sorted((path / "metrics").glob("*.json"))
+    if not files:
+        raise InputError(f"{path}: no results, expected a run with metrics/<set>.json, as testing writes them")
+    return [read_results(file) for file in files]
+
+
+def _is_score(score: object) -> bool:
+    if isinstance(score, dict):
+        return all(isinstance(score.get(key), int | float) for key in ("mean", "std"))
+    return isinstance(score, int | float)
+
+
+def _encoded(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _encoded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encoded(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _decoded(value: object, key: str = "") -> object:
+    if isinstance(value, dict):
+        return {key: _decoded(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    if value is None:
+        return math.nan
+    return float(value) if value in ("inf", "-inf") and key not in ("name", "run", "set") else value
+
+
+def _cell(value: object) -> object:
+    return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+def file_name(set_name: str) -> str:
+    """Name of a file or folder for a set."""
+    return re.sub(r"[^\w.-]", "_", set_name).lstrip(".") or "set"

@@ -1,0 +1,1 @@
+"""Key targets by the network, everything between along optical flow (paper, supplement A)."""

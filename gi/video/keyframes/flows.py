@@ -1,0 +1,145 @@
+"""Optical flow between the frames of a video, estimated once per pair of frames and completed inside their holes."""
+from collections.abc import Container
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gi.flow.align import align
+from gi.flow.estimate import flow_between
+from gi.flow.guidance import FlowGuidance
+from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
+from gi.flow.warp import forward_backward_error
+from gi.video.keyframes.cache import TensorCache
+from gi.video.keyframes.window import Window
+
+# When flow close to a hole is believed, see `complete`: differences are means of colours in [0, 1].
+BETTER, VISIBLY = 0.7, 0.01
+SQUARE = 7  # pixels that a difference is averaged over, to a side
+ENOUGH = 0.3  # of such a square must be known
+
+
+class VideoFlows:
+    """Flow between neighbours, for following pixels, and between a target and its guides, for the generator.
+
+    Both directions of a pair are estimated together and each pair on its own: results do not depend on what is in the
+    cache, so chunks computed apart equal chunks computed one after the other.
+
+    Args:
+        guidance: its estimator, and how the generator wants its flow; must hide what is in the holes (mask_images).
+        window: where the frames are.
+        budget: bytes of flow kept on the host.
+    """
+
+    def __init__(self, guidance: FlowGuidance, window: Window, *, budget: int = 1 << 29):
+        self.guidance = guidance
+        self.window = window
+        self.cache = TensorCache(budget)
+        self._targets: Container[int] = ()
+
+    def to_neighbour(self, number: int, other: int) -> tuple[Tensor, Tensor]:
+        """Flow (1,2,h,w) from a frame to the one before or after it, and back, in pixels of the window's size.
+
+        Estimated at that size, and completed in the holes, see `complete`.
+        """
+        first, second = sorted((number, other))
+        both = self.cache.get(("neighbour", first, second), lambda: self._both(first, second), self.window.device)
+        both = both.float()
+        return both.split(1) if number == first else both.flip(0).split(1)
+
+    def gain(self, number: int, other: int) -> Tensor:
+        """(3,) what the colours of the frame before or after are to be multiplied by to be as bright as this one's.
+
+        Of what both frames show. Cameras change their exposure: with brightness made to vary by 40 % over two videos,
+        colours copied along flow were better by 0.7 and 0.6 dB than without; on the videos as they are, by 0.03 and 0.
+        """
+        first, second = sorted((number, other))
+        gain = self.cache.get(("gain", first, second), lambda: self._gain(first, second), self.window.device)
+        return gain if number == first else 1 / gain
+
+    def to_guides(self, target: int, guides: list[int]) -> tuple[Tensor, Tensor]:
+        """From a frame to its guides: flows (1,T,2,h,w) and errors (1,T,1,h,w) as the generator was trained with."""
+        mask = self.window.mask(target)
+        if not guides:
+            return mask.new_zeros(1, 0, 2, *mask.shape[-2:]), mask.new_zeros(1, 0, 1, *mask.shape[-2:])
+        flows, errors = (mask.new_empty(1, len(guides), channels, *mask.shape[-2:]) for channels in (2, 1))
+        for i, guide in enumerate(guides):  # one after the other, so that memory hardly grows with their number
+            flows[:, i:i + 1], errors[:, i:i + 1] = self.guidance.complete(
+                self._estimated(target, guide)[:, None, None], mask)
+        return flows, errors
+
+    def drop(self, before: int, *, targets: Container[int] = ()) -> None:
+        """Forgets the flow between neighbours before a frame, and to all guides but those that will be `targets`.
+
+        What leads to other guides is not kept from now on.
+        """
+        self._targets = targets
+        self.cache.forget(lambda key: key[2] not in targets if key[0] == "guide" else key[1] < before)
+
+    def _both(self, first, second):
+        flows = self._pair(first, second, smooth_fill)
+        ends = (first, second), (second, first)
+        completed = torch.cat([self._completed(flow, *pair) for flow, pair in zip(flows, ends, strict=True)])
+        return completed.half()  # half the memory; of a flow of 30 pixels it takes a hundredth of a pixel
+
+    def _gain(self, first, second):
+        flow, back = self.to_neighbour(first, second)
+        error = forward_backward_error(flow, back)
+        here, there = self.window.image(first), self.window.image(second)
+        there, visible = align(there, self.window.mask(second), flow)
+        both = visible * (1 - self.window.mask(first)) * (error < 1)
+        wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, there))
+        return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
+
+    def _completed(self, flow, number, other):
+        mask = self.window.mask(number)
+        if not mask.any():
+            return flow
+        here, there = self.window.image(number), self.window.image(other)
+        return complete(flow, mask, here, there, self.window.mask(other))
+
+    def _estimated(self, target, guide):
+        """Flow from target to guide and back, (2, 2, h, w), at the size of the guidance."""
+        first, second = sorted((target, guide))
+        flows = self.cache.get(("guide", first, second), lambda: self._both_as_seen(first, second), self.window.device,
+                               keep=guide in self._targets)
+        return flows if target == first else flows.flip(0)
+
+    def _both_as_seen(self, first, second):
+        return torch.cat(self._pair(first, second, self.guidance.seen))
+
+    def _pair(self, first, second, seen):
+        images = torch.cat([seen(self.window.image(number), self.window.mask(number)) for number in (first, second)])
+        number = torch.arange(2, device=images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return flow_between(self.guidance.estimator, images, number, number.flip(0)).split(1)
+
+
+def complete(flow: Tensor, mask: Tensor, image: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:
+    """Flow (1,2,H,W) from `image` to `other`, in the hole `mask` (1,1,H,W) continued smoothly from around it.
+
+    What an estimator sees in a hole drags the flow along its edge, so a ring around it is not believed either, except
+    where the estimate brings the known pixels of both images (1,3,H,W) together clearly better than the continuation
+    from farther away does. With DIS and holes over known background of two videos (a camera that pans, one that follows
+    its object), colours copied along flow had a PSNR of, in dB: no ring 23.9 and 24.1 (of 4 pixels), whole ring 29.5
+    and 22.3, this way 29.5 and 24.4.
+    """
+    ring = grow_hole(mask, GROWTH)
+    continued = smooth_fill(flow, ring)
+    (estimate, seen), (alternative, seen_so) = (
+        _mismatch(image, mask, other, other_mask, candidate) for candidate in (flow, continued)
+    )
+    believed = (seen > ENOUGH) & (seen_so > ENOUGH) & (estimate < BETTER * alternative - VISIBLY)
+    return smooth_fill(flow, torch.maximum(mask, ring * ~believed))
+
+
+def _mismatch(image, mask, other, other_mask, flow):
+    """Mean difference of what is known in both images, over small squares, and the known share of these."""
+    there, visible = align(other, other_mask, flow)
+    known = visible * (1 - mask)
+    difference = (there - image).abs().mean(dim=1, keepdim=True) * known
+    layers = torch.cat([difference, known], dim=1)
+    for side in ((1, SQUARE), (SQUARE, 1)):  # one after the other costs a third of both at once
+        layers = F.avg_pool2d(layers, side, stride=1, padding=(side[0] // 2, side[1] // 2))
+    difference, share = layers.split(1, dim=1)
+    return difference / share.clamp(min=1e-6), share

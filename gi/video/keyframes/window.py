@@ -1,0 +1,113 @@
+"""The part of a video that is in memory: frames come from iterators, and go when no chunk needs them any more."""
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gi.errors import InputError
+from gi.media.crop import resize_known
+
+
+class Window:
+    """Frames by number, each read once and in order, at the size the networks work at.
+
+    Args:
+        frames: uint8 (H, W, 3), RGB.
+        masks: uint8 or bool (H, W), anything but 0 is missing; as many as frames.
+        size: (height, width) to work at as a function of that of the frames.
+        edited: frames edited by hand, by their number, uint8 (H, W, 3): all of them is known.
+        first: number of the first frame that the iterators give.
+        count: of the video's frames, where it is known before its end.
+        device: where `image` and `mask` put their tensors.
+    """
+
+    def __init__(
+        self,
+        frames: Iterable[np.ndarray],
+        masks: Iterable[np.ndarray],
+        *,
+        size: Callable[[tuple[int, int]], tuple[int, int]] = lambda size: size,
+        edited: Mapping[int, np.ndarray] | None = None,
+        first: int = 0,
+        count: int | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        self._frames, self._masks = iter(frames), iter(masks)
+        self._size, self.edited, self.device = size, dict(edited or {}), device
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.next = first  # number of the frame that is read next
+        self.count = count  # otherwise known when the end was reached
+        self.full_size: tuple[int, int] | None = None
+
+    def read_to(self, stop: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Reads on until the frames before `stop` are there, or all; yields (number, frame, mask) as they are read.
+
+        Raises:
+            InputError: if a frame or mask is not such an array, is of another size than the first frame, or if frames
+                and masks are not equally many.
+        """
+        while self.next < (stop if self.count is None else min(stop, self.count)):
+            frame, mask = next(self._frames, None), next(self._masks, None)
+            if frame is None or mask is None:
+                self._end(frame, mask)
+                return
+            number, self.next = self.next, self.next + 1
+            self._check(number, frame, mask)
+            mask = (mask != 0).astype(np.uint8)
+            if number in self.edited:
+                frame, mask = self.edited[number], np.zeros_like(mask)
+            self._keep(number, frame, mask)
+            yield number, frame, mask
+
+    def drop(self, before: int, *, keep: Container[int] = ()) -> None:
+        """Forgets the frames before that number, except the edited ones and those of `keep`."""
+        for number in [number for number in self._kept if number < before]:
+            if number not in self.edited and number not in keep:
+                del self._kept[number]
+
+    def image(self, number: int) -> Tensor:
+        """(1, 3, h, w) in [0, 1], 0 in the hole."""
+        return torch.from_numpy(self._kept[number][0]).to(self.device).permute(2, 0, 1)[None].float() / 255
+
+    def mask(self, number: int) -> Tensor:
+        """(1, 1, h, w), 1 = missing."""
+        return torch.from_numpy(self._kept[number][1]).to(self.device)[None, None].float()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._kept
+
+    def _keep(self, number, frame, mask):
+        small, hole = resize_known(frame, mask, self._size(self.full_size))
+        self._kept[number] = small, hole.astype(np.uint8)
+
+    def _end(self, frame, mask):
+        if frame is not None or mask is not None:
+            short, long = ("masks", "frames") if mask is None else ("frames", "masks")
+            raise InputError(f"{self.next} {short}, but more {long}: expected as many masks as frames")
+        if self.count is not None:
+            raise InputError(f"the video ends after {self.next} frames, expected {self.count}")
+        if self.full_size is None:
+            raise InputError("the video has no frames")
+        self.count = self.next
+        if outside := [number for number in self.edited if number not in range(self.count)]:
+            raise InputError(f"edited frame {outside[0]}: the video has frames 0 to {self.count - 1}")
+
+    def _check(self, number, frame, mask):
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise InputError(f"frame {number}: expected uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+        if self.full_size is None:
+            self.full_size = frame.shape[:2]
+            for edited, image in self.edited.items():
+                if image.shape != frame.shape:
+                    raise InputError(f"edited frame {edited}: {_size(image)}, but the video is {_size(frame)}")
+                self._keep(edited, image, np.zeros(image.shape[:2], np.uint8))  # it guides from the first target on
+        if frame.shape[:2] != self.full_size:
+            raise InputError(f"frame {number}: {_size(frame)}, but the first one is "
+                             f"{self.full_size[1]}x{self.full_size[0]}")
+        if mask.shape != frame.shape[:2]:
+            raise InputError(f"mask {number}: {_size(mask)}, but its frame is {_size(frame)}")
+
+
+def _size(array):
+    return f"{array.shape[1]}x{array.shape[0]}"

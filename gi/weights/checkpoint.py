@@ -1,0 +1,192 @@
+"""Reading checkpoints: ours, and those of the original release and of LaMa.
+
+This is the only place that knows the originals' parameter names. Reading is strict, and never runs code from the file
+(`gi.weights.unpickle`).
+"""
+
+import re
+from pathlib import Path
+
+import torch
+
+from gi.config import instantiate, load_config
+from gi.errors import InputError
+from gi.weights.files import load_strict
+from gi.weights.unpickle import read_checkpoint
+
+GENERATOR = "generator."
+DISCRIMINATOR = "discriminator."
+AVERAGE = "average.module."  # running average of the generator's weights, where a checkpoint has one
+
+
+def load_generator(config, checkpoint, map_location="cpu"):
+    """A generator in eval mode from a config and a checkpoint.
+
+    config: path of a YAML (or a loaded config) whose `model.params.generator` describes the network. checkpoint: path
+    of one of our checkpoints, or of a file with the original's parameter names under "state_dict", "generator.…"; other
+    entries do not matter. Where the file holds averaged weights, these are used, as in evaluation during training.
+    Raises InputError that lists what is missing, unexpected or of another shape.
+    """
+    cfg = load_config([config]) if isinstance(config, str | Path) else config
+    generator = instantiate(cfg.model.params.generator, path="model.params.generator")
+    load_generator_weights(generator, checkpoint)
+    return generator.to(map_location).eval()
+
+
+def load_generator_weights(generator, path):
+    """Copies the weights of the checkpoint at `path` into a generator; see `load_generator`."""
+    state = _state_dict(path)
+    averaged = state.get(AVERAGE.replace("module.", "n_averaged"), 0) > 0
+    for prefix in (AVERAGE, GENERATOR, "") if averaged else (GENERATOR, ""):
+        weights = _with_prefix(state, prefix)
+        if weights:
+            names = original_generator_names(weights) if _is_original(weights) else {}
+            return load_strict(generator, rename(weights, names), path, names=_inverse(names))
+    raise InputError(f"{path}: holds no generator; expected a state_dict with names such as '{GENERATOR}…'")
+
+
+def load_discriminator_weights(discriminator, path):
+    """Copies the discriminator's weights of the checkpoint at `path`, ours or the original's; False if it has none."""
+    weights = _with_prefix(_state_dict(path), DISCRIMINATOR)
+    if weights:
+        names = original_discriminator_names(weights)
+        load_strict(discriminator, rename(weights, names), path, names=_inverse(names))
+    return bool(weights)
+
+
+def is_resumable(path):
+    """Whether the checkpoint at `path` holds the state of one of our trainings, and not only weights."""
+    content = read_checkpoint(path)
+    if not isinstance(content, dict) or not {"state_dict", "optimizer_states", "loops"} <= content.keys():
+        return False
+    return not _is_original(_with_prefix(content["state_dict"], GENERATOR))
+
+
+def _state_dict(path):
+    content = read_checkpoint(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+
+
+def _with_prefix(state, prefix):
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+# The originals' names -------------------------------------------------------------------------------------------------
+
+
+def _is_original(weights):
+    return any(key.startswith("model.") for key in weights)
+
+
+def rename(weights, names):
+    """Weights under the names that `names`, {original: ours}, gives them; where two have one name, they are joined.
+
+    Our FFC layers have one convolution for paths with one input and one BatchNorm for all channels, local ones first.
+    """
+    parts = {}
+    for original in sorted(weights, key=lambda key: _GLOBAL_PATH.search(key) is not None):
+        parts.setdefault(names.get(original, original), []).append(weights[original])
+    return {ours: _join(values) for ours, values in parts.items()}
+
+
+_GLOBAL_PATH = re.compile(r"\.(convl2g|bn_g)\.")
+
+
+def _join(values):
+    first, *others = values
+    if first.ndim == 0 or any(other.shape[1:] != first.shape[1:] for other in others):
+        return first  # the counter of a BatchNorm; or a wrong shape, which strict loading will report
+    return torch.cat(values) if others else first
+
+
+def _inverse(names):
+    """{our name: original name(s)}, for messages."""
+    inverse = {}
+    for original, ours in names.items():
+        inverse[ours] = f"{inverse[ours]} + {original}" if ours in inverse else original
+    return inverse
+
+
+def original_discriminator_names(weights):
+    """{original: ours}: model0 … model4 are the stages, model5 is the head."""
+    return {
+        key: re.sub(r"^model(\d)\.", r"stages.\1.", re.sub(r"^model5\.0\.", "head.", key))
+        for key in weights
+        if key.startswith("model")
+    }
+
+
+def original_generator_names(weights):
+    """{original: ours} for the parameters of a generator of any depth and width; unknown names are left out.
+
+    The originals number all layers in one list: "model.1" to "model.4" are the encoder, then come positions and latents
+    (two-stream only), the blocks, and, nameless, transposed convolutions, BatchNorms and the last convolution.
+    """
+    numbers = {}
+    for key in weights:
+        match = re.match(r"model\.(\d+)\.(.+)", key)
+        if match:
+            numbers.setdefault(int(match[1]), []).append(match[2])
+    encoders, blocks, plain = [], [], []
+    for n, rests in sorted(numbers.items()):
+        if any(re.match(r"(read|write|attn1|conv1)\.", rest) for rest in rests):
+            blocks.append(n)
+        elif any(re.match(r"(conv|ffc)\.", rest) for rest in rests):
+            encoders.append(n)
+        elif all(rest in _PLAIN for rest in rests):
+            plain.append(n)
+
+    names = {}
+    for n, rests in numbers.items():
+        if n in blocks:
+            prefix, rules = f"blocks.{blocks.index(n)}.", _BLOCK
+        elif n in encoders:
+            prefix, rules = f"encoder.layers.{encoders.index(n)}.", _ENCODER
+        elif n in plain[:-1]:  # transposed convolution and BatchNorm take turns; in `upsample` a ReLU follows each pair
+            pair, second = divmod(plain.index(n), 2)
+            prefix, rules = f"decoder.upsample.{3 * pair + second}.", []
+        elif n in plain:
+            prefix, rules = "decoder.to_rgb.", []
+        elif "latents" in rests:
+            prefix, rules = "", [(r"^project\.", "positions.project.")]
+        else:
+            continue
+        names |= {f"model.{n}.{rest}": prefix + _substitute(rest, rules) for rest in rests}
+    names |= {key: _substitute(key, _DEFORMABLE) for key in weights if key.startswith("deformable_writes.")}
+    return names
+
+
+def _substitute(name, rules):
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+_PLAIN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_DEFORMABLE = [(r"\.q\.", ".query."), (r"\.v\.", ".value.")]
+_ENCODER = [(r"^(conv|ffc\.convl2[lg])\.", "0."), (r"^(norm|bn_[lg])\.", "1.")]
+_BLOCK = [
+    (r"^(read|write)\.to_logits", r"\1.scores"),
+    (r"^(read|write)\.to_values", r"\1.values"),
+    (r"^(read|write)\.ln([12])", r"\1.norm\2"),
+    (r"^(read|write|attn\d)\.projection", r"\1.project"),
+    (r"\.mlp\.dense1", ".mlp.0"),
+    (r"\.mlp\.dense2", ".mlp.2"),
+    (r"^attn(\d)\.attn\.layernorm1", r"attn\1.norm1"),
+    (r"^attn(\d)\.attn\.", r"attn\1."),
+    (r"^attn(\d)\.ln_premlp", r"attn\1.norm2"),
+    (r"^attn", "attention"),
+    # local blocks: block1 and block2 of a two-stream block; a LaMa block is such a local block itself
+    (r"^block([12])\.conv\.", lambda m: f"local.{int(m[1]) - 1}.layers.0."),
+    (r"^block([12])\.norm\.", lambda m: f"local.{int(m[1]) - 1}.layers.1."),
+    (r"^block([12])\.conv([12])\.", lambda m: f"local.{int(m[1]) - 1}.layers.{int(m[2]) - 1}."),
+    (r"^conv([12])\.", lambda m: f"layers.{int(m[1]) - 1}."),
+    (r"\.ffc\.convl2[lg]", ".from_local"),
+    (r"\.ffc\.convg2l", ".global_to_local"),
+    (r"\.ffc\.convg2g\.conv1", ".global_to_global.reduce"),
+    (r"\.ffc\.convg2g\.conv2", ".global_to_global.expand"),
+    (r"\.ffc\.convg2g\.fu\.conv_layer", ".global_to_global.fourier.conv"),
+    (r"\.ffc\.convg2g\.fu\.bn", ".global_to_global.fourier.norm"),
+    (r"\.bn_[lg]\.", ".norm."),
+]

@@ -1,0 +1,49 @@
+"""A generator's weights alone, as a .safetensors file to hand on: a fraction of a checkpoint, without the training.
+
+`load_generator` takes such a file wherever it takes a checkpoint, with the configuration of its network.
+"""
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
+
+from gi.config import load_config
+from gi.errors import InputError
+from gi.media.io import atomic_write
+from gi.weights.checkpoint import load_generator
+from gi.weights.pretrained import run_config
+
+
+def export_generator(
+    config: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    half: bool = True,
+    about: Mapping | None = None,
+    parts: Mapping[str, str | Path] | None = None,
+) -> int:
+    """Writes the generator of a checkpoint, its averaged weights if it has any, to `out`; returns the file's bytes.
+
+    config: YAML of the network, as in `load_generator`. half: the weights of convolutions and linear layers in 16 bits;
+    biases, norms and their statistics keep 32. parts: {name of a part of the network, such as "pixel_write": checkpoint
+    of the run to take it from instead}. The file's metadata has the generator's part of the configuration as JSON,
+    "generator", and what `about` says. Raises InputError as `load_generator` does, and for parts that do not fit.
+    """
+    cfg = load_config([config])
+    state = load_generator(cfg, checkpoint).state_dict()
+    for part, path in (parts or {}).items():
+        own, other = ({name: value for name, value in weights.items() if name.startswith(f"{part}.")} for weights in
+                      (state, load_generator(run_config(path), path).state_dict()))
+        if not own or {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in other.items()}:
+            raise InputError(f"{path}: has no part {part!r} as in {checkpoint}, expected the same names and shapes")
+        state |= other
+    state = {name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
+             for name, value in state.items()}
+    node = OmegaConf.to_container(cfg.model.params.generator, resolve=True)
+    about = {key: str(value) for key, value in (about or {}).items()}
+    with atomic_write(out) as path:
+        save_file(state, path, {"format": "pt", "generator": json.dumps(node), **about})
+    return Path(out).stat().st_size

@@ -1,0 +1,1 @@
+"""What this project measures and studies itself with; not part of the package."""

@@ -1,0 +1,199 @@
+"""Trains small networks of every family with one budget and compares them (`configs/small`).
+
+Everything of a family lies in one folder: its run, and below `seeds` an evaluation for every seed of the test samples,
+that is of crops, motions and holes. What is complete is not done again; a run that was interrupted goes on.
+"""
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from gi.config import instantiate, load_config
+from gi.errors import InputError
+from gi.media.io import atomic_write
+from gi.report import page as report
+from gi.report.results import write_json
+from gi.report.tables import Table, markdown_table
+from gi.training.callbacks import format_duration
+from gi.weights.export import export_generator
+from gi.weights.unpickle import read_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs" / "small"
+SHARED = ("common", "unaligned", "unguided", "without_keyframes")
+START = "_start"  # of a network that begins with the weights of another training, the name of that
+EXTRA = ("ours_small", "trusted_copy")  # not of the paper: they are trained if asked for
+MEASURES = {"psnr_hole": ("PSNR", 2), "ssim_hole": ("SSIM", 3), "l1_hole": ("L1", 4)}  # in the hole
+BASELINES = ("copy", "inpaint")
+
+
+def families() -> list[str]:
+    """Names of the configurations that describe a network."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in SHARED
+                  and not path.stem.endswith(START))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all families get alike. None leaves a number to the configurations.
+
+    `train` and `test` are folders of photographs, `count` samples a test set.
+    """
+
+    train: Path
+    test: Path
+    steps: int | None = None
+    count: int | None = None
+    seeds: int = 3
+
+
+def run_family(name: str, out: Path, budget: Budget) -> None:
+    """Trains a family into `out`/name and evaluates it with every seed. Raises InputError if a step of it fails."""
+    start, options = CONFIGS / f"{name}{START}.yaml", ()
+    if start.is_file() and not _last(find_run(out / name)):
+        weights = out / name / "start.safetensors"
+        if not weights.is_file():
+            first = _train(start, out / name / "start", budget)
+            export_generator(start, first / "checkpoints" / "last.ckpt", weights, half=False)
+        options = "--resume_from_checkpoint", weights
+    folder = _train(CONFIGS / f"{name}.yaml", out / name, budget, *options)
+    sets = [set_name for set_name, node in load_config([folder / "configs" / "config.yaml"]).data.params.test.items()
+            if node is not None]
+    for seed in range(budget.seeds):
+        if len(_scores(out / name, seed)) == len(sets):
+            continue
+        options = [f"data.params.test.{set_name}.params.seed={seed}" for set_name in sets]
+        if budget.count is not None:
+            options += [f"data.params.test.{set_name}.params.length={budget.count}" for set_name in sets]
+        _main("--base", folder / "configs" / "config.yaml", "--train", "false", "--resume_from_checkpoint",
+              folder / "checkpoints" / "last.ckpt", "--logdir", out / name / "seeds", "--name", f"seed{seed}", *options)
+
+
+def _train(config: Path, out: Path, budget: Budget, *options: object) -> Path:
+    """The run in `out`, begun or continued unless it is complete."""
+    folder = find_run(out)
+    if folder is None:
+        _main("--base", config, "--logdir", out, "--name", config.stem, "--no_test", *options, *_overrides(budget))
+    elif not _is_trained(folder):
+        _main("-r", folder, "--no_test", *options)
+    return find_run(out)
+
+
+def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str, str]], dict]:
+    """Tables of all test sets, facts on each family, and learning curves, of the families trained so far.
+
+    Also writes them to `out`: results.json, report.md, curves.svg, report.html.
+    """
+    trained = {name: folder for name in names if (folder := find_run(out / name)) is not None}
+    found = {name: {seed: _scores(out / name, seed) for seed in range(100)} for name in trained}
+    sets = dict.fromkeys(set_name for seeds in found.values() for scores in seeds.values() for set_name in scores)
+    tables = [_table(set_name, {name: [scores[set_name] for scores in seeds.values() if set_name in scores]
+                                for name, seeds in found.items()}) for set_name in sets]
+    facts = [(name, _about(folder)) for name, folder in trained.items()]
+    curves: dict[str, dict] = {"training loss": {}}
+    for name, folder in trained.items():
+        for key, curve in report.read_curves(folder / "tensorboard").items():
+            if key == "train/l1":
+                curves["training loss"][name] = curve
+            elif key.endswith("psnr_hole") and key.startswith("val/") and "/raw/" not in key:
+                curves.setdefault(f"validation “{key.split('/')[1]}”: PSNR in the hole", {})[name] = curve
+    write_json(out / "results.json", {name: {str(seed): scores for seed, scores in seeds.items() if scores}
+                                      for name, seeds in found.items()})
+    with atomic_write(out / "report.md") as temporary:
+        temporary.write_text(markdown(tables, facts), encoding="utf-8")
+    with atomic_write(out / "curves.svg") as temporary:
+        temporary.write_bytes(report.plot_curves(curves))
+    report.write_report(out / "report.html", report.Report(
+        title="Small networks of every family", facts=facts, curves=curves,
+        sections=[report.Section(title=table.title, tables=[table]) for table in tables]))
+    return tables, facts, curves
+
+
+def markdown(tables: Sequence[Table], facts: Sequence[tuple[str, str]]) -> str:
+    """The tables and facts as text."""
+    lines = ["# Small networks of every family", ""] + [f"- {name}: {text}" for name, text in facts]
+    for table in tables:
+        lines += ["", f"## {table.title}", "", *markdown_table(table), "", table.note]
+    return "\n".join(lines) + "\n"
+
+
+def find_run(folder: Path) -> Path | None:
+    """The run in a family's folder; None before it has been started."""
+    runs = sorted(path.parent.parent for path in folder.glob("*/configs/config.yaml"))
+    return runs[-1] if runs else None
+
+
+def _main(*words: object) -> None:
+    """Runs gi/main.py: in a process of its own, so that no run leaves anything behind for the next."""
+    status = subprocess.run([sys.executable, str(ROOT / "gi" / "main.py"), *map(str, words)], check=False).returncode
+    if status:
+        raise InputError(f"gi/main.py {' '.join(map(str, words[:4]))} …: ended with status {status}, see above")
+
+
+def _overrides(budget: Budget) -> list[str]:
+    photographs = "params.images.params.root"
+    options = [f"data.params.train.params.parts.large.{photographs}={budget.train.resolve()}",
+               f"data.params.validation.large.{photographs}={budget.test.resolve()}"]
+    return options + ([f"lightning.trainer.max_steps={budget.steps}"] if budget.steps is not None else [])
+
+
+def _last(folder: Path | None) -> Path | None:
+    """The last checkpoint of a run; None before there is one, and a run knows of no weights it began with."""
+    last = folder and folder / "checkpoints" / "last.ckpt"
+    return last if last and last.is_file() else None
+
+
+def _is_trained(folder: Path) -> bool:
+    steps = load_config([folder / "configs" / "config.yaml"]).lightning.trainer.max_steps
+    return (last := _last(folder)) is not None and read_checkpoint(last)["global_step"] >= steps
+
+
+def _scores(folder: Path, seed: int) -> dict[str, dict]:
+    """{set: {method: {measure: mean}}} of the evaluation with a seed, as far as it is complete."""
+    scores = {}
+    for path in sorted(folder.glob(f"seeds/*_seed{seed}/metrics/comparison/*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        scores[result["set"]] = {method: {key: float(total[key]["mean"] or math.nan) for key in MEASURES}
+                                 for method, total in result["methods"].items()}
+    return scores
+
+
+def _about(folder: Path) -> str:
+    config = load_config([folder / "configs" / "config.yaml"])
+    generator = instantiate(OmegaConf.to_container(config.model.params.generator, resolve=True))
+    parts = [f"{sum(p.numel() for p in generator.parameters()):,} parameters"]
+    if (last := _last(folder)) is not None:
+        content = read_checkpoint(last)
+        parts.append(f"{content['global_step']:,} steps")
+        seconds = [state["training_seconds"] for state in content.get("callbacks", {}).values()
+                   if isinstance(state, Mapping) and "training_seconds" in state]
+        parts += [f"trained {format_duration(seconds[0])}"] if seconds else []
+    return ", ".join(parts)
+
+
+def _table(set_name: str, families: Mapping[str, Sequence[Mapping]]) -> Table:
+    """Means over seeds ± their standard deviation; baselines from the first family whose flow is estimated."""
+    rows = {name: [scores["keyframes"] for scores in seeds] for name, seeds in families.items() if seeds}
+    aligned = next((seeds for name, seeds in families.items() if seeds and name.startswith("ours")),
+                   next(seeds for seeds in families.values() if seeds))
+    rows |= {label: [scores[method] for scores in aligned]
+             for method, label in zip(BASELINES, ("keyframe copied along the flow", "cv2.inpaint"), strict=True)}
+    values = {name: [[scores[key] for scores in seeds] for key in MEASURES] for name, seeds in rows.items()}
+    marks = {}
+    for column, key in enumerate(MEASURES):
+        means = [np.mean(value[column]) * (-1 if key == "l1_hole" else 1) for value in values.values()]
+        if not all(map(math.isnan, means)):
+            marks[int(np.nanargmax(means)), column + 1] = "best"
+    text = [[name, *(f"{np.mean(v):.{digits}f} ± {np.std(v):.{digits}f}"
+                     for v, (_, digits) in zip(value, MEASURES.values(), strict=True))]
+            for name, value in values.items()]
+    most = max(len(seeds) for seeds in rows.values())
+    return Table(["", *(f"{label} in the hole" for label, _ in MEASURES.values())], text, marks,
+                 title=f"Test set “{set_name}”",
+                 note=f"Means of composites, ± their standard deviation over {most} draws of crops, motions and holes.")

@@ -1,0 +1,191 @@
+"""What each step of the video pipeline brings, on real videos: methods side by side, with truth and without.
+
+With truth: the videos themselves, with the masks of another one, at half its size and moving over the picture, so that
+what they cover is known. Without: the objects the videos come with are removed; there is nothing to measure but time.
+"""
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from gi.errors import InputError
+from gi.flow.guidance import FlowGuidance
+from gi.media import io
+from gi.media.files import open_video
+from gi.media.masks import open_masks
+from gi.metrics.video_scores import VideoScores
+from gi.models.classical import opencv_inpaint
+from gi.report.page import hatch
+from gi.report.tables import Table, markdown_table
+from gi.video.keyframes import plan
+from gi.video.keyframes.pipeline import VideoInpainter
+
+METRICS = ("psnr_hole", "ssim_hole", "pcons", "warp_error_hole")
+Method = Callable[[list[np.ndarray], list[np.ndarray]], Iterator[np.ndarray]]
+
+
+class Case(NamedTuple):
+    name: str
+    frames: list[np.ndarray]  # uint8 (H, W, 3)
+    masks: list[np.ndarray]  # uint8 (H, W), 1 = missing
+    known: bool  # whether the frames show what belongs into the holes
+
+
+def cases(root: str | Path, size: tuple[int, int] = (432, 240), longest: int = 100) -> list[Case]:
+    """Of the videos in a folder of VIDEO/frames and VIDEO/masks, in the order of their names, each with the masks of
+    the next one and with its own; `size` is (width, height).
+
+    Raises InputError if there are not at least two.
+    """
+    folders = sorted(path.parent for path in Path(root).glob("*/frames"))
+    if len(folders) < 2:
+        raise InputError(f"{root}: expected at least two folders VIDEO with VIDEO/frames and VIDEO/masks")
+    videos = [_read(folder, size, longest) for folder in folders]
+    found = []
+    for folder, (frames, masks), other, (_, moving) in zip(folders, videos, folders[1:] + folders[:1],
+                                                           videos[1:] + videos[:1], strict=True):
+        found.append(Case(f"{folder.name}, hole of {other.name}", frames, _moved(moving, len(frames)), True))
+        found.append(Case(f"{folder.name}, object removed", frames, masks, False))
+    return found
+
+
+def methods(generator: nn.Module, guidance: FlowGuidance, device: str = "auto") -> dict[str, Method]:
+    """{name: method}, from the simplest to the complete pipeline."""
+    def pipeline(generator: nn.Module | None = generator, **options) -> Method:
+        inpainter = VideoInpainter(generator=generator, guidance=guidance, device=device, **options)
+        return lambda frames, masks: inpainter(iter(frames), iter(masks))
+    return {
+        "cv2.inpaint, frame by frame": telea,
+        "network, frame by frame": pipeline(every=1, guides=0, prealign=False),
+        "flow alone": pipeline(None),
+        "6 guides": pipeline(guides=6, prealign=False),
+        "14 guides": pipeline(guides=14, prealign=False),
+        "14 guides + prealign": pipeline(guides=14),
+    }
+
+
+def telea(frames: list[np.ndarray], masks: list[np.ndarray]) -> Iterator[np.ndarray]:
+    for frame, mask in zip(frames, masks, strict=True):
+        image, hole = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255, torch.from_numpy(mask)[None, None]
+        yield (255 * opencv_inpaint(image, hole.float())[0]).round().byte().permute(1, 2, 0).numpy()
+
+
+def measure(case: Case, method: Method) -> tuple[dict[str, float], list[np.ndarray]]:
+    """Scores (METRICS, where the truth is known), seconds per frame, and the result.
+
+    "border" and "inside" are the mean warp errors in the hole of pairs of frames that two chunks meet in, and of the
+    others: were chunks to flicker where they meet, the first would be the larger one.
+    """
+    start = time.perf_counter()
+    result = list(method(case.frames, case.masks))
+    row = {"seconds": (time.perf_counter() - start) / len(result)}
+    if case.known:
+        scores = VideoScores(metrics=METRICS)
+        row |= scores.update(case.name, list(zip(case.frames, case.masks, result, strict=True)))
+        errors = np.array(scores.curves["warp_error_hole"])
+        ends = {end for anchor in plan.anchors(len(result)) for end in (anchor - 1, anchor)}
+        border = np.array([i in ends for i in range(len(errors))])
+        row |= {"border": np.nanmean(errors[border]), "inside": np.nanmean(errors[~border])}
+    return row, result
+
+
+def strip(case: Case, results: dict[str, list[np.ndarray]], count: int = 4) -> np.ndarray:
+    """Frames across the video, one row per method, below the input; uint8."""
+    numbers = (len(case.frames) * np.linspace(0.1, 0.9, count)).astype(int)
+    rows = [[hatch(case.frames[i] / 255, case.masks[i]) for i in numbers]]
+    rows += [[result[i] for i in numbers] for result in results.values()]
+    labels = [case.name, *results]
+    return np.concatenate([_labelled(np.concatenate(row, axis=1), label) for row, label in
+                           zip(rows, labels, strict=True)])
+
+
+def slices(case: Case, results: dict[str, list[np.ndarray]]) -> np.ndarray:
+    """One row of pixels over time, through the middle of the holes: what flickers shows as stripes; uint8."""
+    heights = np.flatnonzero(np.any(case.masks, axis=(0, 2)))
+    row = int(heights[len(heights) // 2])
+    pictures = {"truth" if case.known else "input": case.frames, **results}
+    return np.concatenate([_labelled(np.stack([frame[row] for frame in frames]), label)
+                           for label, frames in pictures.items()])
+
+
+def plot(path: str | Path, rows: dict[tuple[str, str], dict[str, float]]) -> None:
+    """Bars of the scores of the cases whose truth is known, as a PNG file."""
+    shown = {"psnr_hole": "PSNR in the hole, dB", "pcons": "PCons, dB", "warp_error_hole": "warp error (less: better)"}
+    names = [case for case in dict.fromkeys(case for case, _ in rows) if any("psnr_hole" in row for (other, _), row in
+                                                                             rows.items() if other == case)]
+    figure = Figure(figsize=(4 * len(shown), 2.4 * len(names)), layout="constrained")
+    for line, name in zip(figure.subplots(len(names), len(shown), squeeze=False), names, strict=True):
+        scores = {method: row for (case, method), row in rows.items() if case == name}
+        for axis, (score, label) in zip(line, shown.items(), strict=True):
+            axis.barh(list(scores), [row[score] for row in scores.values()], color="#4477aa")
+            axis.invert_yaxis()
+            axis.set_xlabel(label, fontsize="small")
+            axis.tick_params(labelsize="small", labelleft=axis is line[0])
+            axis.locator_params(axis="x", nbins=5)
+            axis.spines[["top", "right"]].set_visible(False)
+        line[0].set_title(name, fontsize="small", loc="left")
+    with io.atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def _read(folder: Path, size: tuple[int, int], longest: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    video = open_video(folder / "frames")
+    masks = open_masks(folder / "masks", video)
+    frames = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in video.frames(0, longest)]
+    holes = [(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
+             for mask in masks.frames(0, longest)]
+    return frames, holes
+
+
+def _moved(masks: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """`count` masks from these (there and back again), halved, moving from the left to beyond the middle."""
+    height, width = masks[0].shape
+    found = []
+    for i in range(count):
+        j = i % max(1, 2 * len(masks) - 2)
+        mask = masks[min(j, 2 * len(masks) - 2 - j)] if len(masks) > 1 else masks[0]
+        small = cv2.resize(mask, (width // 2, height // 2), interpolation=cv2.INTER_NEAREST)
+        share = i / max(1, count - 1)
+        left, top = int(width * (0.05 + 0.45 * share)), int(height * (0.25 + 0.2 * np.sin(3 * share)))
+        moved = np.zeros_like(mask)
+        moved[top:top + small.shape[0], left:left + small.shape[1]] = small
+        found.append(moved)
+    return found
+
+
+def _labelled(picture: np.ndarray, text: str) -> np.ndarray:
+    bar = np.full((18, picture.shape[1], 3), 255, np.uint8)
+    cv2.putText(bar, text, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([bar, picture])
+
+
+def write_pictures(folder: str | Path, case: Case, results: dict[str, list[np.ndarray]]) -> list[Path]:
+    """`<case>.png` and `<case>_slices.png`; the paths written."""
+    name = case.name.replace(", ", "_").replace(" ", "_")
+    paths = [Path(folder) / f"{name}.png", Path(folder) / f"{name}_slices.png"]
+    io.write_image(paths[0], strip(case, results))
+    io.write_image(paths[1], slices(case, results))
+    return paths
+
+
+def table(rows: dict[tuple[str, str], dict[str, float]]) -> str:
+    """Markdown: a table per case, rows the methods, from {(case, method): what `measure` returned}."""
+    columns = {"psnr_hole": ("PSNR in the hole", "{:.2f}"), "ssim_hole": ("SSIM in the hole", "{:.3f}"),
+               "pcons": ("PCons", "{:.2f}"), "warp_error_hole": ("warp error ×1000", "{:.2f}"),
+               "border": ("… where chunks meet", "{:.2f}"), "inside": ("… elsewhere", "{:.2f}"),
+               "seconds": ("s per frame", "{:.2f}")}
+    thousandths = ("warp_error_hole", "border", "inside")
+    lines = []
+    for name in dict.fromkeys(case for case, _ in rows):
+        chosen = {method: row for (case, method), row in rows.items() if case == name}
+        shown = [column for column in columns if column in next(iter(chosen.values()))]
+        text = [[method, *(columns[column][1].format(row[column] * (1000 if column in thousandths else 1))
+                           for column in shown)] for method, row in chosen.items()]
+        lines += [f"**{name}**", "", *markdown_table(Table(["", *(columns[column][0] for column in shown)], text)), ""]
+    return "\n".join(lines)
