@@ -1,5 +1,30 @@
+"""Errors of the user, and the checks of arguments that recur."""
+from typing import Any
+
+
 class InputError(ValueError):
     """Something the user gave is wrong: a file, a key, a shape. The message, one line, names it and what was expected.
 
     Command lines print the message without a traceback and exit with status 2.
     """
+
+
+def expect_at_least(lowest: float, **numbers: float) -> None:
+    """Raises InputError, naming it, for the first of the arguments that is below `lowest`."""
+    for name, number in numbers.items():
+        if number < lowest:
+            raise InputError(f"{name}: expected at least {lowest}, got {number}")
+
+
+def expect_within(lowest: float, highest: float, **numbers: float) -> None:
+    """Raises InputError, naming it, for the first of the arguments that is not in [lowest, highest]."""
+    for name, number in numbers.items():
+        if not lowest <= number <= highest:
+            raise InputError(f"{name}: expected a number in [{lowest}, {highest}], got {number}")
+
+
+def expect_kind(part: Any, kind: type, name: str) -> Any:
+    """`part`, if it is a `kind`; else raises InputError, which calls it `name`."""
+    if not isinstance(part, kind):
+        raise InputError(f"{name}: {type(part).__name__} is not derived from {kind.__module__}.{kind.__name__}")
+    return part

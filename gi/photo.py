@@ -20,6 +20,7 @@ from torch import nn
 from gi.compositing import masked
 from gi.config.device import find_device
 from gi.errors import InputError
+from gi.flow.guidance import Guidance, expect_blind
 from gi.media.crop import MIN_SIDE, Box, context_box, limited, resize, resize_known
 from gi.media.photos import mask_of, pixels_of, same_size
 from gi.models.fold import prepare_for_inference
@@ -46,22 +47,19 @@ class Inpainter:
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
-        guidance: module (image, mask, sources, source_masks) -> flows and flow errors that is blind to the holes: a
-            FlowGuidance with `mask_images`.
+        guidance: one that is blind to the holes, such as a FlowGuidance with `mask_images`.
         device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
         max_side: largest side of the network's input in pixels. The networks are trained at 256.
     """
 
     def __init__(
-        self, *, generator: nn.Module, guidance: nn.Module, device: str | torch.device = "auto", max_side: int = 512
+        self, *, generator: nn.Module, guidance: Guidance, device: str | torch.device = "auto", max_side: int = 512
     ):
         if max_side < MIN_SIDE:
             raise InputError(f"max_side: expected at least {MIN_SIDE}, got {max_side}")
-        if not getattr(guidance, "mask_images", True):
-            raise InputError("guidance: sees what is in the holes; expected a FlowGuidance with mask_images: true")
         self.device = find_device(device)
         self.generator = prepare_for_inference(generator).to(self.device)
-        self.guidance = guidance.to(self.device)
+        self.guidance = expect_blind(guidance).to(self.device)
         self.max_side = max_side
 
     @classmethod

@@ -138,7 +138,7 @@ def batch_of(folder, count=3, **options):
     batch = collate([unchanged(folder, **options)[index] for index in range(count)])
     images = [batch["image"].float() / 255, batch["mask"].float(), batch["sources"].float() / 255,
               batch["source_masks"].float()]
-    return images, {name: batch[name] for name in ExactGuidance.exact}
+    return images, {name: batch[name] for name in ExactGuidance.extra}
 
 
 def test_guidance_without_noise_is_the_exact_flow(folder):

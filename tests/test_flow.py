@@ -5,7 +5,7 @@ import torch
 from scipy import ndimage
 
 from gi.errors import InputError
-from gi.flow.estimate import DIS, RAFT, ZeroFlow, torchvision_names
+from gi.flow.estimate import DIS, RAFT, Estimator, ZeroFlow, torchvision_names
 from gi.flow.guidance import FlowGuidance
 from gi.flow.inpaint import inpaint_flow
 from gi.flow.morphology import close, dilate, erode, grow
@@ -282,7 +282,7 @@ def scene(batch, frames, size, seed=0):
     return image, mask, sources, mask[:, None].expand(-1, frames, -1, -1, -1).flip(-1)
 
 
-class Counting(torch.nn.Module):
+class Counting(Estimator):
     """Wraps an estimator and remembers the shapes it was called with."""
 
     def __init__(self, estimator):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchvision.models.optical_flow import raft_large
 
-from gi.flow.estimate import DIS, RAFT, ZeroFlow, flow_between
+from gi.flow.estimate import DIS, RAFT, Estimator, ZeroFlow
 from gi.flow.guidance import FlowGuidance
 from gi.flow.raft import InstanceNorm
 
@@ -77,7 +77,7 @@ def test_every_image_is_encoded_once(raft, monkeypatch):
     (flows * shift).sum().backward()
 
 
-class Difference(torch.nn.Module):
+class Difference(Estimator):
     """An estimator without `between`."""
 
     def forward(self, first, second):
@@ -87,6 +87,6 @@ class Difference(torch.nn.Module):
 @pytest.mark.parametrize("estimator", [DIS(preset="ultrafast"), ZeroFlow(), Difference()])
 def test_pairs_of_every_estimator(estimator):
     images, first, second = pictures(3, 64, 72), torch.tensor([0, 2, 1]), torch.tensor([1, 0, 1])
-    flow = flow_between(estimator, images, first, second)
+    flow = estimator.between(images, first, second)
     assert torch.equal(flow, estimator(images[first], images[second]))
-    assert flow_between(estimator, images, first[:0], second[:0]).shape == (0, 2, 64, 72)
+    assert estimator.between(images, first[:0], second[:0]).shape == (0, 2, 64, 72)

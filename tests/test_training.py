@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from gi.errors import InputError
+from gi.flow.guidance import Guidance
 from gi.main import main
 from gi.training.callbacks import format_duration
 from gi.training.module import GuidedInpainting, NonFiniteLoss
@@ -230,7 +231,7 @@ def test_faster_is_the_same(arguments, tmp_path, monkeypatch, option):
 
 @pytest.mark.parametrize("device, laid_out", [("cpu", True), ("cuda", True), ("mps", False)])
 def test_layout_of_weights_by_device(device, laid_out):
-    module = GuidedInpainting(generator=torch.nn.Conv2d(4, 4, 3), guidance=torch.nn.Identity(), average_decay=0.5,
+    module = GuidedInpainting(generator=torch.nn.Conv2d(4, 4, 3), guidance=Guidance(), average_decay=0.5,
                               channels_last=True)
     module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
     for stage in "test", "fit":

@@ -14,6 +14,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gi.errors import InputError
+from gi.flow.estimate import Estimator
 from gi.flow.warp import warp
 from gi.metrics import functional, video
 from gi.metrics.fid import frechet_distance
@@ -204,7 +205,7 @@ class Distance(torch.nn.Module):
         return (a - b).abs().mean(dim=(1, 2, 3))
 
 
-class Moving(torch.nn.Module):
+class Moving(Estimator):
     """The true flow of `clip`: the photograph's part moves by (1, 2), so its content by (-1, -2)."""
 
     def forward(self, first, second):

@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gi.errors import InputError
-from gi.flow.estimate import PairEstimator, to_grey, zero_flow
+from gi.flow.estimate import Estimator, PairEstimator, to_grey, zero_flow
 from gi.flow.planar import fit_homography, planar_flow
 from gi.flow.warp import warp
 
@@ -29,7 +29,7 @@ class Aligned(PairEstimator):
         least: matches that must agree.
     """
 
-    def __init__(self, *, estimator: nn.Module, keypoints: int = 1500, least: int = 8):
+    def __init__(self, *, estimator: Estimator, keypoints: int = 1500, least: int = 8):
         super().__init__()
         if keypoints < 4 or least < 4:
             raise InputError(f"keypoints and least of Aligned: expected at least 4, got {keypoints} and {least}")
@@ -39,7 +39,6 @@ class Aligned(PairEstimator):
 
     @torch.no_grad()
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """See `gi.flow.estimate.flow_between`."""
         if len(first) == 0:
             return zero_flow(images[:0])
         size = images.shape[-2:]

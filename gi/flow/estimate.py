@@ -1,10 +1,7 @@
-"""Optical flow estimators of one signature.
+"""Optical flow estimators: `estimator(first, second) -> flow`. To add one, derive a class from `Estimator`.
 
-    estimator(first, second) -> flow
-
-Images (N,3,H,W) in [0,1], N may be 0; flow (N,2,H,W) float32 in pixels, leading from `first` to `second`, on the
-images' device. Every estimator takes every size and treats the N pairs independently of each other. Where an image
-belongs to several pairs, see `flow_between`.
+`gi.weights.pretrained.FLOWS` has those that command lines know by a short name; a configuration takes any class as
+`estimator: {target: package.module.Class}`.
 """
 import re
 from typing import Literal
@@ -13,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.optical_flow import raft_large
 
 from gi.errors import InputError
@@ -21,8 +18,27 @@ from gi.flow.raft import encode, refine, replace_norms
 from gi.weights.files import RAFT_THINGS, Frozen, load_strict, read_weights
 
 
-class PairEstimator(Frozen):
-    """What has `between` (see `flow_between`) as its work, called with the two ends of each pair."""
+class Estimator(Frozen):
+    """The contract of an optical flow estimator; a subclass writes `forward` and ends its constructor with `freeze`."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Flow (N,2,H,W), float32 in pixels, from `first` to `second`, (N,3,H,W) in [0,1]; N may be 0.
+
+        The flow is on the images' device. Every size is taken, and the N pairs do not influence each other.
+        Raises InputError for other shapes, see `check_pair`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no forward(first, second)")
+
+    def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Flow (N,2,H,W) from `images[first]` to `images[second]`, given images (M,3,H,W) and N indices for each end.
+
+        The same as `forward`; where an image belongs to several pairs, what concerns it alone can be computed once.
+        """
+        return self(images[first], images[second])
+
+
+class PairEstimator(Estimator):
+    """An estimator that has `between` as its work: that is what a subclass writes instead of `forward`."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         check_pair(first, second)
@@ -54,7 +70,6 @@ class RAFT(PairEstimator):
 
     @torch.no_grad()  # not inference_mode: generators keep flow for their gradients
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """See `flow_between`."""
         if len(first) == 0:
             return zero_flow(images[:0])
         height, width = images.shape[-2:]
@@ -122,7 +137,6 @@ class DIS(PairEstimator):
 
     @torch.no_grad()
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """See `flow_between`."""
         if len(first) == 0:
             return zero_flow(images[:0])
         grey = to_grey(images)
@@ -139,7 +153,7 @@ class DIS(PairEstimator):
         return flow[:height, :width]
 
 
-class ZeroFlow(Frozen):
+class ZeroFlow(Estimator):
     """Says that nothing moves; for models without alignment and for ablations."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
@@ -147,17 +161,7 @@ class ZeroFlow(Frozen):
         return zero_flow(first)
 
 
-def flow_between(estimator: nn.Module, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Flow (N,2,H,W) from `images[first]` to `images[second]`, given images (M,3,H,W) and N indices for each end.
-
-    What concerns an image alone is computed once, by estimators that have this as their method `between`.
-    """
-    if hasattr(estimator, "between"):
-        return estimator.between(images, first, second)
-    return estimator(images[first], images[second])
-
-
-def check_pair(first: Tensor, second: Tensor):
+def check_pair(first: Tensor, second: Tensor) -> None:
     """Raises InputError unless both are (N,3,H,W) of one shape."""
     if first.shape != second.shape or first.ndim != 4 or first.shape[1] != 3:
         raise InputError(f"optical flow: expected two images of one shape (N, 3, H, W), got {tuple(first.shape)} "

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gi.errors import InputError
+from gi.flow.estimate import Estimator
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import smooth_fill
 
@@ -83,9 +84,9 @@ class ExactGuidance(FlowGuidance):
         resolution, inpaint, mask_images, planar: see FlowGuidance; exact flow is always at the images' own size.
     """
 
-    exact = ("flows", "flows_valid", "flow_seed")
+    extra = ("flows", "flows_valid", "flow_seed")
 
-    def __init__(self, *, estimator: nn.Module, noise: FlowNoise | None = None, share: float = 1.0,
+    def __init__(self, *, estimator: Estimator, noise: FlowNoise | None = None, share: float = 1.0,
                  resolution: int | None = 256, inpaint: bool = True, mask_images: bool = False, planar: bool = False):
         super().__init__(estimator=estimator, resolution=resolution, inpaint=inpaint, mask_images=mask_images,
                          planar=planar)

@@ -1,9 +1,9 @@
 """From images with holes to the flow and flow error the generators use (paper, section 3.2)."""
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gi.errors import InputError
-from gi.flow.estimate import flow_between
+from gi.errors import InputError, expect_kind
+from gi.flow.estimate import Estimator
 from gi.flow.inpaint import inpaint_flow
 from gi.flow.planar import complete_planar
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
@@ -11,11 +11,31 @@ from gi.flow.warp import forward_backward_error, resize, resize_flow
 from gi.weights.files import Frozen
 
 
-class FlowGuidance(Frozen):
+class Guidance(Frozen):
+    """The contract of what tells a generator where keyframes show a target; a subclass writes `forward`.
+
+    mask_images: whether the content of holes has no influence, as real use needs: there it is to be removed.
+    extra: names of further entries of a batch that `forward` takes by keyword, where a batch has them.
+    """
+
+    mask_images: bool = False
+    extra: tuple[str, ...] = ()
+
+    def forward(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor,
+                **extra: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow (B,T,2,H,W) in pixels from the target to each keyframe, and its error (B,T,1,H,W) >= 0, both float32.
+
+        `image` (B,3,H,W) in [0,1], `mask` (B,1,H,W) with 1 = missing; `sources` (B,T,3,H,W) and `source_masks`
+        (B,T,1,H,W) likewise; T may be 0. Raises InputError if the shapes do not fit.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no forward(image, mask, sources, source_masks)")
+
+
+class FlowGuidance(Guidance):
     """Flow from a target to each of its keyframes, filled in the target's hole, and how far it can be trusted.
 
     Args:
-        estimator: a module (first, second) -> flow, see `gi.flow.estimate`.
+        estimator: of optical flow, see `gi.flow.estimate`.
         resolution: both images are resized to resolution x resolution for the estimation, and the flow back; None
             estimates at the images' own size.
         inpaint: replace the flow inside the target's hole by that around it, see `gi.flow.inpaint`.
@@ -27,12 +47,12 @@ class FlowGuidance(Frozen):
             `gi.flow.planar`. Ours, not the paper's.
     """
 
-    def __init__(self, *, estimator: nn.Module, resolution: int | None = 256, inpaint: bool = True,
+    def __init__(self, *, estimator: Estimator, resolution: int | None = 256, inpaint: bool = True,
                  mask_images: bool = False, planar: bool = False):
         super().__init__()
         if resolution is not None and resolution < 8:
             raise InputError(f"resolution of FlowGuidance: expected 8 pixels or more, or null, got {resolution}")
-        self.estimator = estimator
+        self.estimator = expect_kind(estimator, Estimator, "estimator of FlowGuidance")
         self.resolution = resolution
         self.inpaint = inpaint
         self.mask_images = mask_images
@@ -41,11 +61,7 @@ class FlowGuidance(Frozen):
 
     @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Flow (B,T,2,H,W) in pixels from the target to each keyframe, and its error (B,T,1,H,W) >= 0, both float32.
-
-        `image` (B,3,H,W) in [0,1], `mask` (B,1,H,W) with 1 = missing; `sources` (B,T,3,H,W) and `source_masks`
-        (B,T,1,H,W) likewise; T may be 0. Without `mask_images`, the holes' content is looked at: see there.
-        """
+        """See `Guidance`. Without `mask_images`, the holes' content is looked at."""
         batch, frames, _, height, width = sources.shape
         if image.shape != (batch, 3, height, width):
             raise InputError(f"keyframes {tuple(sources.shape)}, expected (B, T, 3, H, W), do not fit the target "
@@ -58,7 +74,7 @@ class FlowGuidance(Frozen):
         with torch.autocast(image.device.type, enabled=False):
             # Both directions in one call of twice the batch.
             ends = torch.cat([target, source]), torch.cat([source, target])
-            estimated = flow_between(self.estimator, images, *ends)
+            estimated = self.estimator.between(images, *ends)
         return self.complete(estimated.view(2, batch, frames, *estimated.shape[1:]), mask)
 
     def seen(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -90,3 +106,10 @@ class FlowGuidance(Frozen):
 
     def _size(self, image):
         return tuple(image.shape[-2:]) if self.resolution is None else (self.resolution, self.resolution)
+
+
+def expect_blind(guidance: Guidance, kind: type[Guidance] = Guidance) -> Guidance:
+    """`guidance`, if it is of this kind and the content of holes has no influence on it; else raises InputError."""
+    if not expect_kind(guidance, kind, "guidance").mask_images:
+        raise InputError("guidance: sees what is in the holes; expected a FlowGuidance with mask_images: true")
+    return guidance

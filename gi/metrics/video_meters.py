@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gi.errors import InputError
-from gi.flow.estimate import flow_between
+from gi.flow.estimate import Estimator
 from gi.metrics import functional, video
 from gi.metrics.i3d import I3D, VideoFeature
 from gi.metrics.video import WINDOW
@@ -159,7 +159,7 @@ class Windows:
 class Pairs:
     """pcons and the warp errors: every frame with the next one."""
 
-    def __init__(self, wanted: set[str], estimator: nn.Module | None):
+    def __init__(self, wanted: set[str], estimator: Estimator | None):
         self.values = {name: [] for name in ("pcons", "warp_error", "warp_error_hole") if name in wanted}
         self.estimator, self.last = estimator, None
 
@@ -178,8 +178,8 @@ class Pairs:
         if self.estimator is not None:
             (truth, composite), hole = joined.images, joined.masks
             number = torch.arange(len(truth), device=truth.device)
-            flow, backward = flow_between(self.estimator, truth, torch.cat([number[:-1], number[1:]]),
-                                          torch.cat([number[1:], number[:-1]])).chunk(2)
+            flow, backward = self.estimator.between(truth, torch.cat([number[:-1], number[1:]]),
+                                                    torch.cat([number[1:], number[:-1]])).chunk(2)
             seen = video.visible(flow, backward)
             for name, where in ("warp_error", seen), ("warp_error_hole",
                                                       seen & video.touches_hole(hole[:-1], hole[1:], flow)):

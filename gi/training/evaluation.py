@@ -15,6 +15,7 @@ from gi.data.datamodule import collate
 from gi.errors import InputError
 from gi.flow.align import align_keyframes
 from gi.flow.estimate import ZeroFlow
+from gi.flow.guidance import FlowGuidance, Guidance
 from gi.metrics.image import ImageMetrics, ImageScores
 from gi.report import page as report
 from gi.report import paper
@@ -181,10 +182,10 @@ class EvaluationReport(pl.Callback):
         return [(name, str(value)) for name, value in facts.items() if value is not None]
 
 
-def _sees_holes(guidance) -> bool:
+def _sees_holes(guidance: Guidance) -> bool:
     """Whether the flow knew what is in the holes."""
-    estimated = not isinstance(getattr(guidance, "estimator", None), ZeroFlow)
-    return estimated and not getattr(guidance, "mask_images", False)
+    zero = isinstance(guidance, FlowGuidance) and isinstance(guidance.estimator, ZeroFlow)
+    return not zero and not guidance.mask_images
 
 
 def _notes(compared: bool, sees_holes: bool) -> str:

@@ -11,6 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gi.compositing import masked
+from gi.errors import expect_kind
+from gi.flow.guidance import Guidance
 from gi.losses.objective import Objective
 from gi.models.fold import prepare_for_inference
 from gi.training.optimizer import adam
@@ -26,8 +28,7 @@ class GuidedInpainting(pl.LightningModule):
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
-        guidance: module (image, mask, sources, source_masks) -> flows and flow errors, see `gi.flow.guidance`. If it
-            has a list of names, `exact`, it is given these entries of a batch as well, see `gi.flow.exact`.
+        guidance: gives the flow to the keyframes and its error, see `gi.flow.guidance.Guidance`.
         discriminator, objective: not needed for evaluation.
         metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
         base_lr: learning rate per sample of the joint batch; see `learning_rate`.
@@ -53,7 +54,7 @@ class GuidedInpainting(pl.LightningModule):
         self,
         *,
         generator: nn.Module,
-        guidance: nn.Module,
+        guidance: Guidance,
         discriminator: nn.Module | None = None,
         objective: Objective | None = None,
         metrics: nn.Module | None = None,
@@ -83,7 +84,7 @@ class GuidedInpainting(pl.LightningModule):
         if compile:
             generator.compile(dynamic=False)
         # Frozen helpers stay out of the module tree, hence out of checkpoints, DDP's buffers and train(): see `_apply`.
-        self._helpers = {"guidance": guidance, "objective": objective}
+        self._helpers = {"guidance": expect_kind(guidance, Guidance, "guidance"), "objective": objective}
         self._make_metrics = None if metrics is None else metrics.clone
         self._metrics = {}
         self.base_lr = base_lr
@@ -100,7 +101,7 @@ class GuidedInpainting(pl.LightningModule):
         self._pending_terms = None
 
     @property
-    def guidance(self) -> nn.Module:
+    def guidance(self) -> Guidance:
         return self._helpers["guidance"]
 
     def _apply(self, fn, *args, **kwargs):
@@ -124,8 +125,8 @@ class GuidedInpainting(pl.LightningModule):
         mask, source_masks = batch["mask"].float(), batch["source_masks"].float()
         if not with_sources:
             sources, source_masks = sources[:, :0], source_masks[:, :0]
-        exact = {name: batch[name] for name in getattr(self.guidance, "exact", ()) if name in batch and with_sources}
-        flows, errors = self.guidance(image, mask, sources, source_masks, **exact)
+        extra = {name: batch[name] for name in self.guidance.extra if name in batch and with_sources}
+        flows, errors = self.guidance(image, mask, sources, source_masks, **extra)
         return {
             "image": image,
             "mask": mask,

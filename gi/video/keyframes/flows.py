@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gi.flow.align import align
-from gi.flow.estimate import flow_between
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error
@@ -112,7 +111,7 @@ class VideoFlows:
         images = torch.cat([seen(self.window.image(number), self.window.mask(number)) for number in (first, second)])
         number = torch.arange(2, device=images.device)
         with torch.autocast(images.device.type, enabled=False):
-            return flow_between(self.guidance.estimator, images, number, number.flip(0)).split(1)
+            return self.guidance.estimator.between(images, number, number.flip(0)).split(1)
 
 
 def complete(flow: Tensor, mask: Tensor, image: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import nn
 from gi.config import instantiate
 from gi.config.device import find_device
 from gi.errors import InputError
-from gi.flow.guidance import FlowGuidance
+from gi.flow.guidance import FlowGuidance, expect_blind
 from gi.media.crop import MIN_SIDE, limited, resize
 from gi.models.fold import prepare_for_inference
 from gi.video.keyframes import plan
@@ -77,8 +77,7 @@ class VideoInpainter:
             raise InputError(f"resize: expected (width, height) of at least {MIN_SIDE}, got {resize}")
         if every < 1:
             raise InputError(f"every: expected at least 1, got {every}")
-        if not getattr(guidance, "mask_images", True):
-            raise InputError("guidance: sees what is in the holes; expected a FlowGuidance with mask_images: true")
+        expect_blind(guidance, FlowGuidance)
         self.device = find_device(device)
         self._identity = _checksum(generator), _checksum(guidance)
         self.generator = None if generator is None else prepare_for_inference(generator).to(self.device)

@@ -1,0 +1,90 @@
+"""What a third party writes: an estimator of flow, a guidance, a data set; and what is said when it does not fit."""
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gi import Inpainter
+from gi.config import check, load_config
+from gi.errors import InputError
+from gi.flow.estimate import Estimator, ZeroFlow
+from gi.flow.guidance import FlowGuidance, Guidance
+from gi.training.module import GuidedInpainting
+from gi.video import VideoInpainter
+
+
+class Shift(Estimator):
+    """Everything moves by `x` pixels."""
+
+    def __init__(self, *, x: float):
+        super().__init__()
+        self.x = x
+        self.freeze()
+
+    def forward(self, first, second):
+        flow = torch.zeros(len(first), 2, *first.shape[-2:])
+        flow[:, 0] = self.x
+        return flow
+
+
+class Fitting(nn.Module):
+    """A network that is neither an estimator nor a guidance."""
+
+
+class FromBatch(Guidance):
+    """Takes its flow from the batch."""
+
+    mask_images = True
+    extra = ("motion", "absent")
+
+    def forward(self, image, mask, sources, source_masks, motion=None, absent=None):
+        assert absent is None
+        flow = sources.new_zeros(*sources.shape[:2], 2, *sources.shape[-2:])
+        return flow if motion is None else flow + motion[:, None, :, None, None], flow[:, :, :1]
+
+
+def overrides(target, **params):
+    node = "model.params.guidance.params.estimator"
+    return [f"{node}.target={target}", *(f"{node}.params.{name}={value}" for name, value in params.items()),
+            "model.params.guidance.params.resolution=null"]
+
+
+def test_estimator_of_ones_own_fills_photographs_and_videos():
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 3)).astype(np.uint8)
+    mask = np.zeros((40, 64), bool)
+    mask[10:20, 10:30] = True
+    inpainter = Inpainter.from_checkpoint(device="cpu", max_side=64, overrides=overrides(f"{__name__}.Shift", x=3))
+    result, details = inpainter(image, mask, [image], return_details=True)
+    np.testing.assert_array_equal(result[~mask], image[~mask])
+    np.testing.assert_allclose(details["flows"][0, 0], 3, atol=1e-4)
+    np.testing.assert_allclose(details["flows"][0, 1], 0, atol=1e-4)
+
+    # Nothing moves but the hole, so what it hides is copied from other frames.
+    video = VideoInpainter.from_checkpoint(device="cpu", overrides=overrides(f"{__name__}.Shift", x=0))
+    masks = [np.roll(mask, 4 * number, axis=1) for number in range(8)]
+    for filled in video(iter([image] * 8), iter(masks)):
+        np.testing.assert_allclose(filled.astype(int), image, atol=1)
+
+
+def test_estimators_and_guidances_that_are_none_are_named():
+    with pytest.raises(InputError, match=r"^estimator of FlowGuidance: Fitting is not derived from .*\.Estimator$"):
+        FlowGuidance(estimator=Fitting())
+    config = load_config(["configs/small/ours_small.yaml"], overrides(f"{__name__}.Fitting"))
+    with pytest.raises(InputError, match=r"^model\.params\.guidance\.params\.estimator.*Fitting.*Estimator"):
+        check(config)
+    for make in (GuidedInpainting, Inpainter, VideoInpainter):
+        with pytest.raises(InputError, match=r"^guidance: Fitting is not derived from .*Guidance$"):
+            make(generator=nn.Identity(), guidance=Fitting())
+    for make in (Inpainter, VideoInpainter):
+        with pytest.raises(InputError, match=r"^guidance: sees what is in the holes"):
+            make(generator=nn.Identity(), guidance=FlowGuidance(estimator=ZeroFlow()))
+
+
+def test_guidance_of_ones_own_gets_what_it_asks_for():
+    batch = {"image": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "mask": torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
+             "sources": torch.zeros(2, 1, 3, 8, 8, dtype=torch.uint8), "name": ["a", "b"],
+             "source_masks": torch.zeros(2, 1, 1, 8, 8, dtype=torch.uint8), "other": torch.ones(2)}
+    module = GuidedInpainting(generator=nn.Identity(), guidance=FromBatch())
+    assert not module.prepare(batch)["inputs"][2].any()
+    flows = module.prepare(batch | {"motion": torch.tensor([[1.0, 2.0], [3.0, 4.0]])})["inputs"][2]
+    assert flows[:, 0, :, 4, 5].tolist() == [[1, 2], [3, 4]]
