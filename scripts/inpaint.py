@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gi.errors import InputError
 from gi.media.photos import Sample, find_samples, inpaint_file, inpaint_samples, result_path
+from gi.weights.pretrained import FLOWS
 
 DESCRIPTION = """\
 Fills the hole of a picture, guided by any number of other pictures of the same scene (keyframes), also none.
@@ -66,7 +67,7 @@ def parse_args(argv):
     parser.add_argument("--out", type=Path, required=True, help="PNG file, or with --folder a folder")
     parser.add_argument("--overwrite", action="store_true",
                         help="with --folder: fill again what --out has already, from whatever network")
-    parser.add_argument("--flow", default="config", choices=("config", "raft", "dis", "zero"),
+    parser.add_argument("--flow", default="config", choices=sorted(FLOWS),
                         help="estimator of optical flow (default config: as in training)")
     parser.add_argument("--max-side", type=int, default=512, help="of the network's input, in pixels (default 512)")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps, cpu")

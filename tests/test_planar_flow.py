@@ -45,8 +45,12 @@ def moved(image, matrix=MATRIX):
 
 
 def test_flow_of_a_homography():
-    assert torch.allclose(planar_flow(MATRIX, SIZE), truth(), atol=1e-3)
-    assert not planar_flow(np.eye(3), SIZE).any()
+    plane, none = planar_flow([MATRIX, np.eye(3)], SIZE)
+    assert torch.allclose(plane, truth(), atol=1e-3) and not none.any()
+    # After another flow, it begins at the place where that leads.
+    shift = torch.tensor([3.0, -2.0]).view(1, 2, 1, 1)
+    both = planar_flow([MATRIX], SIZE, after=shift.expand(1, 2, *SIZE))[0]
+    assert torch.allclose(both[:, 2:, :-3], (truth() + shift[0])[:, :-2, 3:], atol=1e-3)
 
 
 def test_hole_of_a_moving_plane():

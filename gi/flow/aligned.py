@@ -46,13 +46,13 @@ class Aligned(PairEstimator):
         features = functools.cache(lambda number, scale: self._features(grey[number], scale))
         matrices = [self._homography(features, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
-        plane = torch.stack([planar_flow(matrix, size) for matrix in matrices]).to(images.device)
+        plane = planar_flow(matrices, size).to(images.device)
         images = images.float()
         # Beyond the second image's border the first one stands in, so that nothing is found to move there.
         layers = warp(torch.cat([images, torch.ones_like(images[:, :1])], dim=1)[second], plane)
         seen = (layers[:, 3:] > 0.999).float()
         rest = seen * self.estimator(images[first], layers[:, :3] * seen + images[first] * (1 - seen))
-        return rest + _at(matrices, rest)
+        return planar_flow(matrices, size, after=rest)
 
     def _features(self, grey, scale):
         """Places (n, 2) of keypoints in an image (H, W), and their descriptors (n, 128), roots of SIFT's.
@@ -88,13 +88,3 @@ def _match(first, second):
     squared = 2 - 2 * cosine  # distances of vectors of length 1
     clear = (squared[:, 0] < _RATIO**2 * squared[:, 1]).numpy()
     return places[clear], others[which[:, 0].numpy()[clear]]
-
-
-def _at(matrices, rest):
-    """Flow (N,2,H,W) of homographies at places moved by `rest` (N,2,H,W) before."""
-    height, width = rest.shape[-2:]
-    x = torch.arange(width, device=rest.device) + rest[:, 0]
-    y = torch.arange(height, device=rest.device)[:, None] + rest[:, 1]
-    values = torch.tensor(np.stack(matrices), dtype=torch.float32, device=rest.device)[..., None, None]
-    across, down, depth = (values[:, i, 0] * x + values[:, i, 1] * y + values[:, i, 2] for i in range(3))
-    return torch.stack([across / depth - x, down / depth - y], dim=1)

@@ -3,6 +3,8 @@
 A hole's edge tells little about the middle of a large hole when the scene turns or changes in size: the nearest flow
 is the wrong one there. Where most of what is around it moves as one plane does, the hole most likely does so too.
 """
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -56,8 +58,7 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None) -
     matrices = [_field_homography(field, *places, _PLANE * scale) for field, *places in
                 zip(*(x.cpu().numpy() for x in (fields, known[:, 0], hole[:, 0])), strict=True)]
     found = torch.tensor([matrix is not None for matrix in matrices], device=flow.device).view(-1, 1, 1, 1)
-    plane = torch.stack([planar_flow(np.eye(3) if matrix is None else matrix, size) for matrix in matrices])
-    plane = plane.to(flow.device)
+    plane = planar_flow([np.eye(3) if matrix is None else matrix for matrix in matrices], size).to(flow.device)
     rest = fields - plane
     # What is far from the plane is another motion, or an error: nothing to continue.
     unknown = ~known | (found & (rest.norm(dim=1, keepdim=True) > _MOTION * scale))
@@ -65,12 +66,21 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None) -
     return torch.where(hole, filled, fields)
 
 
-def planar_flow(matrix: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """The flow (2, height, width) in pixels, float32, of a homography (3, 3) of pixel coordinates x, y."""
-    y, x = (torch.arange(length, dtype=torch.float64) for length in size)
+def planar_flow(matrices: Sequence[np.ndarray], size: tuple[int, int], after: Tensor | None = None) -> Tensor:
+    """The flow (N,2,height,width) in pixels, float32, of N homographies (3, 3) of pixel coordinates x, y.
+
+    They apply `after` another flow (N,2,height,width), whose device and precision then serve; without it, the CPU and
+    float64, as float32 is a tenth of a millipixel off in large images. (kornia's transform_points takes seven times as
+    long.)
+    """
+    moved = torch.zeros(len(matrices), 2, 1, 1, dtype=torch.float64) if after is None else after
+    y, x = (torch.arange(length, device=moved.device, dtype=moved.dtype) for length in size)
     y = y[:, None]
-    across, down, depth = (a * x + b * y + c for a, b, c in np.asarray(matrix, np.float64).tolist())
-    return torch.stack([across / depth - x, down / depth - y]).float()
+    flows = []
+    for matrix, (right, below) in zip(matrices, moved, strict=True):
+        across, down, depth = (a * (x + right) + b * (y + below) + c for a, b, c in matrix.tolist())
+        flows.append(torch.stack([across / depth - x, down / depth - y]).float())
+    return torch.stack(flows)
 
 
 def fit_homography(start: np.ndarray, end: np.ndarray, size: tuple[int, int], *, tolerance: float,
@@ -89,7 +99,7 @@ def fit_homography(start: np.ndarray, end: np.ndarray, size: tuple[int, int], *,
     height, width = size
     corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
     depth = corners @ matrix[2, :2] + matrix[2, 2]
-    moved = (corners @ matrix[:2, :2].T + matrix[:2, 2]) / depth[:, None]
+    moved = cv2.perspectiveTransform(corners[None], matrix)[0]
     edges = np.roll(moved, -1, axis=0) - moved
     turns = edges[:, 0] * np.roll(edges, -1, axis=0)[:, 1] - edges[:, 1] * np.roll(edges, -1, axis=0)[:, 0]
     area = cv2.contourArea(moved.astype(np.float32)) / max(1, (height - 1) * (width - 1))
