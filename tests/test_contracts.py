@@ -6,9 +6,17 @@ from torch import nn
 
 from gi import Inpainter
 from gi.config import check, load_config
+from gi.data.datamodule import GuidedDataModule
+from gi.data.mixture import Mixture
+from gi.data.pairs import GuidedPairs
+from gi.data.sample import check_sample
+from gi.data.sources import BundledPhotographs
+from gi.data.stereo import StereoPair
+from gi.data.validation import GuidedFolder
 from gi.errors import InputError
 from gi.flow.estimate import Estimator, ZeroFlow
 from gi.flow.guidance import FlowGuidance, Guidance
+from gi.media.io import write_image
 from gi.training.module import GuidedInpainting
 from gi.video import VideoInpainter
 
@@ -88,3 +96,56 @@ def test_guidance_of_ones_own_gets_what_it_asks_for():
     assert not module.prepare(batch)["inputs"][2].any()
     flows = module.prepare(batch | {"motion": torch.tensor([[1.0, 2.0], [3.0, 4.0]])})["inputs"][2]
     assert flows[:, 0, :, 4, 5].tolist() == [[1, 2], [3, 4]]
+
+
+def pairs(n_sources, **options):
+    images = BundledPhotographs(names=["coffee.png"])
+    return GuidedPairs(images=images, n_sources=n_sources, size=32, margin=16, **options)
+
+
+def folder(path):
+    for name in ("image_0", "image_0_src_0"):
+        write_image(path / f"{name}.png", np.full((20, 30, 3), 9, np.uint8))
+    for name in ("image_0_mask", "image_0_src_0_m"):
+        write_image(path / f"{name}.png", np.full((20, 30), 255, np.uint8))
+    return GuidedFolder(root=str(path))
+
+
+@pytest.mark.parametrize("make", [
+    lambda _: pairs(2), lambda _: pairs(0, exact_flow=True), lambda _: pairs(2, exact_flow=True), folder,
+    lambda _: StereoPair(size=32, length=1), lambda _: Mixture(parts={"a": pairs(1), "b": pairs(1)})])
+def test_every_data_set_yields_samples(make, tmp_path):
+    check_sample(make(tmp_path)[0], "set")
+
+
+def sample(**changes):
+    made = {"image": torch.zeros(3, 8, 9, dtype=torch.uint8), "mask": torch.ones(1, 8, 9, dtype=torch.uint8),
+            "sources": torch.zeros(2, 3, 8, 9, dtype=torch.uint8), "name": "a", "more": 1,
+            "source_masks": torch.zeros(2, 1, 8, 9, dtype=torch.uint8)} | changes
+    return {key: value for key, value in made.items() if value is not None}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"mask": None}, "a sample has no 'mask', only 'image', "),
+    ({"image": torch.zeros(3, 8, 9)}, r"'image' is torch.float32 \(3, 8, 9\), expected torch.uint8 \(3, H, W\)$"),
+    ({"image": np.zeros((3, 8, 9), np.uint8)}, r"'image' is ndarray, expected torch.uint8 \(3, H, W\)$"),
+    ({"mask": torch.ones(8, 9, dtype=torch.uint8)}, r"'mask' is torch.uint8 \(8, 9\), expected .* with H = 8, W = 9$"),
+    ({"mask": torch.full((1, 8, 9), 255, dtype=torch.uint8)}, "'mask' has values up to 255, expected 0 and 1$"),
+    ({"sources": torch.zeros(2, 3, 8, 8, dtype=torch.uint8)}, "'sources' is .* with T = 2, H = 8, W = 9$"),
+    ({"source_masks": torch.zeros(1, 1, 8, 9, dtype=torch.uint8)}, "'source_masks' is .* with T = 2, H = 8, W = 9$"),
+    ({"flows": torch.zeros(2, 2, 2, 8, 9, dtype=torch.float64)}, r"'flows' is .*, expected torch.float32 \(2, T, 2"),
+    ({"name": 3}, "'name' is 3, expected a text$"),
+])
+def test_what_is_wrong_with_a_sample_is_said(change, message):
+    check_sample(sample(), "data set 'own'")
+    with pytest.raises(InputError, match=f"^data set 'own': {message}"):
+        check_sample(sample(**change), "data set 'own'")
+
+
+def test_samples_of_a_set_are_checked_as_they_come():
+    data = GuidedDataModule(batch_size=1, test={"own": [sample(), sample(mask=sample()["mask"].float())]},
+                            num_workers=0)
+    batches = iter(data.test_dataloader()[0])
+    next(batches)
+    with pytest.raises(InputError, match="^data set 'own': 'mask' is torch.float32"):
+        next(batches)

@@ -24,8 +24,10 @@ class Indices(Dataset):
 
     def __getitem__(self, key):
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        image = torch.zeros(3, *self.shapes[index % len(self.shapes)], dtype=torch.uint8)
-        return {"image": image, "name": f"{epoch}/{index}"}
+        size = self.shapes[index % len(self.shapes)]
+        shapes = {"image": (3, *size), "mask": (1, *size), "sources": (0, 3, *size), "source_masks": (0, 1, *size)}
+        tensors = {key: torch.zeros(shape, dtype=torch.uint8) for key, shape in shapes.items()}
+        return {**tensors, "name": f"{epoch}/{index}"}
 
 
 def _order(epoch=0, done=0, **options):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gi.data import exact, geometry, make_validation, photometric
+from gi.data import geometry, integer_image, make_validation, photometric
 from gi.data.make_validation import JOURNAL, MANIFEST, Settings
 from gi.data.validation import GuidedFolder
 from gi.errors import InputError
@@ -79,7 +79,7 @@ def test_keyframes_follow_from_the_manifest_with_opencv(photographs, made):
              "crop": geometry.Crop}
     seen = set()
     for record in json.loads((made / MANIFEST).read_text())["samples"]:
-        view = exact.square_view(read_image(photographs / record["source"]), size=64, margin=SMALL.margin)
+        view = integer_image.square_view(read_image(photographs / record["source"]), size=64, margin=SMALL.margin)
         for number, frame in enumerate(record["keyframes"]):
             steps = []
             for step in frame["steps"]:
@@ -210,7 +210,7 @@ def test_command_line(photographs, tmp_path, root, monkeypatch, capsys):
 @pytest.mark.parametrize("shape", [(5, 7, 3), (1, 1, 3), (200, 300, 3), (130, 520), (3, 1)])
 def test_png_files_are_read_by_pillow_and_opencv(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    data = exact.encode_png(image)
+    data = integer_image.encode_png(image)
     with Image.open(io.BytesIO(data)) as picture:
         picture.load()
         assert picture.mode == ("RGB" if image.ndim == 3 else "L") and (np.asarray(picture) == image).all()
@@ -219,26 +219,26 @@ def test_png_files_are_read_by_pillow_and_opencv(shape):
 
 
 def test_masks_are_read_back(tmp_path):
-    (tmp_path / "m.png").write_bytes(exact.encode_png(np.eye(5, dtype=np.uint8) * 255))
+    (tmp_path / "m.png").write_bytes(integer_image.encode_png(np.eye(5, dtype=np.uint8) * 255))
     assert (read_mask(tmp_path / "m.png") == np.eye(5)).all()
 
 
 def test_view_goes_on_around_the_target():
     image = photograph(100, 180)
-    view = exact.square_view(image, size=50, margin=40)
+    view = integer_image.square_view(image, size=50, margin=40)
     assert view.shape == (90, 90, 3)
-    assert (view[20:70, 20:70] == exact.square_view(image, size=50, margin=0)).all()
+    assert (view[20:70, 20:70] == integer_image.square_view(image, size=50, margin=0)).all()
     wide = np.asarray(Image.fromarray(image).resize((90, 50), Image.BILINEAR)).astype(int)
     assert np.abs(view[22:68].astype(int) - wide[2:-2])[:, 2:-2].max() <= 1  # real content left and right
     assert np.abs(view[:20].astype(int) - view[20:40][::-1]).mean() < 6  # mirrored above
-    assert (exact.square_view(np.full((64, 99, 3), 7, np.uint8), size=256, margin=200) == 7).all()
+    assert (integer_image.square_view(np.full((64, 99, 3), 7, np.uint8), size=256, margin=200) == 7).all()
 
 
 def test_grey_keeps_to_opencv_and_saturation_clips():
     grey = np.full((1, 1, 3), 100, np.uint8)
-    assert (exact.shift_saturation_value(grey, 3, 1) == photometric.shift_hsv(grey, 0, 3, 1)).all()
-    assert (exact.shift_saturation_value(grey, -3, 0) == grey).all()
+    assert (integer_image.shift_saturation_value(grey, 3, 1) == photometric.shift_hsv(grey, 0, 3, 1)).all()
+    assert (integer_image.shift_saturation_value(grey, -3, 0) == grey).all()
     red, black, white = (np.array([[color]], np.uint8) for color in ([255, 0, 0], [0, 0, 0], [255, 255, 255]))
-    assert (exact.shift_saturation_value(red, 3, 1) == red).all()
-    assert (exact.shift_saturation_value(black, -3, -1) == black).all()
-    assert (exact.shift_saturation_value(white, 0, 1) == white).all()
+    assert (integer_image.shift_saturation_value(red, 3, 1) == red).all()
+    assert (integer_image.shift_saturation_value(black, -3, -1) == black).all()
+    assert (integer_image.shift_saturation_value(white, 0, 1) == white).all()

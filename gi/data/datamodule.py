@@ -1,4 +1,5 @@
 """The data of a run: one training set, and validation and test sets that carry their own names."""
+import functools
 import warnings
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+from gi.data.sample import Batch, Sample, check_sample
 from gi.data.sampler import EpochSampler
 from gi.errors import InputError
 
@@ -17,8 +19,7 @@ class GuidedDataModule(pl.LightningDataModule):
     """Loaders for Lightning, with a training order that continues exactly where a checkpoint was taken.
 
     Use it with `Trainer(use_distributed_sampler=False)`: samples are shared out here. Evaluation sets are split over
-    the processes without repeating or losing a sample. A batch is the dictionary of the datasets with the batch in
-    front; "name" becomes a list.
+    the processes without repeating or losing a sample. For samples and batches see `gi.data.sample`.
 
     Args:
         batch_size: training samples a batch and process.
@@ -84,7 +85,7 @@ class GuidedDataModule(pl.LightningDataModule):
             position=self._position,
         )
         # Evaluation loaders start their workers anew: many sets would otherwise hold many idle processes.
-        return self._loader(self.train, batch_sampler=sampler, persistent_workers=self.num_workers > 0)
+        return self._loader(self.train, "train", batch_sampler=sampler, persistent_workers=self.num_workers > 0)
 
     def val_dataloader(self) -> list[DataLoader]:
         return self._evaluation_loaders(self.validation)
@@ -135,19 +136,19 @@ class GuidedDataModule(pl.LightningDataModule):
     def _evaluation_loaders(self, datasets: dict[str, Dataset]) -> list[DataLoader]:
         rank, world_size = self._place()
         loaders = []
-        for dataset in datasets.values():
+        for name, dataset in datasets.items():
             share = dataset if world_size == 1 else Subset(dataset, range(rank, len(dataset), world_size))
-            loaders.append(self._loader(share, batch_size=self.eval_batch_size))
+            loaders.append(self._loader(share, name, batch_size=self.eval_batch_size))
         if loaders and not any(len(loader) for loader in loaders):
             raise InputError(f"evaluation sets: fewer samples in {', '.join(datasets)} than the {world_size} processes")
         return loaders
 
-    def _loader(self, dataset: Dataset, **options: Any) -> DataLoader:
+    def _loader(self, dataset: Dataset, name: str, **options: Any) -> DataLoader:
         return DataLoader(
             dataset,
             num_workers=self.num_workers,
             worker_init_fn=_init_worker,
-            collate_fn=collate,
+            collate_fn=functools.partial(collate, where=f"data set {name!r}"),
             pin_memory=self.pin_memory,
             **options,
         )
@@ -156,13 +157,15 @@ class GuidedDataModule(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
-def collate(samples: list[dict[str, torch.Tensor | str]]) -> dict[str, torch.Tensor | list[str]]:
+def collate(samples: list[Sample], where: str = "data set") -> Batch:
     """Stacks samples into a batch.
 
     Raises:
-        InputError: naming the two samples, if their images differ in size or number of keyframes.
+        InputError: naming the set `where` and the entry, if the first one is no `Sample`; naming the two samples, if
+            their images differ in size or number of keyframes.
     """
     first = samples[0]
+    check_sample(first, where)
     for sample in samples[1:]:
         for key, value in first.items():
             if isinstance(value, torch.Tensor) and value.shape != sample[key].shape:

@@ -24,8 +24,8 @@ import numpy as np
 import PIL
 
 from gi import __version__
-from gi.data import exact
 from gi.data import geometry as geo
+from gi.data import integer_image
 from gi.data.masks import MixedMask
 from gi.data.photometric import change_brightness, frame_photometric
 from gi.data.pool import Pool
@@ -143,7 +143,7 @@ def _sample(
         source_sha256 = file_sha256(path)
     except (InputError, OSError) as error:
         return None, False, str(error).removeprefix(f"{path}: ")
-    view = exact.square_view(photograph, size=settings.size, margin=settings.margin)
+    view = integer_image.square_view(photograph, size=settings.size, margin=settings.margin)
     streams = np.random.SeedSequence((settings.seed, index)).spawn(1 + settings.keyframes)
     target_rng, *frame_rngs = (np.random.default_rng(stream) for stream in streams)
     start = settings.margin // 2
@@ -175,7 +175,7 @@ def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.nd
     """A keyframe from the view, and its transform. Its numbers are rounded first, so that those written down are exact.
     """
     steps = [_rounded(step) for step in geo.FrameGeometry().sample(rng, view=len(view), size=size)]
-    frame = exact.resample(view, exact.compose(steps, size=size))
+    frame = integer_image.resample(view, integer_image.compose(steps, size=size))
     transform = {"steps": [{"kind": type(step).__name__.lower()} | _numbers(step) for step in steps]}
     changes = frame_photometric()
     if rng.random() < changes.brightness_probability:
@@ -185,7 +185,7 @@ def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.nd
         transform |= {"brightness": brightness, "contrast": contrast}
     if rng.random() < changes.hsv_probability:
         saturation, value = (round(float(x), 6) for x in rng.uniform(-changes.hsv[1:], changes.hsv[1:]))
-        frame = exact.shift_saturation_value(frame, saturation, value)
+        frame = integer_image.shift_saturation_value(frame, saturation, value)
         transform |= {"saturation": saturation, "value": value}
     return frame, transform
 
@@ -203,7 +203,7 @@ def _numbers(step: geo.Step) -> dict:
 
 
 def _write(path: Path, picture: np.ndarray) -> str:
-    data = exact.encode_png(picture)
+    data = integer_image.encode_png(picture)
     with io.atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return hashlib.sha256(data).hexdigest()

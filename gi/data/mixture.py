@@ -1,8 +1,7 @@
 """Several sets of training samples taken in turns, such as pairs with large and with small motion."""
-from typing import Any
-
 from torch.utils.data import Dataset
 
+from gi.data.sample import Sample
 from gi.errors import InputError
 
 
@@ -24,7 +23,7 @@ class Mixture(Dataset):
     def __len__(self) -> int:
         return len(self.parts) * min(len(part) for part in self.parts.values())
 
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, index: int | tuple[int, int]) -> Sample:
         epoch, index = index if isinstance(index, tuple) else (0, index)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")

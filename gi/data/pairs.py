@@ -16,6 +16,7 @@ from gi.data import geometry as geo
 from gi.data.exact_flow import exact_flow as exact_flow_between
 from gi.data.masks import GrowthRamp, MaskKind, MixedMask
 from gi.data.photometric import Photometric, frame_photometric, view_photometric
+from gi.data.sample import SyntheticSample
 from gi.data.sources import ImageSource
 from gi.errors import InputError
 from gi.media import io
@@ -50,9 +51,7 @@ class GuidedPairs(Dataset):
         seed: of all randomness.
         on_bad_image: "skip" takes the next photograph instead, logs a warning and counts (`skipped`).
         min_side: photographs with a shorter side are bad.
-        exact_flow: samples also hold the true flow between target and keyframes, see `gi.data.exact_flow`, for
-            `gi.flow.exact`: "flows" (2, T, 2, size, size), to the keyframes and back, "flows_valid" (2, T, 1, size,
-            size) uint8 where there is one, and "flow_seed", a number of the sample's own. All else stays the same.
+        exact_flow: samples also hold the exact flow between target and keyframes. All else stays the same.
     """
 
     def __init__(
@@ -105,11 +104,11 @@ class GuidedPairs(Dataset):
     def __len__(self) -> int:
         return len(self.images) if self.length is None else self.length
 
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, torch.Tensor | str]:
+    def __getitem__(self, index: int | tuple[int, int]) -> SyntheticSample:
         epoch, index = index if isinstance(index, tuple) else (0, index)
         return self.sample(epoch, index)[0]
 
-    def sample(self, epoch: int, index: int) -> tuple[dict[str, torch.Tensor | str], np.ndarray]:
+    def sample(self, epoch: int, index: int) -> tuple[SyntheticSample, np.ndarray]:
         """The sample and its maps, float32 (1+T, 2, size, size): where each pixel of target and keyframes, in this
         order, lies in the view they share (x, y in its pixels). Two maps together define the exact flow between frames.
 

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gi.data.masks import MaskKind, MixedMask
+from gi.data.sample import Sample
 from gi.data.sources import BundledPhotographs
 from gi.errors import InputError
 from gi.media import io
@@ -48,7 +49,7 @@ class StereoPair(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+    def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self.length:
             raise IndexError(f"sample {index} of {self.length}")
         streams = np.random.SeedSequence((self.seed, index)).spawn(3)

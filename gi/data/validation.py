@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from gi.data.sample import Sample
 from gi.errors import InputError
 from gi.media import io
 
@@ -58,7 +59,7 @@ class GuidedFolder(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+    def __getitem__(self, index: int) -> Sample:
         name, stem, keyframes = self.samples[index]
         image = io.read_image(self._path(stem))
         height, width = image.shape[:2]

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gi.compositing import masked
+from gi.data.sample import Batch
 from gi.errors import expect_kind
 from gi.flow.guidance import Guidance
 from gi.losses.objective import Objective
@@ -112,11 +113,11 @@ class GuidedInpainting(pl.LightningModule):
 
     # Prediction -------------------------------------------------------------------------------------------------------
 
-    def forward(self, batch: dict) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """Prediction (B, 3, H, W) in [0, 1] for a batch as a dataset gives it, by `best_generator`."""
         return self.predict(self.prepare(batch), self.best_generator())
 
-    def prepare(self, batch: dict, with_sources: bool = True) -> dict:
+    def prepare(self, batch: Batch, with_sources: bool = True) -> dict:
         """Floats in [0, 1] and the generator's four inputs, from a batch of uint8 images and masks.
 
         with_sources=False leaves the keyframes out (T = 0).

@@ -1,0 +1,77 @@
+"""What data sets yield, and what it becomes in a batch."""
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from gi.errors import InputError
+
+
+class Sample(TypedDict):
+    """A target with its hole, and T keyframes with theirs; T may be 0. A data set's `__getitem__` returns one.
+
+    H, W and T may differ from sample to sample, but not within a batch.
+    """
+
+    image: Annotated[Tensor, torch.uint8, (3, "H", "W")]  # RGB, complete: also what is in the hole
+    mask: Annotated[Tensor, torch.uint8, (1, "H", "W")]  # 1 = missing, 0 = known
+    sources: Annotated[Tensor, torch.uint8, ("T", 3, "H", "W")]
+    source_masks: Annotated[Tensor, torch.uint8, ("T", 1, "H", "W")]
+    name: str  # unique in its set and epoch
+
+
+class SyntheticSample(Sample, total=False):
+    """With the exact flow that synthetic motion has, for `gi.flow.exact`: from the target to keyframes, and back."""
+
+    flows: Annotated[Tensor, torch.float32, (2, "T", 2, "H", "W")]  # pixels, x first
+    flows_valid: Annotated[Tensor, torch.uint8, (2, "T", 1, "H", "W")]  # 1 = both frames show the place
+    flow_seed: Annotated[Tensor, torch.int64, ()]  # for random numbers of the sample's own
+
+
+class Batch(TypedDict, total=False):
+    """Samples stacked by `gi.data.datamodule.collate`: each entry of a sample with B in front, on any device.
+
+    What else samples have is stacked too; a guidance gets what it names in `extra`.
+    """
+
+    image: Tensor
+    mask: Tensor
+    sources: Tensor
+    source_masks: Tensor
+    name: list[str]
+    flows: Tensor
+    flows_valid: Tensor
+    flow_seed: Tensor
+
+
+_ENTRIES = typing.get_type_hints(SyntheticSample, include_extras=True)
+
+
+def check_sample(sample: Mapping[str, Any], where: str) -> None:
+    """Raises InputError, naming the set `where` and the key, unless `sample` is a `Sample` or a `SyntheticSample`."""
+    if not isinstance(sample, Mapping):
+        raise InputError(f"{where}: a sample is a {type(sample).__name__}, expected a dictionary")
+    lengths: dict[str, int] = {}
+    for key, hint in _ENTRIES.items():
+        if key not in sample:
+            if key in Sample.__required_keys__:
+                raise InputError(f"{where}: a sample has no {key!r}, only {', '.join(map(repr, sample))}")
+            continue
+        value = sample[key]
+        if hint is str:
+            if not isinstance(value, str) or not value:
+                raise InputError(f"{where}: {key!r} is {value!r}, expected a text")
+            continue
+        dtype, shape = hint.__metadata__
+        found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        fits = isinstance(value, Tensor) and value.dtype == dtype and value.ndim == len(shape) and all(
+            length == (lengths.setdefault(axis, length) if isinstance(axis, str) else axis)
+            for axis, length in zip(shape, value.shape, strict=True))
+        if not fits:
+            known = ", ".join(f"{axis} = {lengths[axis]}" for axis in shape if axis in lengths)
+            raise InputError(f"{where}: {key!r} is {found}, expected {dtype} ({', '.join(map(str, shape))})"
+                             + (f" with {known}" if known else ""))
+        if key in ("mask", "source_masks", "flows_valid") and value.numel() and value.max() > 1:
+            raise InputError(f"{where}: {key!r} has values up to {value.max()}, expected 0 and 1")

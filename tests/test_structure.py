@@ -1,0 +1,84 @@
+"""How the package is laid out: what imports what, and that configurations and README name what there is."""
+import ast
+
+import pytest
+import yaml
+
+from gi.config.schema import find_target
+
+# Folders and files of gi/, lowest first. Each imports from lower lines only; none from beside it.
+LAYERS = [
+    {"_torchvision", "errors", "compositing"},
+    {"config", "media"},
+    {"weights"},
+    {"flow", "unpickle"},
+    {"models", "losses", "metrics"},
+    {"data", "report"},
+    {"training"},
+    {"photo", "video"},
+    {"internal", "diffusion"},
+    {"commands", "app"},
+    {"main"},
+]
+HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+
+
+def imported(path):
+    """Modules of gi that a file imports anywhere in it, also inside functions, without the leading "gi."."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports relative to its place"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name.removeprefix("gi.") for name in names if name.startswith("gi."))
+
+
+def test_no_other_rooms_at_the_top(root):
+    there = {path.stem for path in (root / "gi").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert there - {"__init__"} <= HEIGHT.keys()
+
+
+@pytest.mark.parametrize("room", [name for name in HEIGHT])
+def test_imports_go_one_way(root, room):
+    gi = root / "gi"
+    wrong = []
+    for path in [*(gi / room).rglob("*.py"), *gi.glob(f"{room}.py")]:
+        for name in imported(path):
+            other = name.split(".")[0]
+            if other not in (room, "__version__") and HEIGHT[other] >= HEIGHT[room]:
+                wrong.append(f"{path.relative_to(root)} imports gi.{name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_package_itself_imports_nothing_but_what_users_see(root):
+    assert {name.split(".")[0] for name in imported(root / "gi" / "__init__.py")} == {"_torchvision", "photo"}
+
+
+def targets(node):
+    if isinstance(node, dict):
+        if isinstance(node.get("target"), str):
+            yield node["target"]
+        node = list(node.values())
+    for item in node if isinstance(node, list) else ():
+        yield from targets(item)
+
+
+def test_configurations_name_what_exists(root):
+    files = list((root / "configs").rglob("*.yaml"))
+    named = {target: file for file in files for target in targets(yaml.safe_load(file.read_text(encoding="utf-8")))}
+    assert len(named) > 20
+    for target, file in named.items():
+        find_target(target, file.name)
+
+
+def test_folder_map_is_complete(root):
+    text = (root / "README.md").read_text(encoding="utf-8")
+    folder_map = text[text.index("## Folder map"):]
+    tops = ["configs", "checkpoints", "data", "docs", "scripts", "tools", "tests", "gi"]
+    rooms = [path.parent.name for path in (root / "gi").glob("*/__init__.py")]
+    files = [path.name for path in (root / "gi").glob("*.py") if not path.name.startswith("_")]
+    missing = [name for name in [*(f"{name}/" for name in tops + rooms), *files] if name not in folder_map]
+    assert not missing
