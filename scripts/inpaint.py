@@ -12,7 +12,8 @@ import gi  # before everything that imports torchvision
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gi.errors import InputError
-from gi.media.photos import Sample, find_samples, inpaint_file, inpaint_samples, result_path
+from gi.media.photos import inpaint_file, inpaint_samples, result_path
+from gi.media.samples import SampleFiles, find_samples
 from gi.weights.pretrained import FLOWS
 
 DESCRIPTION = """\
@@ -120,7 +121,7 @@ def main(argv=None):
     args = parse_args(argv)
     if args.folder:
         return inpaint_folder(args)
-    sample = Sample(args.image.stem, args.image, args.mask, args.keyframes)
+    sample = SampleFiles(args.image.stem, args.image, args.mask, args.keyframes)
     remark = inpaint_file(load(args, [sample]), sample, args.out)
     if remark:
         print(remark, file=sys.stderr)

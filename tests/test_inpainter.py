@@ -24,7 +24,8 @@ from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import grow_hole, smooth_fill
 from gi.media import io
 from gi.media.crop import context_box, resize_known
-from gi.media.photos import find_samples, mask_of, pixels_of, read_photo, write_photo
+from gi.media.photos import mask_of, pixels_of, read_photo, write_photo
+from gi.media.samples import find_samples
 from tests.families import tiny_generator, tiny_node
 
 NODE = {"n_blocks": 1, "n_cross": 1}

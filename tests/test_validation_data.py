@@ -92,7 +92,7 @@ def test_too_few_keyframes(folder):
 
 def test_doubled_files(folder):
     _image(folder / "image_000000_src_1.png", 0)
-    with pytest.raises(InputError, match="keyframe 1 is there twice"):
+    with pytest.raises(InputError, match="image_000000_src_000001.png: is there twice, as image_000000_src_1.png"):
         GuidedFolder(root=str(folder))
     (folder / "image_000000_src_1.png").unlink()
     _image(folder / "000000.png", 0)

@@ -3,7 +3,7 @@
 A step takes the coordinates (x, y) of OUTPUT pixels, float32 arrays that can be broadcast with each other (a row and a
 column, as long as they are a grid), and returns where each of them lies in its INPUT image, including the step's rule
 for what lies outside. Steps applied one after the other to images are composed by passing coordinates through them from
-the last to the first (`compose`). Pixel centres have integer coordinates.
+the last to the first (`compose`). Pixel centres have integer coordinates. Steps round alike on every machine.
 
 The distributions are those of the original release.
 """
@@ -14,7 +14,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from gi.errors import InputError
+from gi.errors import expect_within
 
 
 class Step(Protocol):
@@ -33,11 +33,15 @@ class Perspective:
     size: int
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * self.size
-        m = cv2.getPerspectiveTransform(square, np.asarray(self.corners, np.float32))
-        # Half a pixel lies between coordinates of edges and of pixel centres.
-        x, y, w = (float(a) * (x + 0.5) + float(b) * (y + 0.5) + float(c) for a, b, c in m)
-        return np.clip(x / w - 0.5, 0, self.size - 1), np.clip(y / w - 0.5, 0, self.size - 1)
+        # In closed form: solving equations for the coefficients rounds differently on other machines.
+        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = np.asarray(self.corners).tolist()
+        ax, ay, bx, by, sx, sy = x1 - x2, y1 - y2, x3 - x2, y3 - y2, x0 - x1 + x2 - x3, y0 - y1 + y2 - y3
+        g, h = (sx * by - bx * sy) / (ax * by - bx * ay), (ax * sy - sx * ay) / (ax * by - bx * ay)
+        u, v = (x + 0.5) / self.size, (y + 0.5) / self.size  # of edges, which lie half a pixel from pixel centres
+        w = g * u + h * v + 1
+        x = ((x1 - x0 + g * x1) * u + (x3 - x0 + h * x3) * v + x0) / w
+        y = ((y1 - y0 + g * y1) * u + (y3 - y0 + h * y3) * v + y0) / w
+        return np.clip(x - 0.5, 0, self.size - 1), np.clip(y - 0.5, 0, self.size - 1)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Crop:
         return x + self.left, y + self.top
 
 
+@dataclass(frozen=True, kw_only=True)
 class FrameGeometry:
     """Draws the distortion of one frame: perspective, affine and radial, each with `probability`, then a crop.
 
@@ -99,22 +104,17 @@ class FrameGeometry:
     largest change of size per axis; `rotation` and `shear` the largest angles in degrees; `radial` the largest k.
     """
 
-    def __init__(
-        self,
-        *,
-        probability: float = 0.5,
-        perspective: float = 0.06,
-        scale: float = 0.3,
-        rotation: float = 40.0,
-        shear: float = 0.1,
-        radial: float = 0.05,
-    ):
+    probability: float = 0.5
+    perspective: float = 0.06
+    scale: float = 0.3
+    rotation: float = 40.0
+    shear: float = 0.1
+    radial: float = 0.05
+
+    def __post_init__(self):  # beyond these an image can fold over itself
         limits = {"probability": 1, "perspective": 0.1, "scale": 0.9, "rotation": 180, "shear": 45, "radial": 0.5}
-        for name, highest in limits.items():  # beyond these an image can fold over itself
-            if not 0 <= locals()[name] <= highest:
-                raise InputError(f"{name}: expected a number in [0, {highest}], got {locals()[name]}")
-        self.probability, self.perspective, self.scale = probability, perspective, scale
-        self.rotation, self.shear, self.radial = rotation, shear, radial
+        for name, highest in limits.items():
+            expect_within(0, highest, **{name: getattr(self, name)})
 
     def sample(self, rng: np.random.Generator, *, view: int, size: int) -> list[Step]:
         """Steps from a square image of `view` pixels to one of `size` pixels, in the order they apply to images."""

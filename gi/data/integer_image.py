@@ -6,11 +6,8 @@ are computed in integers, and PNG files are stored without compression.
 import math
 import struct
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
-
-from gi.data import geometry as geo
 
 _STEPS = 256  # positions between two pixels that `resample` tells apart
 
@@ -81,34 +78,6 @@ def shift_saturation_value(image: np.ndarray, saturation: float, value: float) -
     share = 255 * chroma
     drop = (2 * new_value * new_saturation * below + share) // (2 * share)
     return (new_value - drop).astype(np.uint8)
-
-
-def compose(steps: Sequence[geo.Step], *, size: int) -> np.ndarray:
-    """`geometry.compose`, of steps that calculate alike everywhere."""
-    return geo.compose([_alike(step) for step in steps], size=size)
-
-
-def _alike(step: geo.Step) -> geo.Step:
-    if isinstance(step, geo.Perspective):
-        return _Perspective(corners=step.corners, size=step.size)
-    if isinstance(step, geo.Radial):
-        # Divided by a large integer, float32 becomes float64 in NumPy 1 and stays what it is in NumPy 2.
-        return geo.Radial(k=step.k, size=float(step.size))
-    return step
-
-
-class _Perspective(geo.Perspective):
-    """With the coefficients in closed form: solving equations for them rounds differently on other machines."""
-
-    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = np.asarray(self.corners).tolist()
-        ax, ay, bx, by, sx, sy = x1 - x2, y1 - y2, x3 - x2, y3 - y2, x0 - x1 + x2 - x3, y0 - y1 + y2 - y3
-        g, h = (sx * by - bx * sy) / (ax * by - bx * ay), (ax * sy - sx * ay) / (ax * by - bx * ay)
-        u, v = (x + 0.5) / self.size, (y + 0.5) / self.size
-        w = g * u + h * v + 1
-        x = ((x1 - x0 + g * x1) * u + (x3 - x0 + h * x3) * v + x0) / w
-        y = ((y1 - y0 + g * y1) * u + (y3 - y0 + h * y3) * v + y0) / w
-        return np.clip(x - 0.5, 0, self.size - 1), np.clip(y - 0.5, 0, self.size - 1)
 
 
 def encode_png(image: np.ndarray) -> bytes:

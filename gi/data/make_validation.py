@@ -29,7 +29,7 @@ from gi.data import integer_image
 from gi.data.masks import MixedMask
 from gi.data.photometric import change_brightness, frame_photometric
 from gi.data.pool import Pool
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 from gi.media import io
 from gi.weights.files import file_sha256
 
@@ -48,9 +48,9 @@ class Settings:
     size: int = 256
 
     def __post_init__(self):
-        for name, lowest in {"seed": 0, "count": 1, "keyframes": 0, "size": 16}.items():
-            if getattr(self, name) < lowest:
-                raise InputError(f"{name}: expected at least {lowest}, got {getattr(self, name)}")
+        expect_at_least(0, seed=self.seed, keyframes=self.keyframes)
+        expect_at_least(1, count=self.count)
+        expect_at_least(16, size=self.size)
 
     @property
     def margin(self) -> int:
@@ -175,7 +175,7 @@ def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.nd
     """A keyframe from the view, and its transform. Its numbers are rounded first, so that those written down are exact.
     """
     steps = [_rounded(step) for step in geo.FrameGeometry().sample(rng, view=len(view), size=size)]
-    frame = integer_image.resample(view, integer_image.compose(steps, size=size))
+    frame = integer_image.resample(view, geo.compose(steps, size=size))
     transform = {"steps": [{"kind": type(step).__name__.lower()} | _numbers(step) for step in steps]}
     changes = frame_photometric()
     if rng.random() < changes.brightness_probability:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import cv2
 import numpy as np
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least, expect_within
 
 REFERENCE_SIZE = 256
 
@@ -37,10 +37,10 @@ class Strokes:
         max_width: int = 104,
         brush: Literal["line", "square"] = "line",
     ):
-        _check_range("max_chains", 1, max_chains)
-        _check_range("max_segments", 1, max_segments)
-        _check_range("max_length", min_length, max_length)
-        _check_range("max_width", min_width, max_width)
+        expect_at_least(1, max_chains=max_chains, max_segments=max_segments)
+        expect_at_least(0, min_length=min_length, min_width=min_width)
+        expect_at_least(min_length, max_length=max_length)
+        expect_at_least(min_width, max_width=max_width)
         self.max_chains, self.max_segments, self.brush = max_chains, max_segments, brush
         self.min_length, self.max_length, self.min_width, self.max_width = min_length, max_length, min_width, max_width
 
@@ -70,9 +70,10 @@ class Boxes:
     """1 to `max_boxes` upright rectangles, at least `margin` away from the border of the image."""
 
     def __init__(self, *, max_boxes: int = 4, min_side: int = 30, max_side: int = 150, margin: int = 10):
-        _check_range("max_boxes", 1, max_boxes)
-        _check_range("max_side", min_side, max_side)
-        if margin < 0 or 2 * margin + min_side > REFERENCE_SIZE:
+        expect_at_least(1, max_boxes=max_boxes)
+        expect_at_least(0, min_side=min_side, margin=margin)
+        expect_at_least(min_side, max_side=max_side)
+        if 2 * margin + min_side > REFERENCE_SIZE:
             raise InputError(f"margin: {margin} leaves no room for a box of {min_side} in {REFERENCE_SIZE} pixels")
         self.max_boxes, self.min_side, self.max_side, self.margin = max_boxes, min_side, max_side, margin
 
@@ -98,7 +99,7 @@ class SuperResolutionGrid:
     """
 
     def __init__(self, *, max_step: int = 4):
-        _check_range("max_step", 2, max_step)
+        expect_at_least(2, max_step=max_step)
         self.max_step = max_step
 
     def __call__(self, rng: np.random.Generator, height: int, width: int, growth: float = 1.0) -> np.ndarray:
@@ -125,7 +126,9 @@ class Outpainting:
         largest = self.min_share + growth * (self.max_share - self.min_share)
         top, bottom, left, right = sides * rng.uniform(self.min_share, largest, 4)
         mask = np.ones((height, width), np.uint8)
-        mask[_inner(top, bottom, height), _inner(left, right, width)] = 0
+        top, bottom = round(top * height), height - round(bottom * height)
+        left, right = round(left * width), width - round(right * width)
+        mask[top:bottom, left:right] = 0
         return mask
 
 
@@ -149,8 +152,7 @@ class Inverted:
     """Another kind with holes and known pixels exchanged, with the given probability."""
 
     def __init__(self, *, kind: MaskKind, probability: float = 1.0):
-        if not 0 <= probability <= 1:
-            raise InputError(f"probability: expected a number in [0, 1], got {probability}")
+        expect_within(0, 1, probability=probability)
         self.kind, self.probability = kind, probability
 
     def __call__(self, rng: np.random.Generator, height: int, width: int, growth: float = 1.0) -> np.ndarray:
@@ -181,7 +183,7 @@ class GrowthRamp:
     def __init__(self, *, start: float = 0.25, first_epoch: int = 0, last_epoch: int = 10):
         if not 0 < start <= 1:
             raise InputError(f"start: expected a number in (0, 1], got {start}")
-        _check_range("last_epoch", first_epoch + 1, last_epoch)
+        expect_at_least(first_epoch + 1, last_epoch=last_epoch)
         self.start, self.first_epoch, self.last_epoch = start, first_epoch, last_epoch
 
     def __call__(self, epoch: int) -> float:
@@ -190,12 +192,3 @@ class GrowthRamp:
 
 def _length(rng: np.random.Generator, lowest: int, highest: int, growth: float) -> int:
     return rng.integers(lowest, lowest + round(growth * (highest - lowest)) + 1)
-
-
-def _inner(first: float, last: float, extent: int) -> slice:
-    return slice(round(first * extent), extent - round(last * extent))
-
-
-def _check_range(name: str, lowest: int, value: int) -> None:
-    if not 0 <= lowest <= value:
-        raise InputError(f"{name}: expected at least {max(0, lowest)}, got {value}")

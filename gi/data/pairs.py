@@ -3,6 +3,7 @@
 Every sample has its own random generators, derived from (seed, epoch, index): which worker or process makes it does
 not matter. The streams of the view and of each frame are separate, so a sample's target is the same for any T.
 """
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Literal
@@ -16,14 +17,13 @@ from gi.data import geometry as geo
 from gi.data.exact_flow import exact_flow as exact_flow_between
 from gi.data.masks import GrowthRamp, MaskKind, MixedMask
 from gi.data.photometric import Photometric, frame_photometric, view_photometric
-from gi.data.sample import SyntheticSample
+from gi.data.sample import SyntheticSample, make_sample
 from gi.data.sources import ImageSource
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least, expect_within
 from gi.media import io
 
 log = logging.getLogger(__name__)
 _WORKER_SLOTS = 256
-_KEPT_ORDERS = 4
 
 
 class GuidedPairs(Dataset):
@@ -74,14 +74,9 @@ class GuidedPairs(Dataset):
         min_side: int = 64,
         exact_flow: bool = False,
     ):
-        lowest = {"n_sources": 0, "size": 1, "margin": 0, "seed": 0, "min_side": 1}
-        for name, limit in lowest.items():
-            if locals()[name] < limit:
-                raise InputError(f"{name}: expected at least {limit}, got {locals()[name]}")
-        if length is not None and length < 1:
-            raise InputError(f"length: expected at least 1 or none, got {length}")
-        if not 0 <= flip <= 1:
-            raise InputError(f"flip: expected a number in [0, 1], got {flip}")
+        expect_at_least(0, n_sources=n_sources, margin=margin, seed=seed)
+        expect_at_least(1, size=size, min_side=min_side, length=1 if length is None else length)
+        expect_within(0, 1, flip=flip)
         if on_bad_image not in ("error", "skip"):
             raise InputError(f"on_bad_image: expected error or skip, got {on_bad_image!r}")
         self.images, self.n_sources, self.size, self.view = images, n_sources, size, size + margin
@@ -94,7 +89,6 @@ class GuidedPairs(Dataset):
         self._skips = torch.zeros(_WORKER_SLOTS, dtype=torch.int64)
         if on_bad_image == "skip":
             self._skips.share_memory_()  # workers count too
-        self._orders: dict[int, np.ndarray] = {}  # of the latest passes over all photographs
 
     @property
     def skipped(self) -> int:
@@ -125,9 +119,7 @@ class GuidedPairs(Dataset):
         growth = 1.0 if self.mask_growth is None else self.mask_growth(epoch)
         view = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)  # see `resample`
         frames, masks, maps = zip(*(self._frame(rng, view, growth) for rng in frame_rngs), strict=True)
-        frames = torch.from_numpy(np.stack([cv2.split(frame) for frame in frames]))
-        masks = torch.from_numpy(np.stack(masks))[:, None]
-        sample = {"image": frames[0], "mask": masks[0], "sources": frames[1:], "source_masks": masks[1:], "name": name}
+        sample = make_sample(frames, masks, name)
         if self.exact_flow:
             sample |= _flows(maps) | {"flow_seed": torch.tensor(int(sequence.generate_state(1)[0]))}
         return sample, np.stack(maps)
@@ -138,11 +130,7 @@ class GuidedPairs(Dataset):
         if self.length is None:
             return index, 0
         passes, position = divmod(epoch * self.length + index, count)
-        if passes not in self._orders:
-            if len(self._orders) == _KEPT_ORDERS:
-                del self._orders[next(iter(self._orders))]
-            self._orders[passes] = np.random.default_rng((self.seed, passes)).permutation(count)
-        return int(self._orders[passes][position]), passes - epoch * self.length // count
+        return int(_order(self.seed, passes, count)[position]), passes - epoch * self.length // count
 
     def _read(self, index: int, repetition: int) -> tuple[np.ndarray, str]:
         for attempt in range(len(self.images)):
@@ -191,13 +179,19 @@ _view_photometric, _frame_photometric = view_photometric, frame_photometric
 _CROP_ONLY = geo.FrameGeometry(probability=0.0)
 
 
+@functools.lru_cache(maxsize=8)
+def _order(seed: int, number: int, count: int) -> np.ndarray:
+    """Of all photographs, in a pass over them."""
+    return np.random.default_rng((seed, number)).permutation(count)
+
+
 def _flows(maps: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
     target, *sources = maps
     pairs = [*((target, source) for source in sources), *((source, target) for source in sources)]
     found = [exact_flow_between(*pair) for pair in pairs]
-    shape = (2, len(sources), -1, *target.shape[1:]) if sources else (2, 0, 2, *target.shape[1:])
-    flows = np.array([flow for flow, _ in found], np.float32).reshape(shape)
-    valid = np.array([valid for _, valid in found], np.uint8).reshape(*shape[:2], 1, *shape[3:])
+    shape, size = (2, len(sources)), target.shape[1:]
+    flows = np.array([flow for flow, _ in found], np.float32).reshape(*shape, 2, *size)
+    valid = np.array([valid for _, valid in found], np.uint8).reshape(*shape, 1, *size)
     return {"flows": torch.from_numpy(flows), "flows_valid": torch.from_numpy(valid)}
 
 

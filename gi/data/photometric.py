@@ -1,10 +1,15 @@
 """Changes of colour, on uint8 RGB images (H, W, 3). The numbers are those of the original release."""
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
-from gi.errors import InputError
+from gi.errors import expect_at_least, expect_within
+
+_LEVELS = np.arange(256, dtype=np.float64)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Photometric:
     """Random changes in this order: local contrast (CLAHE), brightness and contrast, hue with saturation and value.
 
@@ -13,28 +18,25 @@ class Photometric:
     saturation and value of 255.
     """
 
-    def __init__(
-        self,
-        *,
-        clahe_probability: float = 0.5,
-        max_clip_limit: float = 4.0,
-        brightness_probability: float = 0.5,
-        brightness: float = 0.2,
-        contrast: float = 0.2,
-        hsv_probability: float = 0.5,
-        hue: float = 5.0,
-        saturation: float = 30.0,
-        value: float = 5.0,
-    ):
-        for name, number in list(locals().items()):
-            highest = 1 if name.endswith("probability") else np.inf
-            if name != "self" and not 0 <= number <= highest:
-                raise InputError(f"{name}: expected a number in [0, {highest}], got {number}")
-        if max_clip_limit < 1:
-            raise InputError(f"max_clip_limit: expected at least 1, got {max_clip_limit}")
-        self.clahe_probability, self.max_clip_limit = clahe_probability, max_clip_limit
-        self.brightness_probability, self.brightness, self.contrast = brightness_probability, brightness, contrast
-        self.hsv_probability, self.hsv = hsv_probability, np.array([hue, saturation, value])
+    clahe_probability: float = 0.5
+    max_clip_limit: float = 4.0
+    brightness_probability: float = 0.5
+    brightness: float = 0.2
+    contrast: float = 0.2
+    hsv_probability: float = 0.5
+    hue: float = 5.0
+    saturation: float = 30.0
+    value: float = 5.0
+
+    def __post_init__(self):
+        for name, number in vars(self).items():
+            expect_within(0, 1 if name.endswith("probability") else np.inf, **{name: number})
+        expect_at_least(1, max_clip_limit=self.max_clip_limit)
+
+    @property
+    def hsv(self) -> np.ndarray:
+        """The largest changes of hue, saturation and value."""
+        return np.array([self.hue, self.saturation, self.value])
 
     def __call__(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         if rng.random() < self.clahe_probability:
@@ -67,7 +69,7 @@ def equalise_locally(image: np.ndarray, clip_limit: float) -> np.ndarray:
 
 def change_brightness(image: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
     """image * (1 + contrast) + 255 * brightness, clipped to [0, 255]."""
-    return cv2.LUT(image, _table(_LEVELS * (1 + contrast) + 255 * brightness))
+    return cv2.LUT(image, np.clip(np.round(_LEVELS * (1 + contrast) + 255 * brightness), 0, 255).astype(np.uint8))
 
 
 def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
@@ -76,10 +78,3 @@ def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) ->
     if turn := round(hue) % 180:
         cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), ((_LEVELS + turn) % 180).astype(np.uint8)), hsv, 0)
     return cv2.cvtColor(cv2.add(hsv, (0, round(saturation), round(value), 0)), cv2.COLOR_HSV2RGB)
-
-
-_LEVELS = np.arange(256, dtype=np.float64)
-
-
-def _table(levels: np.ndarray) -> np.ndarray:
-    return np.clip(np.round(levels), 0, 255).astype(np.uint8)

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 
 
 class Pool:
@@ -19,8 +19,7 @@ class Pool:
     """
 
     def __init__(self, workers: int):
-        if workers < 1:
-            raise InputError(f"workers: expected at least 1, got {workers}")
+        expect_at_least(1, workers=workers)
         self.executor = None
         if workers > 1:
             context = multiprocessing.get_context("spawn")  # a process with threads is not to be forked

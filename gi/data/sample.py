@@ -1,8 +1,10 @@
 """What data sets yield, and what it becomes in a batch."""
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +46,13 @@ class Batch(TypedDict, total=False):
     flows: Tensor
     flows_valid: Tensor
     flow_seed: Tensor
+
+
+def make_sample(frames: Sequence[np.ndarray], masks: Sequence[np.ndarray], name: str) -> Sample:
+    """From uint8 frames (H, W, 3) and masks (H, W), 1 = missing: of the target first, then of each keyframe."""
+    images = torch.from_numpy(np.stack([cv2.split(frame) for frame in frames]))  # faster than a transpose
+    holes = torch.from_numpy(np.stack(masks))[:, None]
+    return {"image": images[0], "mask": holes[0], "sources": images[1:], "source_masks": holes[1:], "name": name}
 
 
 _ENTRIES = typing.get_type_hints(SyntheticSample, include_extras=True)

@@ -3,13 +3,12 @@ import functools
 
 import cv2
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from gi.data.masks import MaskKind, MixedMask
-from gi.data.sample import Sample
+from gi.data.sample import Sample, make_sample
 from gi.data.sources import BundledPhotographs
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 from gi.media import io
 
 
@@ -36,10 +35,8 @@ class StereoPair(Dataset):
         views = BundledPhotographs(names=self.NAMES)
         self.paths = [views.path(index) for index in range(len(views))]
         height, width = self._views()[0].shape[:2]
-        if length < 1:
-            raise InputError(f"length: expected at least 1, got {length}")
-        if seed < 0:
-            raise InputError(f"seed: expected at least 0, got {seed}")
+        expect_at_least(1, length=length)
+        expect_at_least(0, seed=seed)
         if not 1 <= size <= min_window <= max_window <= min(height, width):
             raise InputError(f"max_window: expected 1 <= size <= min_window <= max_window <= {min(height, width)}, "
                              f"got {size}, {min_window} and {max_window}")
@@ -57,20 +54,10 @@ class StereoPair(Dataset):
         views = self._views()
         side = int(place.integers(self.min_window, self.max_window + 1))
         top, left = (int(place.integers(extent - side + 1)) for extent in views[0].shape[:2])
-        frames = [torch.from_numpy(self._window(view, top, left, side)) for view in views]
-        masks = [torch.from_numpy(self.mask(rng, self.size, self.size))[None] for rng in holes]
-        return {
-            "image": frames[0],
-            "mask": masks[0],
-            "sources": frames[1][None],
-            "source_masks": masks[1][None],
-            "name": f"{index:06d}",
-        }
-
-    def _window(self, view: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
-        window = view[top:top + side, left:left + side]
-        window = cv2.resize(window, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        return np.ascontiguousarray(window.transpose(2, 0, 1))
+        frames = [cv2.resize(view[top:top + side, left:left + side], (self.size, self.size),
+                             interpolation=cv2.INTER_AREA) for view in views]
+        masks = [self.mask(rng, self.size, self.size) for rng in holes]
+        return make_sample(frames, masks, f"{index:06d}")
 
     def _views(self) -> tuple[np.ndarray, ...]:
         views = tuple(_read(path) for path in self.paths)

@@ -2,10 +2,8 @@
 
 `gi.media.io` reads what networks need, RGB of 8 bits. Here, known pixels must come out again as they went in.
 """
-import re
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,10 +12,10 @@ from PIL import Image, ImageOps
 
 from gi.errors import InputError
 from gi.media import io
+from gi.media.samples import SampleFiles
 
 AS_THEY_ARE = ("L", "RGB", "RGBA")
 WITH_ALPHA = ("LA", "PA", "La", "RGBa")
-_KEYFRAME = re.compile(r"(?P<owner>.+)_src_(?P<number>\d+)(?P<mask>_m)?")
 _TURNS = {  # EXIF orientation -> what undoes it
     2: np.fliplr,
     3: lambda pixels: np.rot90(pixels, 2),
@@ -46,24 +44,14 @@ def read_photo(path: str | Path, *, max_pixels: int = io.MAX_PIXELS) -> Photo:
     Raises:
         InputError: as `gi.media.io.read_image`.
     """
-    path = Path(path)
-    try:
-        with warnings.catch_warnings(), io._pillow_limit(max_pixels):
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=io.FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise InputError(
-                        f"{path}: {image.width}x{image.height} is more than the allowed {max_pixels} pixels"
-                    )
-                deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile) and image.mode[:1] in "RL"
-                same_colours = image.mode in (*AS_THEY_ARE, *WITH_ALPHA, "P") or image.mode.startswith("I")
-                profile = image.info.get("icc_profile") if same_colours else None
-                pixels = pixels_of(image, str(path))  # also where it is read again below: damaged files end here
-                return Photo(_read_deep(path, image, pixels) if deep else pixels, profile)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file can make the decoders raise anything
-        raise InputError(f"{path}: cannot read this image: {io._reason(error)}") from error
+    def look(image: Image.Image) -> Photo:
+        deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile) and image.mode[:1] in "RL"
+        same_colours = image.mode in (*AS_THEY_ARE, *WITH_ALPHA, "P") or image.mode.startswith("I")
+        profile = image.info.get("icc_profile") if same_colours else None
+        pixels = pixels_of(image, str(path))  # also where it is read again below: damaged files end here
+        return Photo(_read_deep(path, image, pixels) if deep else pixels, profile)
+
+    return io.look_at(path, look, max_pixels=max_pixels)
 
 
 def _read_deep(path, image, pixels):
@@ -155,23 +143,9 @@ def _turned(image, name):
         raise InputError(f"{name}: cannot read this image: {io._reason(error)}") from error
 
 
-# Pictures with their masks and keyframes ------------------------------------------------------------------------------
+# Filling files --------------------------------------------------------------------------------------------------------
 
-@dataclass
-class Sample:
-    """Files of one picture. keyframes: (image, mask) each; a mask of None says that all of the keyframe is known.
-
-    problem: why it cannot be filled, if that shows before anything is read.
-    """
-
-    name: str
-    image: Path
-    mask: Path
-    keyframes: list[tuple[Path, Path | None]] = field(default_factory=list)
-    problem: str | None = None
-
-
-def inpaint_file(inpainter, sample: Sample, out: str | Path) -> str | None:
+def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
     """Fills one picture and writes it to `out`, a PNG file. Returns a remark for the user, if there is one.
 
     Raises InputError naming the file that is missing, damaged or of another size.
@@ -180,7 +154,7 @@ def inpaint_file(inpainter, sample: Sample, out: str | Path) -> str | None:
         raise InputError(sample.problem)
     if Path(out).suffix.lower() != ".png":
         raise InputError(f"{out}: expected a name ending with .png; other formats would change the known pixels")
-    if Path(out).exists() and any(Path(out).samefile(path) for path in _files(sample) if path.exists()):
+    if Path(out).exists() and any(Path(out).samefile(path) for path in sample.paths() if path.exists()):
         raise InputError(f"{out}: is one of the inputs, which would be lost")
     photo = read_photo(sample.image)
     mask = _read_mask(sample.mask, photo.pixels, sample.image)
@@ -191,55 +165,9 @@ def inpaint_file(inpainter, sample: Sample, out: str | Path) -> str | None:
     return None if mask.any() else f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
 
 
-def find_samples(folder: str | Path, without: str | Path | None = None) -> list[Sample]:
-    """The pictures of a folder and those below it: `X.jpg`, `X_mask.png`, any number of `X_src_000000.jpg` with masks
-    `X_src_000000_m.png`, each with any suffix `gi.media.io` knows. Nothing below the folder `without` counts.
-
-    What does not fit (masks and keyframes missing, doubled or left over) makes a sample with a problem. Raises
-    InputError if the folder has no image.
-    """
-    folder = Path(folder)
-    skip = None if without is None else Path(without).resolve()
-    groups: dict[str, dict[str, list[Path]]] = {}  # sample -> role ("", "mask", "0", "0_m", …) -> files
-    for entry in io.list_images(folder):
-        path = folder / entry
-        if skip is not None and path.resolve().is_relative_to(skip):
-            continue
-        stem, role = entry.removesuffix(Path(entry).suffix), ""
-        if match := _KEYFRAME.fullmatch(stem):
-            stem, role = match["owner"], f"{int(match['number'])}{match['mask'] or ''}"
-        elif stem.endswith("_mask"):
-            stem, role = stem.removesuffix("_mask"), "mask"
-        groups.setdefault(stem, {}).setdefault(role, []).append(path)
-    if not groups:
-        raise InputError(f"{folder}: no image in this folder, expected X.png with X_mask.png and so on")
-    return [_sample(folder, name, roles) for name, roles in sorted(groups.items())]
-
-
-def _sample(folder, name, roles):
-    problem = None
-    numbers = sorted({int(role.removesuffix("_m")) for role in roles if role[:1].isdigit()})
-    needed = {"": f"{name}.png", "mask": f"{name}_mask.png"}
-    for expected, number in enumerate(numbers):
-        if expected not in numbers:
-            needed[str(expected)] = f"{name}_src_{expected:06d}.png"
-            break
-        needed |= {str(number): f"{name}_src_{number:06d}.png", f"{number}_m": f"{name}_src_{number:06d}_m.png"}
-    for role, file in needed.items():
-        if role not in roles:
-            there = next(iter(roles.values()))[0].name
-            problem = problem or f"{folder / file}: no such file (nor of another suffix), expected beside {there}"
-    for files in roles.values():
-        if len(files) > 1:
-            problem = problem or f"{files[0]}: is there twice, as {files[1].name} too"
-    first = {role: files[0] for role, files in roles.items()}
-    keyframes = [] if problem else [(first[str(number)], first[f"{number}_m"]) for number in numbers]
-    return Sample(name, first.get("", folder / name), first.get("mask", folder / name), keyframes, problem)
-
-
 def inpaint_samples(
-    inpainter, samples: Sequence[Sample], out: str | Path
-) -> Iterator[tuple[Sample, str | None, str | None]]:
+    inpainter, samples: Sequence[SampleFiles], out: str | Path
+) -> Iterator[tuple[SampleFiles, str | None, str | None]]:
     """Fills samples one by one into `out/X.png` and yields (sample, problem, remark) after each.
 
     A problem with one sample, bad input, does not keep the others from being filled.
@@ -251,12 +179,8 @@ def inpaint_samples(
             yield sample, " ".join(str(error).split()), None
 
 
-def result_path(sample: Sample, out: str | Path) -> Path:
+def result_path(sample: SampleFiles, out: str | Path) -> Path:
     return Path(out) / f"{sample.name}.png"
-
-
-def _files(sample):
-    return [sample.image, sample.mask, *(path for pair in sample.keyframes for path in pair if path is not None)]
 
 
 def _read_mask(path, pixels, owner):
