@@ -83,8 +83,7 @@ def make_validation(
     The manifest, `manifest.json`, has the settings, versions and bad photographs, and for every sample its photograph
     and the SHA-256 of that, the square that is the target, every keyframe's transform, and the SHA-256 of every file.
 
-    Raises:
-        InputError: if there are too few photographs, or `out` holds anything else than (part of) this set.
+    Raises InputError if there are too few photographs, or `out` holds anything else than (part of) this set.
     """
     images, out = Path(images), Path(out)
     entries = io.list_images(images)

@@ -11,8 +11,7 @@ class Mixture(Dataset):
     Like its parts it is asked for samples or for (epoch, index) pairs, see `gi.data.pairs`. A sample's name begins with
     that of its part. Samples that share a batch must have one shape: size and number of keyframes are the same in all.
 
-    Raises:
-        InputError: without any part.
+    Raises InputError without any part.
     """
 
     def __init__(self, *, parts: dict[str, Dataset]):

@@ -119,9 +119,9 @@ class GuidedPairs(Dataset):
         growth = 1.0 if self.mask_growth is None else self.mask_growth(epoch)
         view = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)  # see `resample`
         frames, masks, maps = zip(*(self._frame(rng, view, growth) for rng in frame_rngs), strict=True)
-        sample = make_sample(frames, masks, name)
+        sample = make_sample(frames, masks, name) | {"seed": torch.tensor(int(sequence.generate_state(1)[0]))}
         if self.exact_flow:
-            sample |= _flows(maps) | {"flow_seed": torch.tensor(int(sequence.generate_state(1)[0]))}
+            sample |= _flows(maps)
         return sample, np.stack(maps)
 
     def _photograph(self, epoch: int, index: int) -> tuple[int, int]:

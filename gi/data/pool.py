@@ -14,8 +14,7 @@ class Pool:
 
     The first exception of a job ends the loop; leaving the `with` drops the jobs that have not started.
 
-    Raises:
-        InputError: for n < 1, and if a process dies, as it does when memory runs out.
+    Raises InputError for n < 1, and if a process dies, as it does when memory runs out.
     """
 
     def __init__(self, workers: int):

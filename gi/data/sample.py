@@ -25,11 +25,14 @@ class Sample(TypedDict):
 
 
 class SyntheticSample(Sample, total=False):
-    """With the exact flow that synthetic motion has, for `gi.flow.exact`: from the target to keyframes, and back."""
+    """What samples made from single photographs have in addition.
 
+    Their motion is known, so they may have its exact flow, from the target to keyframes and back: see `gi.flow.exact`.
+    """
+
+    seed: Annotated[Tensor, torch.int64, ()]  # the sample's own, for what is random in a training step
     flows: Annotated[Tensor, torch.float32, (2, "T", 2, "H", "W")]  # pixels, x first
     flows_valid: Annotated[Tensor, torch.uint8, (2, "T", 1, "H", "W")]  # 1 = both frames show the place
-    flow_seed: Annotated[Tensor, torch.int64, ()]  # for random numbers of the sample's own
 
 
 class Batch(TypedDict, total=False):
@@ -43,9 +46,9 @@ class Batch(TypedDict, total=False):
     sources: Tensor
     source_masks: Tensor
     name: list[str]
+    seed: Tensor
     flows: Tensor
     flows_valid: Tensor
-    flow_seed: Tensor
 
 
 def make_sample(frames: Sequence[np.ndarray], masks: Sequence[np.ndarray], name: str) -> Sample:

@@ -1,6 +1,7 @@
 """A folder of PNG images, written beside its place and put there when it is complete."""
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,8 +22,7 @@ _LIST = ".written"  # names of the images, so that a later run knows what it may
 def check_folder(path: Path) -> None:
     """Whether a folder can become `path`.
 
-    Raises:
-        InputError: if something is there, unless it is a folder that is empty or has only what `write_folder` wrote.
+    Raises InputError if something is there, unless it is a folder that is empty or has only what `write_folder` wrote.
     """
     if not path.exists():
         return
@@ -40,7 +40,8 @@ def write_folder(path: Path, video: "VideoSource", _quality: int) -> Iterator[Ca
     names = _names(video)
     with _errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        hidden.mkdir()
     try:
         def put(number: int, frame: np.ndarray) -> None:
             with _errors_named(path):
@@ -50,7 +51,6 @@ def write_folder(path: Path, video: "VideoSource", _quality: int) -> Iterator[Ca
         with _errors_named(path):
             (hidden / _LIST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8",
                                          errors="surrogateescape")
-            hidden.chmod(0o777 & ~io._umask())
             _put_in_place(hidden, path)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)

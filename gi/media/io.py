@@ -4,7 +4,7 @@ Nothing here needs torch. Video files are read by `gi.media.files`.
 """
 import contextlib
 import os
-import tempfile
+import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -28,9 +28,8 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped
     (the stored colours stay, nothing is composited). Of an animation, the first frame is read.
 
-    Raises:
-        InputError: naming the file, if it is missing, not an image, damaged, or has more than `max_pixels` pixels,
-            which is read from its header before anything is decoded.
+    Raises InputError, naming the file, if it is missing, not an image, damaged, or has more than `max_pixels` pixels,
+    which is read from its header before anything is decoded.
     """
     return np.asarray(_decode(Path(path), max_pixels))
 
@@ -38,8 +37,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a mask as uint8 (H, W) with 1 = missing, where the grey value is at least half of the full range.
 
-    Raises:
-        InputError: as `read_image`.
+    Raises InputError as `read_image`.
     """
     return (np.asarray(_decode(Path(path), max_pixels).convert("L")) >= 128).astype(np.uint8)
 
@@ -47,8 +45,7 @@ def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def read_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Width and height of an image as `read_image` gives it, from its header alone.
 
-    Raises:
-        InputError: as `read_image`, except for damage behind the header.
+    Raises InputError as `read_image`, except for damage behind the header.
     """
     return look_at(path, _upright_size, max_pixels=max_pixels)
 
@@ -56,8 +53,7 @@ def read_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, i
 def look_at(path: str | Path, look: Callable[[Image.Image], T], *, max_pixels: int = MAX_PIXELS) -> T:
     """What `look` makes of the Pillow image, which is not decoded yet and closed afterwards.
 
-    Raises:
-        InputError: as `read_image`, also for whatever `look` raises.
+    Raises InputError as `read_image`, also for whatever `look` raises.
     """
     return _decode(Path(path), max_pixels, look)
 
@@ -65,8 +61,7 @@ def look_at(path: str | Path, look: Callable[[Image.Image], T], *, max_pixels: i
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Writes uint8 (H, W, 3), (H, W, 1) or (H, W) as a PNG file, completely or not at all.
 
-    Raises:
-        InputError: if the array is not such an image.
+    Raises InputError if the array is not such an image.
     """
     image = np.asarray(image)
     if image.ndim == 3 and image.shape[2] == 1:
@@ -87,20 +82,22 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; the result should be as readable as any
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    if durable:
-        _sync_folder(path.parent)
+    if durable and os.name == "posix":  # elsewhere a folder cannot be opened
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def list_images(root: str | Path) -> list[str]:
@@ -108,8 +105,7 @@ def list_images(root: str | Path) -> list[str]:
 
     Images are told by their suffix; hidden files are left out and links to folders are not followed.
 
-    Raises:
-        InputError: if the folder does not exist or has no image.
+    Raises InputError if the folder does not exist or has no image.
     """
     root = Path(root)
     if not root.is_dir():
@@ -127,9 +123,8 @@ def list_images(root: str | Path) -> list[str]:
 def read_list(path: str | Path) -> list[str]:
     """Entries of a list file: one relative path a line; empty lines and lines starting with # do not count.
 
-    Raises:
-        InputError: naming the line, if it is absolute, climbs out with '..' or repeats another one; if the list is
-            missing, not text, or empty. Links are followed only when an entry is opened: see `resolve_inside`.
+    Raises InputError, naming the line, if it is absolute, climbs out with '..' or repeats another one; if the list is
+    missing, not text, or empty. Links are followed only when an entry is opened: see `resolve_inside`.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -153,8 +148,7 @@ def read_list(path: str | Path) -> list[str]:
 def resolve_inside(root: str | Path, relative: str) -> Path:
     """`root/relative`, with links resolved.
 
-    Raises:
-        InputError: if that is not below `root`: an absolute path, '..', or a link that leads elsewhere.
+    Raises InputError if that is not below `root`: an absolute path, '..', or a link that leads elsewhere.
     """
     inside = _is_relative(relative)
     if inside:
@@ -227,18 +221,3 @@ def _is_relative(entry: str) -> bool:
 def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

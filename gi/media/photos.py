@@ -41,8 +41,7 @@ def read_photo(path: str | Path, *, max_pixels: int = io.MAX_PIXELS) -> Photo:
     Grey of 8 and 16 bits, RGB and RGBA of 8 bits, and of 16 in PNG and TIFF files, stay as they are; grey with alpha
     becomes RGBA; palettes, CMYK and other colour spaces become RGB (RGBA if transparent) of 8 bits.
 
-    Raises:
-        InputError: as `gi.media.io.read_image`.
+    Raises InputError as `gi.media.io.read_image`.
     """
     def look(image: Image.Image) -> Photo:
         deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile) and image.mode[:1] in "RL"
