@@ -19,7 +19,7 @@ from torch import nn
 
 from gi.compositing import masked
 from gi.config.device import find_device
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 from gi.flow.guidance import Guidance, expect_blind
 from gi.media.crop import MIN_SIDE, Box, context_box, limited, resize, resize_known
 from gi.media.photos import mask_of, pixels_of, same_size
@@ -42,9 +42,6 @@ class Inpainter:
     between the whole pictures, it shows the same part of the scene. Overlapping tiles, the other way, keep no hole
     consistent that is larger than a tile, and what lies deep in such a hole sees no known pixel.
 
-    Memory of `ours` on a CPU, everything included, without / with 2 keyframes: 1.0 / 1.2 GiB at a `max_side` of 512,
-    1.7 / 2.7 at 1024, 4.4 / 8.4 at 2048, and 0.1 more for a picture of 4096 x 4096.
-
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
         guidance: one that is blind to the holes, such as a FlowGuidance with `mask_images`.
@@ -55,8 +52,7 @@ class Inpainter:
     def __init__(
         self, *, generator: nn.Module, guidance: Guidance, device: str | torch.device = "auto", max_side: int = 512
     ):
-        if max_side < MIN_SIDE:
-            raise InputError(f"max_side: expected at least {MIN_SIDE}, got {max_side}")
+        expect_at_least(MIN_SIDE, max_side=max_side)
         self.device = find_device(device)
         self.generator = prepare_for_inference(generator).to(self.device)
         self.guidance = expect_blind(guidance).to(self.device)
@@ -130,11 +126,8 @@ class Inpainter:
         box = context_box(mask, self.max_side)
         size = limited(box.size, self.max_side)
         boxes = self._boxes(image, mask, frames, box)
-        target, target_mask = self._view(image, mask, box, size)
-        views = [self._view(*frame, where, size) for frame, where in zip(frames, boxes, strict=True)]
-        sources = _stack([view for view, _ in views], target)
-        source_masks = _stack([hole for _, hole in views], target_mask)
-        flows, errors = self.guidance(target, target_mask, sources, source_masks)
+        target, target_mask, sources, source_masks = views = self._views([(image, mask), *frames], [box, *boxes], size)
+        flows, errors = self.guidance(*views)
         prediction = self.generator(masked(target, target_mask), masked(sources, source_masks), flows, errors)
         height, width = size
         crop = (..., slice(height), slice(width))
@@ -153,11 +146,8 @@ class Inpainter:
         if box == whole or not frames or not mask.any():
             return [box] * len(frames)
         size = limited(whole.size, COARSE_SIDE)
-        target, target_mask = self._view(image, mask, whole, size)
-        views = [self._view(*frame, whole, size) for frame in frames]
-        sources, source_masks = (_stack(list(parts), like) for parts, like in
-                                 zip(zip(*views, strict=True), (target, target_mask), strict=True))
-        flows, _ = self.guidance(target, target_mask, sources, source_masks)
+        _, target_mask, *_ = views = self._views([(image, mask), *frames], [whole] * (1 + len(frames)), size)
+        flows, _ = self.guidance(*views)
         boxes = []
         for flow in flows[0]:
             x, y = flow[:, target_mask[0, 0] > 0].median(dim=1).values.tolist()
@@ -166,13 +156,17 @@ class Inpainter:
             boxes.append(Box(top, left, top + box.size[0], left + box.size[1]))
         return boxes
 
-    def _view(self, image, mask, box, size):
-        """The part of a picture inside `box` as the network sees it: (1,3,h,w) in [0,1], 0 in the hole; (1,1,h,w)."""
-        pixels, missing = resize_known(_rgb(box.of(image)), box.of(mask), size)
-        pixels = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max).permute(2, 0, 1)[None]
-        missing = torch.from_numpy(missing.astype(np.float32))[None, None]
+    def _views(self, pictures, boxes, size):
+        """The parts of pictures (the target first) inside their boxes, as a guidance takes them, at one size."""
+        views = []
+        for (image, mask), box in zip(pictures, boxes, strict=True):
+            pixels, missing = resize_known(_rgb(box.of(image)), box.of(mask), size)
+            values = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+            views.append(np.dstack([values * ~missing[..., None], missing]).astype(np.float32))
+        views = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
         padding = (0, max(0, MIN_SIDE - size[1]), 0, max(0, MIN_SIDE - size[0]))
-        return tuple(F.pad(x, padding, mode="replicate").to(self.device) for x in (pixels * (1 - missing), missing))
+        images, masks = F.pad(views, padding, mode="replicate").to(self.device)[:, None].split([3, 1], dim=2)
+        return images[0], masks[0], images[1:, 0][None], masks[1:, 0][None]
 
 
 # Arrays and tensors ---------------------------------------------------------------------------------------------------
@@ -190,11 +184,6 @@ def _keyframes(keyframes, masks, size):
         same_size(mask, pixels, name, "its keyframe")
         frames.append(resize_known(pixels, mask, size))
     return frames
-
-
-def _stack(views, like):
-    """(1,C,h,w) each -> (1,T,C,h,w)."""
-    return torch.stack(views, dim=1) if views else like.new_zeros(1, 0, *like.shape[1:])
 
 
 def _rgb(pixels):

@@ -1,6 +1,7 @@
 """The true optical flow between two frames made from one view, from the maps that made them (`gi.data.pairs`)."""
 import cv2
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 _STEPS = 4  # of Newton's method with slopes taken once: a homography is a guess within a few pixels
 _TOLERANCE = 0.01  # pixels of the view, before the last step
@@ -73,10 +74,5 @@ def _homography(coordinates, seen):
 
 
 def _read(values, position):
-    """Values (C, H, W) at positions (2, H, W), x first, bilinearly: float64 (C, H, W)."""
-    height, width = values.shape[1:]
-    x, y = (np.minimum(p.astype(np.int64), size - 2) for p, size in zip(position, (width, height), strict=True))
-    u, v = position[0] - x, position[1] - y
-    pixels, first = values.reshape(len(values), -1), y * width + x
-    corners = [((1 - u) * (1 - v), 0), (u * (1 - v), 1), ((1 - u) * v, width), (u * v, width + 1)]
-    return sum(weight * pixels[:, first + offset] for weight, offset in corners)
+    """Values (C, H, W) at positions (2, H, W) inside, x first, bilinearly: float64 (C, H, W)."""
+    return np.stack([map_coordinates(channel, position[::-1], np.float64, order=1) for channel in values])

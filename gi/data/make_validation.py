@@ -238,23 +238,17 @@ def _finished(out: Path, header: dict) -> dict[tuple[int, str], dict]:
     if isinstance(found, dict):
         for key, value in header.items():
             if found.get(key) != value:
-                raise InputError(f"{out}: holds a set with other {key}, {_short(found.get(key))} instead of "
-                                 f"{_short(value)}; delete it or name another folder")
+                other, own = (json.dumps(x)[:200] for x in (found.get(key), value))
+                raise InputError(f"{out}: holds a set with other {key}, {other} instead of {own}; delete it or name "
+                                 "another folder")
     for leftover in out.glob(".image_*.tmp.png"):  # of a process that was killed while writing
         leftover.unlink(missing_ok=True)
-    good = [record for record in records if _is_record(record)]
+    kinds = {"index": int, "source": str, "files": dict}
+    good = [record for record in records if isinstance(record, dict)
+            and all(isinstance(record.get(key), kind) for key, kind in kinds.items())]
     with io.atomic_write(journal) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in [header, *good]), encoding="utf-8")
     return {(record["index"], record["source"]): record for record in good}
-
-
-def _is_record(record: object) -> bool:
-    return (
-        isinstance(record, dict)
-        and isinstance(record.get("index"), int)
-        and isinstance(record.get("source"), str)
-        and isinstance(record.get("files"), dict)
-    )
 
 
 def _stands(record: dict, path: Path, out: Path) -> bool:
@@ -271,7 +265,3 @@ def _parse(text: str) -> object:
         return json.loads(text)
     except ValueError:
         return None
-
-
-def _short(value: object) -> str:
-    return json.dumps(value)[:200]
