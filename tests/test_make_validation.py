@@ -1,7 +1,9 @@
 import hashlib
 import io
 import json
+import os
 import runpy
+import signal
 import sys
 
 import cv2
@@ -170,6 +172,15 @@ def test_bad_photographs_are_replaced_while_there_are_others(photographs, tmp_pa
     assert all_of_them.bad["5.png"] == "is 63x70, expected at least 64 a side"
     assert str(tmp_path) not in (tmp_path / "set3" / MANIFEST).read_text()
     assert len(GuidedFolder(root=str(tmp_path / "set3"))) == 6
+
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_worker_that_dies_is_told():
+    with pytest.raises(InputError, match="a worker process died"):
+        list(make_validation._shared_out(die, [1, 2], workers=2))
 
 
 def test_refuses(photographs, made, tmp_path):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from gi.data.sample import Batch, Sample, check_sample
 from gi.data.sampler import EpochSampler
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 
 _STATE = ("epoch", "batches_done", "batches_total")
 
@@ -45,14 +45,8 @@ class GuidedDataModule(pl.LightningDataModule):
         pin_memory: bool = False,
     ):
         super().__init__()
-        for name, number, lowest in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
-        ):
-            if number < lowest:
-                raise InputError(f"{name}: expected at least {lowest}, got {number}")
+        expect_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        expect_at_least(0, num_workers=num_workers, seed=seed)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.pin_memory = seed, pin_memory
         self.train = train

@@ -16,19 +16,19 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import PIL
+from torch.utils.data import DataLoader
 
 from gi import __version__
 from gi.data import geometry as geo
 from gi.data import integer_image
 from gi.data.masks import MixedMask
 from gi.data.photometric import change_brightness, frame_photometric
-from gi.data.pool import Pool
 from gi.errors import InputError, expect_at_least
 from gi.media import io
 from gi.weights.files import file_sha256
@@ -85,6 +85,7 @@ def make_validation(
 
     Raises InputError if there are too few photographs, or `out` holds anything else than (part of) this set.
     """
+    expect_at_least(1, workers=workers)
     images, out = Path(images), Path(out)
     entries = io.list_images(images)
     if out.resolve().is_relative_to(images.resolve()):
@@ -99,11 +100,11 @@ def make_validation(
     records: dict[int, dict] = {}
     bad: dict[str, str] = {}
     kept = 0
-    with open(out / JOURNAL, "a", encoding="utf-8") as journal, Pool(workers) as run:
+    with open(out / JOURNAL, "a", encoding="utf-8") as journal:
         while assigned:
             failed = {}
             jobs = [(index, entry, finished.get((index, entry))) for index, entry in sorted(assigned.items())]
-            for (index, entry, _), (record, stands, reason) in run(make, jobs):
+            for (index, entry, _), (record, stands, reason) in zip(jobs, _shared_out(make, jobs, workers), strict=True):
                 if record is None:
                     failed[index], bad[entry] = entry, reason
                     continue
@@ -113,7 +114,6 @@ def make_validation(
                     journal.flush()
                 records[index] = record
                 advance()
-            # By index, so that replacements do not depend on which worker was faster.
             assigned = dict(zip(sorted(failed), spare, strict=False))
             spare = spare[len(failed) :]
     head = json.dumps(header | {"bad": dict(sorted(bad.items()))}, indent=1).removesuffix("\n}")
@@ -122,6 +122,33 @@ def make_validation(
         temporary.write_text(f'{head},\n "samples": [\n{samples}\n]}}\n', encoding="utf-8")
     (out / JOURNAL).unlink()
     return Made(count=len(records), kept=kept, bad=bad)
+
+
+class _Jobs(Sequence):
+    def __init__(self, make, jobs):
+        self.make, self.jobs = make, jobs
+
+    def __len__(self):
+        return len(self.jobs)
+
+    def __getitem__(self, index):
+        return self.make(self.jobs[index])
+
+
+def _shared_out(make: Callable, jobs: list, workers: int) -> Iterator:
+    """Results of `make` for each job, in their order, made by so many processes; in this process if it is one.
+
+    Raises InputError if a process dies, as it does when memory runs out.
+    """
+    workers = min(workers, len(jobs))
+    # Spawned, as a process with threads is not to be forked.
+    options = {"num_workers": workers, "multiprocessing_context": "spawn"} if workers > 1 else {}
+    try:
+        yield from DataLoader(_Jobs(make, jobs), batch_size=None, **options)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise InputError("a worker process died, perhaps for lack of memory; go on with fewer workers") from error
 
 
 # One sample -----------------------------------------------------------------------------------------------------------

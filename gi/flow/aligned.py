@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gi.errors import InputError
+from gi.errors import expect_at_least
 from gi.flow.estimate import Estimator, PairEstimator, to_grey, zero_flow
 from gi.flow.planar import fit_homography, planar_flow
 from gi.flow.warp import warp
@@ -31,8 +31,7 @@ class Aligned(PairEstimator):
 
     def __init__(self, *, estimator: Estimator, keypoints: int = 1500, least: int = 8):
         super().__init__()
-        if keypoints < 4 or least < 4:
-            raise InputError(f"keypoints and least of Aligned: expected at least 4, got {keypoints} and {least}")
+        expect_at_least(4, keypoints=keypoints, least=least)
         self.estimator, self.least = estimator, least
         self.keypoints = keypoints
         self.freeze()

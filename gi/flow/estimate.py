@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.optical_flow import raft_large
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 from gi.flow.raft import encode, refine, replace_norms
 from gi.weights.files import RAFT_THINGS, Frozen, load_strict, read_weights
 
@@ -58,8 +58,7 @@ class RAFT(PairEstimator):
 
     def __init__(self, *, weights: str | None = RAFT_THINGS.path, sha256: str | None = None, iterations: int = 20):
         super().__init__()
-        if iterations < 1:
-            raise InputError(f"iterations of RAFT: expected at least 1, got {iterations}")
+        expect_at_least(1, iterations=iterations)
         self.iterations = iterations
         self.network = raft_large(weights=None)
         if weights is not None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least, expect_within
 from gi.flow.estimate import Estimator
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import smooth_fill
@@ -37,10 +37,8 @@ class FlowNoise:
     failure: float = 24.0
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if value < 0 or (name == "failures" and value > 1):
-                raise InputError(f"{name} of FlowNoise: expected at least 0{' and at most 1' * (name == 'failures')}, "
-                                 f"got {value}")
+        expect_within(0, 1, failures=self.failures)
+        expect_at_least(0, **vars(self))
 
     def __call__(self, unsure: Tensor, generator: torch.Generator) -> Tensor:
         """Errors (N,2,H,W) in pixels, for maps (N,1,H,W) on the CPU that are 1 where holes are or no flow is."""
@@ -90,8 +88,7 @@ class ExactGuidance(FlowGuidance):
                  resolution: int | None = 256, inpaint: bool = True, mask_images: bool = False, planar: bool = False):
         super().__init__(estimator=estimator, resolution=resolution, inpaint=inpaint, mask_images=mask_images,
                          planar=planar)
-        if not 0 <= share <= 1:
-            raise InputError(f"share of ExactGuidance: expected a number in [0, 1], got {share}")
+        expect_within(0, 1, share=share)
         self.noise, self.share = noise, share
 
     @torch.no_grad()

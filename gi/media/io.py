@@ -31,7 +31,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises InputError, naming the file, if it is missing, not an image, damaged, or has more than `max_pixels` pixels,
     which is read from its header before anything is decoded.
     """
-    return np.asarray(_decode(Path(path), max_pixels))
+    return look_at(path, lambda image: np.asarray(_upright(image)), max_pixels=max_pixels)
 
 
 def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -39,7 +39,8 @@ def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
     Raises InputError as `read_image`.
     """
-    return (np.asarray(_decode(Path(path), max_pixels).convert("L")) >= 128).astype(np.uint8)
+    grey = look_at(path, lambda image: np.asarray(_upright(image).convert("L")), max_pixels=max_pixels)
+    return (grey >= 128).astype(np.uint8)
 
 
 def read_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -55,7 +56,19 @@ def look_at(path: str | Path, look: Callable[[Image.Image], T], *, max_pixels: i
 
     Raises InputError as `read_image`, also for whatever `look` raises.
     """
-    return _decode(Path(path), max_pixels, look)
+    try:
+        with warnings.catch_warnings(), _pillow_limit(max_pixels):
+            warnings.simplefilter("ignore")  # harmless oddities of single files; real damage raises
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise InputError(
+                        f"{path}: {image.width}x{image.height} is more than the allowed {max_pixels} pixels"
+                    )
+                return look(image)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can make the decoders raise anything
+        raise InputError(f"{path}: cannot read this image: {reason(error)}") from error
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -129,7 +142,7 @@ def read_list(path: str | Path) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read this list: {_reason(error)}") from error
+        raise InputError(f"{path}: cannot read this list: {reason(error)}") from error
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         entry = line.strip()
@@ -171,22 +184,6 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (image.height, image.width) if lying else image.size
 
 
-def _decode(path: Path, max_pixels: int, look: Callable[[Image.Image], T] = _upright) -> T:
-    try:
-        with warnings.catch_warnings(), _pillow_limit(max_pixels):
-            warnings.simplefilter("ignore")  # harmless oddities of single files; real damage raises
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise InputError(
-                        f"{path}: {image.width}x{image.height} is more than the allowed {max_pixels} pixels"
-                    )
-                return look(image)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file can make the decoders raise anything
-        raise InputError(f"{path}: cannot read this image: {_reason(error)}") from error
-
-
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey
         values = np.asarray(image).astype(np.float64) / 257
@@ -218,6 +215,7 @@ def _is_relative(entry: str) -> bool:
     return bool(entry) and not absolute and ".." not in windows.parts and "\0" not in entry
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What an error says, in one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__

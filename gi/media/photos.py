@@ -139,7 +139,7 @@ def _turned(image, name):
     try:
         return ImageOps.exif_transpose(image)
     except Exception as error:  # decoding happens here at the latest
-        raise InputError(f"{name}: cannot read this image: {io._reason(error)}") from error
+        raise InputError(f"{name}: cannot read this image: {io.reason(error)}") from error
 
 
 # Filling files --------------------------------------------------------------------------------------------------------
