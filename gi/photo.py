@@ -22,6 +22,7 @@ from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least
 from gi.flow.guidance import Guidance, expect_blind
 from gi.media.crop import MIN_SIDE, Box, context_box, limited, resize, resize_known
+from gi.media.io import to_rgb
 from gi.media.photos import mask_of, pixels_of, same_size
 from gi.models.fold import prepare_for_inference
 from gi.weights.pretrained import load_parts
@@ -160,7 +161,7 @@ class Inpainter:
         """The parts of pictures (the target first) inside their boxes, as a guidance takes them, at one size."""
         views = []
         for (image, mask), box in zip(pictures, boxes, strict=True):
-            pixels, missing = resize_known(_rgb(box.of(image)), box.of(mask), size)
+            pixels, missing = resize_known(to_rgb(box.of(image)), box.of(mask), size)
             values = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
             views.append(np.dstack([values * ~missing[..., None], missing]).astype(np.float32))
         views = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
@@ -178,19 +179,12 @@ def _keyframes(keyframes, masks, size):
         raise InputError(f"keyframe_masks: {len(masks)} for {len(keyframes)} keyframes, expected one each, or None")
     frames = []
     for number, (keyframe, mask) in enumerate(zip(keyframes, masks, strict=True), start=1):
-        pixels = _rgb(pixels_of(keyframe, f"keyframe {number}"))
+        pixels = to_rgb(pixels_of(keyframe, f"keyframe {number}"))
         name = f"mask of keyframe {number}"
         mask = np.zeros(pixels.shape[:2], bool) if mask is None else mask_of(mask, name)
         same_size(mask, pixels, name, "its keyframe")
         frames.append(resize_known(pixels, mask, size))
     return frames
-
-
-def _rgb(pixels):
-    """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4) -> (H, W, 3) of the same type, without alpha."""
-    if pixels.ndim == 2 or pixels.shape[2] == 1:
-        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
-    return pixels[..., :3]
 
 
 def _like(rgb, image):

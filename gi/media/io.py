@@ -19,6 +19,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", "
 # Pillow also knows formats that start external programs (EPS) or fetch other files; these are enough for photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 MAX_PIXELS = 2**28
+AS_THEY_ARE = ("L", "RGB", "RGBA")
+WITH_ALPHA = ("LA", "PA", "La", "RGBa")
 T = TypeVar("T")
 
 
@@ -31,7 +33,12 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises InputError, naming the file, if it is missing, not an image, damaged, or has more than `max_pixels` pixels,
     which is read from its header before anything is decoded.
     """
-    return look_at(path, lambda image: np.asarray(_upright(image)), max_pixels=max_pixels)
+    def look(image: Image.Image) -> np.ndarray:
+        ImageOps.exif_transpose(image, in_place=True)  # or it would copy all images
+        return to_rgb(native_pixels(image, str(path)))
+
+    pixels = look_at(path, look, max_pixels=max_pixels)
+    return pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
 
 
 def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -39,8 +46,8 @@ def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
     Raises InputError as `read_image`.
     """
-    grey = look_at(path, lambda image: np.asarray(_upright(image).convert("L")), max_pixels=max_pixels)
-    return (grey >= 128).astype(np.uint8)
+    grey = Image.fromarray(read_image(path, max_pixels=max_pixels)).convert("L")
+    return (np.asarray(grey) >= 128).astype(np.uint8)
 
 
 def read_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -69,6 +76,33 @@ def look_at(path: str | Path, look: Callable[[Image.Image], T], *, max_pixels: i
         raise
     except Exception as error:  # a damaged file can make the decoders raise anything
         raise InputError(f"{path}: cannot read this image: {reason(error)}") from error
+
+
+def native_pixels(image: Image.Image, name: str) -> np.ndarray:
+    """A PIL image's pixels with its own depth and channels: uint8 or uint16, (H, W), (H, W, 3) or (H, W, 4).
+
+    Grey of 8 and 16 bits, RGB and RGBA stay as they are; grey with alpha becomes RGBA; palettes, CMYK and other colour
+    spaces become RGB (RGBA if transparent) of 8 bits. Raises InputError, with `name`, for other depths.
+    """
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise InputError(f"{name}: grey values from {pixels.min()} to {pixels.max()}, expected 8 or 16 bits")
+        return pixels.astype(np.uint16)
+    if image.mode == "F":
+        raise InputError(f"{name}: pixels are floating point numbers, expected 8 or 16 bits")
+    if image.mode in WITH_ALPHA or (image.mode == "P" and "transparency" in image.info):
+        image = image.convert("RGBA")
+    elif image.mode not in AS_THEY_ARE:
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return np.asarray(image)
+
+
+def to_rgb(pixels: np.ndarray) -> np.ndarray:
+    """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4) -> (H, W, 3) of the same type, without alpha."""
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(pixels[..., :3])
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -173,29 +207,10 @@ def resolve_inside(root: str | Path, relative: str) -> Path:
     return path
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    ImageOps.exif_transpose(image, in_place=True)  # or it would copy all images
-    return _to_rgb(image)
-
-
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     # Pillow decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
     lying = (image.format != "PNG" or "exif" in image.info) and image.getexif().get(0x0112) in (5, 6, 7, 8)
     return (image.height, image.width) if lying else image.size
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey
-        values = np.asarray(image).astype(np.float64) / 257
-        return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("pixels are floating point numbers, expected 8 or 16 bits")
-    if image.mode in ("P", "PA", "La", "RGBa"):  # through RGBA, so that transparency cannot change colours
-        image = image.convert("RGBA")
-    if image.mode == "RGB":
-        image.load()  # while the file is open
-        return image
-    return image.convert("RGB")
 
 
 @contextlib.contextmanager

@@ -14,8 +14,6 @@ from gi.errors import InputError
 from gi.media import io
 from gi.media.samples import SampleFiles
 
-AS_THEY_ARE = ("L", "RGB", "RGBA")
-WITH_ALPHA = ("LA", "PA", "La", "RGBa")
 _TURNS = {  # EXIF orientation -> what undoes it
     2: np.fliplr,
     3: lambda pixels: np.rot90(pixels, 2),
@@ -38,14 +36,12 @@ class Photo:
 def read_photo(path: str | Path, *, max_pixels: int = io.MAX_PIXELS) -> Photo:
     """Reads an image with its own depth and channels, turned as its EXIF orientation says.
 
-    Grey of 8 and 16 bits, RGB and RGBA of 8 bits, and of 16 in PNG and TIFF files, stay as they are; grey with alpha
-    becomes RGBA; palettes, CMYK and other colour spaces become RGB (RGBA if transparent) of 8 bits.
-
-    Raises InputError as `gi.media.io.read_image`.
+    See `gi.media.io.native_pixels`; RGB and RGBA of 16 bits stay so in PNG and TIFF files. Raises InputError as
+    `gi.media.io.read_image`.
     """
     def look(image: Image.Image) -> Photo:
         deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile) and image.mode[:1] in "RL"
-        same_colours = image.mode in (*AS_THEY_ARE, *WITH_ALPHA, "P") or image.mode.startswith("I")
+        same_colours = image.mode in (*io.AS_THEY_ARE, *io.WITH_ALPHA, "P") or image.mode.startswith("I")
         profile = image.info.get("icc_profile") if same_colours else None
         pixels = pixels_of(image, str(path))  # also where it is read again below: damaged files end here
         return Photo(_read_deep(path, image, pixels) if deep else pixels, profile)
@@ -93,19 +89,7 @@ def pixels_of(image: np.ndarray | Image.Image, name: str) -> np.ndarray:
         if pixels.size == 0:
             raise InputError(f"{name}: has no pixels, its shape is {pixels.shape}")
         return pixels
-    image = _turned(image, name)
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise InputError(f"{name}: grey values from {pixels.min()} to {pixels.max()}, expected 8 or 16 bits")
-        return pixels.astype(np.uint16)
-    if image.mode == "F":
-        raise InputError(f"{name}: pixels are floating point numbers, expected 8 or 16 bits")
-    if image.mode in WITH_ALPHA or (image.mode == "P" and "transparency" in image.info):
-        image = image.convert("RGBA")
-    elif image.mode not in AS_THEY_ARE:
-        image = image.convert("L" if image.mode == "1" else "RGB")
-    return np.asarray(image)
+    return io.native_pixels(_turned(image, name), name)
 
 
 def mask_of(mask: np.ndarray | Image.Image, name: str) -> np.ndarray:
