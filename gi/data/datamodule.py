@@ -155,12 +155,12 @@ def collate(samples: list[Sample], where: str = "data set") -> Batch:
     """Stacks samples into a batch.
 
     Raises:
-        InputError: naming the set `where` and the entry, if the first one is no `Sample`; naming the two samples, if
+        InputError: naming the set `where` and the entry, if one is no `Sample`; naming the two samples, if
             their images differ in size or number of keyframes.
     """
     first = samples[0]
-    check_sample(first, where)
-    for sample in samples[1:]:
+    for sample in samples:
+        check_sample(sample, where)
         for key, value in first.items():
             if isinstance(value, torch.Tensor) and value.shape != sample[key].shape:
                 raise InputError(

@@ -16,7 +16,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -124,17 +124,6 @@ def make_validation(
     return Made(count=len(records), kept=kept, bad=bad)
 
 
-class _Jobs(Sequence):
-    def __init__(self, make, jobs):
-        self.make, self.jobs = make, jobs
-
-    def __len__(self):
-        return len(self.jobs)
-
-    def __getitem__(self, index):
-        return self.make(self.jobs[index])
-
-
 def _shared_out(make: Callable, jobs: list, workers: int) -> Iterator:
     """Results of `make` for each job, in their order, made by so many processes; in this process if it is one.
 
@@ -144,7 +133,7 @@ def _shared_out(make: Callable, jobs: list, workers: int) -> Iterator:
     # Spawned, as a process with threads is not to be forked.
     options = {"num_workers": workers, "multiprocessing_context": "spawn"} if workers > 1 else {}
     try:
-        yield from DataLoader(_Jobs(make, jobs), batch_size=None, **options)
+        yield from DataLoader(jobs, batch_size=None, collate_fn=make, **options)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
