@@ -110,17 +110,16 @@ class Inpainter:
             return image.copy()
         try:
             with torch.inference_mode():
-                prediction, details = self._predict(image, mask, frames)
+                details = self._predict(image, mask, frames)
         except (RuntimeError, MemoryError) as error:
             # Of a CPU's memory, torch says it in a plain RuntimeError.
             if type(error) is RuntimeError and "can't allocate memory" not in str(error):
                 raise
             raise InputError(f"not enough memory on {self.device}: lower max_side, which is {self.max_side}") from error
-        box = details["box"]
         # Not gi.compositing, which is for what networks see: this keeps depth and channels of any input.
         result = image.copy()
-        hole = box.of(mask)
-        box.of(result)[hole] = _like(resize(prediction, box.size, cv2.INTER_CUBIC)[hole], image)
+        box, hole = details["box"], details["box"].of(mask)
+        box.of(result)[hole] = _like(resize(details["prediction"], box.size, cv2.INTER_CUBIC)[hole], image)
         return (result, details) if return_details else result
 
     def _predict(self, image, mask, frames):
@@ -132,9 +131,8 @@ class Inpainter:
         prediction = self.generator(masked(target, target_mask), masked(sources, source_masks), flows, errors)
         height, width = size
         crop = (..., slice(height), slice(width))
-        prediction = prediction[crop][0].float().permute(1, 2, 0).cpu().numpy()
-        return prediction, {
-            "prediction": prediction,
+        return {
+            "prediction": prediction[crop][0].float().permute(1, 2, 0).cpu().numpy(),
             "box": box,
             "flows": flows[0][crop].cpu().numpy(),
             "flow_errors": errors[0][crop].cpu().numpy(),

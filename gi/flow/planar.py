@@ -70,8 +70,7 @@ def planar_flow(matrices: Sequence[np.ndarray], size: tuple[int, int], after: Te
     """The flow (N,2,height,width) in pixels, float32, of N homographies (3, 3) of pixel coordinates x, y.
 
     They apply `after` another flow (N,2,height,width), whose device and precision then serve; without it, the CPU and
-    float64, as float32 is a tenth of a millipixel off in large images. (kornia's transform_points takes seven times as
-    long.)
+    float64. (kornia's `transform_points` does this too, but takes several times as long.)
     """
     moved = torch.zeros(len(matrices), 2, 1, 1, dtype=torch.float64) if after is None else after
     y, x = (torch.arange(length, device=moved.device, dtype=moved.dtype) for length in size)
