@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         steps = plan(device, sizes, args, Path(work), recorder)
         chosen = [step for step in steps if not args.only or step.name.startswith(tuple(args.only))]
         if not chosen:
-            raise InputError(f"--only {' '.join(args.only)}: expected the beginning of {', '.join(s.name for s in steps)}")
+            known = ", ".join(step.name for step in steps)
+            raise InputError(f"--only {' '.join(args.only)}: expected the beginning of {known}")
         try:
             recorder.run(chosen)
         except Stopped:

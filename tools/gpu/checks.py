@@ -52,7 +52,8 @@ class Checks:
         self.device, self.result, self.say = device, result, say
 
     def __call__(self, name: str, network: nn.Module, inputs: tuple, *, call: Callable | None = None,
-                 gradients: bool = False, modes: tuple[str, ...] = tuple(MODES), tolerance: float | None = None) -> None:
+                 gradients: bool = False, modes: tuple[str, ...] = tuple(MODES),
+                 tolerance: float | None = None) -> None:
         """Compares `call(network, *inputs)`, or network(*inputs): a tensor or several.
 
         gradients: also of the parameters and of the inputs that want them, of a random sum of the outputs. tolerance:

@@ -197,7 +197,8 @@ class ProfiledMeter(Meter):
             rows = [row for row in rows if row.device_type == torch.autograd.DeviceType.CUDA
                     and not getattr(row, "is_user_annotation", False)]
         own = {row.key: (row.self_device_time_total if on_card else row.self_cpu_time_total) / 1000 for row in rows}
-        result.findings = {"all kernels, ms": sum(own.values()), "kernels started": float(sum(row.count for row in rows))}
+        started = float(sum(row.count for row in rows))
+        result.findings = {"all kernels, ms": sum(own.values()), "kernels started": started}
         longest = sorted(own, key=own.get, reverse=True)[:PROFILED_ROWS]
         result.findings |= {f"{key[:150]}, ms": own[key] for key in longest}
         return result
