@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     if device.type != "cuda" and not args.tiny:
         raise InputError("no CUDA device here; --tiny rehearses the run on a CPU")
     list_images(args.photographs)  # complains of a folder without pictures
-    sizes = (settings.tiny if args.tiny else settings.full)(cores())
+    sizes = (settings.tiny if args.tiny else settings.full)(settings.count_workers(cores()))
     recorder = Recorder(args.out, args.minutes, {**vars(sizes), "device": str(device)}, START)
     recorder.say("libraries are imported")
     with tempfile.TemporaryDirectory() as work:

@@ -39,8 +39,8 @@ class Mode:
 MODES = {
     "float32": Mode(False, None, 1e-3, 1e-2),
     "tf32": Mode(True, None, 2e-2, 1e-1),
-    "bfloat16": Mode(False, torch.bfloat16, 1e-1, 5e-1),
-    "float16": Mode(False, torch.float16, 3e-2, 2e-1),
+    "bfloat16": Mode(False, torch.bfloat16, 1e-1, 7e-1),
+    "float16": Mode(False, torch.float16, 3e-2, 3e-1),
 }
 FLOAT32 = ("float32", "tf32")  # for what switches autocast off
 

@@ -1,4 +1,5 @@
 """What a run ran on."""
+import contextlib
 import importlib.metadata
 import platform
 import shutil
@@ -15,6 +16,8 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "lightning", "triton", 
 def record_machine(device: torch.device, result: dict) -> None:
     """Card, driver, versions and numerical settings, into `result`. Initialises CUDA."""
     result |= describe_machine(device) | {"system": platform.platform(), "packages": _packages()}
+    with contextlib.suppress(OSError):
+        result["shared memory"] = shutil.disk_usage("/dev/shm").total
     result["settings"] = {
         "tf32 convolutions": torch.backends.cudnn.allow_tf32, "tf32 products": torch.backends.cuda.matmul.allow_tf32,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),

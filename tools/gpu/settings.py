@@ -1,5 +1,6 @@
 """How large everything is that a run does, and the networks of the configurations at that size."""
 import inspect
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tools.benchmark.timing import Meter
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+_SHARED_BY_WORKER = 100 << 20  # bytes: two batches loaded ahead, and as many of a validation
 FAMILIES = "ours", "ours_no_ffc", "transformer", "lama", "lama_spectralfuse"
 # Names of constructors' parameters that make networks small.
 _TINY = {"ngf": 8, "heads": 4, "n_latents": 16, "latent_width": 32, "width": 32, "n_blocks": 2, "n_cross": 1}
@@ -44,6 +46,15 @@ class Sizes:
     train_size: int
     train_batch: int
     train_width: int
+
+
+def count_workers(cores: int) -> int:
+    """One a core, if there is enough shared memory for their batches; containers often have 64 MB of it."""
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return cores
+    return min(cores, free // _SHARED_BY_WORKER)
 
 
 def full(workers: int) -> Sizes:
