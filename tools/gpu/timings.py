@@ -122,9 +122,8 @@ class Timings:
 
     def flow(self) -> None:
         def work():
-            with self.parts(batch=batch) as parts:
-                self.keep(paths.flow(parts), lambda case: f"{case}, batch {batch}")
-        batch = 1 if self.sizes.tiny else self.sizes.batch
+            with self.parts() as parts:
+                self.keep(paths.flow(parts), lambda case: f"{case}, batch {self.sizes.batch}")
         self.attempt("flow", work)
 
     def video(self) -> None:
