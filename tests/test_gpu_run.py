@@ -9,10 +9,11 @@ import time
 import pytest
 import torch
 
+from gi.config import instantiate, load_config
 from gi.media.io import write_image
 from tests.test_gpu import smooth
 from tools.gpu import __main__ as program
-from tools.gpu import checks
+from tools.gpu import checks, settings, training
 from tools.gpu.steps import Recorder, Step, Stopped
 
 
@@ -83,6 +84,13 @@ def test_a_check_sees_a_difference_between_processors():
     assert result["right"]["float32"]["output"]["error"] == 0
     assert result["wrong"]["float32"]["output"]["error"] == pytest.approx(0.01, rel=1e-3)
     assert checks.failures(result) == ["wrong, float32"]  # 10 bits of mantissa could be that far off
+
+
+def test_the_trained_network_is_small_enough_to_bring_back():
+    override = f"model.params.generator.params.ngf={settings.full(16).train_width}"
+    with torch.device("meta"):
+        generator = instantiate(load_config([training.CONFIG], [override]).model.params.generator)
+    assert 2 * sum(p.numel() for p in generator.parameters()) < 15 * 2**20  # 16 bits each
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def count_workers(cores: int) -> int:
 def full(workers: int) -> Sizes:
     """What a large card with 16 cores does in nine minutes."""
     return Sizes(tiny=False, check=128, image=256, batch=8, batches=(1, 8), repeats=6, video=(240, 432),
-                 workers=workers, loading=6, training=120, train_size=128, train_batch=32, train_width=32)
+                 workers=workers, loading=6, training=120, train_size=128, train_batch=32, train_width=24)
 
 
 def tiny(workers: int) -> Sizes:
