@@ -16,8 +16,9 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
-from gi.media.files import VideoSource, natural_order, open_video
+from gi.media.files import natural_order, open_video
 from gi.media.masks import open_masks
+from gi.media.source import VideoSource
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
