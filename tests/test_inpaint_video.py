@@ -217,7 +217,7 @@ def test_a_disk_that_fills_up(video, tmp_path):
     (["--quality", "99"], "99"),
     (["--method", "keyframes"], "--method and --no-network: expected one of them"),
     (["evry=4"], "evry: .* did you mean every"),
-    (["--checkpoint", "x.ckpt"], "from_flow has no such parameter"),
+    (["--checkpoint", "x.ckpt"], "checkpoint: the method flow has no such parameter"),
 ])
 def test_bad_options_are_named(script, video, tmp_path, options, message):
     with pytest.raises(InputError, match=message):

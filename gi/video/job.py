@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import shutil
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +16,10 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media.crop import Box
-from gi.media.masks import MaskSource
 from gi.media.source import VideoSource
 from gi.media.writer import check_output, open_writer
 from gi.video.identity import code_checksum
-from gi.video.method import Part, VideoMethod, insert, joined, runs, share
+from gi.video.method import Part, VideoMethod, apart, insert, joined, runs, share
 from gi.video.store import read_part, write_part
 
 
@@ -36,7 +34,7 @@ class VideoJob:
 
     Args:
         method: with all its settings.
-        video, masks: what to fill; see `gi.media.files` and `gi.media.masks`.
+        video, masks: what to fill, see `gi.media.files`; masks with frames (H, W), see `gi.media.masks`.
         out: video file or folder of PNG files.
         edited: frames edited by hand by their number, uint8 (H, W, 3) of the video's size.
         quality: of a video file, see `gi.media.writer`.
@@ -45,7 +43,7 @@ class VideoJob:
         InputError: if the result cannot be written there or an edited frame does not fit.
     """
 
-    def __init__(self, method: VideoMethod, video: VideoSource, masks: MaskSource, out: str | Path, *,
+    def __init__(self, method: VideoMethod, video: VideoSource, masks: VideoSource, out: str | Path, *,
                  edited: Mapping[int, np.ndarray] | None = None, **options):
         self.method, self.video, self.masks, self.out = method, video, masks, Path(out)
         self.edited, self.options = dict(edited or {}), options
@@ -152,7 +150,7 @@ class VideoJob:
     def _fills(self, part):
         """(fill, box of its hole) of each frame of a part, both None where nothing is to be filled."""
         visible = _Visible(self.video, self.masks)
-        frames, masks, holes = _apart(((frame, mask, _box(mask)) for frame, mask
+        frames, masks, holes = apart(((frame, mask, _box(mask)) for frame, mask
                                        in visible.pairs(part.start, part.end)), 3)
         fills = self.method.fill(frames, masks, edited=self.edited, part=part)
         holes = itertools.islice(holes, part.first - part.start, None)  # without those of frames that only help
@@ -187,22 +185,6 @@ class _Visible:
     def pairs(self, start=0, stop=None):
         for frame, mask in zip(self._video.frames(start, stop), self._masks.frames(start, stop), strict=True):
             yield np.where(mask[..., None], np.uint8(0), frame) if mask.any() else frame, mask
-
-
-def _apart(tuples, number):
-    """An iterator of each item of the tuples; one may run ahead of the others. (tee would keep 57 used ones.)"""
-    queues = [deque() for _ in range(number)]
-
-    def take(own):
-        while True:
-            if not own:
-                items = next(tuples, None)
-                if items is None:
-                    return
-                for queue, item in zip(queues, items, strict=True):
-                    queue.append(item)
-            yield own.popleft()
-    return map(take, queues)
 
 
 def _box(mask):

@@ -3,6 +3,7 @@
 A new method is a subclass of `VideoMethod` in a file of its own and a line of `METHODS`: jobs with their parts and
 resuming, the command lines, the study and the evaluation know nothing else of it.
 """
+import pkgutil
 import shlex
 from abc import ABC, abstractmethod
 from collections import deque
@@ -116,16 +117,10 @@ class VideoMethod(ABC):
         show in their holes guides the others. Raises InputError naming the frame if something does not fit.
         """
         edited = dict(edited or {})
-        waiting: tuple[deque, deque] = deque(), deque()
-
-        def remembered(items, queue):
-            for item in items:
-                queue.append(item)
-                yield item
-
-        fills = self.fill(*map(remembered, (frames, masks), waiting), edited=edited)
-        for number, fill in enumerate(fills):
-            frame, mask = (queue.popleft() for queue in waiting)
+        (frames, own_frames), (masks, own_masks) = (apart(((item, item) for item in items), 2)
+                                                    for items in (frames, masks))
+        fills = self.fill(frames, masks, edited=edited)
+        for number, (fill, frame, mask) in enumerate(zip(fills, own_frames, own_masks, strict=False)):
             yield edited[number] if number in edited else insert(fill, frame, mask)
 
 
@@ -163,6 +158,19 @@ def joined(run: Sequence[Part]) -> Part:
                 run[0].count)
 
 
+def apart(tuples: Iterator[tuple], number: int) -> list[Iterator]:
+    """An iterator of each item of the tuples; one may run ahead of others. (tee would keep what was used for long.)"""
+    queues: list[deque] = [deque() for _ in range(number)]
+
+    def take(own):
+        while own or (items := next(tuples, None)) is not None:
+            if not own:
+                for queue, item in zip(queues, items, strict=True):
+                    queue.append(item)
+            yield own.popleft()
+    return [take(queue) for queue in queues]
+
+
 def insert(fill: np.ndarray | None, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """`frame` (H, W, 3) with `fill` (h, w, 3), resized to it, where `mask` (H, W) is not 0; uint8."""
     if fill is None:
@@ -189,13 +197,18 @@ def build_method(
     if name not in METHODS and "." not in name:
         hint = schema.nearest(name, METHODS, f", or package.module.Name; there are {', '.join(METHODS)}")
         raise InputError(f"method {name!r}: no such method{hint}")
-    target, path = METHODS[name].target if name in METHODS else name, f"method {name}"
-    known, _ = schema.parameters(schema.find_target(target, path))
+    path = f"method {name}"
+    target = pkgutil.resolve_name(METHODS[name].target) if name in METHODS else schema.find_target(name, path)
+    known, _ = schema.parameters(target)
     options = {**{key: value for key, value in (offered or {}).items() if key in (known or ())}, **(options or {}),
                **parse_options(words)}
-    method = instantiate({"target": target, "params": options}, path)
+    options = schema.arguments(target, options, path, instantiate, name=f"the method {name}")
+    try:
+        method = target(**options)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     if not isinstance(method, VideoMethod):
-        raise InputError(f"{path}: {target} gives a {type(method).__name__}, expected a gi.video.method.VideoMethod")
+        raise InputError(f"{path}: is a {type(method).__name__}, expected a gi.video.method.VideoMethod")
     return method
 
 

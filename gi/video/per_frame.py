@@ -5,18 +5,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gi.compositing import composite, masked
+from gi.config.device import find_device
+from gi.media.crop import limited, resize_known
 from gi.models.classical import opencv_inpaint
-from gi.photo import Inpainter
+from gi.models.fold import prepare_for_inference
 from gi.video.identity import network_checksum
 from gi.video.method import Part, VideoMethod, pieces
+from gi.weights.pretrained import load_parts
 
 
 class PerFrame(VideoMethod):
-    """Fills each frame as `Inpainter` does a picture without keyframes.
+    """Fills each frame by the network without keyframes.
 
     Args:
         network: without it, `cv2.inpaint` (Telea).
-        checkpoint, config, overrides, device, max_side: of `Inpainter.from_checkpoint`.
+        checkpoint, config, overrides: of the network, see `Inpainter.from_checkpoint`.
+        device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
+        max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
     """
 
     def __init__(
@@ -27,11 +33,12 @@ class PerFrame(VideoMethod):
         config: str | Path | None = None,
         overrides: Sequence[str] = (),
         device: str | torch.device = "auto",
-        max_side: int = 512,
+        max_side: int | None = None,
     ):
-        self.inpainter = Inpainter.from_checkpoint(
-            checkpoint, config=config, overrides=overrides, device=device, max_side=max_side, flow="zero",
-        ) if network else None
+        self.device, self.max_side, self.generator = find_device(device), max_side, None
+        if network:
+            generator, _ = load_parts(checkpoint, config=config, flow="zero", overrides=overrides)
+            self.generator = prepare_for_inference(generator).to(self.device)
 
     def fill(
         self,
@@ -42,22 +49,26 @@ class PerFrame(VideoMethod):
         part: Part | None = None,
     ) -> Iterator[np.ndarray | None]:
         """See `VideoMethod.fill`."""
-        for number, (frame, mask) in enumerate(zip(frames, masks, strict=True), start=part.start if part else 0):
-            known = number in edited or not mask.any()
-            yield None if known else _telea(frame, mask) if self.inpainter is None else self.inpainter(frame, mask > 0)
-
-    def settings(self) -> dict[str, object]:
-        """See `VideoMethod.settings`."""
-        if self.inpainter is None:
-            return {}
-        return {"network": network_checksum(self.inpainter.generator), "max_side": self.inpainter.max_side}
+        for frame, mask in zip(frames, masks, strict=True):
+            yield self._fill(frame, mask != 0) if mask.any() else None
 
     def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
         """See `VideoMethod.parts`."""
         return pieces(count)
 
+    def settings(self) -> dict[str, object]:
+        """See `VideoMethod.settings`."""
+        return {"network": network_checksum(self.generator), "max_side": self.max_side}
 
-def _telea(frame, mask):
-    image = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
-    filled = opencv_inpaint(image, torch.from_numpy(mask)[None, None].float())
-    return (255 * filled[0]).round().byte().permute(1, 2, 0).numpy()
+    @torch.inference_mode()
+    def _fill(self, frame, mask):
+        size = frame.shape[:2] if self.max_side is None else limited(frame.shape[:2], self.max_side)
+        frame, mask = resize_known(frame, mask, size)
+        image = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].float() / 255
+        hole = torch.from_numpy(mask).to(self.device)[None, None].float()
+        if self.generator is None:
+            filled = opencv_inpaint(image, hole)
+        else:
+            sources, flows, errors = (image.new_zeros(1, 0, channels, *size) for channels in (4, 2, 1))
+            filled = composite(self.generator(masked(image, hole), sources, flows, errors).float(), image, hole)
+        return (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()

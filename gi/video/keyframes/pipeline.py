@@ -107,7 +107,7 @@ class VideoInpainter(VideoMethod):
         """Without a network, along the optical flow of one of `gi.weights.pretrained.FLOWS`."""
         if FLOWS.get(flow) is None:
             raise InputError(f"flow: expected one of {', '.join(name for name in FLOWS if FLOWS[name])}, got {flow!r}")
-        guidance = FlowGuidance(estimator=instantiate({"target": FLOWS[flow]}, "flow"), mask_images=True)
+        guidance = FlowGuidance(estimator=instantiate(FLOWS[flow], "flow"), mask_images=True)
         return cls(generator=None, guidance=guidance, **options)
 
     def fill(
