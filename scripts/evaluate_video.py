@@ -30,7 +30,7 @@ import torch
 from gi.commands import script
 from gi.config.device import find_device
 from gi.errors import InputError
-from gi.metrics.video_folder import find_videos, name_of
+from gi.metrics.video_folder import find_truths, find_videos, name_of
 from gi.metrics.video_scores import METRICS
 from gi.report.paper import print_table, video_rows
 from gi.report.results import file_name
@@ -85,7 +85,7 @@ def main() -> int:
 
 def fill(args, method, folder):
     """The pairs of truth and what the method made of it, in `folder`, and {name: what is wrong} of the others."""
-    truths, problems = find_videos(args.truth, None, args.masks, inverted=args.invert_masks)
+    truths, problems = find_truths(args.truth, args.masks, inverted=args.invert_masks)
     pairs = []
     for pair in truths:
         try:

@@ -137,18 +137,16 @@ class NumberedFrames(VideoSource):
 
 
 def find_videos(
-    truth: str | Path, predictions: str | Path | None, masks: str | Path | None = None, *, inverted: bool = False
+    truth: str | Path, predictions: str | Path, masks: str | Path | None = None, *, inverted: bool = False
 ) -> tuple[list[VideoPair], dict[str, str]]:
     """The videos that both sides have, and {name: what is wrong} for those that only one has. Nothing is opened yet.
-
-    Without predictions, the videos there are, for a method to fill.
 
     Raises:
         InputError: if a path does not exist or has none of the layouts, or if no video has a counterpart.
     """
-    truth, predictions = Path(truth), None if predictions is None else Path(predictions)
-    for path in (truth, predictions, masks):
-        if path is not None and not Path(path).exists():
+    truth, predictions = Path(truth), Path(predictions)
+    for path in (truth, predictions, *([masks] if masks is not None else [])):
+        if not Path(path).exists():
             raise InputError(f"{path}: no such file or folder")
     if masks is not None:
         return [VideoPair(name_of(truth), "files", truth, Path(masks), predictions, inverted)], {}
@@ -156,9 +154,35 @@ def find_videos(
         raise InputError(f"{truth}: is a file, expected --masks with its masks, or a folder with frames and masks")
     layout = _layout(truth)
     if layout:
-        prediction = None if predictions is None else _single(predictions, name_of(truth))
+        prediction = _single(predictions, name_of(truth))
         return [_pair(name_of(truth), layout, truth, prediction, inverted)], {}
     return _several(truth, predictions, inverted)
+
+
+def find_truths(
+    truth: str | Path, masks: str | Path | None = None, *, inverted: bool = False
+) -> tuple[list[VideoPair], dict[str, str]]:
+    """The videos that there are to be filled, as pairs without prediction, and {name: what is wrong} for the others.
+
+    Raises:
+        InputError: if there is none.
+    """
+    truth = Path(truth)
+    if masks is not None:
+        return [VideoPair(name_of(truth), "files", truth, Path(masks), None, inverted)], {}
+    pairs, problems = [], {}
+    for name in [""] if _layout(truth) else [entry.name for entry in _entries(truth) if entry.is_dir()]:
+        try:
+            folder = io.resolve_inside(truth, name) if name else truth
+            if layout := _layout(folder):
+                pairs.append(_pair(name or name_of(truth), layout, folder, None, inverted))
+        except InputError as error:
+            problems[name] = str(error)
+    if not pairs:
+        reason = next(iter(problems.values()), "expected one, or folders of one each, in a layout of the benchmark's "
+                      "or with frames and masks; or --masks")
+        raise InputError(f"{truth}: no video to fill; {reason}")
+    return pairs, problems
 
 
 def name_of(path: Path) -> str:
@@ -167,29 +191,27 @@ def name_of(path: Path) -> str:
     return path.stem if path.is_file() else path.name
 
 
-def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[list[VideoPair], dict[str, str]]:
-    if predictions is not None and predictions.is_file():
+def _several(truth: Path, predictions: Path, inverted: bool) -> tuple[list[VideoPair], dict[str, str]]:
+    if predictions.is_file():
         raise InputError(f"{predictions}: is a file, expected a folder with a prediction for each video in {truth}")
     truths = {entry.name: [entry.name] for entry in _entries(truth) if entry.is_dir()}
     if not truths:
         raise InputError(f"{truth}: expected frame_0000_gt.png and frame_0000_mask.png, the folders frames and masks, "
                          "or a folder with either for each video")
     found: dict[str, list[str]] = {}
-    for entry in _entries(predictions) if predictions is not None else ():
+    for entry in _entries(predictions):
         if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
             found.setdefault(entry.name if entry.is_dir() else entry.stem, []).append(entry.name)
     pairs, problems = [], {}
     for name in sorted(truths.keys() | found.keys(), key=natural_order):
-        if name not in truths:
-            problems[name] = "missing among the truth"
-        elif name not in found and predictions is not None:
-            problems[name] = "missing among the predictions"
-        elif len(found.get(name, ())) > 1:
+        missing = [what for what, side in (("the truth", truths), ("the predictions", found)) if name not in side]
+        if missing:
+            problems[name] = f"missing among {missing[0]}"
+        elif len(found[name]) > 1:
             problems[name] = f"more than once among the predictions ({', '.join(found[name])})"
         else:
             try:
-                folder = io.resolve_inside(truth, name)
-                prediction = None if predictions is None else io.resolve_inside(predictions, found[name][0])
+                folder, prediction = io.resolve_inside(truth, name), io.resolve_inside(predictions, found[name][0])
                 layout = _layout(folder)
                 if layout is None:
                     raise InputError(f"{folder}: has neither frame_0000_gt.png and its like nor the folder frames")
@@ -198,9 +220,7 @@ def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[lis
                 problems[name] = str(error)
     if not pairs:
         name, reason = next(iter(problems.items()))
-        where = f"{truth}: no video to fill" if predictions is None else \
-            f"{truth}, {predictions}: no video has a counterpart of its name"
-        raise InputError(f"{where}; {name}: {reason}")
+        raise InputError(f"{truth}, {predictions}: no video has a counterpart of its name; {name}: {reason}")
     return pairs, problems
 
 

@@ -137,7 +137,7 @@ def share(parts: Sequence[Part], number: int, of: int) -> list[Part]:
     """
     if not 1 <= number <= of:
         raise InputError(f"chunk {number}/{of}: expected i/n with i from 1 to n")
-    start, stop = ((len(parts) * i) // of for i in (number - 1, number))
+    start, stop = (-(-len(parts) * i // of) for i in (number - 1, number))  # the first share is never empty
     return list(parts[start:stop])
 
 
