@@ -41,7 +41,8 @@ the reduced size and put into the full-resolution frames.
 
 An interrupted run is continued by the same command: finished chunks lie in a hidden folder beside OUT until OUT is
 complete. Machines that share a disk can share the work: --chunk 1/4 … --chunk 4/4 compute a quarter each, and the same
-command without --chunk then joins them; the result is that of a single run.
+command without --chunk then joins them; the result is that of a single run. A method that learns from the video does
+so in the first of them, which the others have to wait for.
 
 Exit status: 0; 2 for bad input, 1 for a full disk and its like, 130 after an interruption.
 """

@@ -1,4 +1,6 @@
 """Methods of filling videos: three toys, known to nothing but this file, go through all that takes methods."""
+import ast
+import graphlib
 import importlib
 import shutil
 import sys
@@ -319,3 +321,19 @@ def test_evaluation_of_a_benchmark_with_black_holes(video, tmp_path):
     visible = np.where(masks[..., None] > 0, np.uint8(0), frames)
     assert np.array_equal(pictures(tmp_path / "out" / "a")[masks > 0],
                           np.stack(list(Neighbours()(visible, masks)))[masks > 0])
+
+
+# Imports --------------------------------------------------------------------------------------------------------------
+
+def test_no_module_imports_itself_by_a_circle(root):
+    """Through any others, also where imports are put into functions."""
+    modules = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+               for path in (root / "gi").rglob("*.py")}
+    imports = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = (f"{node.module}.{alias.name}" for alias in node.names)
+                imports[name] |= {other if other in modules else node.module for other in names}
+    order = list(graphlib.TopologicalSorter(imports).static_order())  # CycleError names the circle
+    assert order.index("gi.errors") < order.index("gi.video.method") < order.index("gi.video.job")

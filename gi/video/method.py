@@ -74,8 +74,9 @@ class VideoMethod(ABC):
 
         Pictures may be of any size: they are enlarged to the frame's, and known pixels always remain the frame's.
 
-        frames: uint8 (H, W, 3), RGB; masks: uint8 (H, W), anything but 0 is missing; both are read once. edited:
-        frames by their number that were edited by hand and may guide others; what is yielded for them is not used.
+        frames: uint8 (H, W, 3), RGB; masks: uint8 (H, W), anything but 0 is missing; both are read once, and what only
+        one of them has given waits in memory for the other. Jobs give frames that are 0 in the holes. edited: frames
+        by their number that were edited by hand and may guide others; what is yielded for them is not used.
         part: iterators begin with frame `part.start` and end before `part.end`; `part.first` … `part.stop` - 1 are
         wanted. It may be several neighbouring ones of `parts` at once. None: the whole video, of unknown length.
         """
@@ -114,7 +115,8 @@ class VideoMethod(ABC):
 
         frames: uint8 (H, W, 3), RGB, any iterable, read once. masks: (H, W), as many, anything but 0 is missing.
         edited: frames, by their number from 0, that were edited by hand: they are handed on as they are, and what they
-        show in their holes guides the others. Raises InputError naming the frame if something does not fit.
+        show in their holes guides the others. Raises InputError naming the frame if something does not fit. A method
+        that `fits` has to be fitted before.
         """
         edited = dict(edited or {})
         (frames, own_frames), (masks, own_masks) = (apart(((item, item) for item in items), 2)
