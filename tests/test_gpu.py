@@ -76,7 +76,10 @@ def weights(folder):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_training_and_resuming(precision, photographs, tmp_path):
-    """Eight steps at once, and four, then four more: the same, but for the order in which a card adds."""
+    """Eight steps at once, and four, then four more: as close to each other as eight steps at once are to themselves.
+
+    A card does not add in the same order twice, and Adam's first steps make much of little: measured, not guessed.
+    """
     if precision == "16-mixed" and DEVICE == "cpu":
         pytest.skip("float16 trains on cards only")
     whole = run(photographs, tmp_path / "whole", f"--precision={precision}")
@@ -86,11 +89,12 @@ def test_training_and_resuming(precision, photographs, tmp_path):
     at_four = weights(half)
     main(["-r", str(half), "--no-test", "--max_steps=8"])
     assert read_checkpoint(half / "checkpoints" / "last.ckpt")["global_step"] == 8
+    again = weights(run(photographs, tmp_path / "again", f"--precision={precision}"))
     once, twice = weights(whole), weights(half)
     assert once.keys() == twice.keys() and all(value.isfinite().all() for value in once.values())
     moved = distance(once, at_four)
     assert moved > 1e-4
-    assert distance(once, twice) < (0.1 if precision == "32-true" else 0.3) * moved
+    assert distance(once, twice) < 2 * distance(once, again) + 0.02 * moved
 
 
 def distance(first, second):
