@@ -206,8 +206,8 @@ def test_what_a_term_lacks_or_gives_wrongly_is_named():
     objective.check(PatchDiscriminator(width=4))
     Objective(terms={"l1": L1Loss(), "matching": FeatureMatchingLoss(weight=0)}).check(None)
     image = torch.rand(1, 3, 8, 8)
-    for wrong, shown in ((image, r"shape \(1, 3, 8, 8\)"), (1.0, "float")):
-        with pytest.raises(InputError, match=f"terms.own: gave {shown}, expected a tensor with one number"):
+    for wrong, shown in ((image, r"torch.Size\(\[1, 3, 8, 8\]\)"), (1.0, "float")):
+        with pytest.raises(InputError, match=f"terms.own: gave {shown}, expected a tensor of no dimension"):
             Objective(terms={"own": Own(returns=wrong)}).generator(image, {"image": image}, None)
     with pytest.raises(InputError, match="none with a weight above 0"):
         Objective(terms={"l1": L1Loss(weight=0), "perceptual": None})

@@ -52,11 +52,9 @@ class Objective(nn.Module):
 
     def generator(self, prediction: Tensor, batch: dict, discriminator: nn.Module | None) -> dict[str, Tensor]:
         """{name: weighted scalar} of every term. Raises InputError, naming it, for one that gives no scalar."""
-        image = batch["image"]
-        discriminated = None if discriminator is None else Discriminated(discriminator, prediction, image)
+        discriminated = None if discriminator is None else Discriminated(discriminator, prediction, batch["image"])
         values = {name: term(prediction, batch, discriminated) for name, term in self.terms.items()}
         for name, value in values.items():
-            if not isinstance(value, Tensor) or value.ndim:
-                shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-                raise InputError(f"objective.params.terms.{name}: gave {shape}, expected a tensor with one number")
+            if (shape := getattr(value, "shape", type(value).__name__)) != ():
+                raise InputError(f"objective.params.terms.{name}: gave {shape}, expected a tensor of no dimension")
         return values

@@ -34,11 +34,8 @@ class GuidedCopy(nn.Module):
         self.pixel_write = PixelWrite(pixel_width)
         self.smooth_start = smooth_start
         self.blend = Blend() if network is not None and smooth_start else None
-
-    @property
-    def seeded(self) -> bool:
-        """Whether training needs `seeds`."""
-        return self.blend is not None
+        self.seeded = self.blend is not None  # training needs `seeds`
+        self._has_stream = hasattr(network, "encode_keyframes")
 
     def forward(self, target, sources, flows, flow_errors, seeds=None):
         """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`.
@@ -69,26 +66,17 @@ class GuidedCopy(nn.Module):
             frames = torch.stack(sources, dim=1) if sources else target[:, None][:, :0]
             drawn = self.network(seen, self._seen(frames), flows, flow_errors)
         if self.smooth_start:
-            return self.blend(drawn, start, guessed, self._alone(seeds))
+            if self.training and seeds is None:
+                raise InputError("seeds: GuidedCopy needs a random number for each sample in training; "
+                                 "expected samples with a 'seed', see gi.data.pairs")
+            return self.blend(drawn, start, guessed, seeds % 2 == 0 if self.training else None)
         return self.pixel_write(drawn, target, sources, flows, flow_errors)
-
-    @property
-    def _has_stream(self):
-        return hasattr(self.network, "encode_keyframes")
 
     def _seen(self, sources):
         """What the network sees of keyframes (B, T, 4, H, W)."""
         if not self.smooth_start or not sources.shape[1]:
             return sources
         return torch.cat(smooth_start(sources.flatten(0, 1)), dim=1).unflatten(0, sources.shape[:2])
-
-    def _alone(self, seeds):
-        if not self.training:
-            return None
-        if seeds is None:
-            raise InputError("seeds: GuidedCopy needs a random number for each sample in training; "
-                             "expected samples with a 'seed', see gi.data.pairs")
-        return seeds % 2 == 0
 
 
 def smooth_start(target, pixel_write=None, sources=(), flows=None, flow_errors=None):
