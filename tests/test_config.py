@@ -132,11 +132,12 @@ data: {target: gi.data.datamodule.GuidedDataModule, params: {batch_size: 1}}
     check(config)
     params = config.model.params.objective.params
     assert {name: term and term.get("params") for name, term in params.terms.items()} == {
-        "l1": {"weight": 1.0, "known": 2, "missing": 6}, "feature_matching": {"weight": 100.0}, "perceptual": None}
+        "l1": {"weight": 1.0, "known": 2, "missing": 6}, "adversarial": {"weight": 0}, "feature_matching": None,
+        "perceptual": None}
     assert params.discriminator.params.r1 == 0.5
     generator = config.model.params.generator
     assert generator.target == "gi.models.guided_copy.GuidedCopy" and generator.params.pixel_width == 8
-    assert generator.params.smooth_start and generator.params.network.params == {"n_blocks": 3}
+    assert instantiate(generator).smooth_start and generator.params.network.params == {"n_blocks": 3}
     node = "model.params.generator"
     assert load_config(old, [f"{node}.params.pixel_write=false"])[node.split(".")[0]].params.generator == {
         "target": "gi.models.two_stream.TwoStreamGenerator", "params": {"n_blocks": 3}}
@@ -145,6 +146,9 @@ data: {target: gi.data.datamodule.GuidedDataModule, params: {batch_size: 1}}
     check(alone)
     assert [name for name, term in alone.model.params.objective.params.terms.items() if term] == ["l1"]
     assert alone.model.params.generator.target == "gi.models.guided_copy.GuidedCopy"
+    small = pathlib.Path(__file__).parents[1] / "configs" / "small" / "common.yaml"
+    both = load_config(small, ["model.params.objective.params.known=3"])  # an override of before, on a file of today
+    assert both.model.params.objective.params.terms.l1.params == {"weight": 1.0, "known": 3, "missing": 10}
 
 
 def test_is_frozen_and_saved_whole(tmp_path, base):

@@ -1,7 +1,10 @@
 """Configurations of earlier versions, such as those that finished runs have kept, in the form of today."""
 _COPY = "gi.models.guided_copy.GuidedCopy"
-_TERMS = {"adversarial": "gi.losses.adversarial.AdversarialLoss",
-          "feature_matching": "gi.losses.feature_matching.FeatureMatchingLoss"}
+_TERMS = {  # with the weights that are the default, then as now
+    "l1": {"target": "gi.losses.l1.L1Loss"},
+    "adversarial": {"target": "gi.losses.adversarial.AdversarialLoss"},
+    "feature_matching": {"target": "gi.losses.feature_matching.FeatureMatchingLoss"},
+}
 
 
 def update(config: dict) -> None:
@@ -16,19 +19,26 @@ def update(config: dict) -> None:
 
 def _objective(node, model):
     """Weights were parameters of the objective. Without a discriminator, what needs one was left out."""
-    old = _params(node, "gi.losses.objective.Objective")
-    if old is None or "terms" in old:
+    params = _params(node, "gi.losses.objective.Objective")
+    if params is None:
         return node
-    weights = {"known": 10.0, "missing": 0.0, "adversarial": 10.0, "feature_matching": 100.0, "r1": 0.001}
-    weights = {name: old.pop(name, default) for name, default in weights.items()}
-    l1 = {"weight": 1.0, "known": weights["known"], "missing": weights["missing"]}
-    terms = {"l1": {"target": "gi.losses.l1.L1Loss", "params": l1}}
-    for name, target in _TERMS.items():
-        if weights[name] and model.get("discriminator"):
-            terms[name] = {"target": target, "params": {"weight": weights[name]}}
-    terms["perceptual"] = old.pop("perceptual", None)
-    loss = {"target": "gi.losses.discriminator.DiscriminatorLoss", "params": {"r1": weights["r1"]}}
-    return {**node, "params": {"terms": terms, "discriminator": loss, **old}}
+    names = "known", "missing", "adversarial", "feature_matching", "perceptual", "r1"
+    old = {name: params.pop(name) for name in names if name in params}
+    if "terms" in params and not old:
+        return node
+    terms = {**(params.pop("terms", None) or _TERMS)}
+    if {"known", "missing"} & old.keys():
+        l1 = {"weight": 10.0, "known": 1.0, "missing": 0.0} | (_params(terms.get("l1"), _TERMS["l1"]["target"]) or {})
+        weights = {name: old.pop(name, float(l1["weight"]) * float(l1[name])) for name in ("known", "missing")}
+        terms["l1"] = {**_TERMS["l1"], "params": {"weight": 1.0, **weights}}
+    if "r1" in old:
+        params["discriminator"] = {"target": "gi.losses.discriminator.DiscriminatorLoss",
+                                   "params": {"r1": old.pop("r1")}}
+    for name, value in old.items():
+        terms[name] = {**_TERMS[name], "params": {"weight": value}} if name in _TERMS else value
+    if not model.get("discriminator"):
+        terms |= {"adversarial": None, "feature_matching": None}
+    return {**node, "params": {**params, "terms": terms}}
 
 
 def _generator(node, model):
@@ -42,7 +52,9 @@ def _generator(node, model):
     network = {**node, "params": old}
     if not own.pop("pixel_write", False):
         return network
-    own = {"pixel_width": 24, "smooth_start": False} | own
+    own.setdefault("pixel_width", 24)
+    if own.setdefault("smooth_start", False):
+        del own["smooth_start"]  # now the default
     return {"target": _COPY, "params": {**own, "network": network}}
 
 
