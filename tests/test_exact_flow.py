@@ -116,7 +116,7 @@ def test_keyframe_along_the_flow_is_the_target(folder):
 def test_without_it_samples_are_the_same(folder):
     for index in range(3):
         plain, exact = pairs(folder, exact_flow=False)[2, index], pairs(folder)[2, index]
-        assert exact.keys() - plain.keys() == {"flows", "flows_valid", "flow_seed"}
+        assert exact.keys() - plain.keys() == {"flows", "flows_valid"}
         for key, value in plain.items():
             assert torch.equal(value, exact[key]) if isinstance(value, torch.Tensor) else value == exact[key]
 
@@ -125,9 +125,9 @@ def test_flows_depend_on_seed_epoch_and_index_alone(folder):
     one = pairs(folder)
     again = pairs(folder)
     again[0, 3], again[1, 1]
-    for key in ("flows", "flows_valid", "flow_seed"):
+    for key in ("flows", "flows_valid", "seed"):
         assert torch.equal(one[1, 2][key], again[1, 2][key])
-    seeds = {int(sample["flow_seed"]) for sample in (one[1, 2], one[2, 2], one[1, 3], pairs(folder, seed=1)[1, 2])}
+    seeds = {int(sample["seed"]) for sample in (one[1, 2], one[2, 2], one[1, 3], pairs(folder, seed=1)[1, 2])}
     assert len(seeds) == 4
     assert not torch.equal(one[1, 2]["flows"], one[2, 2]["flows"])
     none = pairs(folder, n_sources=0)[0]

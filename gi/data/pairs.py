@@ -32,7 +32,8 @@ class GuidedPairs(Dataset):
     distorted on its own from there. Smaller photographs are padded by mirroring, down to `min_side`.
 
     `dataset[epoch, index]` is a sample of that epoch, `dataset[index]` one of epoch 0, so a loader without our
-    `EpochSampler` sees fixed samples, as evaluation needs.
+    `EpochSampler` sees fixed samples, as evaluation needs. "seed" is a number of the sample's own, from which all that
+    is random in a training step follows.
 
     Args:
         images: a source of `gi.data.sources`.
@@ -51,8 +52,8 @@ class GuidedPairs(Dataset):
         on_bad_image: "skip" takes the next photograph instead, logs a warning and counts (`skipped`).
         min_side: photographs with a shorter side are bad.
         exact_flow: samples also hold the true flow between target and keyframes, see `gi.data.exact_flow`, for
-            `gi.flow.exact`: "flows" (2, T, 2, size, size), to the keyframes and back, "flows_valid" (2, T, 1, size,
-            size) uint8 where there is one, and "flow_seed", a number of the sample's own. All else stays the same.
+            `gi.flow.exact`: "flows" (2, T, 2, size, size), to the keyframes and back, and "flows_valid" (2, T, 1, size,
+            size) uint8 where there is one. All else stays the same.
     """
 
     def __init__(
@@ -128,9 +129,10 @@ class GuidedPairs(Dataset):
         frames, masks, maps = zip(*(self._frame(rng, view, growth) for rng in frame_rngs), strict=True)
         frames = torch.from_numpy(np.stack([cv2.split(frame) for frame in frames]))
         masks = torch.from_numpy(np.stack(masks))[:, None]
-        sample = {"image": frames[0], "mask": masks[0], "sources": frames[1:], "source_masks": masks[1:], "name": name}
+        sample = {"image": frames[0], "mask": masks[0], "sources": frames[1:], "source_masks": masks[1:], "name": name,
+                  "seed": torch.tensor(int(sequence.generate_state(1)[0]))}
         if self.exact_flow:
-            sample |= _flows(maps) | {"flow_seed": torch.tensor(int(sequence.generate_state(1)[0]))}
+            sample |= _flows(maps)
         return sample, np.stack(maps)
 
     def _photograph(self, epoch: int, index: int) -> tuple[int, int]:

@@ -83,7 +83,7 @@ class ExactGuidance(FlowGuidance):
         resolution, inpaint, mask_images, planar: see FlowGuidance; exact flow is always at the images' own size.
     """
 
-    exact = ("flows", "flows_valid", "flow_seed")
+    exact = ("flows", "flows_valid", "seed")
 
     def __init__(self, *, estimator: nn.Module, noise: FlowNoise | None = None, share: float = 1.0,
                  resolution: int | None = 256, inpaint: bool = True, mask_images: bool = False, planar: bool = False):
@@ -95,14 +95,14 @@ class ExactGuidance(FlowGuidance):
 
     @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor, flows: Tensor | None = None,
-                flows_valid: Tensor | None = None, flow_seed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As FlowGuidance. `flows` (B,2,T,2,H,W), `flows_valid` (B,2,T,1,H,W), `flow_seed` (B): see `GuidedPairs`."""
+                flows_valid: Tensor | None = None, seed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As FlowGuidance. `flows` (B,2,T,2,H,W), `flows_valid` (B,2,T,1,H,W), `seed` (B): see `GuidedPairs`."""
         if flows is None or sources.shape[0] * sources.shape[1] == 0:
             return super().forward(image, mask, sources, source_masks)
         if flows.shape != (len(sources), 2, sources.shape[1], 2, *image.shape[-2:]):
             raise InputError(f"exact flows {tuple(flows.shape)}, expected (B, 2, T, 2, H, W), do not fit the keyframes "
                              f"{tuple(sources.shape)}")
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in flow_seed]
+        generators = [torch.Generator().manual_seed(int(number)) for number in seed]
         estimate = torch.tensor([float(torch.rand((), generator=g)) >= self.share for g in generators])
         noisy = torch.stack([self._noisy(*sample) for sample in zip(flows, flows_valid, mask, source_masks, generators,
                                                                     strict=True)], dim=1)

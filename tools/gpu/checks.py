@@ -16,6 +16,10 @@ from gi.compositing import masked
 from gi.flow.estimate import DIS, RAFT
 from gi.flow.guidance import FlowGuidance
 from gi.flow.warp import forward_backward_error, warp
+from gi.losses.adversarial import AdversarialLoss
+from gi.losses.discriminator import DiscriminatorLoss
+from gi.losses.feature_matching import FeatureMatchingLoss
+from gi.losses.l1 import L1Loss
 from gi.losses.objective import Objective
 from gi.losses.perceptual import PerceptualLoss
 from gi.models.discriminator import PatchDiscriminator
@@ -181,17 +185,25 @@ def check_losses(device: torch.device, sizes: Sizes, result: dict, say: Callable
     discriminator = PatchDiscriminator(width=8 if sizes.tiny else 64)
     checks("discriminator", discriminator, (prediction,), gradients=True,
            call=lambda network, x: [network(x)[0], *network(x)[1]])
-    networks = nn.ModuleDict({"discriminator": discriminator, "objective": Objective(known=10, missing=10)})
+    terms = {"l1": L1Loss(missing=1.0), "adversarial": AdversarialLoss(), "feature_matching": FeatureMatchingLoss()}
+    networks = nn.ModuleDict({"discriminator": discriminator, "objective": Objective(terms=terms)})
+
+    def of_discriminator(networks, prediction, image, mask):
+        batch = {"image": image, "mask": mask}
+        return networks["objective"].discriminator(prediction, batch, networks["discriminator"])
+
     checks("losses of the generator", networks, (prediction, image, mask), gradients=True,
-           call=lambda n, *x: n["objective"].generator(*x, n["discriminator"]).values())
+           call=lambda n, x, image, mask: n["objective"].generator(x, {"image": image, "mask": mask},
+                                                                   n["discriminator"]).values())
     checks("losses of the discriminator, R1 included", networks, (prediction, image, mask), gradients=True,
-           call=lambda n, *x: n["objective"].discriminator(*x, n["discriminator"]).values())
-    networks["objective"].r1 = 1.0  # large enough for its second derivatives to count
+           call=lambda *inputs: of_discriminator(*inputs).values())
+    networks["objective"].discriminator = DiscriminatorLoss(r1=1.0)  # large enough for its second derivatives to count
     checks("R1", networks, (prediction, image, mask), gradients=True, modes=FLOAT32,
-           call=lambda n, *x: n["objective"].discriminator(*x, n["discriminator"])["discriminator_gradient_penalty"])
+           call=lambda *inputs: of_discriminator(*inputs)["discriminator_gradient_penalty"])
     side = 32 if sizes.tiny else sizes.check  # its ResNet-50 has one size
     small = prediction.detach()[..., :side, :side].requires_grad_(), image[..., :side, :side]
-    checks("perceptual loss", PerceptualLoss(weights=None), small, gradients=True)
+    checks("perceptual loss", PerceptualLoss(weights=None), small, gradients=True,
+           call=lambda loss, prediction, image: loss(prediction, {"image": image}))
 
 
 def check_flow(device: torch.device, sizes: Sizes, result: dict, say: Callable[[str], None]) -> None:

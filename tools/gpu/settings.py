@@ -77,7 +77,7 @@ def network_config(name: str, sizes: Sizes, overrides: tuple[str, ...] = ()) -> 
         offered = inspect.signature(find_target(load_config(path).model.params.generator.target, name)).parameters
         small = [f"model.params.generator.params.{key}={value}" for key, value in _TINY.items() if key in offered]
         small.append("model.params.discriminator.params.width=4")
-        small.append("model.params.objective.params.perceptual=null")  # a ResNet-50
+        small.append("model.params.objective.params.terms.perceptual=null")  # a ResNet-50
         if "ZeroFlow" not in load_config(path).model.params.guidance.params.estimator.target:
             small.append("model.params.guidance.params.estimator.target=gi.flow.estimate.DIS")
     return load_config(path, [*small, *overrides])
