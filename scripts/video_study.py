@@ -17,23 +17,26 @@ import gi  # noqa: F401  before everything that imports torchvision
 # isort: split
 from gi.commands import script
 from gi.media import io
-from gi.weights.pretrained import load_parts
+from gi.video.method import METHODS
 from tools import video_study as study
 
 
 def main() -> int:
     parser = script.Parser(description=__doc__, formatter_class=script.Layout)
     parser.add_argument("root", metavar="DAVIS", type=Path)
-    parser.add_argument("--checkpoint", type=Path, help="None: the small one of this repository")
-    parser.add_argument("--config", type=Path, help="the network's YAML; None: of the run the checkpoint lies in")
-    parser.add_argument("--flow", default="config", help="raft, dis, or as in training")
+    parser.add_argument("--method", action="append", metavar="NAME", help=f"{', '.join(METHODS)} or package.module.Name"
+                        ", with options: 'NAME key=value …'; repeatable; None: the pipeline's steps and all others")
+    parser.add_argument("--checkpoint", help="None: the small one of this repository")
+    parser.add_argument("--config", help="the network's YAML; None: of the run the checkpoint lies in")
+    parser.add_argument("--flow", help="raft or dis; None: as in training")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=100, help="of every video, at most")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
-    generator, guidance = load_parts(args.checkpoint, config=args.config, flow=args.flow)
-    methods = study.methods(generator, guidance, args.device)
+    offered = {name: getattr(args, name) for name in ("checkpoint", "config", "flow", "device")
+               if getattr(args, name) is not None}
+    methods = study.methods(args.method or (), offered)
     cases = study.cases(args.root, longest=args.frames)
     rows = {}
     with script.progress("videos filled", len(cases) * len(methods)) as advance:

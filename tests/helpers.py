@@ -1,4 +1,5 @@
 """Callbacks that tests put into configurations."""
+import json
 import time
 from pathlib import Path
 
@@ -68,3 +69,27 @@ class RecordNames(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         with open(self.path, "a") as file:
             file.write(" ".join(batch["name"]) + "\n")
+
+
+class Crash(pl.Callback):
+    """Ends the process's training at the start of the batch after optimiser step `at_step`, once."""
+
+    def __init__(self, *, at_step: int, marker: str):
+        self.at_step, self.marker = at_step, Path(marker)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.at_step and not self.marker.exists():
+            self.marker.touch()
+            raise ConnectionAbortedError
+
+
+class SaveLosses(pl.Callback):
+    """Writes the losses of every training batch, {name: value}, to a file, a line a batch."""
+
+    def __init__(self, *, path: str):
+        self.path = path
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        values = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        with open(self.path, "a") as file:
+            file.write(json.dumps(values) + "\n")

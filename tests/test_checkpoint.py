@@ -8,6 +8,7 @@ import torch
 from gi.config import instantiate, load_config
 from gi.errors import InputError
 from gi.models.discriminator import PatchDiscriminator
+from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator
 from tests.families import CONFIGS, tiny_generator, tiny_node
 
@@ -87,6 +88,21 @@ def test_own_weights_round_trip(layout, tmp_path):
     loaded = load_generator(config, path)
     for key, value in generator.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[key])
+
+
+@pytest.mark.parametrize("prefix", ["", "generator.", "average.module."])
+def test_copies_inside_the_network_are_around_it_now(prefix, tmp_path):
+    """Names of before: all that is the network's now stood beside `pixel_write` and `blend`."""
+    node = {"target": "gi.models.guided_copy.GuidedCopy", "params": {"network": tiny_node("ours_no_ffc")}}
+    state = instantiate(node).state_dict()
+    before = {prefix + name.removeprefix("network."): value for name, value in state.items()}
+    assert f"{prefix}encoder.layers.0.0.weight" in before and f"{prefix}blend.head.0.weight" in before
+    other = {"average.n_averaged": torch.tensor(1), "discriminator.head.bias": torch.zeros(1)} if prefix else {}
+    (tmp_path / "tiny.yaml").write_text(json.dumps({"model": {"params": {"generator": node}}}))
+    loaded = load_generator(tmp_path / "tiny.yaml", save(before | other, tmp_path / "old.ckpt")).state_dict()
+    assert loaded.keys() == state.keys() and all(torch.equal(value, loaded[name]) for name, value in state.items())
+    resumed = SafeCheckpointIO().load_checkpoint(tmp_path / "old.ckpt")["state_dict"]
+    assert resumed.keys() == {prefix + name for name in state} | other.keys()
 
 
 def test_a_file_without_a_generator(tmp_path):

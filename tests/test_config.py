@@ -111,6 +111,46 @@ def test_inheritance_files_and_overrides_in_order(tmp_path, base):
     assert instantiate_all(config.lightning.callbacks, "lightning.callbacks") == {}
 
 
+def test_loss_and_generator_of_earlier_versions(tmp_path):
+    """Configurations that finished runs have kept: the terms had their weights in one place, and copying from keyframes
+    was a part of the two-stream generator."""
+    old = write(tmp_path, "old.yaml", """
+model:
+  target: gi.training.module.GuidedInpainting
+  params:
+    guidance: {target: gi.flow.guidance.FlowGuidance, params: {estimator: {target: gi.flow.estimate.DIS}}}
+    discriminator: {target: gi.models.discriminator.PatchDiscriminator}
+    objective:
+      target: gi.losses.objective.Objective
+      params: {known: 2, missing: 6, adversarial: 0, r1: 0.5, perceptual: {target: gi.losses.perceptual.PerceptualLoss}}
+    generator:
+      target: gi.models.two_stream.TwoStreamGenerator
+      params: {n_blocks: 3, pixel_write: true, pixel_width: 8, smooth_start: true}
+data: {target: gi.data.datamodule.GuidedDataModule, params: {batch_size: 1}}
+""")
+    config = load_config(old)
+    check(config)
+    params = config.model.params.objective.params
+    assert {name: term and term.get("params") for name, term in params.terms.items()} == {
+        "l1": {"weight": 1.0, "known": 2, "missing": 6}, "adversarial": {"weight": 0}, "feature_matching": None,
+        "perceptual": None}
+    assert params.discriminator.params.r1 == 0.5
+    generator = config.model.params.generator
+    assert generator.target == "gi.models.guided_copy.GuidedCopy" and generator.params.pixel_width == 8
+    assert instantiate(generator).smooth_start and generator.params.network.params == {"n_blocks": 3}
+    node = "model.params.generator"
+    assert load_config(old, [f"{node}.params.pixel_write=false"])[node.split(".")[0]].params.generator == {
+        "target": "gi.models.two_stream.TwoStreamGenerator", "params": {"n_blocks": 3}}
+    alone = load_config(old, ["model.params.discriminator=null", f"{node}.target=gi.models.trusted_copy.TrustedCopy",
+                              "model.params.objective.params.perceptual=null"])
+    check(alone)
+    assert [name for name, term in alone.model.params.objective.params.terms.items() if term] == ["l1"]
+    assert alone.model.params.generator.target == "gi.models.guided_copy.GuidedCopy"
+    small = pathlib.Path(__file__).parents[1] / "configs" / "small" / "common.yaml"
+    both = load_config(small, ["model.params.objective.params.known=3"])  # an override of before, on a file of today
+    assert both.model.params.objective.params.terms.l1.params == {"weight": 1.0, "known": 3, "missing": 10}
+
+
 def test_is_frozen_and_saved_whole(tmp_path, base):
     config = load_config(base, ["seed=3"])
     with pytest.raises(Exception, match="read-only|not in struct"):

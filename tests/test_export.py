@@ -16,9 +16,12 @@ CONFIG = """
 model:
   params:
     generator:
-      target: gi.models.two_stream.TwoStreamGenerator
-      params: {ngf: 8, n_blocks: 1, n_cross: 1, n_latents: 16, latent_width: 32, heads: 4, pixel_write: true,
-               pixel_width: 8, smooth_start: true}
+      target: gi.models.guided_copy.GuidedCopy
+      params:
+        pixel_width: 8
+        network:
+          target: gi.models.two_stream.TwoStreamGenerator
+          params: {ngf: 8, n_blocks: 1, n_cross: 1, n_latents: 16, latent_width: 32, heads: 4}
 """
 
 
@@ -51,11 +54,11 @@ def test_same_network(run, tmp_path, half, tolerance):
     with torch.no_grad():
         difference = (before(*inputs) - after(*inputs)).abs().max()
     assert difference <= tolerance
-    assert torch.equal(before.state_dict()["decoder.upsample.1.running_var"],
-                       after.state_dict()["decoder.upsample.1.running_var"])
+    assert torch.equal(before.state_dict()["network.decoder.upsample.1.running_var"],
+                       after.state_dict()["network.decoder.upsample.1.running_var"])
     with safe_open(out, "pt") as file:
         about = file.metadata()
-    assert about["steps"] == "3" and json.loads(about["generator"])["params"]["ngf"] == 8
+    assert about["steps"] == "3" and json.loads(about["generator"])["params"]["pixel_width"] == 8
 
 
 def test_checkpoint_of_another_network(run, tmp_path):
@@ -72,7 +75,7 @@ def test_part_of_another_run(run, tmp_path):
     other = tmp_path / "other"
     (other / "configs").mkdir(parents=True)
     (other / "checkpoints").mkdir()
-    node = {"target": "gi.models.trusted_copy.TrustedCopy", "params": {"pixel_width": 8}}
+    node = {"target": "gi.models.guided_copy.GuidedCopy", "params": {"pixel_width": 8}}
     (other / "configs" / "config.yaml").write_text(json.dumps({"model": {"params": {"generator": node}}}))
     trusted = instantiate(node)
     torch.nn.init.constant_(trusted.pixel_write.head[0].weight, 0.5)
@@ -84,8 +87,8 @@ def test_part_of_another_run(run, tmp_path):
     for name, value in joint.items():
         expected = trusted.state_dict()[name] if name.startswith("pixel_write.") else before[name]
         assert torch.equal(value, expected)
-    with pytest.raises(InputError, match="no part 'decoder'"):
-        export_generator(config, checkpoint, out, parts={"decoder": part})
+    with pytest.raises(InputError, match="no part 'network'"):
+        export_generator(config, checkpoint, out, parts={"network": part})
 
 
 def test_trusted_copy():

@@ -35,10 +35,9 @@ def count_frames(module):
     return seen
 
 
-@pytest.mark.parametrize("name", [*MODELS, "ours with pixel_write"])
+@pytest.mark.parametrize("name", MODELS)
 def test_equals_the_plain_call(name):
-    name, *extra = name.split(" with ")
-    generator = tiny_generator(name, **dict.fromkeys(extra, True))
+    generator = tiny_generator(name)
     streams = FrameStreams(generator)
     for shot, numbers in enumerate([[3, 5, 8], [5], [], [8, 9, 5, 3]]):  # in any order, known ones and new ones
         target, _, flows, errors = random_inputs(1, len(numbers), 40, 56, seed=100 + shot)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
-from gi.video import job as job_module
+from gi.video.keyframes.chunk import ChunkFiller
 from tests.families import tiny_node
 from tests.test_video_pipeline import hole_psnr, scene
 from tests.video_helpers import write_video
@@ -99,14 +99,14 @@ def test_parts_of_several_machines_join_to_a_single_run(script, video, tmp_path,
 def test_an_interrupted_run_goes_on(script, video, tmp_path, monkeypatch, capsys):
     assert run(script, video, tmp_path / "whole") == 0
     computed = []
-    original = job_module.ChunkFiller.__call__
+    original = ChunkFiller.__call__
 
     def interrupted(self, chunk):
         if len(computed) == 2:
             raise KeyboardInterrupt
         computed.append(chunk)
         return original(self, chunk)
-    monkeypatch.setattr(job_module.ChunkFiller, "__call__", interrupted)
+    monkeypatch.setattr(ChunkFiller, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(script, video, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -114,7 +114,7 @@ def test_an_interrupted_run_goes_on(script, video, tmp_path, monkeypatch, capsys
     def counted(self, chunk):
         computed.append(chunk)
         return original(self, chunk)
-    monkeypatch.setattr(job_module.ChunkFiller, "__call__", counted)
+    monkeypatch.setattr(ChunkFiller, "__call__", counted)
     assert run(script, video, tmp_path / "out") == 0
     assert [chunk.first for chunk in computed] == [0, 5, 10, 15]  # none twice
     assert np.array_equal(pictures(tmp_path / "out"), pictures(tmp_path / "whole"))
@@ -215,7 +215,9 @@ def test_a_disk_that_fills_up(video, tmp_path):
     (["--chunk", "3/2"], "expected i/n"),
     (["--every", "0"], "every"),
     (["--quality", "99"], "99"),
-    (["--checkpoint", "x.ckpt"], "--checkpoint and --no-network: expected one of them"),
+    (["--method", "keyframes"], "--method and --no-network: expected one of them"),
+    (["evry=4"], "evry: .* did you mean every"),
+    (["--checkpoint", "x.ckpt"], "checkpoint: the method flow has no such parameter"),
 ])
 def test_bad_options_are_named(script, video, tmp_path, options, message):
     with pytest.raises(InputError, match=message):

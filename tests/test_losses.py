@@ -1,19 +1,18 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from gi.errors import InputError
-from gi.losses.adversarial import (
-    adversarial_discriminator,
-    adversarial_generator,
-    feature_matching,
-    masked_fake,
-    r1_penalty,
-)
+from gi.losses.adversarial import AdversarialLoss
+from gi.losses.discriminated import Discriminated
+from gi.losses.discriminator import DiscriminatorLoss, masked_fake, r1_penalty
+from gi.losses.feature_matching import FeatureMatchingLoss
+from gi.losses.l1 import L1Loss
+from gi.losses.objective import Objective
 from gi.losses.perceptual import PerceptualLoss
-from gi.losses.reconstruction import masked_l1
 from gi.models.discriminator import PatchDiscriminator
 from tests.test_discriminator import with_original_weights
 
@@ -37,29 +36,37 @@ def expected(reference):
     return reference.load("losses")
 
 
+def of_discriminator(discriminator, image, prediction, mask, **params):
+    """The terms of the discriminator's loss by their names, and their sum."""
+    values = DiscriminatorLoss(**params)(prediction, {"image": image, "mask": mask}, discriminator)
+    terms = {name.removeprefix("discriminator_"): value for name, value in values.items()}
+    return SimpleNamespace(**terms, terms=terms.values(), total=sum(terms.values()))
+
+
 def test_pixel_loss_is_that_of_the_original(inputs, expected):
     real, fake, mask = inputs
-    assert masked_l1(fake, real, mask).item() == pytest.approx(expected["l1_known10_missing0"], rel=1e-5)
-    loss = masked_l1(fake, real, mask, known=10.0, missing=3.0)
+    batch = {"image": real, "mask": mask}
+    assert L1Loss()(fake, batch).item() == pytest.approx(expected["l1_known10_missing0"], rel=1e-5)
+    loss = L1Loss(weight=2.0, known=5.0, missing=1.5)(fake, batch)
     assert loss.item() == pytest.approx(expected["l1_known10_missing3"], rel=1e-5)
 
 
 def test_generator_terms_are_those_of_the_original(inputs, expected, discriminator):
     real, fake, _ = inputs
     with torch.no_grad():
-        (logits, fake_activations), (_, real_activations) = discriminator(fake), discriminator(real)
-    assert adversarial_generator(logits).item() == pytest.approx(expected["adversarial_generator"], rel=1e-5)
-    loss = feature_matching(fake_activations, real_activations, weight=1.0)
+        inputs = fake, {}, Discriminated(discriminator, fake, real)
+        loss = FeatureMatchingLoss(weight=1.0)(*inputs)
+    assert AdversarialLoss()(*inputs).item() == pytest.approx(expected["adversarial_generator"], rel=1e-5)
     assert loss.item() == pytest.approx(expected["feature_matching"], rel=1e-5)
-    assert feature_matching(fake_activations, real_activations).item() == pytest.approx(100 * loss.item(), rel=1e-5)
+    assert FeatureMatchingLoss()(*inputs).item() == pytest.approx(100 * loss.item(), rel=1e-5)
 
 
 def test_discriminator_terms_are_those_of_the_original(inputs, expected, discriminator):
     real, fake, mask = inputs
-    loss = adversarial_discriminator(discriminator, real, fake, mask)
+    loss = of_discriminator(discriminator, real, fake, mask)
     assert loss.gradient_penalty.item() == pytest.approx(expected["gradient_penalty"], rel=1e-4)
     assert loss.total.item() == pytest.approx(expected["adversarial_discriminator"], rel=1e-5)
-    assert loss.total.item() == pytest.approx(sum(term.item() for term in loss), rel=1e-6)
+    assert loss.total.item() == pytest.approx(sum(term.item() for term in loss.terms), rel=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +84,7 @@ def test_perceptual_loss_is_that_of_the_original(inputs, expected, perceptual):
     real = real.clone().requires_grad_()
     levels = perceptual.levels(fake, real)
     np.testing.assert_allclose(levels.detach().numpy(), expected["resnet_pl_levels"], rtol=1e-5)
-    loss = perceptual(fake, real)
+    loss = perceptual(fake, {"image": real})
     assert loss.item() == pytest.approx(30 * expected["resnet_pl_levels"].sum(), rel=1e-5)
     loss.backward()
     assert fake.grad.abs().sum() > 0 and real.grad is None
@@ -87,8 +94,8 @@ def test_perceptual_loss_is_that_of_the_original(inputs, expected, perceptual):
 
 def test_perceptual_loss_of_small_and_odd_sizes_and_missing_weights(perceptual, tmp_path):
     image = torch.rand(1, 3, 37, 53)
-    assert perceptual(image, image).item() == 0
-    assert perceptual(image, 1 - image).item() > 0
+    assert perceptual(image, {"image": image}).item() == 0
+    assert perceptual(image, {"image": 1 - image}).item() > 0
     with pytest.raises(InputError, match="no such file.*encoder_epoch_20.*CSAILVision"):
         PerceptualLoss(weights=str(tmp_path / "encoder.pth"))
 
@@ -110,7 +117,7 @@ class Quadratic(torch.nn.Module):
 def test_r1_and_its_gradient_by_hand():
     network, images = Quadratic(), torch.rand(3, 3, 1, 2)
     x, y = images[:, 0, 0, 0], images[:, 0, 0, 1]
-    loss = adversarial_discriminator(network, images, images, torch.ones(3, 1, 1, 2), r1_weight=0.5)
+    loss = of_discriminator(network, images, images, torch.ones(3, 1, 1, 2), r1=0.5)
     a, b = network.a.item(), network.b.item()
     dx, dy = 2 * a * x + b * y, b * x
     torch.testing.assert_close(loss.gradient_penalty, 0.5 * (dx ** 2 + dy ** 2).mean())
@@ -124,7 +131,7 @@ def test_discriminator_loss_by_hand_and_its_gradients():
     network, mask = PatchDiscriminator(width=4), torch.zeros(2, 1, 64, 64)
     mask[:, :, :, 32:] = 1
     image, prediction = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64, requires_grad=True)
-    loss = adversarial_discriminator(network, image, prediction, mask)
+    loss = of_discriminator(network, image, prediction, mask)
     loss.total.backward()
     assert prediction.grad is None and all(p.grad is not None for p in network.parameters())
 
@@ -132,30 +139,81 @@ def test_discriminator_loss_by_hand_and_its_gradients():
     by_hand = (math.log1p(math.exp(-0.3)) + math.log1p(math.exp(-1.2))) / 2
     assert masked_fake(logits, mask[:1]).item() == pytest.approx(by_hand, rel=1e-6)
 
-    without = adversarial_discriminator(network, image, prediction, mask, r1_weight=0.0)
+    without = of_discriminator(network, image, prediction, mask, r1=0.0)
     assert without.gradient_penalty.item() == 0 and loss.gradient_penalty.item() > 0
 
 
 def test_generator_gets_gradients_and_the_discriminators_own_stay_apart():
     network, image = PatchDiscriminator(width=4).requires_grad_(False), torch.rand(1, 3, 40, 40)
     prediction = torch.rand(1, 3, 40, 40, requires_grad=True)
-    logits, activations = network(prediction)
-    loss = adversarial_generator(logits) + feature_matching(activations, network(image)[1])
-    loss.backward()
+    objective = Objective(terms={"adversarial": AdversarialLoss(), "matching": FeatureMatchingLoss()})
+    sum(objective.generator(prediction, {"image": image}, network).values()).backward()
     assert prediction.grad.abs().sum() > 0 and all(p.grad is None for p in network.parameters())
 
 
 def test_losses_under_autocast_and_without_gradients():
     network, image, mask = PatchDiscriminator(width=4), torch.rand(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
     network.eval()
-    plain = adversarial_discriminator(network, image, image, mask)
+    plain = of_discriminator(network, image, image, mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        reduced = adversarial_discriminator(network, image, image, mask)
+        reduced = of_discriminator(network, image, image, mask)
     assert torch.equal(reduced.gradient_penalty, plain.gradient_penalty) and reduced.total.dtype == torch.float32
     assert reduced.fake.item() == pytest.approx(plain.fake.item(), rel=1e-2)
     with torch.no_grad():
-        loss = adversarial_discriminator(network, image, image, mask)
+        loss = of_discriminator(network, image, image, mask)
     assert loss.real.item() == pytest.approx(plain.real.item(), rel=1e-5)
     logits = network(image)[0]
     with torch.no_grad():
         assert r1_penalty(logits, image).item() == 0
+
+
+# Named terms ----------------------------------------------------------------------------------------------------------
+
+
+class Own(torch.nn.Module):
+    """Twice the mean of the prediction, or whatever it is told to return."""
+
+    def __init__(self, returns=None):
+        super().__init__()
+        self.returns = returns
+
+    def forward(self, prediction, batch, discriminated):
+        return 2 * prediction.mean() if self.returns is None else self.returns
+
+
+def test_terms_share_one_pass_of_the_discriminator_each():
+    network, image = PatchDiscriminator(width=4), torch.rand(1, 3, 40, 40)
+    passes = []
+    network.register_forward_hook(lambda module, inputs, output: passes.append((inputs[0], torch.is_grad_enabled())))
+    prediction, batch = torch.rand(1, 3, 40, 40), {"image": image, "mask": torch.ones(1, 1, 40, 40)}
+    terms = {"l1": L1Loss(), "a": AdversarialLoss(), "off": None, "b": AdversarialLoss(weight=5)}
+    values = Objective(terms=terms).generator(prediction, batch, network)
+    assert list(values) == ["l1", "a", "b"] and values["a"].item() == pytest.approx(2 * values["b"].item())
+    assert [picture is prediction for picture, _ in passes] == [True]
+    passes.clear()
+    terms |= {"matching": FeatureMatchingLoss(), "own": Own(), "zero": FeatureMatchingLoss(weight=0)}
+    values = Objective(terms=terms).generator(prediction, batch, network)
+    assert values["own"].item() == pytest.approx(2 * prediction.mean().item()) and "zero" not in values
+    assert [(picture is image, grad) for picture, grad in passes] == [(False, True), (True, False)]
+    passes.clear()
+    assert Objective(terms={"own": Own()}).generator(prediction, batch, network) and passes == []
+
+
+def test_what_a_term_lacks_or_gives_wrongly_is_named():
+    objective = Objective(terms={"l1": L1Loss(), "matching": FeatureMatchingLoss()})
+    with pytest.raises(InputError, match="terms.matching: needs a discriminator"):
+        objective.check(None)
+    objective.check(PatchDiscriminator(width=4))
+    Objective(terms={"l1": L1Loss(), "matching": FeatureMatchingLoss(weight=0)}).check(None)
+    image = torch.rand(1, 3, 8, 8)
+    for wrong, shown in ((image, r"torch.Size\(\[1, 3, 8, 8\]\)"), (1.0, "float")):
+        with pytest.raises(InputError, match=f"terms.own: gave {shown}, expected a tensor of no dimension"):
+            Objective(terms={"own": Own(returns=wrong)}).generator(image, {"image": image}, None)
+    with pytest.raises(InputError, match="none with a weight above 0"):
+        Objective(terms={"l1": L1Loss(weight=0), "perceptual": None})
+
+
+def test_terms_move_with_the_objective():
+    parameter = torch.nn.Parameter(torch.ones(()))
+    objective = Objective(terms={"values": L1Loss(), "of.any.name": Own(returns=parameter)}).double()
+    assert objective.terms["of.any.name"].returns.dtype == torch.float64

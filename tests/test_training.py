@@ -1,4 +1,5 @@
 """The training loop: every family, accumulation, schedule, averaging, kills, signals, nan, several processes."""
+import json
 import os
 import signal
 import subprocess
@@ -302,6 +303,99 @@ def test_interrupted_run_resumes_exactly(stop, status, resumed_at, uninterrupted
     assert (tmp_path / "names.txt").read_text().splitlines() == names[resumed_at:]
     assert resumed.keys() == weights.keys()
     assert [key for key in weights if not torch.equal(resumed[key], weights[key])] == []
+
+
+COPYING = """
+model:
+  params:
+    average_decay: 0.5
+    average_every: 1
+    average_start: 0
+    guidance:
+      target: gi.flow.exact.ExactGuidance
+      params:
+        resolution: null
+        share: 0.5
+        noise: {target: gi.flow.exact.FlowNoise}
+        estimator: {target: gi.flow.estimate.DIS}
+    generator:
+      target: gi.models.guided_copy.GuidedCopy
+      params:
+        pixel_width: 4
+        network:
+          target: gi.models.two_stream.TwoStreamGenerator
+          params: {ngf: 4, n_down: 2, n_blocks: 2, n_cross: 1, n_latents: 16, latent_width: 16, heads: 4}
+    discriminator: null
+    objective: {params: {terms: {adversarial: null, feature_matching: null}}}
+data: {params: {train: {params: {exact_flow: true}}}}
+"""
+
+
+def test_what_is_random_in_a_step_resumes_exactly(arguments, tmp_path):
+    """Samples drawn alone, samples with estimated flow and its noise: as configs/small/ours_small.yaml has them."""
+    (tmp_path / "copying.yaml").write_text(f"inherit: {TINY}\n{COPYING}")
+    words = ["--max_steps=6", "--limit_val_batches=0"]
+    main(arguments(*words, base=tmp_path / "copying.yaml", logdir="whole"))
+    crash = callback("Crash", at_step=3, marker=tmp_path / "crashed")
+    with pytest.raises(ConnectionAbortedError):
+        main(arguments(*words, *crash, base=tmp_path / "copying.yaml"))
+    assert last_checkpoint(tmp_path / "logs")["global_step"] == 2
+    (logdir,) = (tmp_path / "logs").iterdir()
+    main(["-r", str(logdir), "--no-test"])
+    expected, resumed = (last_checkpoint(tmp_path / name)["state_dict"] for name in ("whole", "logs"))
+    assert resumed.keys() == expected.keys() and "average.module.blend.head.0.weight" in expected
+    assert [key for key in expected if not torch.equal(resumed[key], expected[key])] == []
+
+
+# Loss terms -----------------------------------------------------------------------------------------------------------
+
+
+TERM = """
+from torch import nn
+
+class Brightness(nn.Module):
+    def __init__(self, *, weight: float = 1.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, prediction, batch, discriminated):
+        return self.weight * (prediction.mean() - batch["image"].mean()).abs()
+"""
+
+
+def test_a_new_term_is_a_file_and_a_line(arguments, tmp_path, monkeypatch):
+    (tmp_path / "my_terms").mkdir()
+    (tmp_path / "my_terms" / "brightness.py").write_text(TERM)
+    monkeypatch.syspath_prepend(tmp_path)
+    terms = "model.params.objective.params.terms"
+    (tmp_path / "mine.yaml").write_text(f"inherit: {TINY}\n" + """
+model: {params: {objective: {params: {terms: {
+    brightness: {target: my_terms.brightness.Brightness, params: {weight: 100}}}}}}}
+""")
+    losses = []
+    for name, weight in (("a", 100), ("b", 300)):
+        path = tmp_path / f"{name}.txt"
+        main(arguments("--max_steps=2", "--limit_val_batches=0", f"{terms}.adversarial=null",
+                       f"{terms}.brightness.params.weight={weight}", f"{terms}.l1.params.weight=0",
+                       *callback("SaveLosses", path=path), base=tmp_path / "mine.yaml", logdir=name))
+        losses.append([json.loads(line) for line in path.read_text().splitlines()])
+    assert [len(steps) for steps in losses] == [2, 2]
+    of_discriminator = {f"train/discriminator_{name}" for name in ("real", "fake", "gradient_penalty")}
+    assert losses[0][0].keys() == {"train/brightness", "train/feature_matching"} | of_discriminator
+    first, weighted = (steps[0]["train/brightness"] for steps in losses)
+    assert first > 0 and weighted == pytest.approx(3 * first, rel=1e-5)
+
+
+@pytest.mark.parametrize("words, message", [
+    (["model.params.discriminator=null"], "model: objective.params.terms.adversarial: needs a discriminator"),
+    (["model.params.objective.params.terms.perceptual.target=gi.losses.perceptual.PerceptualLoss",
+      "model.params.objective.params.terms.perceptual.params.weights=/nowhere.pth"],
+     "model.params.objective.params.terms.perceptual: /nowhere.pth: no such file; get encoder_epoch_20.pth"),
+])  # fmt: skip
+def test_a_term_that_cannot_be_built_is_one_line(words, message, arguments):
+    with pytest.raises(InputError) as error:
+        main(arguments(*words))
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 # Several processes ----------------------------------------------------------------------------------------------------

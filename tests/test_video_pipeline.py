@@ -13,7 +13,7 @@ from gi.video import VideoInpainter
 from gi.video.keyframes import plan
 from gi.video.keyframes.cache import TensorCache
 from gi.video.keyframes.chunk import ChunkFiller
-from gi.video.keyframes.pipeline import insert
+from gi.video.method import insert, joined
 from tests.families import tiny_generator
 
 HEIGHT, WIDTH = 64, 112
@@ -84,17 +84,14 @@ def test_what_the_holes_hold_has_no_influence(video, network):
 
 
 @pytest.mark.parametrize("prealign", [True, False])
-def test_chunks_computed_apart_equal_a_single_run(video, network, prealign):
+def test_parts_computed_apart_equal_a_single_run(video, network, prealign):
     frames, masks = video
     inpainter = build(network, prealign=prealign)
-    whole = run(inpainter, frames, masks)
-    parts = plan.chunks(plan.anchors(len(frames), every=5))
-    for chunk in reversed(parts):
-        start = max(0, chunk.first - inpainter.reach)
-        window = inpainter.window(frames[start:], masks[start:], first=start, count=len(frames))
-        for _ in window.read_to(chunk.last + inpainter.reach + 1):
-            pass
-        for number, fill in ChunkFiller(inpainter, window)(chunk).items():
+    whole, parts = run(inpainter, frames, masks), inpainter.parts(len(frames))
+    assert [number for part in parts for number in part.frames] == list(range(len(frames)))
+    for part in (*reversed(parts), joined(parts[1:3])):
+        fills = inpainter.fill(frames[part.start:part.end], masks[part.start:part.end], edited={}, part=part)
+        for number, fill in zip(part.frames, fills, strict=True):
             assert np.array_equal(insert(fill, frames[number], masks[number]), whole[number]), number
 
 
@@ -127,7 +124,7 @@ def test_each_frame_is_encoded_once(video):
     frames, masks = video
     inpainter = build(network, prealign=False, tolerance=0.0)  # flow reaches nothing: the network fills everything
     window = inpainter.window(iter(frames), iter(masks))
-    list(window.read_to(1000))
+    window.read_to(1000)
     window.count = len(frames)
     filler = ChunkFiller(inpainter, window)
     anchors = plan.anchors(len(frames), every=5)

@@ -2,7 +2,8 @@
 import pytest
 
 from gi.errors import InputError
-from gi.video.keyframes.plan import GUIDES, Chunk, anchors, chunks, guide_offsets, guides, runs, share
+from gi.video.keyframes.plan import GUIDES, anchors, chunks, guide_offsets, guides
+from gi.video.method import Part, pieces, runs, share
 
 
 @pytest.mark.parametrize("count, every, expected", [
@@ -59,16 +60,20 @@ def test_of_14_guides_four_a_target_are_new():
     assert set(new) == {4} and all(len(wanted[i]) == 14 for i in range(10, 40))
 
 
+def test_pieces_with_their_surroundings():
+    assert pieces(10, length=4, reach=2) == [Part(0, 4, 0, 6, 10), Part(4, 8, 2, 10, 10), Part(8, 10, 6, 10, 10)]
+
+
 @pytest.mark.parametrize("of", [1, 2, 3, 7, 30])
 def test_shares_are_a_partition(of):
-    parts = chunks(anchors(161))
+    parts = pieces(161)
     shares = [share(parts, number, of) for number in range(1, of + 1)]
-    assert [chunk for part in shares for chunk in part] == parts
+    assert [part for run in shares for part in run] == parts
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_runs_are_split_where_chunks_are_missing():
-    parts = chunks(anchors(101))
+def test_runs_are_split_where_parts_are_missing():
+    parts = pieces(101)
     assert runs(parts) == [parts]
     assert runs(parts[:2] + parts[3:]) == [parts[:2], parts[3:]]
     assert runs([]) == []
@@ -80,7 +85,7 @@ def test_runs_are_split_where_chunks_are_missing():
     (lambda: anchors(10, edited=[10]), "edited frame 10: the video has frames 0 to 9"),
     (lambda: guide_offsets(7), "expected 6, 14, 0 or a list of offsets, got 7"),
     (lambda: guide_offsets([-5, 0, 5]), "offset 0 is the target itself"),
-    (lambda: share([Chunk(0, 1, True)], 3, 2), "chunk 3/2: expected i/n"),
+    (lambda: share(pieces(1), 3, 2), "chunk 3/2: expected i/n"),
 ])
 def test_bad_plans_are_named(call, message):
     with pytest.raises(InputError, match=message):

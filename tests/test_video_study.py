@@ -1,13 +1,9 @@
 """The study of the pipeline's steps, on two tiny videos."""
 import cv2
-import numpy as np
 import pytest
 
 from gi.errors import InputError
-from gi.flow.estimate import DIS
-from gi.flow.guidance import FlowGuidance
 from gi.media import io
-from tests.families import tiny_generator
 from tests.test_video_pipeline import scene
 from tools import video_study as study
 
@@ -28,14 +24,11 @@ def test_cases_measures_and_pictures(root, tmp_path):
         ("one, hole of two", True, 7), ("one, object removed", False, 7),
         ("two, hole of one", True, 7), ("two, object removed", False, 7)]
     assert all(mask.any() and mask.mean() < 0.3 for mask in cases[0].masks)
-    guidance = FlowGuidance(estimator=DIS(), resolution=64, mask_images=True)
-    methods = study.methods(tiny_generator("ours_no_ffc"), guidance, "cpu")
+    methods = study.methods(offered={"device": "cpu"})
     rows, results = {}, {}
     for case in cases[:2]:
         for name in ("cv2.inpaint, frame by frame", "14 guides + prealign"):
             rows[case.name, name], results[name] = study.measure(case, methods[name])
-    exact, _ = study.measure(cases[0], lambda frames, masks: iter(frames))
-    assert exact["psnr_hole"] == np.inf and exact["ssim_hole"] == pytest.approx(1)
     known = rows["one, hole of two", "14 guides + prealign"]
     assert known["psnr_hole"] > rows["one, hole of two", "cv2.inpaint, frame by frame"]["psnr_hole"]
     assert set(rows["one, object removed", "14 guides + prealign"]) == {"seconds"}

@@ -9,8 +9,9 @@ import pytest
 
 from gi.errors import InputError
 from gi.media import io, writer
-from gi.media.files import check_output, open_video, open_writer
+from gi.media.files import open_video
 from gi.media.masks import open_masks
+from gi.media.writer import check_output, open_writer
 from tests.video_helpers import (
     decoded_sound,
     moving_pictures,
@@ -216,7 +217,8 @@ def test_full_disk(tmp_path):
     names = ["out.mp4", "out.mkv", "out.webm", "out"]
     program = f"""
 import resource
-from gi.media.files import open_video, open_writer
+from gi.media.files import open_video
+from gi.media.writer import open_writer
 video = open_video("frames")
 resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
 for name in {names}:

@@ -3,31 +3,35 @@
 With truth: the videos themselves, with the masks of another one, at half its size and moving over the picture, so that
 what they cover is known. Without: the objects the videos come with are removed; there is nothing to measure but time.
 """
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torch import nn
 
 from gi.errors import InputError
-from gi.flow.guidance import FlowGuidance
 from gi.media import io
 from gi.media.files import open_video
 from gi.media.masks import open_masks
 from gi.metrics.video_scores import VideoScores
-from gi.models.classical import opencv_inpaint
 from gi.report.page import hatch
 from gi.report.tables import Table, markdown_table
 from gi.video.keyframes import plan
-from gi.video.keyframes.pipeline import VideoInpainter
+from gi.video.method import METHODS, VideoMethod, build_method
 
 METRICS = ("psnr_hole", "ssim_hole", "pcons", "warp_error_hole")
-Method = Callable[[list[np.ndarray], list[np.ndarray]], Iterator[np.ndarray]]
+STEPS = {  # from the simplest to the complete pipeline
+    "cv2.inpaint, frame by frame": "per-frame network=false",
+    "network, frame by frame": "per-frame",
+    "flow alone": "flow flow={flow}",
+    "6 guides": "keyframes guides=6 prealign=false",
+    "14 guides": "keyframes guides=14 prealign=false",
+    "14 guides + prealign": "keyframes guides=14",
+}
 
 
 class Case(NamedTuple):
@@ -55,36 +59,43 @@ def cases(root: str | Path, size: tuple[int, int] = (432, 240), longest: int = 1
     return found
 
 
-def methods(generator: nn.Module, guidance: FlowGuidance, device: str = "auto") -> dict[str, Method]:
-    """{name: method}, from the simplest to the complete pipeline."""
-    def pipeline(generator: nn.Module | None = generator, **options) -> Method:
-        inpainter = VideoInpainter(generator=generator, guidance=guidance, device=device, **options)
-        return lambda frames, masks: inpainter(iter(frames), iter(masks))
-    return {
-        "cv2.inpaint, frame by frame": telea,
-        "network, frame by frame": pipeline(every=1, guides=0, prealign=False),
-        "flow alone": pipeline(None),
-        "6 guides": pipeline(guides=6, prealign=False),
-        "14 guides": pipeline(guides=14, prealign=False),
-        "14 guides + prealign": pipeline(guides=14),
-    }
+def methods(texts: Sequence[str] = (), offered: Mapping[str, object] | None = None) -> dict[str, VideoMethod]:
+    """{what it is called: method} for texts as of `gi.video.method.build_method`, or else from the simplest to the
+    complete pipeline, and every other method there is; `offered` are the options of those that know them.
+    """
+    offered = dict(offered or {})
+    steps = {name: text.format(flow=offered.get("flow", "aligned")) for name, text in STEPS.items()}
+    studied = {text.partition(" ")[0] for text in steps.values()}
+    named = {text: text for text in texts} or {**steps, **{name: name for name in METHODS if name not in studied}}
+    return {name: build_method(text, offered=offered) for name, text in named.items()}
 
 
-def telea(frames: list[np.ndarray], masks: list[np.ndarray]) -> Iterator[np.ndarray]:
-    for frame, mask in zip(frames, masks, strict=True):
-        image, hole = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255, torch.from_numpy(mask)[None, None]
-        yield (255 * opencv_inpaint(image, hole.float())[0]).round().byte().permute(1, 2, 0).numpy()
+class Loaded:
+    """Frames or masks in memory, as methods that are fitted to a video want them."""
+
+    def __init__(self, arrays: list[np.ndarray]):
+        self._arrays, self.count, (self.height, self.width) = arrays, len(arrays), arrays[0].shape[:2]
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        return iter(self._arrays[start:stop])
 
 
-def measure(case: Case, method: Method) -> tuple[dict[str, float], list[np.ndarray]]:
+def measure(case: Case, method: VideoMethod) -> tuple[dict[str, float], list[np.ndarray]]:
     """Scores (METRICS, where the truth is known), seconds per frame, and the result.
 
     "border" and "inside" are the mean warp errors in the hole of pairs of frames that two chunks meet in, and of the
     others: were chunks to flicker where they meet, the first would be the larger one.
     """
+    visible = [np.where(mask[..., None] > 0, np.uint8(0), frame)
+               for frame, mask in zip(case.frames, case.masks, strict=True)]
     start = time.perf_counter()
-    result = list(method(case.frames, case.masks))
-    row = {"seconds": (time.perf_counter() - start) / len(result)}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in method.fit(Loaded(visible), Loaded(case.masks), folder=Path(folder), edited={}):
+            pass
+    filled = list(method(iter(visible), iter(case.masks)))
+    row = {"seconds": (time.perf_counter() - start) / len(filled)}
+    result = [np.where(mask[..., None] > 0, fill, frame)
+              for fill, frame, mask in zip(filled, case.frames, case.masks, strict=True)]
     if case.known:
         scores = VideoScores(metrics=METRICS)
         row |= scores.update(case.name, list(zip(case.frames, case.masks, result, strict=True)))

@@ -3,7 +3,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import NoReturn
 
@@ -75,6 +75,23 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
             print(f"{what} {done}/{total}, {left} left", file=sys.stderr, flush=True)
 
     yield advance
+
+
+def follow(steps: Iterable[tuple[str, int, int]], name: str = "") -> None:
+    """Runs through (what, done, total), as a work of several stages yields it, and shows a `progress` for each stage.
+
+    A stage begins with what was done before; the time left is that of the rest.
+    """
+    with contextlib.ExitStack() as shown:
+        stage, before, advance = None, 0, None
+        for what, done, total in steps:
+            if what != stage:
+                shown.close()
+                stage, before = what, done
+                advance = shown.enter_context(progress(f"{name}: {what}" if name else what, total - done))
+            for _ in range(before, done):
+                advance()
+            before = done
 
 
 def download_progress() -> Progress:

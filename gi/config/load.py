@@ -16,7 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gi.config import schema
+from gi.config import earlier, schema
 from gi.errors import InputError
 
 SECTIONS = {"model": dict, "data": dict, "lightning": dict, "name": str, "seed": int}
@@ -29,6 +29,7 @@ MANAGED = ("callbacks", "logger", "default_root_dir")  # Trainer options that on
 def load_config(paths, overrides=()):
     """The files merged left to right, then the overrides ("a.b=value"), as a read-only DictConfig.
 
+    What earlier versions described otherwise is brought into the form of today (`gi.config.earlier`).
     Interpolations (`${model.params.width}`) refer to the merged whole.
     """
     merged = {}
@@ -36,6 +37,7 @@ def load_config(paths, overrides=()):
         merged = merge(merged, _read(Path(path), ()))
     for override in overrides:
         _override(merged, override)
+    earlier.update(merged)
     config = OmegaConf.create(merged)
     OmegaConf.set_struct(config, True)
     OmegaConf.set_readonly(config, True)

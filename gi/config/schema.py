@@ -84,6 +84,10 @@ def parameters(target):
             hint = hints.get(name, parameter.annotation)
             hint = Any if hint is parameter.empty or isinstance(hint, str) else hint
             found[name] = (Union[hint, None] if parameter.default is None else hint, parameter)  # noqa: UP007
+    owner = getattr(target, "__self__", None)
+    if open_ended and isinstance(owner, type):  # a classmethod hands options on to its class, and makes what that needs
+        others, open_ended = parameters(owner)
+        found = {name: other for name, other in others.items() if other[1].default is not other[1].empty} | found
     return found, open_ended
 
 

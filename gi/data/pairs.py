@@ -33,7 +33,8 @@ class GuidedPairs(Dataset):
     distorted on its own from there. Smaller photographs are padded by mirroring, down to `min_side`.
 
     `dataset[epoch, index]` is a sample of that epoch, `dataset[index]` one of epoch 0, so a loader without our
-    `EpochSampler` sees fixed samples, as evaluation needs.
+    `EpochSampler` sees fixed samples, as evaluation needs. "seed" is a number of the sample's own, from which all that
+    is random in a training step follows.
 
     Args:
         images: a source of `gi.data.sources`.

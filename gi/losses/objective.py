@@ -1,57 +1,60 @@
-"""What is minimised: the paper's loss terms with their weights, for the generator and for the discriminator."""
-import torch
+"""What is minimised: named terms, each with a weight of its own, for the generator, and the discriminator's loss.
+
+A term is any module `term(prediction, batch, discriminated) -> scalar`, its weight included:
+
+- prediction: (B, 3, H, W) in [0, 1], the raw one, not the composite,
+- batch: what `GuidedInpainting.prepare` returns, such as "image" (B, 3, H, W) in [0, 1] and "mask" (B, 1, H, W), 1 =
+  missing,
+- discriminated: the discriminator's passes on both, see `gi.losses.discriminated`; None without a discriminator. A
+  term that cannot do without says `needs_discriminator = True`.
+
+A new one is a file with such a module, from wherever, and a line under `terms` of a configuration. If it has a
+`weight`, it is not computed while that is 0.
+"""
 from torch import Tensor, nn
 
-from gi.losses.adversarial import adversarial_discriminator, adversarial_generator, feature_matching
-from gi.losses.reconstruction import masked_l1
+from gi.errors import InputError
+from gi.losses.discriminated import Discriminated
+from gi.losses.discriminator import DiscriminatorLoss
 
 
 class Objective(nn.Module):
-    """Terms with weight 0, and the perceptual one if it is None, are not computed at all.
+    """Adds up named terms.
 
     Args:
-        known, missing: weights of the L1 distance on known pixels and inside the hole.
-        adversarial, feature_matching: weights of the terms that need a discriminator.
-        r1: weight of the gradient penalty on real images.
-        perceptual: module (prediction, image) -> weighted scalar.
+        terms: of the generator's loss, by the names they are logged under; null switches an inherited one off.
+        discriminator: module (prediction, batch, discriminator) -> {name: scalar}, the names in the log beginning with
+            "discriminator_"; by default the paper's loss.
+
+    Raises:
+        InputError: if no term is left.
     """
 
-    def __init__(
-        self,
-        *,
-        known: float = 10.0,
-        missing: float = 0.0,
-        adversarial: float = 10.0,
-        feature_matching: float = 100.0,
-        r1: float = 0.001,
-        perceptual: nn.Module | None = None,
-    ):
+    def __init__(self, *, terms: dict[str, nn.Module | None], discriminator: nn.Module | None = None):
         super().__init__()
-        self.known = known
-        self.missing = missing
-        self.adversarial = adversarial
-        self.feature_matching = feature_matching
-        self.r1 = r1
-        self.perceptual = perceptual
+        self._terms = {name: term for name, term in terms.items() if term is not None}
+        self._modules_of_terms = nn.ModuleList(self._terms.values())  # names of a ModuleDict are not free
+        self.discriminator = discriminator or DiscriminatorLoss()
+        if not self.terms:
+            raise InputError("terms: there is none with a weight above 0, expected one at least")
 
-    def generator(self, prediction: Tensor, image: Tensor, mask: Tensor, discriminator: nn.Module | None) -> dict:
-        """{term: weighted scalar} of the raw prediction (B, 3, H, W), not of the composite."""
-        terms = {}
-        if self.known or self.missing:
-            terms["l1"] = masked_l1(prediction, image, mask, known=self.known, missing=self.missing)
-        if discriminator is not None and (self.adversarial or self.feature_matching):
-            logits, activations = discriminator(prediction)
-            if self.adversarial:
-                terms["adversarial"] = adversarial_generator(logits, weight=self.adversarial)
-            if self.feature_matching:
-                with torch.no_grad():
-                    _, wanted = discriminator(image)
-                terms["feature_matching"] = feature_matching(activations, wanted, weight=self.feature_matching)
-        if self.perceptual is not None:
-            terms["perceptual"] = self.perceptual(prediction, image)
-        return terms
+    @property
+    def terms(self) -> dict[str, nn.Module]:
+        """Those that count."""
+        return {name: term for name, term in self._terms.items() if getattr(term, "weight", 1)}
 
-    def discriminator(self, prediction: Tensor, image: Tensor, mask: Tensor, discriminator: nn.Module) -> dict:
-        """{term: scalar}; the prediction is detached."""
-        loss = adversarial_discriminator(discriminator, image, prediction, mask, r1_weight=self.r1)
-        return {f"discriminator_{term}": value for term, value in loss._asdict().items()}
+    def check(self, discriminator: nn.Module | None) -> None:
+        """Raises InputError if a term needs a discriminator and there is none."""
+        for name, term in self.terms.items():
+            if discriminator is None and getattr(term, "needs_discriminator", False):
+                raise InputError(f"objective.params.terms.{name}: needs a discriminator, and there is none; "
+                                 "set model.params.discriminator, or this term to null")
+
+    def generator(self, prediction: Tensor, batch: dict, discriminator: nn.Module | None) -> dict[str, Tensor]:
+        """{name: weighted scalar} of every term. Raises InputError, naming it, for one that gives no scalar."""
+        discriminated = None if discriminator is None else Discriminated(discriminator, prediction, batch["image"])
+        values = {name: term(prediction, batch, discriminated) for name, term in self.terms.items()}
+        for name, value in values.items():
+            if (shape := getattr(value, "shape", type(value).__name__)) != ():
+                raise InputError(f"objective.params.terms.{name}: gave {shape}, expected a tensor of no dimension")
+        return values

@@ -24,9 +24,9 @@ class PerceptualLoss(Frozen):
             load_strict(self.encoder, read_weights(weights, about=ADE20K_ENCODER, sha256=sha256), weights)
         self.freeze()
 
-    def forward(self, prediction: Tensor, image: Tensor) -> Tensor:
-        """Both (N,3,H,W) in [0,1]; a scalar >= 0. No gradient reaches `image`."""
-        return self.weight * self.levels(prediction, image).sum()
+    def forward(self, prediction: Tensor, batch: dict, discriminated: object = None) -> Tensor:
+        """`prediction` (N,3,H,W) in [0,1] and the batch's "image"; a scalar >= 0. No gradient reaches the image."""
+        return self.weight * self.levels(prediction, batch["image"]).sum()
 
     def levels(self, prediction: Tensor, image: Tensor) -> Tensor:
         """(4,) the mean squared difference of each stage, without the factor."""

@@ -2,9 +2,7 @@
 
 Everything that can be known beforehand (number and size of the frames) is checked when a video is opened.
 """
-import hashlib
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,74 +11,9 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import container, io
-from gi.media.colour import HD, Colour, colour_of
-from gi.media.turn import Turn, turn_of
-from gi.media.writer import check_output, open_writer
-
-__all__ = ["VideoSource", "check_output", "natural_order", "open_video", "open_writer"]
-
-FOLDER_RATE = Fraction(25)
-
-
-class VideoSource(ABC):
-    """Frames of one size, as a player shows them.
-
-    path, name; width, height: pixels; count: frames; rate: frames a second, on average; aspect: of a pixel.
-    times: when each frame is shown, in units of `time_base` seconds, strictly increasing.
-    colour, turn: how the frames are stored, for writing them in the same way.
-    """
-
-    path: Path
-    width: int
-    height: int
-    count: int
-    rate: Fraction = FOLDER_RATE
-    aspect: Fraction = Fraction(1)
-    times: Sequence[int]
-    time_base: Fraction = 1 / FOLDER_RATE
-    colour: Colour = HD
-    turn: Turn = Turn()
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._fingerprint: str | None = None
-
-    @property
-    def name(self) -> str:
-        path = self.path.resolve()
-        return path.name if path.is_dir() else path.stem
-
-    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Frames start … stop - 1 (as in a slice), uint8 (H, W, 3) RGB, one after the other in constant memory.
-
-        Several iterators may be at work at once.
-
-        Raises:
-            InputError: naming the file and the frame, if that is damaged or of another size, or the file ends early.
-        """
-        for number, frame in self._read(range(self.count)[start:stop]):
-            if frame.shape[:2] != (self.height, self.width):
-                size = f"{frame.shape[1]}x{frame.shape[0]}"
-                raise InputError(f"{self.path}: frame {number} has {size} pixels, expected {self.width}x{self.height}")
-            yield frame
-
-    def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of the content (of a folder: names and contents); it is computed once."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for path in self._files():
-                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
-                with open(path, "rb") as file:
-                    while block := file.read(2**20):
-                        digest.update(block)
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
-
-    @abstractmethod
-    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]: ...
-
-    @abstractmethod
-    def _files(self) -> Sequence[Path]: ...
+from gi.media.colour import colour_of
+from gi.media.source import FOLDER_RATE, VideoSource
+from gi.media.turn import turn_of
 
 
 class VideoFile(VideoSource):

@@ -6,15 +6,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
-
-if TYPE_CHECKING:
-    from gi.media.files import VideoSource
+from gi.media.source import VideoSource
 
 _LIST = ".written"  # names of the images, so that a later run knows what it may replace
 
@@ -34,7 +31,7 @@ def check_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def write_folder(path: Path, video: "VideoSource", _quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
+def write_folder(path: Path, video: VideoSource, _quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
     """Gives a function that writes frame `number`; what it wrote becomes `path` on leaving without an error."""
     path = path.resolve()  # of a link, the folder it leads to is replaced
     names = _names(video)
@@ -84,7 +81,7 @@ def _foreign(path: Path) -> list[str]:
     return sorted(name for name in found if name not in ours or not (path / name).is_file())
 
 
-def _names(video: "VideoSource") -> list[str]:
+def _names(video: VideoSource) -> list[str]:
     files = getattr(video, "files", None)
     names = [f"{file.stem}.png" for file in files] if files else []
     if not names or len({name.lower() for name in names}) < len(names):  # none of its own, or a.jpg beside a.png

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 
 from gi.errors import InputError
 from gi.media import io
-from gi.media.files import VideoFile, VideoFolder, VideoSource, open_video
+from gi.media.files import VideoFile, VideoFolder, open_video
+from gi.media.source import VideoSource
 
 # Object masks are tight: soft edges, motion blur and compression carry the object's colours a few pixels further.
 DILATE = 4

@@ -2,7 +2,6 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -11,9 +10,7 @@ from gi.errors import InputError
 from gi.media import container, io
 from gi.media.frame_folder import check_folder, write_folder
 from gi.media.sound import Sound
-
-if TYPE_CHECKING:
-    from gi.media.files import VideoSource
+from gi.media.source import VideoSource
 
 QUALITY = 16
 # Suffix -> format and encoder. AVI cannot keep times of frames, webm holds no H.264.
@@ -28,7 +25,7 @@ _NOT_FOLDERS = (*io.SUFFIXES, ".avi", ".gif", ".apng", ".avif", ".mpg", ".mpeg",
 class Writer:
     """Takes the frames of a video one by one; see `open_writer`."""
 
-    def __init__(self, path: Path, video: "VideoSource", put: Callable[[int, np.ndarray], None]):
+    def __init__(self, path: Path, video: VideoSource, put: Callable[[int, np.ndarray], None]):
         self._path, self._video, self._put = path, video, put
         self.written = 0
 
@@ -49,7 +46,7 @@ class Writer:
 
 
 @contextlib.contextmanager
-def open_writer(path: str | Path, video: "VideoSource", *, quality: int = QUALITY) -> Iterator[Writer]:
+def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY) -> Iterator[Writer]:
     """`with open_writer("out.mp4", video) as out: out.write(frame)`, once for each frame of `video`.
 
     A name ending with .mp4, .m4v, .mov or .mkv becomes H.264, .webm VP9, with times of frames, size, pixel aspect,
@@ -73,7 +70,7 @@ def open_writer(path: str | Path, video: "VideoSource", *, quality: int = QUALIT
             raise InputError(f"{path}: {writer.written} frames were written, {video.path} has {video.count}")
 
 
-def check_output(path: str | Path, *sources: "VideoSource", quality: int = QUALITY) -> None:
+def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY) -> None:
     """Whether the first of `sources` can be written to `path`, for before the work.
 
     Raises:
@@ -108,7 +105,7 @@ def check_output(path: str | Path, *sources: "VideoSource", quality: int = QUALI
 
 
 @contextlib.contextmanager
-def _write_file(path: Path, video: "VideoSource", quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
+def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
     form, encoder = _FILES[path.suffix.lower()]
     with io.atomic_write(path) as temporary, _plain_errors(path):
         with contextlib.ExitStack() as stack:
@@ -135,7 +132,7 @@ def _write_file(path: Path, video: "VideoSource", quality: int) -> Iterator[Call
         _check_complete(path, temporary, video.count)
 
 
-def _picture_stream(file, encoder: str, video: "VideoSource", quality: int):
+def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
     """The stream, and what turns upright pixels into those it stores."""
     turn, width, height, aspect = video.turn, video.width, video.height, video.aspect
     stream = file.add_stream(encoder, rate=video.rate)

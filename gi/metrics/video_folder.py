@@ -16,8 +16,9 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
-from gi.media.files import VideoSource, natural_order, open_video
+from gi.media.files import natural_order, open_video
 from gi.media.masks import open_masks
+from gi.media.source import VideoSource
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
@@ -30,12 +31,14 @@ class VideoPair:
     layout: str  # devil, plain or files
     truth: Path
     masks: Path
-    prediction: Path
+    prediction: Path | None  # None: there is none yet
     inverted: bool = False
 
 
 class Clip:
     """A pair that is open: `count` frames of `height` x `width`, at `rate` a second, read as often as one likes.
+
+    `truth`, `holes` and `prediction` are a `VideoSource` each, of holes with frames (H, W), 1 = missing.
 
     Raises:
         InputError: naming the file, if a part cannot be read, or if counts, names or sizes of the parts differ.
@@ -44,17 +47,18 @@ class Clip:
     def __init__(self, pair: VideoPair):
         self.pair, self.name = pair, pair.name
         if pair.layout == "devil":
-            self.truth, self._masks = NumberedFrames(pair.truth, "_gt"), NumberedFrames(pair.masks, "_mask")
-            _same_names(self.truth, self._masks)
+            self.truth, masks = NumberedFrames(pair.truth, "_gt"), NumberedFrames(pair.masks, "_mask")
+            _same_names(self.truth, masks)
         else:
             self.truth = open_video(_closed(pair.truth))
-            self._masks = open_masks(_closed(pair.masks), self.truth, dilate=0)
-        self.prediction = _open_prediction(_closed(pair.prediction))
+            masks = open_masks(_closed(pair.masks), self.truth, dilate=0)
+        self.holes = Holes(masks, inverted=pair.inverted != (pair.layout == "devil"))  # which has black = missing
+        self.prediction = None if pair.prediction is None else _open_prediction(_closed(pair.prediction))
         if pair.layout == "devil" and isinstance(self.prediction, NumberedFrames):
             _same_names(self.truth, self.prediction)
         self.count, self.width, self.height = self.truth.count, self.truth.width, self.truth.height
         self.rate = self.truth.rate
-        for part in self._masks, self.prediction:
+        for part in self.holes, *([] if self.prediction is None else [self.prediction]):
             if part.count != self.count:
                 raise InputError(f"{part.path}: has {part.count} frames, expected {self.count} as {pair.truth}")
             if (part.width, part.height) != (self.width, self.height):
@@ -63,20 +67,35 @@ class Clip:
 
     def masks(self) -> Iterator[np.ndarray]:
         """uint8 (H, W), 1 = missing, of every frame."""
-        if isinstance(self._masks, NumberedFrames):
-            found = ((frame.max(axis=-1) >= 128).astype(np.uint8) for frame in self._masks.frames())
-            inverted = not self.pair.inverted  # the benchmark has black = missing
-        else:
-            found, inverted = self._masks.frames(), self.pair.inverted
-        for mask in found:
-            yield 1 - mask if inverted else mask
+        return self.holes.frames()
 
     def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8.
 
         Raises InputError if a part cannot be read to its end.
         """
-        return zip(self.truth.frames(), self.masks(), self.prediction.frames(), strict=False)
+        return zip(self.truth.frames(), self.holes.frames(), self.prediction.frames(), strict=False)
+
+
+class Holes(VideoSource):
+    """Masks, or pictures of masks, as frames (H, W), uint8, 1 = missing."""
+
+    def __init__(self, source: VideoSource, *, inverted: bool):
+        super().__init__(source.path)
+        self.count, self.width, self.height = source.count, source.width, source.height
+        self._source, self._inverted = source, inverted
+
+    def fingerprint(self) -> str:
+        """Changes with the content, and with which way round it is."""
+        return f"{self._source.fingerprint()} {self._inverted}"
+
+    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
+        for number, mask in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):
+            mask = mask if mask.ndim == 2 else (mask.max(axis=-1) >= 128).astype(np.uint8)
+            yield number, 1 - mask if self._inverted else mask
+
+    def _files(self) -> Sequence[Path]:
+        return [self.path]
 
 
 class NumberedFrames(VideoSource):
@@ -99,22 +118,22 @@ class NumberedFrames(VideoSource):
                 found[key] = name
         if not found:
             raise InputError(f"{folder}: no picture whose name ends with {ending}")
-        self.files = {key: io.resolve_inside(folder, found[key]) for key in sorted(found, key=natural_order)}
+        self.by_key = {key: io.resolve_inside(folder, found[key]) for key in sorted(found, key=natural_order)}
         self.count, self.times = len(found), range(len(found))
-        sizes = {key: io.read_size(path) for key, path in self.files.items()}
+        sizes = {key: io.read_size(path) for key, path in self.by_key.items()}
         self.width, self.height = next(iter(sizes.values()))
         for key, (width, height) in sizes.items():
             if (width, height) != (self.width, self.height):
-                raise InputError(f"{self.files[key]}: is {width}x{height}, expected {self.width}x{self.height} as the "
+                raise InputError(f"{self.by_key[key]}: is {width}x{height}, expected {self.width}x{self.height} as the "
                                  "first of its folder")
 
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
-        paths = list(self.files.values())
+        paths = list(self.by_key.values())
         for number in wanted:
             yield number, io.read_image(paths[number])
 
     def _files(self) -> Sequence[Path]:
-        return list(self.files.values())
+        return list(self.by_key.values())
 
 
 def find_videos(
@@ -138,6 +157,32 @@ def find_videos(
         prediction = _single(predictions, name_of(truth))
         return [_pair(name_of(truth), layout, truth, prediction, inverted)], {}
     return _several(truth, predictions, inverted)
+
+
+def find_truths(
+    truth: str | Path, masks: str | Path | None = None, *, inverted: bool = False
+) -> tuple[list[VideoPair], dict[str, str]]:
+    """The videos that there are to be filled, as pairs without prediction, and {name: what is wrong} for the others.
+
+    Raises:
+        InputError: if there is none.
+    """
+    truth = Path(truth)
+    if masks is not None:
+        return [VideoPair(name_of(truth), "files", truth, Path(masks), None, inverted)], {}
+    pairs, problems = [], {}
+    for name in [""] if _layout(truth) else [entry.name for entry in _entries(truth) if entry.is_dir()]:
+        try:
+            folder = io.resolve_inside(truth, name) if name else truth
+            if layout := _layout(folder):
+                pairs.append(_pair(name or name_of(truth), layout, folder, None, inverted))
+        except InputError as error:
+            problems[name] = str(error)
+    if not pairs:
+        reason = next(iter(problems.values()), "expected one, or folders of one each, in a layout of the benchmark's "
+                      "or with frames and masks; or --masks")
+        raise InputError(f"{truth}: no video to fill; {reason}")
+    return pairs, problems
 
 
 def name_of(path: Path) -> str:
@@ -179,7 +224,7 @@ def _several(truth: Path, predictions: Path, inverted: bool) -> tuple[list[Video
     return pairs, problems
 
 
-def _pair(name: str, layout: str, folder: Path, prediction: Path, inverted: bool) -> VideoPair:
+def _pair(name: str, layout: str, folder: Path, prediction: Path | None, inverted: bool) -> VideoPair:
     if layout == "devil":
         return VideoPair(name, layout, folder, folder, prediction, inverted)
     parts = [io.resolve_inside(folder, part) for part in ("frames", "masks")]
@@ -221,10 +266,10 @@ def _closed(path: Path) -> Path:
 
 def _same_names(truth: NumberedFrames, other: NumberedFrames):
     for a, b in (truth, other), (other, truth):
-        missing = [key for key in a.files if key not in b.files]
+        missing = [key for key in a.by_key if key not in b.by_key]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise InputError(f"{b.path}: no {missing[0]}{b.ending}{more} to {next(iter(a.files.values())).parent}'s "
+            raise InputError(f"{b.path}: no {missing[0]}{b.ending}{more} to {next(iter(a.by_key.values())).parent}'s "
                              f"{missing[0]}{a.ending}")
 
 

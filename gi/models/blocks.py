@@ -56,16 +56,8 @@ class Decoder(nn.Module):
 
 def conv_norm_relu(in_channels, out_channels, *, kernel_size, stride=1, groups=1):
     """Convolution with reflected borders and no bias, BatchNorm, ReLU."""
-    convolution = nn.Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride,
-        kernel_size // 2,
-        groups=groups,
-        bias=False,
-        padding_mode="reflect",
-    )
+    options = dict(padding=kernel_size // 2, groups=groups, bias=False, padding_mode="reflect")
+    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, **options)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 

@@ -3,15 +3,12 @@
 Images (B,3,H,W) in [0,1], masks (B,1,H,W) with 1 = missing. Known pixels of a result are those of the image, bit for
 bit, and no result depends on what an image or a keyframe holds inside its hole.
 """
-from typing import Literal
-
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from gi.compositing import composite
-from gi.errors import InputError
 from gi.flow.align import align_keyframes
 
 
@@ -45,33 +42,24 @@ def copy_keyframe(image: Tensor, mask: Tensor, sources: Tensor, source_masks: Te
     return composite(opencv_inpaint(filled, missing), filled, missing)
 
 
-def opencv_inpaint(image: Tensor, mask: Tensor, method: Literal["telea", "ns"] = "telea", radius: float = 3) -> Tensor:
-    """`cv2.inpaint` on the host, image by image: (B,3,H,W) float32 on the device of `image`.
+def opencv_inpaint(image: Tensor, mask: Tensor) -> Tensor:
+    """`cv2.inpaint` (Telea 2004) on the host, image by image: (B,3,H,W) float32 on the device of `image`.
 
-    "telea" is Telea's fast marching (2004), "ns" Bertalmio's Navier-Stokes (2001); `radius` is the neighbourhood in
-    pixels. OpenCV computes in 8 bits. An image without any known pixel becomes grey.
-
-    Raises:
-        InputError: for another method, or a radius that is not positive.
+    OpenCV computes in 8 bits. An image without any known pixel becomes grey.
     """
-    flags = {"telea": cv2.INPAINT_TELEA, "ns": cv2.INPAINT_NS}
-    if method not in flags:
-        raise InputError(f"method of cv2.inpaint: expected one of {', '.join(flags)}, got {method!r}")
-    if radius <= 0:
-        raise InputError(f"radius of cv2.inpaint: expected more than 0 pixels, got {radius}")
     image, mask = image.float(), (mask > 0.5).float()
     # OpenCV should not look into holes; that they are empty makes sure.
     pixels = (255 * composite(torch.zeros_like(image), image, mask).clamp(0, 1)).round().to(torch.uint8)
-    filled = [_inpaint(p, m, radius, flags[method])
-              for p, m in zip(pixels.permute(0, 2, 3, 1).cpu().numpy(), mask[:, 0].byte().cpu().numpy(), strict=True)]
+    pixels, masks = pixels.permute(0, 2, 3, 1).cpu().numpy(), mask[:, 0].byte().cpu().numpy()
+    filled = [_inpaint(p, m) for p, m in zip(pixels, masks, strict=True)]
     stacked = np.stack(filled) if filled else np.zeros((0, *image.shape[2:], 3), np.uint8)
     filled = torch.from_numpy(stacked).to(image.device).permute(0, 3, 1, 2).float() / 255
     return composite(filled, image, mask)
 
 
-def _inpaint(pixels: np.ndarray, mask: np.ndarray, radius: float, flag: int) -> np.ndarray:
+def _inpaint(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not mask.any():
         return pixels
     if mask.all():
         return np.full_like(pixels, 128)
-    return cv2.inpaint(np.ascontiguousarray(pixels), mask, radius, flag)
+    return cv2.inpaint(np.ascontiguousarray(pixels), mask, 3, cv2.INPAINT_TELEA)  # 3 pixels around

@@ -15,16 +15,8 @@ from gi.models.keyframes import KeyframeFeatures, Keyframes
 class TransformerGenerator(nn.Module):
     """`n_blocks` blocks of two attention layers; in the first `n_cross`, the first layer attends to keyframes too."""
 
-    def __init__(
-        self,
-        *,
-        ngf: int = 64,
-        n_down: int = 4,
-        n_blocks: int = 6,
-        n_cross: int = 2,
-        heads: int = 8,
-        width: int = 512,
-    ):
+    def __init__(self, *, ngf: int = 64, n_down: int = 4, n_blocks: int = 6, n_cross: int = 2, heads: int = 8,
+                 width: int = 512):
         super().__init__()
         if n_cross > n_blocks:
             raise InputError(f"n_cross {n_cross}: expected at most n_blocks = {n_blocks}")

@@ -11,10 +11,7 @@ from gi.models.attention import Attention, Read, Write
 from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, conv_norm_relu, crop_like, initialise
 from gi.models.ffc import FFCResidualBlock
 from gi.models.keyframes import KeyframeFeatures, Keyframes
-from gi.models.pixel_write import PixelWrite
 from gi.models.recompute import recomputed
-from gi.models.smooth_start import Blend
-from gi.models.smooth_start import smooth_start as smooth_start_of
 
 
 class GroupedResidualBlock(nn.Module):
@@ -51,11 +48,7 @@ class TwoStreamGenerator(nn.Module):
     """ours (4 blocks), ours big (12 blocks), ours w/o FFC (6 blocks, local_block="grouped_conv").
 
     `n_cross` of the blocks, counted from the first, look at keyframes: by attention if `cross_attention`, by aligned
-    detail if `deformable_write`. With `pixel_write`, which is ours and not the paper's, the keyframes' colours enter
-    the decoded image directly, see `gi.models.pixel_write`; with `smooth_start`, ours too, before that: the network
-    sees frames whose holes are filled with them, and smoothly, and a blend of this start and of what is drawn comes
-    out, see `gi.models.smooth_start`. `n_latents` must be a square number. Sizes of table 2 of the paper are the
-    defaults.
+    detail if `deformable_write`. `n_latents` must be a square number. Sizes of table 2 of the paper are the defaults.
 
     `checkpoint_blocks` computes the blocks a second time in the backward pass instead of keeping their activations. The
     peak of a training step, gradients included, per 256 x 256 sample with 2 keyframes: 566 instead of 1107 MiB with
@@ -73,9 +66,6 @@ class TwoStreamGenerator(nn.Module):
         n_cross: int = 2,
         cross_attention: bool = True,
         deformable_write: bool = True,
-        pixel_write: bool = False,
-        pixel_width: int = 24,
-        smooth_start: bool = False,
         local_block: Literal["ffc", "grouped_conv"] = "ffc",
         ffc_share: float = 0.75,
         groups: int = 4,
@@ -117,9 +107,6 @@ class TwoStreamGenerator(nn.Module):
         self.decoder = Decoder(in_channels=channels, ngf=ngf, n_down=n_down)
         initialise(self)
         nn.init.normal_(self.latents, std=0.02)
-        self.pixel_write = PixelWrite(pixel_width) if pixel_write else None
-        self.smooth_start = smooth_start
-        self.blend = Blend() if smooth_start else None
 
     def forward(self, target, sources, flows, flow_errors):
         """RGB (B, 3, H, W) in [0, 1] of the whole target image.
@@ -138,8 +125,7 @@ class TwoStreamGenerator(nn.Module):
             return Keyframes()
         blocks = []
         if self.n_cross:
-            frames = sources.flatten(0, 1)
-            local, latents = self._start(torch.cat(smooth_start_of(frames), dim=1) if self.smooth_start else frames)
+            local, latents = self._start(sources.flatten(0, 1))
         for i, block in enumerate(self.blocks[: self.n_cross]):
             local, latents, own = self._run(block, local, latents)
             keys, values = (x.unflatten(0, (b, t)) for x in own) if self.cross_attention else (None, None)
@@ -147,16 +133,11 @@ class TwoStreamGenerator(nn.Module):
             if self.deformable_writes:
                 detail = self.deformable_writes[i].project(local.unflatten(0, (b, t))).unbind(1)
             blocks.append(KeyframeFeatures(keys, values, detail))
-        return Keyframes(tuple(blocks), sources.unbind(1) if self.pixel_write else None)
+        return Keyframes(tuple(blocks))
 
     def predict(self, target, keyframes, flows, flow_errors):
         """Fills the target (B, 4, H, W), given what `encode_keyframes` returned; flows and errors as in `forward`."""
-        frame, start = target, ()
-        if self.smooth_start:
-            guides = (keyframes.sources, flows, flow_errors) if keyframes.sources is not None else ()
-            start = smooth_start_of(target, self.pixel_write, *guides)
-            frame = torch.cat(start, dim=1).detach()
-        local, latents = self._start(frame)
+        local, latents = self._start(target)
         for i, block in enumerate(self.blocks):
             if i >= len(keyframes.blocks):
                 local, latents, _ = self._run(block, local, latents)
@@ -166,12 +147,7 @@ class TwoStreamGenerator(nn.Module):
             local, latents, _ = self._run(block, local, latents, memory)
             if self.deformable_writes:
                 local = self.deformable_writes[i].write(local, detail, flows, flow_errors)
-        decoded = crop_like(self.decoder(local), target)
-        if self.smooth_start:
-            return self.blend(decoded, *start)
-        if keyframes.sources is None:
-            return decoded
-        return self.pixel_write(decoded, target, keyframes.sources, flows, flow_errors)
+        return crop_like(self.decoder(local), target)
 
     def _start(self, frames):
         return self.positions(self.encoder(frames)), self.latents.expand(len(frames), -1, -1)

@@ -3,6 +3,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gi.media.io import atomic_write
+from gi.weights.checkpoint import present_names
 from gi.weights.unpickle import read_checkpoint
 
 
@@ -14,4 +15,5 @@ class SafeCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path, map_location=None, weights_only=None):
-        return read_checkpoint(path)
+        content = read_checkpoint(path)
+        return {**content, "state_dict": present_names(content["state_dict"])}

@@ -28,7 +28,8 @@ class GuidedInpainting(pl.LightningModule):
     """A generator with all that trains it: discriminator, losses, flow from target to keyframes, schedule, metrics.
 
     Args:
-        generator: any family, called as generator(target, sources, flows, flow_errors).
+        generator: any family, called as generator(target, sources, flows, flow_errors). If it is `seeded`, it is given
+            `seeds` as well, the samples' own random numbers (B,), or None where a batch has none.
         guidance: gives the flow to the keyframes and its error, see `gi.flow.guidance.Guidance`.
         discriminator, objective: not needed for evaluation.
         metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
@@ -74,6 +75,8 @@ class GuidedInpainting(pl.LightningModule):
         compile: bool = False,
     ):
         super().__init__()
+        if objective is not None:
+            objective.check(discriminator)
         self.automatic_optimization = False
         self.channels_last = channels_last
         self.generator = generator
@@ -134,10 +137,13 @@ class GuidedInpainting(pl.LightningModule):
             "sources": sources,
             "source_masks": source_masks,
             "inputs": (masked(image, mask), masked(sources, source_masks), flows, errors),
+            "seed": batch.get("seed"),
         }
 
     def predict(self, prepared: dict, generator: nn.Module) -> Tensor:
-        return generator(*prepared["inputs"]).float()
+        # What is random in a generator follows from the sample, so that a resumed training draws what it would have.
+        seeds = {"seeds": prepared["seed"]} if getattr(generator, "seeded", False) else {}
+        return generator(*prepared["inputs"], **seeds).float()
 
     def best_generator(self) -> nn.Module:
         """The averaged weights once there are any, the current ones before; in evaluations, a faster copy of these."""
@@ -187,7 +193,7 @@ class GuidedInpainting(pl.LightningModule):
             if self.discriminator is not None:
                 self.discriminator.requires_grad_(False)
             prediction = self.predict(data, self.generator)
-            terms = objective.generator(prediction, data["image"], data["mask"], self.discriminator)
+            terms = objective.generator(prediction, data, self.discriminator)
             self.manual_backward(sum(terms.values()) / n_window)
         if is_last:
             optimizer_g.step()
@@ -199,7 +205,7 @@ class GuidedInpainting(pl.LightningModule):
                 with torch.no_grad():
                     prediction = self.predict(data, self.generator)
             with self._maybe_without_sync(block=not is_last):
-                d_terms = objective.discriminator(prediction.detach(), data["image"], data["mask"], self.discriminator)
+                d_terms = objective.discriminator(prediction.detach(), data, self.discriminator)
                 self.manual_backward(sum(d_terms.values()) / n_window)
             if is_last:
                 # Not through Lightning's wrapper: it counts each step of it, and `max_steps` should mean the

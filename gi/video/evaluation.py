@@ -1,17 +1,22 @@
-"""From videos on disk to their scores, files and page: what scripts/evaluate_video.py does."""
+"""From videos on disk, also filled here, to their scores, files and page: what scripts/evaluate_video.py does."""
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from gi.errors import InputError
+from gi.media.io import atomic_write
 from gi.metrics.folder import _place
 from gi.metrics.video_folder import Clip, VideoPair
 from gi.metrics.video_scores import METRICS, NEED_WEIGHTS, VideoScores
 from gi.report.results import write_csv, write_json
+from gi.report.tables import Table
 from gi.report.video import Film, picture_name
+from gi.video.job import Progress, VideoJob
+from gi.video.method import VideoMethod
 from gi.weights.files import RGB_IMAGENET, WeightsFile
 
 CURVES = ("psnr_hole", "warp_error_hole", "pcons")  # scores that are shown frame by frame
@@ -66,6 +71,29 @@ def open_clips(pairs: Iterable[VideoPair]) -> tuple[list[Clip], dict[str, str]]:
     if not clips:
         raise InputError(_first(problems))
     return clips, problems
+
+
+def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Progress]:
+    """Fills the holes of a pair's truth, without a look into them, as the folder `out`.
+
+    A part of it that an earlier call with the same method has left is not computed again, nor is the whole.
+
+    Raises:
+        InputError: if truth or masks cannot be read, or `out` is something else.
+    """
+    clip = Clip(replace(pair, prediction=None))
+    job, finished = VideoJob(method, clip.truth, clip.holes, out), out.with_name(f".{out.name}.finished")
+    if out.is_dir() and finished.is_file() and finished.read_text() == job.checksum:
+        return
+    yield from job.run()
+    with atomic_write(finished) as temporary:
+        temporary.write_text(job.checksum)
+
+
+def side_by_side(tables: Mapping[str, Table]) -> Table:
+    """A row a method from tables of one method each, whose rows are a measure and its score."""
+    heading, *_ = ([row[0] for row in table.rows] for table in tables.values())
+    return Table(["method", *heading], [[name, *(row[1] for row in table.rows)] for name, table in tables.items()])
 
 
 def score_clips(

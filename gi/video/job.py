@@ -1,33 +1,40 @@
-"""Inpainting a video file or a folder of frames, in chunks that are kept on disk, so that an interrupted run goes on.
+"""Inpainting a video file or a folder of frames, in parts that are kept on disk, so that an interrupted run goes on.
 
-Finished chunks lie in a hidden folder beside the result, named after the checksum of inputs and settings: only a run
-with the same ones finds them. Chunks do not depend on each other, so several machines can share them out.
+Finished parts, and the state of a method that is fitted to the video, lie in a hidden folder beside the result, named
+after the checksum of inputs, settings and code: only a run with the same ones finds them. Parts do not depend on each
+other, so several machines can share them out.
 """
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from gi.errors import InputError
-from gi.media import io
-from gi.media.files import VideoSource, check_output, open_writer
-from gi.media.masks import MaskSource
-from gi.video.keyframes import plan
-from gi.video.keyframes.chunk import ChunkFiller
-from gi.video.keyframes.pipeline import VideoInpainter, insert
+from gi.media.crop import Box
+from gi.media.source import VideoSource
+from gi.media.writer import check_output, open_writer
+from gi.video.identity import code_checksum
+from gi.video.method import Part, VideoMethod, apart, insert, joined, runs, share
+from gi.video.store import read_part, write_part
 
-_MARGIN = 4  # pixels around a hole that enlarging its content looks at
+
+class Progress(NamedTuple):
+    what: str
+    done: int
+    total: int
 
 
 class VideoJob:
     """One video to be inpainted into one result.
 
     Args:
-        inpainter: with all its settings.
-        video, masks: what to fill; see `gi.media.files` and `gi.media.masks`.
+        method: with all its settings.
+        video, masks: what to fill, see `gi.media.files`; masks with frames (H, W), see `gi.media.masks`.
         out: video file or folder of PNG files.
         edited: frames edited by hand by their number, uint8 (H, W, 3) of the video's size.
         quality: of a video file, see `gi.media.writer`.
@@ -36,99 +43,151 @@ class VideoJob:
         InputError: if the result cannot be written there or an edited frame does not fit.
     """
 
-    def __init__(self, inpainter: VideoInpainter, video: VideoSource, masks: MaskSource, out: str | Path, *,
+    def __init__(self, method: VideoMethod, video: VideoSource, masks: VideoSource, out: str | Path, *,
                  edited: Mapping[int, np.ndarray] | None = None, **options):
-        self.inpainter, self.video, self.masks, self.out = inpainter, video, masks, Path(out)
+        self.method, self.video, self.masks, self.out = method, video, masks, Path(out)
         self.edited, self.options = dict(edited or {}), options
         check_output(out, video, masks, **options)
         for number, frame in self.edited.items():
             if frame.shape[:2] != (video.height, video.width):
                 raise InputError(f"edited frame {number}: {frame.shape[1]}x{frame.shape[0]}, but the video is "
                                  f"{video.width}x{video.height}")
-        self.chunks = plan.chunks(plan.anchors(video.count, every=inpainter.every, edited=self.edited))
-        self.folder = self.out.parent / f".{self.out.name}.{self._checksum()[:16]}.chunks"
+        self.parts = method.parts(video.count, edited=self.edited)
+        self.checksum = self._checksum()
+        self.folder = self.out.parent / f".{self.out.name}.{self.checksum[:16]}.chunks"
 
     @property
-    def missing(self) -> list[plan.Chunk]:
-        """The chunks that are not on disk yet."""
-        return [chunk for chunk in self.chunks if not self._path(chunk).is_file()]
+    def missing(self) -> list[Part]:
+        """The parts that are not on disk yet."""
+        return [part for part in self.parts if not self._path(part).is_file()]
 
     @property
     def others(self) -> list[Path]:
-        """Folders with chunks of the same result from other inputs or settings."""
+        """Folders with parts of the same result from other inputs, settings or code."""
         if not self.out.parent.is_dir():
             return []
         found = [path for path in self.out.parent.iterdir() if path.is_dir()
                  and path.name.startswith(f".{self.out.name}.") and path.name.endswith(".chunks")]
         return sorted(set(found) - {self.folder})
 
-    def fill(self, chunks: Sequence[plan.Chunk]) -> Iterator[plan.Chunk]:
-        """Computes chunks and keeps them on disk, yielding each of them once it is there."""
-        for run in plan.runs(chunks):
-            yield from self._fill_run(run)
+    def share(self, number: int, of: int) -> list[Part]:
+        """The parts that one of several machines is to compute, `number` from 1 to `of`.
 
-    def _fill_run(self, run):
-        """Chunks that follow each other, which share what they have in common."""
-        start = max(0, run[0].first - self.inpainter.reach)
-        window = self.inpainter.window(self.video.frames(start), self.masks.frames(start), edited=self.edited,
-                                       first=start, count=self.video.count)
-        filler = ChunkFiller(self.inpainter, window)
-        for chunk in run:
-            for _ in window.read_to(chunk.last + self.inpainter.reach + 1):
-                pass
-            fills = filler(chunk)
-            self._write(chunk, {number: (fill, window.mask(number)[0, 0].cpu().numpy())
-                                for number, fill in fills.items()})
-            yield chunk
+        A method that is fitted to the video is so for the first share; raises InputError for another one before.
+        """
+        parts = share(self.parts, number, of)
+        if number > 1 and self.method.fits and not self._fitted.is_file():
+            raise InputError(f"chunk {number}/{of}: the method is fitted to the video by chunk 1/{of}, which has not "
+                             "finished that yet; start this one again then")
+        return parts
 
-    def join(self) -> Iterator[int]:
-        """Writes the result from the chunks on disk and deletes them, yielding each frame's number once it is written.
+    def run(self, parts: Sequence[Part] | None = None) -> Iterator[Progress]:
+        """Computes parts that are missing and, without `parts`, all of them and the result; see the steps below."""
+        todo = [part for part in self.missing if parts is None or part in parts]
+        if todo:
+            yield from self.fit()
+            yield from self.fill(todo)
+        if parts is None:
+            yield from self.join()
+
+    def fit(self) -> Iterator[Progress]:
+        """Fits the method to the video, if that is its way, from where an earlier run has left it."""
+        if self.method.fits:
+            state = self.folder / "fit"
+            state.mkdir(parents=True, exist_ok=True)
+            for done, total in self.method.fit(_Visible(self.video, self.masks), self.masks, folder=state,
+                                               edited=self.edited):
+                yield Progress("steps of fitting", done, total)
+            self._fitted.touch()
+
+    def fill(self, parts: Sequence[Part]) -> Iterator[Progress]:
+        """Computes parts and keeps them on disk, each completely or not at all."""
+        done, total = 0, sum(len(part.frames) for part in parts)
+        yield Progress("frames filled", done, total)
+        for run in runs(parts):  # neighbours share what they have in common
+            fills = self._fills(joined(run))
+            for part in run:
+                with write_part(self._path(part)) as keep:
+                    for number in part.frames:
+                        fill, hole = next(fills)
+                        if hole is not None:
+                            keep(number, fill, hole, (self.video.height, self.video.width))
+                        done += 1
+                        if number + 1 < part.stop:
+                            yield Progress("frames filled", done, total)
+                yield Progress("frames filled", done, total)  # the last one, now that the part is on disk
+
+    def join(self) -> Iterator[Progress]:
+        """Writes the result from the parts on disk and deletes them.
 
         Raises:
-            InputError: if a chunk is missing or damaged.
+            InputError: if a part is missing or damaged.
         """
+        yield Progress("frames written", 0, self.video.count)
         with open_writer(self.out, self.video, **self.options) as writer:
             sources = zip(self.video.frames(), self.masks.frames(), strict=True)
-            for chunk in self.chunks:
-                fills = self._read(chunk)
-                for number in chunk.frames:
-                    frame, mask = next(sources)
-                    edited = self.edited.get(number)
-                    writer.write(insert(fills.get(number), frame, mask) if edited is None else edited)
-                    yield number
+            for part in self.parts:
+                with read_part(self._path(part)) as fill_of:
+                    for number in part.frames:
+                        frame, mask = next(sources)
+                        if number in self.edited:
+                            frame = self.edited[number]
+                        elif mask.any():
+                            frame = insert(fill_of(number), frame, mask)
+                        writer.write(frame)
+                        yield Progress("frames written", number + 1, self.video.count)
         for folder in (self.folder, *self.others):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _path(self, chunk):
-        return self.folder / f"{chunk.first:06d}.npz"
+    @property
+    def _fitted(self):
+        """A file that is there when the method has been fitted to the end."""
+        return self.folder / "fitted"
 
-    def _write(self, chunk, fills):
-        arrays = {}
-        for number, (fill, mask) in fills.items():
-            box = tuple(slice(max(where[0] - _MARGIN, 0), where[-1] + 1 + _MARGIN)
-                        for where in (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)))
-            arrays[f"fill_{number}"] = fill[box]
-            arrays[f"place_{number}"] = np.array([box[0].start, box[1].start, *fill.shape[:2]])
-        with io.atomic_write(self._path(chunk), durable=True) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
+    def _path(self, part):
+        return self.folder / f"{part.first:06d}.npz"
 
-    def _read(self, chunk):
-        """{number: fill (h, w, 3)}, 0 away from the hole."""
-        path, fills = self._path(chunk), {}
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                for name in arrays.files:
-                    kind, number = name.split("_")
-                    if kind == "fill":
-                        part, (top, left, height, width) = arrays[name], arrays[f"place_{number}"]
-                        fills[int(number)] = fill = np.zeros((height, width, 3), np.uint8)
-                        fill[top:top + part.shape[0], left:left + part.shape[1]] = part
-        except Exception as error:  # zip files can be damaged in many ways
-            raise InputError(f"{path}: cannot read this finished chunk ({error}); delete the file and run again"
-                             ) from error
-        return fills
+    def _fills(self, part):
+        """(fill, box of its hole) of each frame of a part, both None where nothing is to be filled."""
+        visible = _Visible(self.video, self.masks)
+        frames, masks, holes = apart(((frame, mask, _box(mask)) for frame, mask
+                                       in visible.pairs(part.start, part.end)), 3)
+        fills = self.method.fill(frames, masks, edited=self.edited, part=part)
+        holes = itertools.islice(holes, part.first - part.start, None)  # without those of frames that only help
+        for number in part.frames:
+            fill, hole = next(fills, None), next(holes)  # in this order, or frames would be read before they are wanted
+            if hole is None or number in self.edited:
+                yield None, None
+            elif isinstance(fill, np.ndarray) and fill.dtype == np.uint8 and fill.ndim == 3 and fill.shape[2] == 3:
+                yield fill, hole
+            else:
+                what = f"{fill.dtype} {fill.shape}" if isinstance(fill, np.ndarray) else type(fill).__name__
+                raise InputError(f"frame {number}: {type(self.method).__name__} gave {what}, expected uint8 (h, w, 3)")
 
     def _checksum(self):
         edited = {number: hashlib.sha256(frame.tobytes()).hexdigest() for number, frame in self.edited.items()}
-        parts = [self.video.fingerprint(), self.masks.fingerprint(), edited, self.inpainter.settings()]
+        kind = type(self.method)
+        parts = [self.video.fingerprint(), self.masks.fingerprint(), edited, f"{kind.__module__}.{kind.__qualname__}",
+                 self.method.settings(), code_checksum(self.method)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class _Visible:
+    """A video without what its masks hide, 0 instead: nothing in the holes can have any influence."""
+
+    def __init__(self, video, masks):
+        self.count, self.height, self.width = video.count, video.height, video.width
+        self._video, self._masks = video, masks
+
+    def frames(self, start=0, stop=None):
+        return (frame for frame, _ in self.pairs(start, stop))
+
+    def pairs(self, start=0, stop=None):
+        for frame, mask in zip(self._video.frames(start, stop), self._masks.frames(start, stop), strict=True):
+            yield np.where(mask[..., None], np.uint8(0), frame) if mask.any() else frame, mask
+
+
+def _box(mask):
+    """Around the hole of a mask; None without one."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else None

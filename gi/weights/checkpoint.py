@@ -65,11 +65,25 @@ def is_resumable(path):
 def _state_dict(path):
     content = read_checkpoint(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    return present_names({key: value for key, value in state.items()
+                          if isinstance(key, str) and isinstance(value, torch.Tensor)})
 
 
 def _with_prefix(state, prefix):
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def present_names(state):
+    """A state_dict of ours under the names of today.
+
+    What copies from keyframes is around a two-stream generator (`gi.models.guided_copy`) and was a part of it once.
+    """
+    for prefix in (AVERAGE, GENERATOR, ""):
+        if {f"{prefix}pixel_write.error_scale", f"{prefix}latents"} <= state.keys():
+            parts = tuple(f"{prefix}{part}." for part in ("pixel_write", "blend"))
+            state = {f"{prefix}network.{key[len(prefix):]}" if key.startswith(prefix) and not key.startswith(parts)
+                     else key: value for key, value in state.items()}
+    return state
 
 
 # The originals' names -------------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from gi.weights.checkpoint import load_generator
 
 FLOWS = {
     "config": None,  # the estimator the network was trained with
-    "raft": "gi.flow.estimate.RAFT",
-    "dis": "gi.flow.estimate.DIS",
-    "zero": "gi.flow.estimate.ZeroFlow",
+    "raft": {"target": "gi.flow.estimate.RAFT"},
+    "dis": {"target": "gi.flow.estimate.DIS"},
+    "aligned": {"target": "gi.flow.aligned.Aligned", "params": {"estimator": {"target": "gi.flow.estimate.DIS"}}},
+    "zero": {"target": "gi.flow.estimate.ZeroFlow"},
 }
 ROOT = Path(__file__).resolve().parents[2]
 # The small trained network of the repository, which serves where no other is named.
@@ -60,7 +61,7 @@ def _guidance(cfg, flow):
     node = {"target": "gi.flow.guidance.FlowGuidance"} if node is None else OmegaConf.to_container(node, resolve=True)
     params = {**(node.get("params") or {}), "mask_images": True}
     if flow != "config":
-        params["estimator"] = {"target": FLOWS[flow]}
+        params["estimator"] = FLOWS[flow]
     try:
         return instantiate({**node, "params": params}, "model.params.guidance")
     except InputError as error:

@@ -1,11 +1,12 @@
 """One chunk of a video: its key targets, then the frames between them."""
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gi.compositing import composite, masked
+from gi.flow.guidance import FlowGuidance
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes import plan
 from gi.video.keyframes.flows import VideoFlows
@@ -15,16 +16,26 @@ from gi.video.keyframes.propagate import propagate
 from gi.video.keyframes.trace import Step
 from gi.video.keyframes.window import Window
 
-if TYPE_CHECKING:
-    from gi.video.keyframes.pipeline import VideoInpainter
-
 FARTHEST = 40  # frames that a pixel is followed through; on two videos, 80 found nothing better
+
+
+class Settings(Protocol):
+    """What chunks need to know, as of `VideoInpainter`."""
+
+    generator: nn.Module | None
+    guidance: FlowGuidance
+    every: int
+    offsets: tuple[int, ...]
+    reach: int
+    prealign: bool
+    tolerance: float
+    flow_budget: int
 
 
 class ChunkFiller:
     """Fills one chunk of a video after the other; what neighbouring chunks share is computed once."""
 
-    def __init__(self, settings: "VideoInpainter", window: Window):
+    def __init__(self, settings: Settings, window: Window):
         self.settings = settings
         self.window = window
         self.flows = VideoFlows(settings.guidance, window, budget=settings.flow_budget)

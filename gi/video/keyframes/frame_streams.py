@@ -18,7 +18,7 @@ class FrameStreams:
     With the paper's 14 guides around every 20th frame, 4 frames per target are new; 40 kept streams are enough for it.
     A generator without `encode_keyframes` and `predict` (see `gi.models.keyframes`) is called plainly.
 
-    A kept frame takes, with "ours" in float32, 128 bytes per pixel (144 with `pixel_write`) and 2 MiB for its latents:
+    A kept frame takes, with "ours" in float32, 128 bytes per pixel (144 inside `GuidedCopy`) and 2 MiB for its latents:
     15 MB at 432x240, 0.27 GB at 1920x1080, on the generator's device.
 
     Args:

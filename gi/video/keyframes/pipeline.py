@@ -8,11 +8,9 @@
 Memory does not depend on the length of a video: what is kept are the frames, flows and keyframe features within reach
 of the chunk at hand. `gi.video.job` does the same for files, and resumes.
 """
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -21,18 +19,18 @@ from gi.config import instantiate
 from gi.config.device import find_device
 from gi.errors import InputError
 from gi.flow.guidance import FlowGuidance, expect_blind
-from gi.media.crop import MIN_SIDE, limited, resize
+from gi.media.crop import MIN_SIDE, limited
 from gi.models.fold import prepare_for_inference
+from gi.video.identity import network_checksum
 from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.window import Window
+from gi.video.method import Part, VideoMethod
 from gi.weights.pretrained import FLOWS, load_parts
 
-VERSION = 1  # of what comes out for the same settings; finished chunks of another one are not used
 
-
-class VideoInpainter:
-    """Fills the holes of a video.
+class VideoInpainter(VideoMethod):
+    """Fills the holes of a video with the help of keyframes and optical flow.
 
     Key targets, every `every` frames, are filled by the generator with other frames as keyframes (paper, supplement
     A). A frame between two of them takes, for every pixel of its hole, what optical flow leads to in either direction:
@@ -79,7 +77,7 @@ class VideoInpainter:
             raise InputError(f"every: expected at least 1, got {every}")
         expect_blind(guidance, FlowGuidance)
         self.device = find_device(device)
-        self._identity = _checksum(generator), _checksum(guidance)
+        self._networks = network_checksum(generator), network_checksum(guidance)
         self.generator = None if generator is None else prepare_for_inference(generator).to(self.device)
         self.guidance = guidance.to(self.device)
         self.every, self.offsets, self.prealign = every, plan.guide_offsets(guides), prealign
@@ -108,35 +106,40 @@ class VideoInpainter:
         """Without a network, along the optical flow of one of `gi.weights.pretrained.FLOWS`."""
         if FLOWS.get(flow) is None:
             raise InputError(f"flow: expected one of {', '.join(name for name in FLOWS if FLOWS[name])}, got {flow!r}")
-        guidance = FlowGuidance(estimator=instantiate({"target": FLOWS[flow]}, "flow"), mask_images=True)
+        guidance = FlowGuidance(estimator=instantiate(FLOWS[flow], "flow"), mask_images=True)
         return cls(generator=None, guidance=guidance, **options)
 
-    def __call__(
+    def fill(
         self,
         frames: Iterable[np.ndarray],
         masks: Iterable[np.ndarray],
         *,
-        edited: Mapping[int, np.ndarray] | None = None,
-    ) -> Iterator[np.ndarray]:
-        """Yields the frames with their holes filled, uint8 (H, W, 3), a chunk after the other.
-
-        frames: uint8 (H, W, 3), RGB, any iterable, read once. masks: (H, W), as many, anything but 0 is missing.
-        edited: frames, by their number from 0, that were edited by hand: they are handed on as they are, and what they
-        show in their holes guides the others. Raises InputError naming the frame if something does not fit.
-        """
-        window = self.window(frames, masks, edited=edited)
+        edited: Mapping[int, np.ndarray],
+        part: Part | None = None,
+    ) -> Iterator[np.ndarray | None]:
+        """Fills at the size this works at, a chunk after the other; see `VideoMethod.fill`."""
+        start, stop, place = 0, None, {}
+        if part is not None:
+            start, stop, place = part.first, part.stop, {"first": part.start, "count": part.count}
+        window = self.window(frames, masks, edited=edited, **place)
         filler = ChunkFiller(self, window)
-        waiting: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        chunk = None
-        while chunk is None or not chunk.final:
-            # First as far as the end of the chunk shows, then as far as its end's guides lie.
-            start = 0 if chunk is None else chunk.last
-            waiting.update(read(window, start + self.longest + 1))
+        while True:
+            if window.count is None:  # as far as the end of the chunk shows
+                window.read_to(start + self.longest + 1)
             chunk = self._chunk(start, window)
-            waiting.update(read(window, chunk.last + self.reach + 1))
+            window.read_to(chunk.last + self.reach + 1)
             fills = filler(chunk)
             for number in chunk.frames:
-                yield insert(fills.get(number), *waiting.pop(number))
+                yield fills.get(number)
+            if chunk.final or chunk.last == stop:
+                return
+            start = chunk.last
+
+    def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
+        """The chunks of a video, with the frames within reach of them."""
+        chunks = plan.chunks(plan.anchors(count, every=self.every, edited=edited))
+        return [Part(chunk.first, chunk.last + chunk.final, max(0, chunk.first - self.reach),
+                     min(count, chunk.last + self.reach + 1), count) for chunk in chunks]
 
     def _chunk(self, start, window):
         known = window.next if window.count is None else window.count
@@ -156,36 +159,8 @@ class VideoInpainter:
         return size if self.max_side is None else limited(size, self.max_side)
 
     def settings(self) -> dict[str, object]:
-        """All that results depend on besides the video, fit for JSON; weights by their checksum."""
+        """All that results depend on besides the video and the code, fit for JSON; weights by their checksum."""
         return {
-            "networks": self._identity,
-            "every": self.every, "offsets": self.offsets, "prealign": self.prealign, "max_side": self.max_side,
-            "resize": self.resize, "tolerance": self.tolerance, "version": VERSION,
+            "networks": self._networks, "every": self.every, "offsets": self.offsets, "prealign": self.prealign,
+            "max_side": self.max_side, "resize": self.resize, "tolerance": self.tolerance,
         }
-
-
-def _checksum(module: nn.Module | None) -> str:
-    """SHA-256 of a network's structure and weights."""
-    if module is None:
-        return ""
-    options = [(name, {key: value for key, value in vars(part).items() if isinstance(value, (int, float, str))})
-               for name, part in module.named_modules()]
-    digest = hashlib.sha256(f"{module} {options}".encode())
-    for tensor in module.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def read(window: Window, stop: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Lets a window read on; {number: (frame, mask)} at the size of the video of what it has read."""
-    return {number: (frame, mask) for number, frame, mask in window.read_to(stop)}
-
-
-def insert(fill: np.ndarray | None, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`frame` (H, W, 3) with `fill` (h, w, 3), resized to it, where `mask` (H, W) is not 0; uint8."""
-    if fill is None:
-        return frame
-    hole = mask != 0
-    result = frame.copy()
-    result[hole] = resize(fill, frame.shape[:2], cv2.INTER_CUBIC)[hole]
-    return result

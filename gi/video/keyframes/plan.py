@@ -86,25 +86,3 @@ def guides(target: int, count: int, offsets: Sequence[int], *, edited: Iterable[
     """
     found = {min(max(target + offset, 0), count - 1) for offset in offsets}
     return sorted((found | set(edited)) - {target})
-
-
-def share(chunks: Sequence[Chunk], number: int, of: int) -> list[Chunk]:
-    """The part `number` (from 1) of `of` nearly equal runs of chunks, for several machines.
-
-    Raises InputError unless 1 <= number <= of.
-    """
-    if not 1 <= number <= of:
-        raise InputError(f"chunk {number}/{of}: expected i/n with i from 1 to n")
-    start, stop = ((len(chunks) * i) // of for i in (number - 1, number))
-    return list(chunks[start:stop])
-
-
-def runs(chunks: Iterable[Chunk]) -> list[list[Chunk]]:
-    """Chunks in lists of those that follow each other without a gap."""
-    found: list[list[Chunk]] = []
-    for chunk in chunks:
-        if found and found[-1][-1].last == chunk.first:
-            found[-1].append(chunk)
-        else:
-            found.append([chunk])
-    return found

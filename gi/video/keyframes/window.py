@@ -1,5 +1,5 @@
 """The part of a video that is in memory: frames come from iterators, and go when no chunk needs them any more."""
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -40,8 +40,8 @@ class Window:
         self.count = count  # otherwise known when the end was reached
         self.full_size: tuple[int, int] | None = None
 
-    def read_to(self, stop: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Reads on until the frames before `stop` are there, or all; yields (number, frame, mask) as they are read.
+    def read_to(self, stop: int) -> None:
+        """Reads on until the frames before `stop` are there, or all.
 
         Raises:
             InputError: if a frame or mask is not such an array, is of another size than the first frame, or if frames
@@ -58,7 +58,6 @@ class Window:
             if number in self.edited:
                 frame, mask = self.edited[number], np.zeros_like(mask)
             self._keep(number, frame, mask)
-            yield number, frame, mask
 
     def drop(self, before: int, *, keep: Container[int] = ()) -> None:
         """Forgets the frames before that number, except the edited ones and those of `keep`."""

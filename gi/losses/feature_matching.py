@@ -1,0 +1,24 @@
+"""Feature matching (paper, section 3.3): to the discriminator, the prediction should look as the image does."""
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gi.losses.discriminated import Discriminated
+
+
+class FeatureMatchingLoss(nn.Module):
+    """`weight` * mean over the discriminator's activations of their mean squared difference, a scalar >= 0.
+
+    The activations of the real image are constants here: only the prediction is pulled.
+    """
+
+    needs_discriminator = True
+
+    def __init__(self, *, weight: float = 100.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, prediction: Tensor, batch: dict, discriminated: Discriminated) -> Tensor:
+        (_, activations), (_, wanted) = discriminated.prediction, discriminated.image
+        distances = [F.mse_loss(a.float(), b.float()) for a, b in zip(activations, wanted, strict=True)]
+        return self.weight * torch.stack(distances).mean()

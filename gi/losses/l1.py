@@ -1,0 +1,21 @@
+"""Pixel loss (paper, section 3.3)."""
+from torch import Tensor, nn
+
+
+class L1Loss(nn.Module):
+    """`weight` * mean over all pixels and channels of |prediction - image|, a scalar >= 0.
+
+    Args:
+        weight: factor of the loss.
+        known, missing: what a pixel counts outside the hole and inside it. By default only known pixels count: what
+            belongs into the hole is left to the other losses.
+    """
+
+    def __init__(self, *, weight: float = 10.0, known: float = 1.0, missing: float = 0.0):
+        super().__init__()
+        self.weight, self.known, self.missing = weight, known, missing
+
+    def forward(self, prediction: Tensor, batch: dict, discriminated: object = None) -> Tensor:
+        mask = batch["mask"]
+        weight = self.weight * (self.known * (1 - mask) + self.missing * mask)
+        return (weight * (prediction - batch["image"]).abs()).mean()

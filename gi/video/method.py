@@ -1,0 +1,230 @@
+"""What a method of filling videos is, and the table of those there are.
+
+A new method is a subclass of `VideoMethod` in a file of its own and a line of `METHODS`: jobs with their parts and
+resuming, the command lines, the study and the evaluation know nothing else of it.
+"""
+import pkgutil
+import shlex
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+
+from gi.config import instantiate, parse_value, schema
+from gi.errors import InputError
+from gi.media.crop import resize
+
+
+class Entry(NamedTuple):
+    target: str  # a class or function by its dotted path, whose keyword arguments are the method's options
+    description: str
+
+
+METHODS = {
+    "keyframes": Entry("gi.video.keyframes.pipeline.VideoInpainter.from_checkpoint",
+                       "the network at key targets, optical flow between them"),
+    "flow": Entry("gi.video.keyframes.pipeline.VideoInpainter.from_flow",
+                  "optical flow alone, and cv2.inpaint for what it does not reach"),
+    "per-frame": Entry("gi.video.per_frame.PerFrame",
+                       "every frame by itself, by the network, or with network=false by cv2.inpaint"),
+}
+
+
+class Part(NamedTuple):
+    """Work that can be done apart: frames first … stop - 1 of a video, made from its frames start … end - 1."""
+
+    first: int
+    stop: int
+    start: int
+    end: int
+    count: int  # frames of the video
+
+    @property
+    def frames(self) -> range:
+        return range(self.first, self.stop)
+
+
+class Pictures(Protocol):
+    """Frames or masks that can be read from anywhere and again, such as a `gi.media.source.VideoSource`."""
+
+    count: int
+    height: int
+    width: int
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]: ...
+
+
+class VideoMethod(ABC):
+    """Fills the holes of videos. Options are keyword arguments of the constructor, annotated and with defaults."""
+
+    @abstractmethod
+    def fill(
+        self,
+        frames: Iterable[np.ndarray],
+        masks: Iterable[np.ndarray],
+        *,
+        edited: Mapping[int, np.ndarray],
+        part: Part | None = None,
+    ) -> Iterator[np.ndarray | None]:
+        """Yields for every frame a picture that fills its hole, uint8 (h, w, 3), or None where there is no hole.
+
+        Pictures may be of any size: they are enlarged to the frame's, and known pixels always remain the frame's.
+
+        frames: uint8 (H, W, 3), RGB; masks: uint8 (H, W), anything but 0 is missing; both are read once, and what only
+        one of them has given waits in memory for the other. Jobs give frames that are 0 in the holes. edited: frames
+        by their number that were edited by hand and may guide others; what is yielded for them is not used.
+        part: iterators begin with frame `part.start` and end before `part.end`; `part.first` … `part.stop` - 1 are
+        wanted. It may be several neighbouring ones of `parts` at once. None: the whole video, of unknown length.
+        """
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, object]:
+        """All that results depend on besides the video and the code, fit for JSON; weights by their checksum."""
+
+    def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
+        """The parts of a video of `count` frames, in order, whose fills do not depend on which others are made."""
+        return pieces(count, length=count)
+
+    def fit(
+        self, frames: Pictures, masks: Pictures, *, folder: Path, edited: Mapping[int, np.ndarray]
+    ) -> Iterator[tuple[int, int]]:
+        """Prepares for one video, and forgets an earlier one; yields (done, total) at the start and after each step.
+
+        State belongs into `folder`, which later runs of the same video and settings find as it was left, also by an
+        interruption at any moment. A finished fit is only read from there.
+        """
+        return iter(())
+
+    @property
+    def fits(self) -> bool:
+        """Whether `fit` does anything."""
+        return type(self).fit is not VideoMethod.fit
+
+    def __call__(
+        self,
+        frames: Iterable[np.ndarray],
+        masks: Iterable[np.ndarray],
+        *,
+        edited: Mapping[int, np.ndarray] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yields the frames with their holes filled, uint8 (H, W, 3), each as soon as it is known.
+
+        frames: uint8 (H, W, 3), RGB, any iterable, read once. masks: (H, W), as many, anything but 0 is missing.
+        edited: frames, by their number from 0, that were edited by hand: they are handed on as they are, and what they
+        show in their holes guides the others. Raises InputError naming the frame if something does not fit. A method
+        that `fits` has to be fitted before.
+        """
+        edited = dict(edited or {})
+        (frames, own_frames), (masks, own_masks) = (apart(((item, item) for item in items), 2)
+                                                    for items in (frames, masks))
+        fills = self.fill(frames, masks, edited=edited)
+        for number, (fill, frame, mask) in enumerate(zip(fills, own_frames, own_masks, strict=False)):
+            yield edited[number] if number in edited else insert(fill, frame, mask)
+
+
+def pieces(count: int, *, length: int = 20, reach: int = 0) -> list[Part]:
+    """Parts of `length` frames each, made from themselves and `reach` more frames on either side."""
+    return [Part(first, min(first + length, count), max(0, first - reach), min(first + length + reach, count), count)
+            for first in range(0, count, length)]
+
+
+def share(parts: Sequence[Part], number: int, of: int) -> list[Part]:
+    """The share `number` (from 1) of `of` nearly equal runs of parts, for several machines.
+
+    Raises InputError unless 1 <= number <= of.
+    """
+    if not 1 <= number <= of:
+        raise InputError(f"chunk {number}/{of}: expected i/n with i from 1 to n")
+    start, stop = (-(-len(parts) * i // of) for i in (number - 1, number))  # the first share is never empty
+    return list(parts[start:stop])
+
+
+def runs(parts: Iterable[Part]) -> list[list[Part]]:
+    """Parts in lists of those that follow each other without a gap."""
+    found: list[list[Part]] = []
+    for part in parts:
+        if found and found[-1][-1].stop == part.first:
+            found[-1].append(part)
+        else:
+            found.append([part])
+    return found
+
+
+def joined(run: Sequence[Part]) -> Part:
+    """One part in place of several that follow each other."""
+    return Part(run[0].first, run[-1].stop, min(part.start for part in run), max(part.end for part in run),
+                run[0].count)
+
+
+def apart(tuples: Iterator[tuple], number: int) -> list[Iterator]:
+    """An iterator of each item of the tuples; one may run ahead of others. (tee would keep what was used for long.)"""
+    queues: list[deque] = [deque() for _ in range(number)]
+
+    def take(own):
+        while own or (items := next(tuples, None)) is not None:
+            if not own:
+                for queue, item in zip(queues, items, strict=True):
+                    queue.append(item)
+            yield own.popleft()
+    return [take(queue) for queue in queues]
+
+
+def insert(fill: np.ndarray | None, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`frame` (H, W, 3) with `fill` (h, w, 3), resized to it, where `mask` (H, W) is not 0; uint8."""
+    if fill is None:
+        return frame
+    hole = mask != 0
+    result = frame.copy()
+    result[hole] = resize(fill, frame.shape[:2], cv2.INTER_CUBIC)[hole]
+    return result
+
+
+# Methods by name ------------------------------------------------------------------------------------------------------
+
+def build_method(
+    text: str, options: Mapping[str, object] | None = None, *, offered: Mapping[str, object] | None = None
+) -> VideoMethod:
+    """The method that "NAME", or "NAME key=value …" stands for; NAME is one of `METHODS` or a dotted path.
+
+    options: further ones; the method must know them. offered: options that it gets if it knows them.
+
+    Raises:
+        InputError: for a name that does not exist, and for options that the method does not have or does not take.
+    """
+    name, *words = shlex.split(text) or [""]
+    if name not in METHODS and "." not in name:
+        hint = schema.nearest(name, METHODS, f", or package.module.Name; there are {', '.join(METHODS)}")
+        raise InputError(f"method {name!r}: no such method{hint}")
+    path = f"method {name}"
+    target = pkgutil.resolve_name(METHODS[name].target) if name in METHODS else schema.find_target(name, path)
+    known, _ = schema.parameters(target)
+    options = {**{key: value for key, value in (offered or {}).items() if key in (known or ())}, **(options or {}),
+               **parse_options(words)}
+    options = schema.arguments(target, options, path, instantiate, name=f"the method {name}")
+    try:
+        method = target(**options)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(method, VideoMethod):
+        raise InputError(f"{path}: is a {type(method).__name__}, expected a gi.video.method.VideoMethod")
+    return method
+
+
+def parse_options(words: Iterable[str]) -> dict[str, object]:
+    """{key: value} of "key=value" words, values as in YAML. Raises InputError for other words."""
+    options = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (equals and key.isidentifier()):
+            raise InputError(f"{word}: expected an option of the method, key=value")
+        options[key] = parse_value(value, key)
+    return options
+
+
+def describe_methods() -> str:
+    """A line for each of the table, for --help."""
+    return "\n".join(f"  {name:<10} {entry.description}" for name, entry in METHODS.items())

@@ -1,0 +1,74 @@
+"""Every frame by itself: what flickers, and what a method that looks at other frames has to beat."""
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gi.compositing import composite, masked
+from gi.config.device import find_device
+from gi.media.crop import limited, resize_known
+from gi.models.classical import opencv_inpaint
+from gi.models.fold import prepare_for_inference
+from gi.video.identity import network_checksum
+from gi.video.method import Part, VideoMethod, pieces
+from gi.weights.pretrained import load_parts
+
+
+class PerFrame(VideoMethod):
+    """Fills each frame by the network without keyframes.
+
+    Args:
+        network: without it, `cv2.inpaint` (Telea).
+        checkpoint, config, overrides: of the network, see `Inpainter.from_checkpoint`.
+        device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
+        max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: bool = True,
+        checkpoint: str | Path | None = None,
+        config: str | Path | None = None,
+        overrides: Sequence[str] = (),
+        device: str | torch.device = "auto",
+        max_side: int | None = None,
+    ):
+        self.device, self.max_side, self.generator = find_device(device), max_side, None
+        if network:
+            generator, _ = load_parts(checkpoint, config=config, flow="zero", overrides=overrides)
+            self.generator = prepare_for_inference(generator).to(self.device)
+
+    def fill(
+        self,
+        frames: Iterable[np.ndarray],
+        masks: Iterable[np.ndarray],
+        *,
+        edited: Mapping[int, np.ndarray],
+        part: Part | None = None,
+    ) -> Iterator[np.ndarray | None]:
+        """See `VideoMethod.fill`."""
+        for frame, mask in zip(frames, masks, strict=True):
+            yield self._fill(frame, mask != 0) if mask.any() else None
+
+    def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
+        """See `VideoMethod.parts`."""
+        return pieces(count)
+
+    def settings(self) -> dict[str, object]:
+        """See `VideoMethod.settings`."""
+        return {"network": network_checksum(self.generator), "max_side": self.max_side}
+
+    @torch.inference_mode()
+    def _fill(self, frame, mask):
+        size = frame.shape[:2] if self.max_side is None else limited(frame.shape[:2], self.max_side)
+        frame, mask = resize_known(frame, mask, size)
+        image = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].float() / 255
+        hole = torch.from_numpy(mask).to(self.device)[None, None].float()
+        if self.generator is None:
+            filled = opencv_inpaint(image, hole)
+        else:
+            sources, flows, errors = (image.new_zeros(1, 0, channels, *size) for channels in (4, 2, 1))
+            filled = composite(self.generator(masked(image, hole), sources, flows, errors).float(), image, hole)
+        return (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,1 @@
+"""One run that checks, times and tries everything on a graphics card: python -m tools.gpu --help."""
