@@ -1,4 +1,5 @@
-"""Callbacks that tests put into configurations."""
+"""Callbacks that tests put into configurations, and what is compared of the runs."""
+import os
 import time
 from pathlib import Path
 
@@ -7,17 +8,37 @@ import torch
 
 
 class Pause(pl.Callback):
-    """At the start of the batch after optimiser step `at_step`: creates the file `marker`, then waits for `until`."""
+    """After optimiser step `at_step` the first process creates the file `marker`, then waits for `until`."""
 
     def __init__(self, *, at_step: int, marker: str, until: str):
         self.at_step, self.marker, self.until = at_step, Path(marker), Path(until)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.at_step and not self.marker.exists():
+        if trainer.global_step == self.at_step and trainer.is_global_zero:
             self.marker.touch()
             give_up = time.monotonic() + 120
             while not self.until.exists() and time.monotonic() < give_up:
                 time.sleep(0.02)
+
+
+class Hang(pl.Callback):
+    """The second of two processes creates the file `marker` and never goes on, in one of three places."""
+
+    def __init__(self, *, where: str, marker: str):
+        self.where, self.marker = where, Path(marker)
+        self._hang("loading", rank=int(os.environ.get("LOCAL_RANK", 0)))
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 3:
+            self._hang("training", rank=trainer.global_rank)
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self._hang("validation", rank=trainer.global_rank)
+
+    def _hang(self, where, rank):
+        if where == self.where and rank == 1:
+            self.marker.touch()
+            time.sleep(600)
 
 
 class Poison(pl.Callback):
@@ -60,11 +81,30 @@ class SaveGradients(pl.Callback):
 
 
 class RecordNames(pl.Callback):
-    """Appends the names of the samples of every training batch to a file, a line a batch."""
+    """Appends the names of the samples of the first process's training batches to a file, a line a batch."""
 
     def __init__(self, *, path: str):
         self.path = path
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        with open(self.path, "a") as file:
-            file.write(" ".join(batch["name"]) + "\n")
+        if trainer.is_global_zero:
+            with open(self.path, "a") as file:
+                file.write(" ".join(batch["name"]) + "\n")
+
+
+class RecordNetwork(pl.Callback):
+    """Saves the weights and statistics that each process validates, as network<rank>.pt."""
+
+    def __init__(self, *, folder: str):
+        self.folder = Path(folder)
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        torch.save(dict(pl_module.best_generator().state_dict()), self.folder / f"network{trainer.global_rank}.pt")
+
+
+def assert_close_gradients(a, b, tolerance=1e-4):
+    """Equal to `tolerance`, for each parameter relative to its largest gradient."""
+    assert a.keys() == b.keys()
+    for key in a:
+        scale = b[key].abs().max()
+        assert (a[key] - b[key]).abs().max() <= tolerance * scale + 1e-7, key

@@ -1,17 +1,10 @@
-"""The training loop: every family, accumulation, schedule, averaging, kills, signals, nan, several processes."""
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""The training loop: every family, accumulation, schedule, averaging, nan."""
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from gi.errors import InputError
 from gi.main import main
@@ -19,69 +12,9 @@ from gi.training.callbacks import format_duration
 from gi.training.module import GuidedInpainting, NonFiniteLoss
 from gi.training.schedule import warmup_cosine
 from gi.weights.checkpoint import load_generator
-from gi.weights.unpickle import read_checkpoint
 from tests.families import MODELS, tiny_node
-
-ROOT = Path(__file__).resolve().parents[1]
-TINY = ROOT / "tests" / "tiny.yaml"
-
-
-@pytest.fixture(scope="session")
-def photographs(tmp_path_factory):
-    """A folder of ten smooth pictures."""
-    folder = tmp_path_factory.mktemp("photographs")
-    random = np.random.default_rng(0)
-    for i in range(10):
-        coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        coarse.resize((48, 44), Image.BICUBIC).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
-def arguments(photographs, tmp_path):
-    """Function: overrides -> arguments of main for a tiny run in its own folder of tmp_path."""
-
-    def build(*overrides, base=TINY, logdir="logs"):
-        return [f"--base={base}", f"--logdir={tmp_path / logdir}", "--no-test", *_roots(photographs), *overrides]
-
-    return build
-
-
-def _roots(photographs):
-    places = ("train", "validation.small", "test.small")
-    return [f"data.params.{place}.params.images.params.root={photographs}" for place in places]
-
-
-def callback(name, **params):
-    target = f"lightning.callbacks.{name.lower()}.target=tests.helpers.{name}"
-    return [target, *(f"lightning.callbacks.{name.lower()}.params.{key}={value}" for key, value in params.items())]
-
-
-def last_checkpoint(logs):
-    (path,) = Path(logs).glob("*/checkpoints/last.ckpt")
-    return read_checkpoint(path)
-
-
-def start(arguments):
-    """The program as a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "gi/main.py", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
-
-
-def finish(process, status=0):
-    output, _ = process.communicate(timeout=180)
-    assert process.returncode == status, output
-    return output
-
-
-def wait_for(path, process):
-    give_up = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None and time.monotonic() < give_up, process.communicate()[0]
-        time.sleep(0.05)
-
+from tests.helpers import assert_close_gradients
+from tests.runs import TINY, callback, finish, last_checkpoint, start
 
 # The loop -------------------------------------------------------------------------------------------------------------
 
@@ -137,13 +70,6 @@ def test_accumulation_is_one_large_batch(arguments, tmp_path):
     for network in ("generator", "discriminator"):
         assert_close_gradients(accumulated[network][0], large[network][0])
     assert last_checkpoint(tmp_path / "a")["global_step"] == 3  # steps of the generator only
-
-
-def assert_close_gradients(a, b, tolerance=1e-4):
-    assert a.keys() == b.keys()
-    for key in a:
-        scale = b[key].abs().max()
-        assert (a[key] - b[key]).abs().max() <= tolerance * scale + 1e-7, key
 
 
 def test_learning_rate_and_schedule(arguments, tmp_path, caplog):
@@ -263,65 +189,6 @@ def test_a_bad_photograph_is_one_line(arguments, photographs, tmp_path):
 def test_nothing_to_evaluate(arguments):
     with pytest.raises(InputError, match="nothing to evaluate"):
         main(arguments("--train", "false"))
-
-
-# Interruptions --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(photographs, tmp_path_factory):
-    """Weights after 8 steps in epochs of 5, and the samples on the way."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    names = callback("RecordNames", path=folder / "names.txt")
-    finish(start([f"--base={TINY}", f"--logdir={folder}/logs", "--no-test", *_roots(photographs), *names]))
-    return last_checkpoint(folder / "logs")["state_dict"], (folder / "names.txt").read_text().splitlines()
-
-
-@pytest.mark.parametrize("stop, status, resumed_at", [
-    (signal.SIGKILL, -signal.SIGKILL, 2), (signal.SIGTERM, 143, 4), (signal.SIGUSR1, 138, 4),
-])  # fmt: skip
-def test_interrupted_run_resumes_exactly(stop, status, resumed_at, uninterrupted, arguments, tmp_path):
-    """Stopped in the middle of the first epoch, after step 3; the last regular checkpoint was at step 2."""
-    weights, names = uninterrupted
-    marker, until = tmp_path / "paused", tmp_path / "go"
-    pause = callback("Pause", at_step=3, marker=marker, until=until)
-    process = start(arguments(*pause, *callback("RecordNames", path=tmp_path / "names.txt")))
-    wait_for(marker, process)
-    process.send_signal(stop)
-    if stop != signal.SIGKILL:
-        until.touch()
-    output = finish(process, status)
-    assert stop == signal.SIGKILL or "state saved" in output
-    assert last_checkpoint(tmp_path / "logs")["global_step"] == resumed_at
-    (logdir,) = (tmp_path / "logs").iterdir()
-
-    (tmp_path / "names.txt").unlink()
-    finish(start(["-r", logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt", "--no-test"]))
-    resumed = last_checkpoint(tmp_path / "logs")["state_dict"]
-    assert (tmp_path / "names.txt").read_text().splitlines() == names[resumed_at:]
-    assert resumed.keys() == weights.keys()
-    assert [key for key in weights if not torch.equal(resumed[key], weights[key])] == []
-
-
-# Several processes ----------------------------------------------------------------------------------------------------
-
-
-def test_two_processes_equal_one_with_the_joint_batch(arguments, tmp_path):
-    words = ["--max_steps=3", "--limit_val_batches=0", *callback("FreezeNorm")]
-    two = start(arguments(*words, "--devices=2", *callback("SaveGradients", path=tmp_path / "two.pt"), logdir="two"))
-    output = finish(two)
-    one = start(arguments(*words, "data.params.batch_size=4", *callback("SaveGradients", path=tmp_path / "one.pt"),
-                          logdir="one"))
-    finish(one)
-    assert "learning rate 0.0004 = 0.0001 x batch 2 x 2 process(es)" in output
-    assert len(list((tmp_path / "two").iterdir())) == 1  # one folder for both processes
-    joint, shared = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
-    for network in ("generator", "discriminator"):
-        assert len(shared[network]) == 3
-        assert_close_gradients(shared[network][0], joint[network][0])
-    weights = [last_checkpoint(tmp_path / name)["state_dict"] for name in ("one", "two")]
-    for key in weights[0]:
-        torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=1e-3)
 
 
 def test_format_duration():

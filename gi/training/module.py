@@ -13,7 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gi.compositing import masked
 from gi.losses.objective import Objective
 from gi.models.fold import prepare_for_inference
-from gi.training.optimizer import adam
+from gi.training.optimizer import JointScaler, adam
+from gi.training.processes import share_buffers
 from gi.training.schedule import warmup_cosine
 
 
@@ -37,8 +38,9 @@ class GuidedInpainting(pl.LightningModule):
             two optimisers. Clipping is by norm, per network.
         generator_passes: 1 gives the discriminator the prediction the generator was just trained with, detached, which
             is the usual way and cheaper. 2 predicts again with the updated generator, as the original release does.
-        average_decay: decay of a running average of the generator's weights that then serves evaluation; None for none.
-            Updated every `average_every` optimiser steps from step `average_start`.
+        average_decay: decay of a running average of the generator's weights, and of its BatchNorms' statistics, that
+            then serves evaluation; None for none. Updated every `average_every` optimiser steps from step
+            `average_start`.
         channels_last: memory layout of the networks' weights in training, which those of their activations follow. Same
             results to rounding. A step of `ours`, flow included, took 4 % less time with it on two CPU cores. It has no
             effect on Apple GPUs: BatchNorm's backward pass failed with it until 2026 (pytorch/pytorch#188371).
@@ -78,7 +80,10 @@ class GuidedInpainting(pl.LightningModule):
         self.discriminator = discriminator
         self.average = None
         if average_decay is not None:
-            self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(average_decay))
+            # With the statistics: those of the current weights do not fit the average of the last ones. Computing its
+            # own would take a pass over the training set before each validation.
+            average = get_ema_multi_avg_fn(average_decay)
+            self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True)
             self.average.requires_grad_(False)
         if compile:
             generator.compile(dynamic=False)
@@ -158,21 +163,38 @@ class GuidedInpainting(pl.LightningModule):
         samples = self.trainer.datamodule.batch_size * self.trainer.world_size * self.accumulate_grad_batches
         return self.base_lr * samples
 
-    def configure_optimizers(self):
+    def _rates(self) -> list[float]:
+        """The optimisers' learning rates, to be multiplied by the schedule."""
         lr = self.learning_rate()
+        return [lr] if self.discriminator is None else [lr, lr * self.discriminator_lr_factor]
+
+    def configure_optimizers(self):
+        rates = self._rates()
         pl.utilities.rank_zero_info(
-            f"learning rate {lr:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
+            f"learning rate {rates[0]:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
             f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)"
         )
-        optimizers = [self._adam(self.generator, lr)]
-        if self.discriminator is not None:
-            optimizers.append(self._adam(self.discriminator, lr * self.discriminator_lr_factor))
+        precision = self.trainer.precision_plugin
+        scaled = getattr(precision, "scaler", None) is not None
+        if scaled:
+            precision.scaler = JointScaler(self.device.type, optimizers=len(rates))
+        optimizers = [
+            adam(network.parameters(), lr=rate, betas=self.betas, scaled=scaled)
+            for network, rate in zip((self.generator, self.discriminator), rates, strict=False)
+        ]
         multiplier = functools.partial(warmup_cosine, warmup=self.warmup_steps, end=self.decay_steps)
         return optimizers, [LambdaLR(optimizer, multiplier) for optimizer in optimizers]
 
-    def _adam(self, network, lr):
-        scaled = str(self.trainer.precision).startswith("16")
-        return adam(network.parameters(), lr=lr, betas=self.betas, scaled=scaled)
+    def on_train_start(self):
+        """Resuming goes on with the configuration's rates and betas, also if the checkpoint was trained with others."""
+        for schedule, rate in zip(self._schedules(), self._rates(), strict=True):
+            (group,), (multiplier,) = schedule.optimizer.param_groups, schedule.lr_lambdas
+            before = group["initial_lr"], tuple(group["betas"])
+            if before != (rate, self.betas):
+                line = "the checkpoint's learning rate {:.3g} and betas {} are now {:.3g} and {}, as configured"
+                pl.utilities.rank_zero_info(line.format(*before, rate, self.betas))
+            schedule.base_lrs = [rate]
+            group.update(initial_lr=rate, betas=self.betas, lr=rate * multiplier(schedule.last_epoch))
 
     def training_step(self, batch, batch_idx):
         n_window, is_last = self._accumulation(batch_idx)
@@ -249,7 +271,7 @@ class GuidedInpainting(pl.LightningModule):
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         self._pending_terms = (values, list(terms), self.global_step, self.current_epoch)
         self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
-        self.log("lr", self._schedules()[0].get_last_lr()[0])
+        self.log("lr", self._schedules()[0].optimizer.param_groups[0]["lr"])
 
     def check_finite(self):
         """Raises NonFiniteLoss if the last losses were not finite."""
@@ -269,7 +291,12 @@ class GuidedInpainting(pl.LightningModule):
 
     # Evaluation -------------------------------------------------------------------------------------------------------
 
+    def on_validation_model_zero_grad(self):
+        """Nothing: gradients may wait for the rest of their accumulation window."""
+
     def on_validation_epoch_start(self):
+        if self.trainer.world_size > 1:
+            share_buffers(self)
         self._start_metrics(self.trainer.datamodule.validation_names)
 
     def on_test_epoch_start(self):
