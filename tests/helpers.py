@@ -1,10 +1,12 @@
 """Callbacks that tests put into configurations, and what is compared of the runs."""
+import contextlib
 import os
 import time
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 
 
 class Pause(pl.Callback):
@@ -60,6 +62,46 @@ class FreezeNorm(pl.Callback):
         for module in pl_module.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval()
+
+
+class FloatScaling(MixedPrecision):
+    """Scales losses as for fp16, but computes in float32: powers of two change nothing then."""
+
+    def __init__(self):
+        super().__init__("16-mixed", "cpu")
+
+    def autocast_context_manager(self):
+        return contextlib.nullcontext()
+
+
+class LossScale(pl.Callback):
+    """A loss scale that doubles after each window; the generator's gradient after step `at_step` is infinite."""
+
+    def __init__(self, *, at_step: int | None = None):
+        self.at_step = at_step
+
+    def setup(self, trainer, pl_module, stage):
+        trainer.strategy.precision_plugin = FloatScaling()
+
+    def on_train_start(self, trainer, pl_module):
+        trainer.precision_plugin.scaler.set_growth_interval(1)
+
+    def on_after_backward(self, trainer, pl_module):
+        if trainer.global_step == self.at_step:
+            parameter = next(pl_module.generator.parameters())
+            if parameter.grad is not None:
+                parameter.grad.fill_(float("inf"))
+
+
+class SaveRates(pl.Callback):
+    """Appends the learning rate of every step of the generator to a file."""
+
+    def __init__(self, *, path: str):
+        self.path = path
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        with open(self.path, "a") as file:
+            file.write(f"{trainer.optimizers[0].param_groups[0]['lr']}\n")
 
 
 class SaveGradients(pl.Callback):

@@ -1,15 +1,22 @@
 """Runs that are interrupted, and runs of several processes: nothing hangs, nothing is lost, all agree."""
 import json
+import os
 import signal
 import time
 
 import pytest
 import torch
 import yaml
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from gi.errors import InputError
 from gi.main import main
+from gi.models.discriminator import PatchDiscriminator
 from gi.models.fold import prepare_for_inference
+from gi.training.module import GuidedInpainting
+from gi.training.processes import SyncGeneratorBatchNorm
 from gi.weights.checkpoint import load_generator
+from tests.families import random_inputs, tiny_generator
 from tests.helpers import assert_close_gradients
 from tests.runs import TINY, callback, finish, last_checkpoint, start, wait_for
 
@@ -38,7 +45,10 @@ def test_interrupted_run_resumes_exactly(devices, arguments, tmp_path):
         process = start([*words, *names(f"until{saved}"),
                          *callback("Pause", at_step=at_step, marker=marker, until=until)])
         wait_for(marker, process)
-        process.send_signal(stop)
+        if stop == signal.SIGUSR1:  # some schedulers tell every process, data workers among them
+            os.killpg(process.pid, stop)
+        else:
+            process.send_signal(stop)
         if stop != signal.SIGKILL:
             until.touch()
         output = finish(process, status)
@@ -46,7 +56,8 @@ def test_interrupted_run_resumes_exactly(devices, arguments, tmp_path):
         assert last_checkpoint(tmp_path / "logs")["global_step"] == saved
         (logdir,) = (tmp_path / "logs").iterdir()
         # Either names the run.
-        words = ["-r", logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt", "--no-test"]
+        words = ["-r", logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt", "--no-test",
+                 "data.params.num_workers=1"]
     finish(start([*words, *names("rest")]))
 
     whole, *parts = ((tmp_path / f"{name}.txt").read_text().splitlines()
@@ -130,3 +141,21 @@ def test_two_processes_equal_one_with_the_joint_batch(arguments, tmp_path):
     weights = [last_checkpoint(tmp_path / name)["state_dict"] for name in ("one", "two")]
     for key in weights[0]:
         torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=1e-3)
+
+
+def test_synchronised_norm_is_the_generators(arguments):
+    """It serves evaluation as it is, and folded, and so does what the Trainer turns it into after training."""
+    model = GuidedInpainting(generator=tiny_generator("ours"), guidance=torch.nn.Identity(),
+                             discriminator=PatchDiscriminator(width=4))
+    inputs = random_inputs(1, 1, 32, 32)
+    with torch.no_grad():
+        expected = model.generator(*inputs)
+        for change in (SyncGeneratorBatchNorm().apply, SyncGeneratorBatchNorm().revert):
+            model = change(model).eval()
+            torch.testing.assert_close(model.generator(*inputs), expected, atol=0, rtol=0)
+            folded = prepare_for_inference(model.generator)
+            torch.testing.assert_close(folded(*inputs), expected, atol=1e-5, rtol=1e-4)
+            assert not any(isinstance(part, _BatchNorm) for part in folded.modules())
+    assert not any(isinstance(part, torch.nn.SyncBatchNorm) for part in model.discriminator.modules())
+    with pytest.raises(InputError, match="sync_batchnorm: only GPUs have it"):
+        main(arguments("--devices=2", "--sync_batchnorm=true"))

@@ -61,10 +61,11 @@ def test_train_and_test(arguments, tmp_path):
 
 
 def test_accumulation_is_one_large_batch(arguments, tmp_path):
-    """Ten photographs: batches of 2 in windows of 2 leave a last window of one batch."""
-    words = ["--max_epochs=1", "--max_steps=-1", "--limit_val_batches=0", *callback("FreezeNorm")]
-    for name, option in (("a", "--accumulate_grad_batches=2"), ("b", "data.params.batch_size=4")):
-        main(arguments(*words, option, *callback("SaveGradients", path=tmp_path / f"{name}.pt"), logdir=name))
+    """Ten photographs: batches of 2 in windows of 2 leave a last window of one batch. Validation may fall into one."""
+    words = ["--max_epochs=1", "--max_steps=-1", *callback("FreezeNorm")]
+    within = ["--accumulate_grad_batches=2", "--val_check_interval=1", "--limit_val_batches=1"]
+    for name, options in (("a", within), ("b", ["data.params.batch_size=4", "--limit_val_batches=0"])):
+        main(arguments(*words, *options, *callback("SaveGradients", path=tmp_path / f"{name}.pt"), logdir=name))
     accumulated, large = torch.load(tmp_path / "a.pt"), torch.load(tmp_path / "b.pt")
     assert len(accumulated["generator"]) == len(accumulated["discriminator"]) == 3  # 4 + 4 + 2 samples
     for network in ("generator", "discriminator"):
@@ -82,6 +83,23 @@ def test_learning_rate_and_schedule(arguments, tmp_path, caplog):
     assert content["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(expected)
 
 
+def test_resuming_uses_the_configured_rates(arguments, tmp_path, caplog):
+    main(arguments("--max_steps=2", "--limit_val_batches=0"))
+    (logdir,) = (tmp_path / "logs").iterdir()
+    with caplog.at_level("INFO"):
+        main(["-r", str(logdir), "--no-test", "--max_steps=4", "data.params.batch_size=1",
+              "model.params.betas=[0.5,0.9]", *callback("SaveRates", path=tmp_path / "rates.txt")])
+    assert "learning rate 0.0002 and betas (0.9, 0.999) are now 0.0001 and (0.5, 0.9), as configured" in caplog.text
+    rates = [float(line) for line in (tmp_path / "rates.txt").read_text().split()]
+    assert rates == pytest.approx([1e-4 * warmup_cosine(step, warmup=2, end=20) for step in (2, 3)])
+    content = last_checkpoint(tmp_path / "logs")
+    for i, rate in enumerate((1e-4, 1e-5)):
+        (group,), schedule = content["optimizer_states"][i]["param_groups"], content["lr_schedulers"][i]
+        assert tuple(group["betas"]) == (0.5, 0.9)
+        assert [group["initial_lr"], *schedule["base_lrs"]] == pytest.approx([rate, rate])
+        assert group["lr"] == pytest.approx(rate * warmup_cosine(4, warmup=2, end=20))
+
+
 def test_warmup_cosine():
     assert warmup_cosine(0) == pytest.approx(1e-4)
     assert warmup_cosine(500) == pytest.approx(0.5, abs=1e-3)
@@ -91,15 +109,17 @@ def test_warmup_cosine():
 
 
 def test_weight_average(arguments, tmp_path):
-    """The average of the last weights, with the decay given; evaluation and load_generator use it."""
+    """The average of the last weights and statistics, with the decay given; evaluation and load_generator use it."""
     words = ["model.params.average_decay=0.5", "model.params.average_every=1", "model.params.average_start=3"]
     weights = []
     for steps in (3, 4):
         main(arguments(*words, f"--max_steps={steps}", "--limit_val_batches=0", logdir=str(steps)))
         weights.append(last_checkpoint(tmp_path / str(steps))["state_dict"])
-    for key in (key for key in weights[0] if key.startswith("generator.") and key.endswith("weight")):
+    for key in (key for key in weights[0] if key.startswith("generator.") and not key.endswith("_tracked")):
         mean = 0.5 * weights[0][key] + 0.5 * weights[1][key]
         torch.testing.assert_close(weights[1][key.replace("generator.", "average.module.")], mean)
+    names = {key.replace("average.module.", "generator.") for key in weights[1] if key.startswith("average.module.")}
+    assert names == {key for key in weights[1] if key.startswith("generator.")} and "average.n_averaged" in weights[1]
     path = next((tmp_path / "4").glob("*/checkpoints/last.ckpt"))
     generator = load_generator(path.parents[1] / "configs" / "config.yaml", path)
     torch.testing.assert_close(generator.latents, weights[1]["average.module.latents"])
@@ -132,6 +152,28 @@ def test_bfloat16(arguments, tmp_path):
     main(arguments("--precision=bf16-mixed", "--max_steps=2", "--limit_val_batches=1"))
     weights = last_checkpoint(tmp_path / "logs")["state_dict"]
     assert all(torch.isfinite(value).all() and value.dtype != torch.bfloat16 for value in weights.values())
+
+
+def test_one_loss_scale_for_a_window(arguments, tmp_path):
+    """fp16's scale doubles after each window, and is halved where gradients overflow; nothing else may show of it."""
+    words = ["--accumulate_grad_batches=2", "--max_epochs=2", "--max_steps=-1", "--limit_val_batches=0",
+             "model.params.average_decay=0.5", "model.params.average_every=1", "model.params.average_start=1"]
+    scaling = {"plain": [], "scaled": callback("LossScale"), "overflow": callback("LossScale", at_step=1)}
+    for name, more in scaling.items():
+        main(arguments(*words, *more, *callback("SaveGradients", path=tmp_path / f"{name}.pt"), logdir=name))
+    plain, scaled = torch.load(tmp_path / "plain.pt"), torch.load(tmp_path / "scaled.pt")
+    for network in ("generator", "discriminator"):
+        assert len(plain[network]) == len(scaled[network]) == 6
+        assert_close_gradients(scaled[network][0], plain[network][0], tolerance=1e-5)
+    content = {name: last_checkpoint(tmp_path / name) for name in ("plain", "scaled", "overflow")}
+    assert [c.get("FloatScaling", {}).get("scale") for c in content.values()] == [None, 2.0**22, 2.0**20]
+    # The generator's second step was left out, and counts; the discriminator made all of its own.
+    for c in content.values():
+        assert c["global_step"] == c["lr_schedulers"][0]["last_epoch"] == 6
+        assert c["state_dict"]["average.n_averaged"] == 6
+    steps = [[int(state["state"][0]["step"]) for state in c["optimizer_states"]] for c in content.values()]
+    assert steps == [[6, 6], [6, 6], [5, 6]]
+    assert all(torch.isfinite(value).all() for value in content["overflow"]["state_dict"].values())
 
 
 @pytest.mark.parametrize("option", ["channels_last", pytest.param("compile", marks=pytest.mark.slow)])

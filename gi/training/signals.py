@@ -100,9 +100,10 @@ class StopSignals:
 
 
 def _leave_in_child():
-    """A data worker ends as processes do, and does not speak through its parent's socket."""
+    """A data worker does not speak through its parent's socket, and goes on until its parent has saved the state."""
     if StopSignals._entered is not None:
         StopSignals._entered._leave()
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a scheduler sends it to all processes of a job
 
 
 if hasattr(os, "register_at_fork"):
