@@ -1,4 +1,5 @@
 """The training loop: every family, accumulation, schedule, averaging, nan."""
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,7 +45,9 @@ def test_one_step_of_every_family(name, arguments, tmp_path):
 def test_train_and_test(arguments, tmp_path):
     """Everything a run leaves behind; the checkpoint is complete, and gives the same generator."""
     words = [word for word in arguments("--max_steps=5") if word != "--no-test"]
+    handler = signal.getsignal(signal.SIGTERM)
     results = main(words)
+    assert signal.getsignal(signal.SIGTERM) == handler
     assert set(results) == {"small"}
     scalars = results["small"].scalars()
     assert 0 < scalars["ssim"] <= 1 and np.isfinite(scalars["psnr_hole"])
@@ -89,7 +92,8 @@ def test_resuming_uses_the_configured_rates(arguments, tmp_path, caplog):
     with caplog.at_level("INFO"):
         main(["-r", str(logdir), "--no-test", "--max_steps=4", "data.params.batch_size=1",
               "model.params.betas=[0.5,0.9]", *callback("SaveRates", path=tmp_path / "rates.txt")])
-    assert "learning rate 0.0002 and betas (0.9, 0.999) are now 0.0001 and (0.5, 0.9), as configured" in caplog.text
+    assert ("learning rates in the checkpoint: 0.0002 with betas (0.9, 0.999), 2e-05 with betas (0.9, 0.999); "
+            "from here on: 0.0001 with betas (0.5, 0.9), 1e-05 with betas (0.5, 0.9)") in caplog.text
     rates = [float(line) for line in (tmp_path / "rates.txt").read_text().split()]
     assert rates == pytest.approx([1e-4 * warmup_cosine(step, warmup=2, end=20) for step in (2, 3)])
     content = last_checkpoint(tmp_path / "logs")

@@ -31,7 +31,7 @@ class GuidedInpainting(pl.LightningModule):
             has a list of names, `exact`, it is given these entries of a batch as well, see `gi.flow.exact`.
         discriminator, objective: not needed for evaluation.
         metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
-        base_lr: learning rate per sample of the joint batch; see `learning_rate`.
+        base_lr: learning rate per sample of the joint batch; see `learning_rates`.
         discriminator_lr_factor: the discriminator's rate relative to the generator's.
         warmup_steps, decay_steps: see `warmup_cosine`.
         accumulate_grad_batches, gradient_clip_val: as in Lightning's Trainer, which leaves them to us because there are
@@ -158,18 +158,17 @@ class GuidedInpainting(pl.LightningModule):
             for network in filter(None, networks):
                 network.to(memory_format=torch.channels_last)
 
-    def learning_rate(self) -> float:
-        """base x batch per process x processes x accumulated batches: with the paper's 8, 2 and 2, 3.2e-4."""
-        samples = self.trainer.datamodule.batch_size * self.trainer.world_size * self.accumulate_grad_batches
-        return self.base_lr * samples
+    def learning_rates(self) -> list[float]:
+        """Of the generator and, if there is one, the discriminator, before the schedule.
 
-    def _rates(self) -> list[float]:
-        """The optimisers' learning rates, to be multiplied by the schedule."""
-        lr = self.learning_rate()
-        return [lr] if self.discriminator is None else [lr, lr * self.discriminator_lr_factor]
+        The generator's is base x batch per process x processes x accumulated batches: 3.2e-4 with the paper's 8, 2, 2.
+        """
+        samples = self.trainer.datamodule.batch_size * self.trainer.world_size * self.accumulate_grad_batches
+        rate = self.base_lr * samples
+        return [rate] if self.discriminator is None else [rate, rate * self.discriminator_lr_factor]
 
     def configure_optimizers(self):
-        rates = self._rates()
+        rates = self.learning_rates()
         pl.utilities.rank_zero_info(
             f"learning rate {rates[0]:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
             f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)"
@@ -187,14 +186,16 @@ class GuidedInpainting(pl.LightningModule):
 
     def on_train_start(self):
         """Resuming goes on with the configuration's rates and betas, also if the checkpoint was trained with others."""
-        for schedule, rate in zip(self._schedules(), self._rates(), strict=True):
-            (group,), (multiplier,) = schedule.optimizer.param_groups, schedule.lr_lambdas
-            before = group["initial_lr"], tuple(group["betas"])
-            if before != (rate, self.betas):
-                line = "the checkpoint's learning rate {:.3g} and betas {} are now {:.3g} and {}, as configured"
-                pl.utilities.rank_zero_info(line.format(*before, rate, self.betas))
-            schedule.base_lrs = [rate]
-            group.update(initial_lr=rate, betas=self.betas, lr=rate * multiplier(schedule.last_epoch))
+        schedules = self._schedules()
+        groups = [schedule.optimizer.param_groups[0] for schedule in schedules]
+        now = [(rate, self.betas) for rate in self.learning_rates()]
+        before = [(group["initial_lr"], tuple(group["betas"])) for group in groups]
+        if before != now:
+            texts = (", ".join(f"{rate:.3g} with betas {betas}" for rate, betas in pairs) for pairs in (before, now))
+            pl.utilities.rank_zero_info("learning rates in the checkpoint: {}; from here on: {}".format(*texts))
+        for schedule, group, (rate, betas) in zip(schedules, groups, now, strict=True):
+            schedule.base_lrs, (multiplier,) = [rate], schedule.lr_lambdas
+            group.update(initial_lr=rate, betas=betas, lr=rate * multiplier(schedule.last_epoch))
 
     def training_step(self, batch, batch_idx):
         n_window, is_last = self._accumulation(batch_idx)

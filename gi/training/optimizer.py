@@ -40,6 +40,9 @@ class JointScaler(torch.amp.GradScaler):
 
     Lightning updates the scale after each optimiser's step. But gradients of the next one may wait that were
     accumulated with the present scale, and have to be divided by the same.
+
+    Each optimiser leaves its step out where its own gradients overflow. Steps, schedule and average go on counting, as
+    they would in other precisions.
     """
 
     def __init__(self, device: str, *, optimizers: int):
