@@ -2,6 +2,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -18,7 +20,7 @@ from gi.training.processes import SyncGeneratorBatchNorm
 from gi.weights.checkpoint import load_generator
 from tests.families import random_inputs, tiny_generator
 from tests.helpers import assert_close_gradients
-from tests.runs import TINY, callback, finish, last_checkpoint, start, wait_for
+from tests.runs import ROOT, TINY, callback, finish, last_checkpoint, start, wait_for
 
 
 def joint(devices):
@@ -86,6 +88,23 @@ def test_a_waiting_run_ends(where, arguments, tmp_path):
     assert "SIGTERM" in output
     if where != "loading":
         assert last_checkpoint(tmp_path / "logs")["global_step"] == {"training": 2, "validation": 5}[where]
+
+
+def test_a_request_has_a_deadline():
+    code = """if True:
+        import time
+        from gi.training.signals import StopSignals
+        with StopSignals(grace=0.5) as signals:
+            signals.hold(True)
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        asked = time.monotonic()
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(timeout=20) == 138
+        assert time.monotonic() - asked > 0.5
 
 
 @pytest.mark.slow
