@@ -13,7 +13,7 @@ from gi.commands.script import Parser, progress, run
 from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
-from gi.media.masks import DILATE, open_masks
+from gi.media.masks import open_masks
 from gi.media.writer import QUALITY
 from gi.video import VideoInpainter
 from gi.video.job import VideoJob
@@ -55,9 +55,9 @@ def parse_args(argv):
     parser.add_argument("--no-network", action="store_true", help="optical flow alone, and cv2.inpaint for the rest")
     parser.add_argument("--keyframe", action="append", default=[], metavar="N=FILE",
                         help="frame N (from 0), edited by hand: it is kept as it is and guides the others; repeatable")
-    parser.add_argument("--dilate", type=int, default=DILATE, metavar="N",
-                        help="grow the masks by N pixels (default %(default)s), as soft edges, motion blur and "
-                             "compression carry an object's colours over its outline")
+    parser.add_argument("--dilate", type=int, metavar="N",
+                        help="grow the masks by N pixels (default: 4 at 432x240, more in larger videos), as soft "
+                             "edges, motion blur and compression carry an object's colours over its outline")
     parser.add_argument("--guides", default="14", metavar="6|14|LIST",
                         help="keyframes of a key target: the paper's 6 or 14 (default), 0, or offsets: --guides=-9,9")
     parser.add_argument("--every", type=int, default=plan.EVERY, metavar="N",
