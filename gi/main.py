@@ -20,17 +20,19 @@ import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from gi.commands.arguments import parse_args, processes
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.errors import InputError
 from gi.report.paper import name_of_run
 from gi.report.results import report_results
-from gi.training.callbacks import StopRequested
+from gi.training.callbacks import LastCheckpoint
 from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.evaluation import EvaluationReport
 from gi.training.module import NonFiniteLoss
+from gi.training.processes import SyncGeneratorBatchNorm
+from gi.training.signals import StopRequested, StopSignals
 from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights
 from gi.weights.pretrained import SMALL, SMALL_CONFIG
 
@@ -58,30 +60,43 @@ def run(cfg, args, logdir):
     start = args.resume_from_checkpoint
     if start is None and args.resume and (logdir / LAST).is_file():
         start = logdir / LAST
-    if args.train:
-        resumable = start is not None and is_resumable(start)
-        if start is not None and not resumable:
-            rank_zero_info(f"{start}: holds weights but no state of a training; starting from the weights")
+    with StopSignals(trainer.strategy.launcher) as signals:
+        for callback in trainer.callbacks:
+            if isinstance(callback, LastCheckpoint):
+                callback.signals = signals
+        if args.train:
+            train(trainer, model, data, start)
+        else:
+            start = start or small_weights(cfg)
             load_generator_weights(model.generator, start)
-            if model.discriminator is not None:
-                load_discriminator_weights(model.discriminator, start)
-        trainer.fit(model, data, ckpt_path=start if resumable else None)
-    else:
-        start = start or small_weights(cfg)
-        load_generator_weights(model.generator, start)
-    if args.test:
-        about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
-        run_name = name_of_run(*(path.stem for path in args.base), logdir.name)
-        reports = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationReport)]
-        for report in reports:
-            report.run, report.about = run_name, about
-        trainer.test(model, data, verbose=False)
-        if trainer.is_global_zero:
-            # A comparison was printed already, and has these scores in it.
-            report_results(model.results, run_name, logdir, about=about, show=not any(r.baselines for r in reports))
-            for report in reports:
-                print(f"report: {report.path(trainer)}")
+        if args.test:
+            about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
+            test(trainer, model, data, logdir, name_of_run(*(path.stem for path in args.base), logdir.name), about)
     return model.results
+
+
+def train(trainer, model, data, start):
+    """From the state or the weights that the checkpoint `start` holds, or, if it is None, from the beginning."""
+    resumable = start is not None and is_resumable(start)
+    if start is not None and not resumable:
+        rank_zero_info(f"{start}: holds weights but no state of a training; starting from the weights")
+        load_generator_weights(model.generator, start)
+        if model.discriminator is not None:
+            load_discriminator_weights(model.discriminator, start)
+    trainer.fit(model, data, ckpt_path=start if resumable else None)
+
+
+def test(trainer, model, data, logdir, run_name, about):
+    """Scores the test sets and writes results and reports, with the paper's row of `run_name` and what is `about`."""
+    reports = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationReport)]
+    for report in reports:
+        report.run, report.about = run_name, about
+    trainer.test(model, data, verbose=False)
+    if trainer.is_global_zero:
+        # A comparison was printed already, and has these scores in it.
+        report_results(model.results, run_name, logdir, about=about, show=not any(r.baselines for r in reports))
+        for report in reports:
+            print(f"report: {report.path(trainer)}")
 
 
 def small_weights(cfg):
@@ -112,14 +127,21 @@ def build_trainer(cfg, options, logdir):
     if processes(options) > 1:
         # In each backward pass one of the two networks gets no gradients.
         options.setdefault("strategy", DDPStrategy(find_unused_parameters=True))
-    return pl.Trainer(
+    plugins = [SafeCheckpointIO()]
+    if options.get("sync_batchnorm"):
+        plugins.append(SyncGeneratorBatchNorm())
+    trainer = pl.Trainer(
         default_root_dir=str(logdir),
         logger=list(loggers.values()) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
         callbacks=list(callbacks.values()),
-        plugins=[SafeCheckpointIO()],
+        plugins=plugins,
         use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
         **options,
     )
+    if options.get("sync_batchnorm") and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
+        raise InputError("lightning.trainer.sync_batchnorm: only GPUs have it, and this run is on "
+                         f"{trainer.strategy.root_device.type}")
+    return trainer
 
 
 def describe_device(trainer):
@@ -175,6 +197,8 @@ def cli():
     except NonFiniteLoss as error:
         message, status = f"error: {error}; training stopped, the last good checkpoint stays", 1
     except StopRequested as stop:
+        if rank_zero_only.rank != 0:
+            return  # quietly: Lightning kills the first process when another has failed
         message, status = f"{stop}: state saved; resume with -r and the run's folder", 128 + stop.signum
     else:
         return

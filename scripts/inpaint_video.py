@@ -13,7 +13,7 @@ from gi.commands.script import Parser, follow, run
 from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
-from gi.media.masks import DILATE, open_masks
+from gi.media.masks import open_masks
 from gi.media.writer import QUALITY
 from gi.video.job import VideoJob
 from gi.video.method import build_method, describe_methods, parse_options, share
@@ -58,9 +58,9 @@ def parse_args(argv):
     parser.add_argument("--no-network", action="store_true", help="the same as --method flow")
     parser.add_argument("--keyframe", action="append", default=[], metavar="N=FILE",
                         help="frame N (from 0), edited by hand: it is kept as it is and guides the others; repeatable")
-    parser.add_argument("--dilate", type=int, default=DILATE, metavar="N",
-                        help="grow the masks by N pixels (default %(default)s), as soft edges, motion blur and "
-                             "compression carry an object's colours over its outline")
+    parser.add_argument("--dilate", type=int, metavar="N",
+                        help="grow the masks by N pixels (default: 4 at 432x240, more in larger videos), as soft "
+                             "edges, motion blur and compression carry an object's colours over its outline")
     parser.add_argument("--quality", type=int, default=QUALITY, metavar="CRF",
                         help="of a video file: 0 (lossless) to 51 (default %(default)s)")
     parser.add_argument("--chunk", metavar="i/n", help="compute only the i-th of n parts, see below")

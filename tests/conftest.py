@@ -1,11 +1,15 @@
 import gi  # noqa: I001  first: it makes torchvision importable beside a CPU build of torch
 
+import functools
 import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from tests.runs import tiny_run
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
@@ -32,3 +36,20 @@ def reference():
             return {key: arrays[key] for key in arrays.files}
 
     return SimpleNamespace(folder=REFERENCE, fill=fill, load=load)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """A folder of ten smooth pictures."""
+    folder = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    for i in range(10):
+        coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        coarse.resize((48, 44), Image.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def arguments(photographs, tmp_path):
+    """Function: overrides -> arguments of main for a tiny run in its own folder of tmp_path."""
+    return functools.partial(tiny_run, photographs, tmp_path)

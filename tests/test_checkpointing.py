@@ -36,8 +36,9 @@ def test_same_step_with_less_memory(name, t):
     assert saving[3] < 0.7 * plain[3]
 
 
-def test_statistics_are_counted_again_afterwards():
-    generator = tiny_generator("ours", checkpoint_blocks=True)
+@pytest.mark.parametrize("convert", [lambda network: network, torch.nn.SyncBatchNorm.convert_sync_batchnorm])
+def test_statistics_are_counted_again_afterwards(convert):
+    generator = convert(tiny_generator("ours", checkpoint_blocks=True))
     for _ in range(2):
         step(generator, random_inputs(2, 0, 32, 32))
     counts = {name: int(value) for name, value in generator.named_buffers() if name.endswith("num_batches_tracked")}

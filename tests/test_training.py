@@ -1,18 +1,12 @@
-"""The training loop: every family, accumulation, schedule, averaging, kills, signals, nan, several processes."""
+"""The training loop: every family, accumulation, schedule, averaging, terms of one's own, nan."""
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from gi.errors import InputError
 from gi.flow.guidance import Guidance
@@ -21,69 +15,9 @@ from gi.training.callbacks import format_duration
 from gi.training.module import GuidedInpainting, NonFiniteLoss
 from gi.training.schedule import warmup_cosine
 from gi.weights.checkpoint import load_generator
-from gi.weights.unpickle import read_checkpoint
 from tests.families import MODELS, tiny_node
-
-ROOT = Path(__file__).resolve().parents[1]
-TINY = ROOT / "tests" / "tiny.yaml"
-
-
-@pytest.fixture(scope="session")
-def photographs(tmp_path_factory):
-    """A folder of ten smooth pictures."""
-    folder = tmp_path_factory.mktemp("photographs")
-    random = np.random.default_rng(0)
-    for i in range(10):
-        coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        coarse.resize((48, 44), Image.BICUBIC).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
-def arguments(photographs, tmp_path):
-    """Function: overrides -> arguments of main for a tiny run in its own folder of tmp_path."""
-
-    def build(*overrides, base=TINY, logdir="logs"):
-        return [f"--base={base}", f"--logdir={tmp_path / logdir}", "--no-test", *_roots(photographs), *overrides]
-
-    return build
-
-
-def _roots(photographs):
-    places = ("train", "validation.small", "test.small")
-    return [f"data.params.{place}.params.images.params.root={photographs}" for place in places]
-
-
-def callback(name, **params):
-    target = f"lightning.callbacks.{name.lower()}.target=tests.helpers.{name}"
-    return [target, *(f"lightning.callbacks.{name.lower()}.params.{key}={value}" for key, value in params.items())]
-
-
-def last_checkpoint(logs):
-    (path,) = Path(logs).glob("*/checkpoints/last.ckpt")
-    return read_checkpoint(path)
-
-
-def start(arguments):
-    """The program as a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "gi/main.py", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
-
-
-def finish(process, status=0):
-    output, _ = process.communicate(timeout=180)
-    assert process.returncode == status, output
-    return output
-
-
-def wait_for(path, process):
-    give_up = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None and time.monotonic() < give_up, process.communicate()[0]
-        time.sleep(0.05)
-
+from tests.helpers import assert_close_gradients
+from tests.runs import TINY, callback, finish, last_checkpoint, start
 
 # The loop -------------------------------------------------------------------------------------------------------------
 
@@ -113,7 +47,9 @@ def test_one_step_of_every_family(name, arguments, tmp_path):
 def test_train_and_test(arguments, tmp_path):
     """Everything a run leaves behind; the checkpoint is complete, and gives the same generator."""
     words = [word for word in arguments("--max_steps=5") if word != "--no-test"]
+    handler = signal.getsignal(signal.SIGTERM)
     results = main(words)
+    assert signal.getsignal(signal.SIGTERM) == handler
     assert set(results) == {"small"}
     scalars = results["small"].scalars()
     assert 0 < scalars["ssim"] <= 1 and np.isfinite(scalars["psnr_hole"])
@@ -130,22 +66,16 @@ def test_train_and_test(arguments, tmp_path):
 
 
 def test_accumulation_is_one_large_batch(arguments, tmp_path):
-    """Ten photographs: batches of 2 in windows of 2 leave a last window of one batch."""
-    words = ["--max_epochs=1", "--max_steps=-1", "--limit_val_batches=0", *callback("FreezeNorm")]
-    for name, option in (("a", "--accumulate_grad_batches=2"), ("b", "data.params.batch_size=4")):
-        main(arguments(*words, option, *callback("SaveGradients", path=tmp_path / f"{name}.pt"), logdir=name))
+    """Ten photographs: batches of 2 in windows of 2 leave a last window of one batch. Validation may fall into one."""
+    words = ["--max_epochs=1", "--max_steps=-1", *callback("FreezeNorm")]
+    within = ["--accumulate_grad_batches=2", "--val_check_interval=1", "--limit_val_batches=1"]
+    for name, options in (("a", within), ("b", ["data.params.batch_size=4", "--limit_val_batches=0"])):
+        main(arguments(*words, *options, *callback("SaveGradients", path=tmp_path / f"{name}.pt"), logdir=name))
     accumulated, large = torch.load(tmp_path / "a.pt"), torch.load(tmp_path / "b.pt")
     assert len(accumulated["generator"]) == len(accumulated["discriminator"]) == 3  # 4 + 4 + 2 samples
     for network in ("generator", "discriminator"):
         assert_close_gradients(accumulated[network][0], large[network][0])
     assert last_checkpoint(tmp_path / "a")["global_step"] == 3  # steps of the generator only
-
-
-def assert_close_gradients(a, b, tolerance=1e-4):
-    assert a.keys() == b.keys()
-    for key in a:
-        scale = b[key].abs().max()
-        assert (a[key] - b[key]).abs().max() <= tolerance * scale + 1e-7, key
 
 
 def test_learning_rate_and_schedule(arguments, tmp_path, caplog):
@@ -158,6 +88,24 @@ def test_learning_rate_and_schedule(arguments, tmp_path, caplog):
     assert content["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(expected)
 
 
+def test_resuming_uses_the_configured_rates(arguments, tmp_path, caplog):
+    main(arguments("--max_steps=2", "--limit_val_batches=0"))
+    (logdir,) = (tmp_path / "logs").iterdir()
+    with caplog.at_level("INFO"):
+        main(["-r", str(logdir), "--no-test", "--max_steps=4", "data.params.batch_size=1",
+              "model.params.betas=[0.5,0.9]", *callback("SaveRates", path=tmp_path / "rates.txt")])
+    assert ("learning rates in the checkpoint: 0.0002 with betas (0.9, 0.999), 2e-05 with betas (0.9, 0.999); "
+            "from here on: 0.0001 with betas (0.5, 0.9), 1e-05 with betas (0.5, 0.9)") in caplog.text
+    rates = [float(line) for line in (tmp_path / "rates.txt").read_text().split()]
+    assert rates == pytest.approx([1e-4 * warmup_cosine(step, warmup=2, end=20) for step in (2, 3)])
+    content = last_checkpoint(tmp_path / "logs")
+    for i, rate in enumerate((1e-4, 1e-5)):
+        (group,), schedule = content["optimizer_states"][i]["param_groups"], content["lr_schedulers"][i]
+        assert tuple(group["betas"]) == (0.5, 0.9)
+        assert [group["initial_lr"], *schedule["base_lrs"]] == pytest.approx([rate, rate])
+        assert group["lr"] == pytest.approx(rate * warmup_cosine(4, warmup=2, end=20))
+
+
 def test_warmup_cosine():
     assert warmup_cosine(0) == pytest.approx(1e-4)
     assert warmup_cosine(500) == pytest.approx(0.5, abs=1e-3)
@@ -167,15 +115,17 @@ def test_warmup_cosine():
 
 
 def test_weight_average(arguments, tmp_path):
-    """The average of the last weights, with the decay given; evaluation and load_generator use it."""
+    """The average of the last weights and statistics, with the decay given; evaluation and load_generator use it."""
     words = ["model.params.average_decay=0.5", "model.params.average_every=1", "model.params.average_start=3"]
     weights = []
     for steps in (3, 4):
         main(arguments(*words, f"--max_steps={steps}", "--limit_val_batches=0", logdir=str(steps)))
         weights.append(last_checkpoint(tmp_path / str(steps))["state_dict"])
-    for key in (key for key in weights[0] if key.startswith("generator.") and key.endswith("weight")):
+    for key in (key for key in weights[0] if key.startswith("generator.") and not key.endswith("_tracked")):
         mean = 0.5 * weights[0][key] + 0.5 * weights[1][key]
         torch.testing.assert_close(weights[1][key.replace("generator.", "average.module.")], mean)
+    names = {key.replace("average.module.", "generator.") for key in weights[1] if key.startswith("average.module.")}
+    assert names == {key for key in weights[1] if key.startswith("generator.")} and "average.n_averaged" in weights[1]
     path = next((tmp_path / "4").glob("*/checkpoints/last.ckpt"))
     generator = load_generator(path.parents[1] / "configs" / "config.yaml", path)
     torch.testing.assert_close(generator.latents, weights[1]["average.module.latents"])
@@ -208,6 +158,28 @@ def test_bfloat16(arguments, tmp_path):
     main(arguments("--precision=bf16-mixed", "--max_steps=2", "--limit_val_batches=1"))
     weights = last_checkpoint(tmp_path / "logs")["state_dict"]
     assert all(torch.isfinite(value).all() and value.dtype != torch.bfloat16 for value in weights.values())
+
+
+def test_one_loss_scale_for_a_window(arguments, tmp_path):
+    """fp16's scale doubles after each window, and is halved where gradients overflow; nothing else may show of it."""
+    words = ["--accumulate_grad_batches=2", "--max_epochs=2", "--max_steps=-1", "--limit_val_batches=0",
+             "model.params.average_decay=0.5", "model.params.average_every=1", "model.params.average_start=1"]
+    scaling = {"plain": [], "scaled": callback("LossScale"), "overflow": callback("LossScale", at_step=1)}
+    for name, more in scaling.items():
+        main(arguments(*words, *more, *callback("SaveGradients", path=tmp_path / f"{name}.pt"), logdir=name))
+    plain, scaled = torch.load(tmp_path / "plain.pt"), torch.load(tmp_path / "scaled.pt")
+    for network in ("generator", "discriminator"):
+        assert len(plain[network]) == len(scaled[network]) == 6
+        assert_close_gradients(scaled[network][0], plain[network][0], tolerance=1e-5)
+    content = {name: last_checkpoint(tmp_path / name) for name in ("plain", "scaled", "overflow")}
+    assert [c.get("FloatScaling", {}).get("scale") for c in content.values()] == [None, 2.0**22, 2.0**20]
+    # The generator's second step was left out, and counts; the discriminator made all of its own.
+    for c in content.values():
+        assert c["global_step"] == c["lr_schedulers"][0]["last_epoch"] == 6
+        assert c["state_dict"]["average.n_averaged"] == 6
+    steps = [[int(state["state"][0]["step"]) for state in c["optimizer_states"]] for c in content.values()]
+    assert steps == [[6, 6], [6, 6], [5, 6]]
+    assert all(torch.isfinite(value).all() for value in content["overflow"]["state_dict"].values())
 
 
 @pytest.mark.parametrize("option", ["channels_last", pytest.param("compile", marks=pytest.mark.slow)])
@@ -267,86 +239,6 @@ def test_nothing_to_evaluate(arguments):
         main(arguments("--train", "false"))
 
 
-# Interruptions --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(photographs, tmp_path_factory):
-    """Weights after 8 steps in epochs of 5, and the samples on the way."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    names = callback("RecordNames", path=folder / "names.txt")
-    finish(start([f"--base={TINY}", f"--logdir={folder}/logs", "--no-test", *_roots(photographs), *names]))
-    return last_checkpoint(folder / "logs")["state_dict"], (folder / "names.txt").read_text().splitlines()
-
-
-@pytest.mark.parametrize("stop, status, resumed_at", [
-    (signal.SIGKILL, -signal.SIGKILL, 2), (signal.SIGTERM, 143, 4), (signal.SIGUSR1, 138, 4),
-])  # fmt: skip
-def test_interrupted_run_resumes_exactly(stop, status, resumed_at, uninterrupted, arguments, tmp_path):
-    """Stopped in the middle of the first epoch, after step 3; the last regular checkpoint was at step 2."""
-    weights, names = uninterrupted
-    marker, until = tmp_path / "paused", tmp_path / "go"
-    pause = callback("Pause", at_step=3, marker=marker, until=until)
-    process = start(arguments(*pause, *callback("RecordNames", path=tmp_path / "names.txt")))
-    wait_for(marker, process)
-    process.send_signal(stop)
-    if stop != signal.SIGKILL:
-        until.touch()
-    output = finish(process, status)
-    assert stop == signal.SIGKILL or "state saved" in output
-    assert last_checkpoint(tmp_path / "logs")["global_step"] == resumed_at
-    (logdir,) = (tmp_path / "logs").iterdir()
-
-    (tmp_path / "names.txt").unlink()
-    finish(start(["-r", logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt", "--no-test"]))
-    resumed = last_checkpoint(tmp_path / "logs")["state_dict"]
-    assert (tmp_path / "names.txt").read_text().splitlines() == names[resumed_at:]
-    assert resumed.keys() == weights.keys()
-    assert [key for key in weights if not torch.equal(resumed[key], weights[key])] == []
-
-
-COPYING = """
-model:
-  params:
-    average_decay: 0.5
-    average_every: 1
-    average_start: 0
-    guidance:
-      target: gi.flow.exact.ExactGuidance
-      params:
-        resolution: null
-        share: 0.5
-        noise: {target: gi.flow.exact.FlowNoise}
-        estimator: {target: gi.flow.estimate.DIS}
-    generator:
-      target: gi.models.guided_copy.GuidedCopy
-      params:
-        pixel_width: 4
-        network:
-          target: gi.models.two_stream.TwoStreamGenerator
-          params: {ngf: 4, n_down: 2, n_blocks: 2, n_cross: 1, n_latents: 16, latent_width: 16, heads: 4}
-    discriminator: null
-    objective: {params: {terms: {adversarial: null, feature_matching: null}}}
-data: {params: {train: {params: {exact_flow: true}}}}
-"""
-
-
-def test_what_is_random_in_a_step_resumes_exactly(arguments, tmp_path):
-    """Samples drawn alone, samples with estimated flow and its noise: as configs/small/ours_small.yaml has them."""
-    (tmp_path / "copying.yaml").write_text(f"inherit: {TINY}\n{COPYING}")
-    words = ["--max_steps=6", "--limit_val_batches=0"]
-    main(arguments(*words, base=tmp_path / "copying.yaml", logdir="whole"))
-    crash = callback("Crash", at_step=3, marker=tmp_path / "crashed")
-    with pytest.raises(ConnectionAbortedError):
-        main(arguments(*words, *crash, base=tmp_path / "copying.yaml"))
-    assert last_checkpoint(tmp_path / "logs")["global_step"] == 2
-    (logdir,) = (tmp_path / "logs").iterdir()
-    main(["-r", str(logdir), "--no-test"])
-    expected, resumed = (last_checkpoint(tmp_path / name)["state_dict"] for name in ("whole", "logs"))
-    assert resumed.keys() == expected.keys() and "average.module.blend.head.0.weight" in expected
-    assert [key for key in expected if not torch.equal(resumed[key], expected[key])] == []
-
-
 # Loss terms -----------------------------------------------------------------------------------------------------------
 
 
@@ -398,25 +290,49 @@ def test_a_term_that_cannot_be_built_is_one_line(words, message, arguments):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-# Several processes ----------------------------------------------------------------------------------------------------
+# Resuming -------------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_equal_one_with_the_joint_batch(arguments, tmp_path):
-    words = ["--max_steps=3", "--limit_val_batches=0", *callback("FreezeNorm")]
-    two = start(arguments(*words, "--devices=2", *callback("SaveGradients", path=tmp_path / "two.pt"), logdir="two"))
-    output = finish(two)
-    one = start(arguments(*words, "data.params.batch_size=4", *callback("SaveGradients", path=tmp_path / "one.pt"),
-                          logdir="one"))
-    finish(one)
-    assert "learning rate 0.0004 = 0.0001 x batch 2 x 2 process(es)" in output
-    assert len(list((tmp_path / "two").iterdir())) == 1  # one folder for both processes
-    joint, shared = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
-    for network in ("generator", "discriminator"):
-        assert len(shared[network]) == 3
-        assert_close_gradients(shared[network][0], joint[network][0])
-    weights = [last_checkpoint(tmp_path / name)["state_dict"] for name in ("one", "two")]
-    for key in weights[0]:
-        torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=1e-3)
+COPYING = """
+model:
+  params:
+    average_decay: 0.5
+    average_every: 1
+    average_start: 0
+    guidance:
+      target: gi.flow.exact.ExactGuidance
+      params:
+        resolution: null
+        share: 0.5
+        noise: {target: gi.flow.exact.FlowNoise}
+        estimator: {target: gi.flow.estimate.DIS}
+    generator:
+      target: gi.models.guided_copy.GuidedCopy
+      params:
+        pixel_width: 4
+        network:
+          target: gi.models.two_stream.TwoStreamGenerator
+          params: {ngf: 4, n_down: 2, n_blocks: 2, n_cross: 1, n_latents: 16, latent_width: 16, heads: 4}
+    discriminator: null
+    objective: {params: {terms: {adversarial: null, feature_matching: null}}}
+data: {params: {train: {params: {exact_flow: true}}}}
+"""
+
+
+def test_what_is_random_in_a_step_resumes_exactly(arguments, tmp_path):
+    """Samples drawn alone, samples with estimated flow and its noise: as configs/small/ours_small.yaml has them."""
+    (tmp_path / "copying.yaml").write_text(f"inherit: {TINY}\n{COPYING}")
+    words = ["--max_steps=6", "--limit_val_batches=0"]
+    main(arguments(*words, base=tmp_path / "copying.yaml", logdir="whole"))
+    crash = callback("Crash", at_step=3, marker=tmp_path / "crashed")
+    with pytest.raises(ConnectionAbortedError):
+        main(arguments(*words, *crash, base=tmp_path / "copying.yaml"))
+    assert last_checkpoint(tmp_path / "logs")["global_step"] == 2
+    (logdir,) = (tmp_path / "logs").iterdir()
+    main(["-r", str(logdir), "--no-test"])
+    expected, resumed = (last_checkpoint(tmp_path / name)["state_dict"] for name in ("whole", "logs"))
+    assert resumed.keys() == expected.keys() and "average.module.blend.head.0.weight" in expected
+    assert [key for key in expected if not torch.equal(resumed[key], expected[key])] == []
 
 
 def test_format_duration():

@@ -108,6 +108,16 @@ def test_growing(tmp_path, video, truth, pixels):
     np.testing.assert_array_equal(_all(open_masks(folder, video)), _all(open_masks(folder, video, dilate=4)))
 
 
+@pytest.mark.parametrize("size, pixels", [((240, 432), 4), ((48, 64), 4), ((480, 864), 8), ((1920, 1080), 18)])
+def test_masks_of_large_videos_grow_more(tmp_path, size, pixels):
+    mask = np.zeros(size, np.uint8)
+    mask[20, 30] = 255
+    for kind in ("frames", "masks"):
+        _folder(tmp_path / kind, [Image.fromarray(mask)])
+    found, = _all(open_masks(tmp_path / "masks", open_video(tmp_path / "frames")))
+    np.testing.assert_array_equal(found, grow(mask // 255, pixels))
+
+
 def test_fingerprint(tmp_path, video, truth):
     folder = _folder(tmp_path / "masks", map(KINDS["white"], truth))
     seen = {open_masks(path, video, dilate=dilate).fingerprint()

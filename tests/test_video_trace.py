@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+from gi.flow.align import align
 from gi.flow.warp import warp
 from gi.video.keyframes.propagate import propagate
 from gi.video.keyframes.trace import Step, hole_points, sample, trace
@@ -63,6 +64,20 @@ def test_leaving_the_frame_and_untrusted_ways_find_nothing():
     assert trusted.steps.item() == 20 and trusted.error.item() == pytest.approx(2.0, abs=1e-4)
 
 
+def test_errors_are_those_of_a_frame_of_432_x_240():
+    """What misses its start by twice as much in frames twice as large is trusted alike."""
+    def found(times, tolerance):
+        size = 1, 1, 240 * times, 432 * times
+        flow = torch.zeros(1, 2, *size[2:])
+
+        def step(i):
+            return Step(flow, flow + 0.25 * times, torch.zeros(1, 3, *size[2:]), torch.full(size, float(i == 7)), SAME)
+        return trace(torch.tensor([[5.0, 5.0]]), 8, step, tolerance=tolerance)
+    for times in (1, 2, 4):
+        assert found(times, 2.01).error.item() == pytest.approx(2.0)
+        assert found(times, 1.99).steps.item() == 0
+
+
 def test_samples_that_touch_a_hole_do_not_count():
     known = torch.ones(1, 1, HEIGHT, WIDTH)
     known[..., 10, 10] = 0
@@ -71,6 +86,18 @@ def test_samples_that_touch_a_hole_do_not_count():
         return Step(*constant_flow(0.0), picture(), known, SAME)
     found = trace(torch.tensor([[10.4, 10.0], [11.0, 10.0], [10.0, 9.2]]), 3, step, tolerance=1)
     assert found.steps.tolist() == [0, 1, 0]
+
+
+def test_a_sample_just_beside_a_hole_counts_as_it_does_for_keyframes():
+    known = torch.ones(1, 1, 3, 3)
+    known[..., 0] = 0
+    flow = torch.zeros(1, 2, 3, 3)
+    flow[:, 0, 1, 1] = torch.tensor(-0.001)  # 0.999 of its sample is known
+    step = Step(flow, -flow, torch.ones(1, 3, 3, 3), known, SAME)
+    assert sample(known, torch.tensor([[0.999, 1.0]])) == torch.tensor(0.999)
+    found = trace(torch.tensor([[1.0, 1.0]]), 1, lambda _: step, tolerance=1)
+    _, visible = align(torch.ones(1, 3, 3, 3), 1 - known, flow)
+    assert found.steps.item() == visible[0, 0, 1, 1].item() == 1
 
 
 def test_directions_are_averaged_by_distance_and_consistency():

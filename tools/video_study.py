@@ -147,7 +147,7 @@ def plot(path: str | Path, rows: dict[tuple[str, str], dict[str, float]]) -> Non
 
 def _read(folder: Path, size: tuple[int, int], longest: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     video = open_video(folder / "frames")
-    masks = open_masks(folder / "masks", video)
+    masks = open_masks(folder / "masks", video, dilate=4)  # pixels of the files
     frames = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in video.frames(0, longest)]
     holes = [(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
              for mask in masks.frames(0, longest)]

@@ -133,7 +133,8 @@ class GuidedDataModule(pl.LightningDataModule):
         for name, dataset in datasets.items():
             share = dataset if world_size == 1 else Subset(dataset, range(rank, len(dataset), world_size))
             loaders.append(self._loader(share, name, batch_size=self.eval_batch_size))
-        if loaders and not any(len(loader) for loader in loaders):
+        # In every process, not only in one that has nothing to do: the others would wait for it.
+        if datasets and max(map(len, datasets.values())) < world_size:
             raise InputError(f"evaluation sets: fewer samples in {', '.join(datasets)} than the {world_size} processes")
         return loaders
 

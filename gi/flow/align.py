@@ -4,7 +4,13 @@ from torch import Tensor
 
 from gi.flow.warp import warp
 
-SURELY_KNOWN = 1 - 1e-3  # of a bilinear sample of a map of zeros and ones; positions are rounded
+
+def surely_known(sampled: Tensor) -> Tensor:
+    """Whether bilinear samples of a map that is 1 where something is known, else 0, lie on nothing but known pixels.
+
+    Not only if they are 1, as positions are rounded.
+    """
+    return sampled >= 1 - 1e-3
 
 
 def align_keyframes(sources: Tensor, source_masks: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,5 +31,5 @@ def align(source: Tensor, mask: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     known = (mask <= 0.5).float()
     # A keyframe's hole is emptied first: bilinear weights of 1e-7 on it must not carry anything over.
     warped = warp(torch.cat([source.float() * known, known], dim=1), flow)
-    visible = (warped[:, 3:] > SURELY_KNOWN).float()
+    visible = surely_known(warped[:, 3:]).float()
     return warped[:, :3] * visible, visible

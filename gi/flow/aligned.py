@@ -8,12 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gi.errors import expect_at_least
+from gi.flow.align import surely_known
 from gi.flow.estimate import Estimator, PairEstimator, to_grey, zero_flow
 from gi.flow.planar import fit_homography, planar_flow
 from gi.flow.warp import warp
+from gi.media.scale import video_pixels
 
 _RATIO = 0.8  # a match must be this much closer than the second best one (Lowe, 2004)
-_TOLERANCE = 3.0  # pixels
+_TOLERANCE = 3.0  # pixels at 432 x 240, see `video_pixels`
 _SCALES = 1, 2  # enlarged images take five times as long, so they are looked at only where no plane is found without
 _LARGEST = 1024  # the longer side of an enlarged image
 
@@ -49,7 +51,7 @@ class Aligned(PairEstimator):
         images = images.float()
         # Beyond the second image's border the first one stands in, so that nothing is found to move there.
         layers = warp(torch.cat([images, torch.ones_like(images[:, :1])], dim=1)[second], plane)
-        seen = (layers[:, 3:] > 0.999).float()
+        seen = surely_known(layers[:, 3:]).float()
         rest = seen * self.estimator(images[first], layers[:, :3] * seen + images[first] * (1 - seen))
         return planar_flow(matrices, size, after=rest)
 
@@ -72,7 +74,7 @@ class Aligned(PairEstimator):
             if scale > 1 and scale * max(size) > _LARGEST:
                 break
             matches = _match(features(i, scale), features(j, scale))
-            matrix = fit_homography(*matches, size, tolerance=_TOLERANCE, least=self.least)
+            matrix = fit_homography(*matches, size, tolerance=video_pixels(_TOLERANCE, size), least=self.least)
             if matrix is not None:
                 return matrix
         return np.eye(3)

@@ -13,8 +13,7 @@ from gi.errors import InputError, expect_at_least, expect_within
 from gi.flow.estimate import Estimator
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import smooth_fill
-
-_REFERENCE_SIZE = 256  # lengths are pixels of an image of this size, and scale with it
+from gi.media.scale import PHOTO_SIDE, scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class FlowNoise:
     def __call__(self, unsure: Tensor, generator: torch.Generator) -> Tensor:
         """Errors (N,2,H,W) in pixels, for maps (N,1,H,W) on the CPU that are 1 where holes are or no flow is."""
         number, _, *size = unsure.shape
-        scale = max(size) / _REFERENCE_SIZE
+        unit = scale(size, PHOTO_SIDE)
 
         def uniform(*shape):
             return torch.rand(shape, generator=generator)
@@ -53,20 +52,20 @@ class FlowNoise:
             return F.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
 
         drift = self.drift * uniform(number, 1, 1, 1) * (field(4) + 0.5 * field(12))
-        window = 2 * round(self.reach * scale / 2) + 1
+        window = 2 * round(self.reach * unit / 2) + 1
         close = F.avg_pool2d(unsure, window, stride=1, padding=window // 2, count_include_pad=False)
         error = drift * (1 + self.near_holes * close)
 
         y, x = (torch.linspace(0, length - 1, length) for length in size)
         for _ in range(round(2 * self.blobs)):  # each of them there with a probability of 1/2
             centre = uniform(number, 2, 1, 1) * torch.tensor(size).view(2, 1, 1)
-            radius = (0.2 + 0.8 * uniform(number, 1, 1)) * max(1.0, self.blob_size * scale)
+            radius = (0.2 + 0.8 * uniform(number, 1, 1)) * max(1.0, self.blob_size * unit)
             squared = (y[:, None] - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2
             there = (uniform(number, 1, 1) < 0.5) * torch.sigmoid(4 * (1 - squared / radius**2))
             error = error + self.blob * there[:, None] * torch.randn((number, 2, 1, 1), generator=generator)
 
         failed = uniform(number, 1, 1, 1) < self.failures
-        return scale * torch.where(failed, error + self.failure * field(4), error)
+        return unit * torch.where(failed, error + self.failure * field(4), error)
 
 
 class ExactGuidance(FlowGuidance):

@@ -8,6 +8,7 @@ from gi.flow.inpaint import inpaint_flow
 from gi.flow.planar import complete_planar
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, resize, resize_flow
+from gi.media.scale import scale, video_pixels
 from gi.weights.files import Frozen
 
 
@@ -92,7 +93,7 @@ class FlowGuidance(Guidance):
         _, batch, frames, _, *size = estimated.shape
         height, width = mask.shape[-2:]
         if self.mask_images:
-            mask = grow_hole(mask, round(GROWTH * max(height, width) / max(size)))
+            mask = grow_hole(mask, round(video_pixels(GROWTH, size) * scale((height, width), max(size))))
         flows = resize_flow(estimated.flatten(0, 2), (height, width)).view(2, batch, frames, 2, height, width)
         if self.inpaint and self.planar:
             flows = complete_planar(flows, mask)

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from gi.flow.unseen import smooth_fill
 from gi.flow.warp import forward_backward_error
+from gi.media.scale import PHOTO_SIDE, scale
 
 _POINTS = 400  # of a field are looked at, the more of them the closer to the hole
 _NEAR = 0.08  # of the longer side: pixels so far from the hole are looked at a quarter as often as those at its edge
 _AGREE = 0.4  # share of them that a plane must explain
-_SIZE = 256  # lengths are pixels of an image of this size, and scale with it
+# Lengths are pixels of an image of 256 x 256, and scale with it.
 _PLANE = 1.0  # flow that deviates less from a plane agrees with it
 _MOTION = 2.0  # flow that deviates more is another motion, or an error
 _CONSISTENT = 0.25  # flow there and back that misses its start by less is reliable
@@ -33,7 +34,7 @@ def complete_planar(flows: Tensor, mask: Tensor) -> Tensor:
     rose from 71 to 88 % with looking at consistent places only, from 78 to 91 % for small motions. float32.
     """
     _, batch, frames, _, *size = flows.shape
-    limit = _CONSISTENT * max(size) / _SIZE
+    limit = _CONSISTENT * scale(size, PHOTO_SIDE)
     pairs = [[direction.flatten(0, 1) for direction in pair] for pair in (flows, flows.flip(0))]
     reliable = torch.cat([forward_backward_error(*pair) < limit for pair in pairs])
     reliable |= reliable.float().mean(dim=(1, 2, 3), keepdim=True) < _ENOUGH
@@ -54,14 +55,14 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None) -
         return flow.float()
     fields, size, hole = flow.float(), flow.shape[-2:], mask > 0.5
     known = ~hole if reliable is None else ~hole & reliable
-    scale = max(size) / _SIZE
-    matrices = [_field_homography(field, *places, _PLANE * scale) for field, *places in
+    unit = scale(size, PHOTO_SIDE)
+    matrices = [_field_homography(field, *places, _PLANE * unit) for field, *places in
                 zip(*(x.cpu().numpy() for x in (fields, known[:, 0], hole[:, 0])), strict=True)]
     found = torch.tensor([matrix is not None for matrix in matrices], device=flow.device).view(-1, 1, 1, 1)
     plane = planar_flow([np.eye(3) if matrix is None else matrix for matrix in matrices], size).to(flow.device)
     rest = fields - plane
     # What is far from the plane is another motion, or an error: nothing to continue.
-    unknown = ~known | (found & (rest.norm(dim=1, keepdim=True) > _MOTION * scale))
+    unknown = ~known | (found & (rest.norm(dim=1, keepdim=True) > _MOTION * unit))
     filled = plane + smooth_fill(rest, unknown.float())
     return torch.where(hole, filled, fields)
 

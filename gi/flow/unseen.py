@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gi.flow.morphology import dilate
 
-GROWTH = 15  # pixels at the size of the estimation; the original release grows the masks of videos as much
+GROWTH = 15  # pixels at the size of the estimation, see `video_pixels`; as much as the original release, at 432 x 240
 
 
 def smooth_fill(image: Tensor, mask: Tensor) -> Tensor:

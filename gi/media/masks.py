@@ -10,9 +10,11 @@ from PIL import Image, ImageOps
 from gi.errors import InputError
 from gi.media import io
 from gi.media.files import VideoFile, VideoFolder, open_video
+from gi.media.scale import video_pixels
 from gi.media.source import VideoSource
 
-# Object masks are tight: soft edges, motion blur and compression carry the object's colours a few pixels further.
+# Object masks are tight: soft edges, motion blur and compression carry the object's colours further, this many pixels
+# at 432 x 240.
 DILATE = 4
 _LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -69,19 +71,22 @@ class MaskSource(VideoSource):
         return 1 if brightest else 128
 
 
-def open_masks(path: str | Path, video: VideoSource, *, dilate: int = DILATE) -> MaskSource:
+def open_masks(path: str | Path, video: VideoSource, *, dilate: int | None = None) -> MaskSource:
     """Masks for the frames of `video`: a video or a folder with as many, or one image for all of them.
 
     Missing is what is at least half white (the largest of the channels is at least 128). Two kinds of images that
     would be empty so are understood as they are meant: of a palette with colours, every index but 0 is missing; and
     if no image of a folder reaches half white (numbered objects, 0 and 1), whatever is not 0. Then missing regions
-    grow by `dilate` pixels in all directions: a pixel is missing if a missing one is at most that far away.
+    grow by `dilate` pixels, by default `DILATE` times as many as the video is larger than 432 x 240, in all directions:
+    a pixel is missing if a missing one is at most that far away.
 
     Raises:
         InputError: as `open_video`; if number or size differ from the video's; if `dilate` is negative; if a video or
             lossy image never reaches half white without being black.
     """
     path = Path(path)
+    if dilate is None:
+        dilate = round(video_pixels(DILATE, (video.height, video.width)))
     if dilate < 0:
         raise InputError(f"masks cannot grow by {dilate} pixels, expected 0 or more")
     if path.is_file() and path.suffix.lower() in io.SUFFIXES:

@@ -10,6 +10,7 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm  # also the synchronised one
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gi.flow.warp import resize
@@ -43,7 +44,7 @@ def fold_sequence(layers: nn.Sequential) -> nn.Sequential:
     """Without the BatchNorms that follow a convolution, transposed or not."""
     folded = []
     for layer in layers:
-        if isinstance(layer, nn.BatchNorm2d) and folded and isinstance(folded[-1], nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, _BatchNorm) and folded and isinstance(folded[-1], nn.Conv2d | nn.ConvTranspose2d):
             transposed = isinstance(folded[-1], nn.ConvTranspose2d)
             folded[-1] = fuse_conv_bn_eval(folded[-1], layer, transpose=transposed)
         else:

@@ -1,6 +1,4 @@
-"""What happens around training: the checkpoint to resume from, signals, pictures, progress."""
-import os
-import signal
+"""What happens around training: the checkpoint to resume from, pictures, progress."""
 import time
 from pathlib import Path
 
@@ -11,50 +9,30 @@ from torchvision.utils import make_grid
 from gi.compositing import composite
 from gi.flow.warp import warp
 from gi.media.io import write_image
-
-
-class StopRequested(Exception):
-    """Training was asked to stop by a signal; the state was saved before."""
-
-    def __init__(self, signum: int):
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
+from gi.training.signals import StopRequested, StopSignals
 
 
 class LastCheckpoint(pl.Callback):
     """Keeps checkpoints/last.ckpt, from which a run resumes exactly.
 
     It is written every `every_n_steps` optimiser steps, at the end of each epoch and of the training, before each
-    validation, and on SIGTERM or SIGUSR1 (the warnings of schedulers), which then end the run. Always between optimiser
-    steps: gradients waiting for the rest of their accumulation window are in no checkpoint.
-    """
+    validation, and when a signal asks any of the processes to end, which then ends all of them. Always between
+    optimiser steps: gradients waiting for the rest of their accumulation window are in no checkpoint.
 
-    SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows has one
+    Attributes:
+        signals: the `StopSignals` of the run; None: signals are not looked at.
+    """
 
     def __init__(self, *, every_n_steps: int = 500):
         self.every_n_steps = every_n_steps
+        self.signals: StopSignals | None = None
         self._saved_step = None
-        self._signum = 0
-        self._previous = {}
 
     def setup(self, trainer, pl_module, stage):
         self.path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-        if stage == "fit":
-            pid = os.getpid()
 
-            def note(signum, frame):
-                if os.getpid() == pid:
-                    self._signum = signum
-                else:  # a data worker inherited this handler, but is to end as processes do
-                    signal.signal(signum, signal.SIG_DFL)
-                    os.kill(os.getpid(), signum)
-
-            self._previous = {signum: signal.signal(signum, note) for signum in self.SIGNALS}
-
-    def teardown(self, trainer, pl_module, stage):
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-        self._previous = {}
+    def on_train_start(self, trainer, pl_module):
+        self._hold(True)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not pl_module.between_steps:
@@ -67,22 +45,32 @@ class LastCheckpoint(pl.Callback):
             raise StopRequested(signum)
 
     def on_validation_start(self, trainer, pl_module):
-        if not trainer.sanity_checking and trainer.global_step and trainer.global_step != self._saved_step:
+        if trainer.sanity_checking:
+            return
+        if trainer.global_step and trainer.global_step != self._saved_step and pl_module.between_steps:
             self._save(trainer)
+        # Processes do not meet before the end of a validation, so each ends by itself; there is nothing left to save.
+        self._hold(trainer.global_step != self._saved_step)
 
-    def on_validation_batch_end(self, trainer, *args, **kwargs):
-        signum = self._signal_of_any_process(trainer)
-        if signum:  # the state was saved when the validation began
-            raise StopRequested(signum)
+    def on_validation_end(self, trainer, pl_module):
+        self._hold(not trainer.sanity_checking)
+
+    def on_train_end(self, trainer, pl_module):
+        self._hold(False)
+
+    def _hold(self, held):
+        if self.signals is not None:
+            self.signals.hold(held)
 
     def _save(self, trainer):
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
 
     def _signal_of_any_process(self, trainer):
+        signum = self.signals.requested if self.signals is not None else 0
         if trainer.world_size == 1:
-            return self._signum
-        signum = torch.tensor(float(self._signum), device=trainer.strategy.root_device)
+            return signum
+        signum = torch.tensor(float(signum), device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(signum, reduce_op="max"))
 
 

@@ -16,7 +16,8 @@ from gi.errors import expect_kind
 from gi.flow.guidance import Guidance
 from gi.losses.objective import Objective
 from gi.models.fold import prepare_for_inference
-from gi.training.optimizer import adam
+from gi.training.optimizer import JointScaler, adam
+from gi.training.processes import share_buffers
 from gi.training.schedule import warmup_cosine
 
 
@@ -33,15 +34,16 @@ class GuidedInpainting(pl.LightningModule):
         guidance: gives the flow to the keyframes and its error, see `gi.flow.guidance.Guidance`.
         discriminator, objective: not needed for evaluation.
         metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
-        base_lr: learning rate per sample of the joint batch; see `learning_rate`.
+        base_lr: learning rate per sample of the joint batch; see `learning_rates`.
         discriminator_lr_factor: the discriminator's rate relative to the generator's.
         warmup_steps, decay_steps: see `warmup_cosine`.
         accumulate_grad_batches, gradient_clip_val: as in Lightning's Trainer, which leaves them to us because there are
             two optimisers. Clipping is by norm, per network.
         generator_passes: 1 gives the discriminator the prediction the generator was just trained with, detached, which
             is the usual way and cheaper. 2 predicts again with the updated generator, as the original release does.
-        average_decay: decay of a running average of the generator's weights that then serves evaluation; None for none.
-            Updated every `average_every` optimiser steps from step `average_start`.
+        average_decay: decay of a running average of the generator's weights, and of its BatchNorms' statistics, that
+            then serves evaluation; None for none. Updated every `average_every` optimiser steps from step
+            `average_start`.
         channels_last: memory layout of the networks' weights in training, which those of their activations follow. Same
             results to rounding. A step of `ours`, flow included, took 4 % less time with it on two CPU cores. It has no
             effect on Apple GPUs: BatchNorm's backward pass failed with it until 2026 (pytorch/pytorch#188371).
@@ -83,7 +85,10 @@ class GuidedInpainting(pl.LightningModule):
         self.discriminator = discriminator
         self.average = None
         if average_decay is not None:
-            self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(average_decay))
+            # With the statistics: those of the current weights do not fit the average of the last ones. Computing its
+            # own would take a pass over the training set before each validation.
+            average = get_ema_multi_avg_fn(average_decay)
+            self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True)
             self.average.requires_grad_(False)
         if compile:
             generator.compile(dynamic=False)
@@ -161,26 +166,44 @@ class GuidedInpainting(pl.LightningModule):
             for network in filter(None, networks):
                 network.to(memory_format=torch.channels_last)
 
-    def learning_rate(self) -> float:
-        """base x batch per process x processes x accumulated batches: with the paper's 8, 2 and 2, 3.2e-4."""
+    def learning_rates(self) -> list[float]:
+        """Of the generator and, if there is one, the discriminator, before the schedule.
+
+        The generator's is base x batch per process x processes x accumulated batches: 3.2e-4 with the paper's 8, 2, 2.
+        """
         samples = self.trainer.datamodule.batch_size * self.trainer.world_size * self.accumulate_grad_batches
-        return self.base_lr * samples
+        rate = self.base_lr * samples
+        return [rate] if self.discriminator is None else [rate, rate * self.discriminator_lr_factor]
 
     def configure_optimizers(self):
-        lr = self.learning_rate()
+        rates = self.learning_rates()
         pl.utilities.rank_zero_info(
-            f"learning rate {lr:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
+            f"learning rate {rates[0]:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
             f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)"
         )
-        optimizers = [self._adam(self.generator, lr)]
-        if self.discriminator is not None:
-            optimizers.append(self._adam(self.discriminator, lr * self.discriminator_lr_factor))
+        precision = self.trainer.precision_plugin
+        scaled = getattr(precision, "scaler", None) is not None
+        if scaled:
+            precision.scaler = JointScaler(self.device.type, optimizers=len(rates))
+        optimizers = [
+            adam(network.parameters(), lr=rate, betas=self.betas, scaled=scaled)
+            for network, rate in zip((self.generator, self.discriminator), rates, strict=False)
+        ]
         multiplier = functools.partial(warmup_cosine, warmup=self.warmup_steps, end=self.decay_steps)
         return optimizers, [LambdaLR(optimizer, multiplier) for optimizer in optimizers]
 
-    def _adam(self, network, lr):
-        scaled = str(self.trainer.precision).startswith("16")
-        return adam(network.parameters(), lr=lr, betas=self.betas, scaled=scaled)
+    def on_train_start(self):
+        """Resuming goes on with the configuration's rates and betas, also if the checkpoint was trained with others."""
+        schedules = self._schedules()
+        groups = [schedule.optimizer.param_groups[0] for schedule in schedules]
+        now = [(rate, self.betas) for rate in self.learning_rates()]
+        before = [(group["initial_lr"], tuple(group["betas"])) for group in groups]
+        if before != now:
+            texts = (", ".join(f"{rate:.3g} with betas {betas}" for rate, betas in pairs) for pairs in (before, now))
+            pl.utilities.rank_zero_info("learning rates in the checkpoint: {}; from here on: {}".format(*texts))
+        for schedule, group, (rate, betas) in zip(schedules, groups, now, strict=True):
+            schedule.base_lrs, (multiplier,) = [rate], schedule.lr_lambdas
+            group.update(initial_lr=rate, betas=betas, lr=rate * multiplier(schedule.last_epoch))
 
     def training_step(self, batch, batch_idx):
         n_window, is_last = self._accumulation(batch_idx)
@@ -257,7 +280,7 @@ class GuidedInpainting(pl.LightningModule):
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         self._pending_terms = (values, list(terms), self.global_step, self.current_epoch)
         self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
-        self.log("lr", self._schedules()[0].get_last_lr()[0])
+        self.log("lr", self._schedules()[0].optimizer.param_groups[0]["lr"])
 
     def check_finite(self):
         """Raises NonFiniteLoss if the last losses were not finite."""
@@ -277,7 +300,12 @@ class GuidedInpainting(pl.LightningModule):
 
     # Evaluation -------------------------------------------------------------------------------------------------------
 
+    def on_validation_model_zero_grad(self):
+        """Nothing: gradients may wait for the rest of their accumulation window."""
+
     def on_validation_epoch_start(self):
+        if self.trainer.world_size > 1:
+            share_buffers(self)
         self._start_metrics(self.trainer.datamodule.validation_names)
 
     def on_test_epoch_start(self):

@@ -1,4 +1,4 @@
-"""Adam as one kernel for all parameters, however the run worked that wrote the checkpoint it resumes."""
+"""Adam as one kernel for all parameters, however the run worked that wrote the checkpoint it resumes; loss scaling."""
 from collections.abc import Iterable
 
 import torch
@@ -33,3 +33,23 @@ def _lay_out(optimizer):
         for name, value in state.items():
             if value.shape == parameter.shape and value.stride() != parameter.stride():
                 state[name] = torch.empty_like(parameter).copy_(value)
+
+
+class JointScaler(torch.amp.GradScaler):
+    """Scale of the losses in fp16 for `optimizers` that step in turn, changed once all of them have.
+
+    Lightning updates the scale after each optimiser's step. But gradients of the next one may wait that were
+    accumulated with the present scale, and have to be divided by the same.
+
+    Each optimiser leaves its step out where its own gradients overflow. Steps, schedule and average go on counting, as
+    they would in other precisions.
+    """
+
+    def __init__(self, device: str, *, optimizers: int):
+        super().__init__(device)
+        self._optimizers, self._stepped = optimizers, 0
+
+    def update(self, new_scale=None):
+        self._stepped = (self._stepped + 1) % self._optimizers
+        if self._stepped == 0:
+            super().update(new_scale)

@@ -9,12 +9,15 @@ from gi.flow.align import align
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error
+from gi.media.scale import video_pixels
 from gi.video.keyframes.cache import TensorCache
 from gi.video.keyframes.window import Window
 
+# Lengths are pixels at 432 x 240, see `video_pixels`.
+CONSISTENT = 1.0  # brightness is compared where flow there and back misses its start by less
 # When flow close to a hole is believed, see `complete`: differences are means of colours in [0, 1].
 BETTER, VISIBLY = 0.7, 0.01
-SQUARE = 7  # pixels that a difference is averaged over, to a side
+RADIUS = 3  # a difference is averaged over a square that reaches so far to each side
 ENOUGH = 0.3  # of such a square must be known
 
 
@@ -86,7 +89,7 @@ class VideoFlows:
         error = forward_backward_error(flow, back)
         here, there = self.window.image(first), self.window.image(second)
         there, visible = align(there, self.window.mask(second), flow)
-        both = visible * (1 - self.window.mask(first)) * (error < 1)
+        both = visible * (1 - self.window.mask(first)) * (error < video_pixels(CONSISTENT, error.shape[-2:]))
         wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, there))
         return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
 
@@ -123,22 +126,32 @@ def complete(flow: Tensor, mask: Tensor, image: Tensor, other: Tensor, other_mas
     its object), colours copied along flow had a PSNR of, in dB: no ring 23.9 and 24.1 (of 4 pixels), whole ring 29.5
     and 22.3, this way 29.5 and 24.4.
     """
-    ring = grow_hole(mask, GROWTH)
+    size = mask.shape[-2:]
+    ring = grow_hole(mask, round(video_pixels(GROWTH, size)))
     continued = smooth_fill(flow, ring)
+    radius = round(video_pixels(RADIUS, size))
+    near = _around(ring, radius)
     (estimate, seen), (alternative, seen_so) = (
-        _mismatch(image, mask, other, other_mask, candidate) for candidate in (flow, continued)
+        _mismatch(image, mask, other, other_mask, candidate, near, radius) for candidate in (flow, continued)
     )
-    believed = (seen > ENOUGH) & (seen_so > ENOUGH) & (estimate < BETTER * alternative - VISIBLY)
+    believed = torch.zeros_like(ring, dtype=torch.bool)
+    believed[near] = (seen > ENOUGH) & (seen_so > ENOUGH) & (estimate < BETTER * alternative - VISIBLY)
     return smooth_fill(flow, torch.maximum(mask, ring * ~believed))
 
 
-def _mismatch(image, mask, other, other_mask, flow):
-    """Mean difference of what is known in both images, over small squares, and the known share of these."""
+def _around(mask, margin):
+    """Index of the rectangle around what `mask` (1,1,H,W), not empty, holds, and `margin` pixels more."""
+    places = [mask[0, 0].any(dim=dim).nonzero() for dim in (1, 0)]
+    return (..., *(slice(max(0, int(where[0]) - margin), int(where[-1]) + margin + 1) for where in places))
+
+
+def _mismatch(image, mask, other, other_mask, flow, near, radius):
+    """Mean difference of what is known in both images, over small squares `near` a hole, and their known share."""
     there, visible = align(other, other_mask, flow)
     known = visible * (1 - mask)
     difference = (there - image).abs().mean(dim=1, keepdim=True) * known
-    layers = torch.cat([difference, known], dim=1)
-    for side in ((1, SQUARE), (SQUARE, 1)):  # one after the other costs a third of both at once
-        layers = F.avg_pool2d(layers, side, stride=1, padding=(side[0] // 2, side[1] // 2))
+    layers = torch.cat([difference, known], dim=1)[near]
+    for across, down in ((radius, 0), (0, radius)):  # one after the other costs a third of both at once
+        layers = F.avg_pool2d(layers, (2 * down + 1, 2 * across + 1), stride=1, padding=(down, across))
     difference, share = layers.split(1, dim=1)
     return difference / share.clamp(min=1e-6), share

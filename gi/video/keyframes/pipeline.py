@@ -51,7 +51,8 @@ class VideoInpainter(VideoMethod):
             it, holes show what the generator made of the key targets, nothing else.
         max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
         resize: (width, height) to work at, instead of `max_side`.
-        tolerance: in pixels; how much the forward-backward errors along a way may add up to.
+        tolerance: in pixels at 432 x 240, more in larger frames; how much the forward-backward errors along a way may
+            add up to.
         flow_budget: bytes of flow kept on the host.
     """
 

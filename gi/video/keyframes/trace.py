@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gi.flow.align import SURELY_KNOWN
+from gi.flow.align import surely_known
+from gi.media.scale import video_pixels
 
 
 class Step(NamedTuple):
@@ -27,7 +28,7 @@ class Found(NamedTuple):
     """Where N points led to; of those that led nowhere, `steps` is 0."""
 
     colour: Tensor  # N, 3: as bright as the frame that the points belong to
-    error: Tensor  # N: forward-backward errors summed along the way, pixels
+    error: Tensor  # N: forward-backward errors summed along the way, in pixels at 432 x 240
     steps: Tensor  # N: frames passed, 0 = nothing found
 
 
@@ -35,7 +36,7 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
     """Follows `points` (N, 2), x and y in pixels, through up to `steps` neighbours, `step(0)` being the first one.
 
     A point stops at the first neighbour that knows its place, and is given up where it leaves the frame or where the
-    errors along its way, mean of x and y, add up to more than `tolerance` pixels.
+    errors along its way, mean of x and y, add up to more than `tolerance` pixels at 432 x 240, see `video_pixels`.
     """
     number = len(points)
     colour = points.new_zeros(number, 3)
@@ -50,11 +51,12 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
         gain = gain * neighbour.gain
         flow = sample(neighbour.flow, position)
         position = position + flow
-        so_far = so_far + (flow + sample(neighbour.back, position)).abs().mean(dim=1)  # where does the way back lead?
+        missed = (flow + sample(neighbour.back, position)).abs().mean(dim=1)  # where does the way back lead?
+        so_far = so_far + missed / video_pixels(1.0, (height, width))
         inside = ((position >= 0) & (position <= position.new_tensor([width - 1, height - 1]))).all(dim=1)
         alive = inside & (so_far <= tolerance)
         active, position, so_far = active[alive], position[alive], so_far[alive]
-        arrived = sample(neighbour.known, position)[:, 0] >= SURELY_KNOWN
+        arrived = surely_known(sample(neighbour.known, position)[:, 0])
         colour[active[arrived]] = gain * sample(neighbour.frame, position[arrived])
         error[active[arrived]] = so_far[arrived]
         length[active[arrived]] = i + 1

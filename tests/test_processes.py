@@ -1,0 +1,180 @@
+"""Runs that are interrupted, and runs of several processes: nothing hangs, nothing is lost, all agree."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gi.errors import InputError
+from gi.main import main
+from gi.models.discriminator import PatchDiscriminator
+from gi.models.fold import prepare_for_inference
+from gi.training.module import GuidedInpainting
+from gi.training.processes import SyncGeneratorBatchNorm
+from gi.weights.checkpoint import load_generator
+from tests.families import random_inputs, tiny_generator
+from tests.helpers import assert_close_gradients
+from tests.runs import ROOT, TINY, callback, finish, last_checkpoint, start, wait_for
+
+
+def joint(devices):
+    """Batches of two over one or two processes."""
+    return [f"--devices={devices}", f"data.params.batch_size={2 // devices}"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_interrupted_run_resumes_exactly(devices, arguments, tmp_path):
+    """Eight steps in epochs of five, stopped in the middle of both; checkpoints are written at even steps."""
+    options = [*joint(devices), "model.params.average_decay=0.5", "model.params.average_every=1",
+               "model.params.average_start=1"]
+
+    def names(name):
+        return callback("RecordNames", path=tmp_path / f"{name}.txt")
+
+    finish(start(arguments(*options, *names("whole"), logdir="whole")))
+    words = arguments(*options)
+    for stop, status, at_step, saved in (
+        (signal.SIGKILL, -signal.SIGKILL, 3, 2), (signal.SIGTERM, 143, 3, 4), (signal.SIGUSR1, 138, 6, 7),
+    ):  # fmt: skip
+        marker, until = tmp_path / f"paused{stop}", tmp_path / f"go{stop}"
+        process = start([*words, *names(f"until{saved}"),
+                         *callback("Pause", at_step=at_step, marker=marker, until=until)])
+        wait_for(marker, process)
+        if stop == signal.SIGUSR1:  # some schedulers tell every process, data workers among them
+            os.killpg(process.pid, stop)
+        else:
+            process.send_signal(stop)
+        if stop != signal.SIGKILL:
+            until.touch()
+        output = finish(process, status)
+        assert stop == signal.SIGKILL or "state saved" in output
+        assert last_checkpoint(tmp_path / "logs")["global_step"] == saved
+        (logdir,) = (tmp_path / "logs").iterdir()
+        # Either names the run.
+        words = ["-r", logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt", "--no-test",
+                 "data.params.num_workers=1"]
+    finish(start([*words, *names("rest")]))
+
+    whole, *parts = ((tmp_path / f"{name}.txt").read_text().splitlines()
+                     for name in ("whole", "until4", "until7", "rest"))
+    assert sum(parts, []) == whole[2:]
+    weights, resumed = (last_checkpoint(tmp_path / name)["state_dict"] for name in ("whole", "logs"))
+    assert resumed.keys() == weights.keys()
+    assert [key for key in weights if not torch.equal(resumed[key], weights[key])] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["loading", "training", "validation"])
+def test_a_waiting_run_ends(where, arguments, tmp_path):
+    """The second process never comes, and the first one waits for it: for a connection, for gradients, for scores."""
+    marker = tmp_path / "hangs"
+    words = arguments(*joint(2), *callback("Hang", where=where, marker=marker))
+    process = start(words)
+    wait_for(marker, process)
+    time.sleep(2)  # until the first process waits
+    process.send_signal(signal.SIGTERM)
+    if where == "training":  # there the first one asks for a checkpoint, and a long step would be waited for
+        time.sleep(1.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+    output = finish(process, 143, seconds=20)  # which is when both have closed the pipe
+    assert "SIGTERM" in output
+    if where != "loading":
+        assert last_checkpoint(tmp_path / "logs")["global_step"] == {"training": 2, "validation": 5}[where]
+
+
+def test_a_request_has_a_deadline():
+    code = """if True:
+        import time
+        from gi.training.signals import StopSignals
+        with StopSignals(grace=0.5) as signals:
+            signals.hold(True)
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        asked = time.monotonic()
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(timeout=20) == 138
+        assert time.monotonic() - asked > 0.5
+
+
+@pytest.mark.slow
+def test_two_processes_agree(photographs, arguments, tmp_path):
+    """Sets that do not divide by two, BatchNorm as it comes: one network is validated, saved and tested."""
+    tiny = yaml.safe_load(TINY.read_text())["data"]["params"]["train"]
+    sets = {}
+    for count in (1, 3):
+        (tmp_path / f"{count}").mkdir()
+        for i in range(count):
+            (tmp_path / f"{count}" / f"{i}.png").symlink_to(photographs / f"{i}.png")
+        tiny["params"]["images"]["params"]["root"] = f"{tmp_path / str(count)}"
+        sets[f"set{count}"] = json.loads(json.dumps(tiny))
+    sets["small"] = None
+    callbacks = {"images": {"target": "gi.training.callbacks.ImageGrids"},
+                 "report": {"target": "gi.training.evaluation.EvaluationReport"},
+                 "record": {"target": "tests.helpers.RecordNetwork", "params": {"folder": str(tmp_path)}}}
+    (tmp_path / "uneven.yaml").write_text(yaml.safe_dump({
+        "inherit": str(TINY), "data": {"params": {"validation": sets, "test": sets, "eval_batch_size": 1}},
+        "lightning": {"callbacks": callbacks}}))
+    words = [f"--base={tmp_path / 'uneven.yaml'}", f"data.params.train.params.images.params.root={photographs}"]
+    average = ["model.params.average_decay=0.5", "model.params.average_every=1", "model.params.average_start=2"]
+    finish(start([*words, *joint(2), "--max_steps=5", f"--logdir={tmp_path / 'logs'}", *average]))
+
+    (logdir,) = (tmp_path / "logs").iterdir()
+    networks = [torch.load(tmp_path / f"network{rank}.pt") for rank in range(2)]
+    saved = load_generator(logdir / "configs" / "config.yaml", logdir / "checkpoints" / "last.ckpt")
+    for network in networks:
+        torch.testing.assert_close(network, dict(prepare_for_inference(saved).state_dict()), atol=0, rtol=0)
+    alone = main([*words, "--train=false", f"--resume_from_checkpoint={logdir / 'checkpoints' / 'last.ckpt'}",
+                  f"--logdir={tmp_path / 'alone'}", *average])
+    for name, scores in alone.items():
+        (result,) = logdir.glob(f"metrics/*{name}.json")
+        images = json.loads(result.read_text())["images"]
+        assert len(images) == int(name[-1])
+        assert images == [pytest.approx(image) for image in scores.images]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_joint_batch(arguments, tmp_path):
+    words = ["--max_steps=3", "--limit_val_batches=0", *callback("FreezeNorm")]
+    two = start(arguments(*words, "--devices=2", *callback("SaveGradients", path=tmp_path / "two.pt"), logdir="two"))
+    output = finish(two)
+    one = start(arguments(*words, "data.params.batch_size=4", *callback("SaveGradients", path=tmp_path / "one.pt"),
+                          logdir="one"))
+    finish(one)
+    assert "learning rate 0.0004 = 0.0001 x batch 2 x 2 process(es)" in output
+    assert len(list((tmp_path / "two").iterdir())) == 1  # one folder for both processes
+    joint, shared = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
+    for network in ("generator", "discriminator"):
+        assert len(shared[network]) == 3
+        assert_close_gradients(shared[network][0], joint[network][0])
+    weights = [last_checkpoint(tmp_path / name)["state_dict"] for name in ("one", "two")]
+    for key in weights[0]:
+        torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=1e-3)
+
+
+def test_synchronised_norm_is_the_generators(arguments):
+    """It serves evaluation as it is, and folded, and so does what the Trainer turns it into after training."""
+    model = GuidedInpainting(generator=tiny_generator("ours"), guidance=torch.nn.Identity(),
+                             discriminator=PatchDiscriminator(width=4))
+    inputs = random_inputs(1, 1, 32, 32)
+    with torch.no_grad():
+        expected = model.generator(*inputs)
+        for change in (SyncGeneratorBatchNorm().apply, SyncGeneratorBatchNorm().revert):
+            model = change(model).eval()
+            torch.testing.assert_close(model.generator(*inputs), expected, atol=0, rtol=0)
+            folded = prepare_for_inference(model.generator)
+            torch.testing.assert_close(folded(*inputs), expected, atol=1e-5, rtol=1e-4)
+            assert not any(isinstance(part, _BatchNorm) for part in folded.modules())
+    assert not any(isinstance(part, torch.nn.SyncBatchNorm) for part in model.discriminator.modules())
+    with pytest.raises(InputError, match="sync_batchnorm: only GPUs have it"):
+        main(arguments("--devices=2", "--sync_batchnorm=true"))
