@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from gi.report import page as report
@@ -135,3 +136,11 @@ def test_curves_of_an_interrupted_run_go_back_to_the_checkpoint(tmp_path):
             writer.add_scalar("loss", 20 + step, step, walltime=200 + step)
     assert plots.read_curves(tmp_path) == {"loss": (list(range(9)), [10, 11, 12, *range(23, 29)])}
     assert plots.plot_curves({"loss": plots.read_curves(tmp_path)}).startswith(b"<?xml")
+
+
+def test_the_comparison_fits_a_terminal_of_80_characters(capsys):
+    table = Table(["", "PSNR in the hole", "SSIM in the hole", "L1 in the hole"],
+                  [["keyframe copied along the flow", "20.08 ± 1.97", "0.599 ± 0.062", "0.0872 ± 0.0088"]])
+    Console(width=80).print(console_table(table))
+    printed = capsys.readouterr().out
+    assert all(cell in printed for cell in table.rows[0])

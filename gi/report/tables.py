@@ -30,7 +30,8 @@ class Table:
 
 def console_table(table: Table) -> rich.table.Table:
     """The table as rich draws it."""
-    drawn = rich.table.Table(title=escape(table.title) or None, caption=escape(table.note) or None, box=box.SIMPLE_HEAD)
+    drawn = rich.table.Table(title=escape(table.title) or None, caption=escape(table.note) or None, box=box.SIMPLE_HEAD,
+                             pad_edge=False, collapse_padding=True)
     for column, heading in enumerate(table.heading):
         lines = escape(heading).replace(" in the hole", "\nin the hole")  # narrow enough for 80 characters
         drawn.add_column(lines, justify="right" if column else "left", no_wrap=True)
