@@ -19,6 +19,7 @@ REQUIRES = [
     "tensorboard>=2.10",
     "matplotlib>=3.6",
     "rich>=12",
+    "jinja2>=3",
     "safetensors>=0.4",
 ]
 EXTRAS = {
@@ -31,6 +32,7 @@ if __name__ == "__main__":
         version="0.1.0",
         description="Guided image and video inpainting with keyframes",
         packages=find_packages(include=["gi", "gi.*"]),
+        package_data={"gi.report": ["templates/*", "*.yaml"]},
         python_requires=">=3.10",
         install_requires=REQUIRES,
         extras_require=EXTRAS,

@@ -25,9 +25,9 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from gi.commands.arguments import parse_args, processes
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.errors import InputError
-from gi.report.paper import name_of_run
+from gi.report.paper import stated_rows
 from gi.report.results import report_results
-from gi.training.callbacks import LastCheckpoint
+from gi.training.callbacks import LastCheckpoint, check_monitor
 from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.evaluation import EvaluationReport
 from gi.training.module import NonFiniteLoss
@@ -51,7 +51,7 @@ def run(cfg, args, logdir):
     # What only training needs is not built for an evaluation, so its files need not be there.
     model = instantiate(without(cfg.model, [] if args.train else TRAINING_PARTS), "model", **module_options)
     data = instantiate(without(cfg.data, [] if args.train else TRAINING_SETS), "data")
-    trainer = build_trainer(cfg, options, logdir)
+    trainer = build_trainer(cfg, options, logdir, model.measured)
     if trainer.is_global_zero:
         (logdir / "configs").mkdir(parents=True, exist_ok=True)
         save_config(cfg, logdir / "configs" / "config.yaml")
@@ -70,8 +70,9 @@ def run(cfg, args, logdir):
             start = start or small_weights(cfg)
             load_generator_weights(model.generator, start)
         if args.test:
+            name = args.base[-1].stem if args.base else logdir.name
             about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
-            test(trainer, model, data, logdir, name_of_run(*(path.stem for path in args.base), logdir.name), about)
+            test(trainer, model, data, logdir, name=name, paper=stated_rows(cfg), about=about)
     return model.results
 
 
@@ -86,15 +87,16 @@ def train(trainer, model, data, start):
     trainer.fit(model, data, ckpt_path=start if resumable else None)
 
 
-def test(trainer, model, data, logdir, run_name, about):
-    """Scores the test sets and writes results and reports, with the paper's row of `run_name` and what is `about`."""
+def test(trainer, model, data, logdir, *, name, paper, about):
+    """Scores the test sets; writes results and reports with the run's name, the paper's rows and what is `about`."""
     reports = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationReport)]
     for report in reports:
-        report.run, report.about = run_name, about
+        report.run, report.about, report.paper = name, about, paper
     trainer.test(model, data, verbose=False)
     if trainer.is_global_zero:
-        # A comparison was printed already, and has these scores in it.
-        report_results(model.results, run_name, logdir, about=about, show=not any(r.baselines for r in reports))
+        # A comparison was printed already, and has the scores in it that need no network.
+        show = not any(r.baselines for r in reports) or any(metric.network for metric in model.measured)
+        report_results(model.results, name, logdir, paper=paper, about=about, show=show)
         for report in reports:
             print(f"report: {report.path(trainer)}")
 
@@ -113,12 +115,13 @@ def without(node, names):
     return {**node, "params": {name: value for name, value in node.get("params", {}).items() if name not in names}}
 
 
-def build_trainer(cfg, options, logdir):
+def build_trainer(cfg, options, logdir, metrics=()):
     lightning = cfg.get("lightning", {})
     callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
     best = [callback for callback in callbacks.values() if isinstance(callback, pl.callbacks.ModelCheckpoint)]
     for callback in best:
         callback.dirpath = callback.dirpath or str(logdir / "checkpoints")
+        check_monitor(callback, metrics)
     options.setdefault("enable_checkpointing", bool(best))  # or Lightning adds one of its own, next to the events
     if not options.get("enable_progress_bar", True):
         bars = [name for name, callback in callbacks.items() if isinstance(callback, pl.callbacks.ProgressBar)]
@@ -181,6 +184,7 @@ def main(argv=None):
     overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
     cfg = load_config(base, overrides)
     check(cfg, provided={"model": MODULE_OPTIONS})
+    stated_rows(cfg)
     try:
         return run(cfg, args, logdir)
     finally:

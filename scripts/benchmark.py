@@ -25,7 +25,7 @@ from gi.config import load_config
 from gi.config.device import find_device
 from gi.errors import InputError
 from gi.report.results import write_json
-from gi.report.tables import console_table, print_table
+from gi.report.tables import print_table
 from tools.benchmark.parts import PRECISIONS, Settings
 from tools.benchmark.paths import PATHS
 from tools.benchmark.report import read_report, run_paths
@@ -48,7 +48,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.compare:
         first, second = map(read_report, args.compare)
-        print_table(console_table(comparison_table(first, second, tuple(path.stem for path in args.compare))))
+        print_table(comparison_table(first, second, tuple(path.stem for path in args.compare)))
         for line in differences(first, second):
             print(f"differs: {line}")
         return
@@ -67,7 +67,7 @@ def main() -> None:
         # After every path, so that an interruption does not lose what is done.
         report = run_paths(settings, args.paths, name=args.config.stem, advance=advance,
                            keep=lambda report: args.out and write_json(args.out, report))
-    print_table(console_table(benchmark_table(report)))
+    print_table(benchmark_table(report))
     for line in remarks(report):
         print(line)
 

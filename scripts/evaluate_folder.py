@@ -22,9 +22,12 @@ from gi.config.device import find_device
 from gi.errors import InputError
 from gi.metrics.feature_cache import CachedFeatures
 from gi.metrics.folder import build_metrics, find_pairs, score_pairs
-from gi.metrics.image import METRICS
-from gi.report.paper import print_table, result_table
-from gi.report.results import write_results
+from gi.metrics.functional import IMAGE_METRICS
+from gi.metrics.metric import choices
+from gi.report.paper import parse_row
+from gi.report.results import describe, write_results
+from gi.report.scores import score_table
+from gi.report.tables import print_table
 
 
 def main() -> int:
@@ -32,12 +35,13 @@ def main() -> int:
     parser.add_argument("truth", metavar="TRUTH", type=Path, help="folder of the complete images")
     parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="folder of what a method made of them")
     parser.add_argument("--masks", type=Path, help="folder of masks; may be TRUTH")
-    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS, metavar="METRIC",
-                        help=f"some of {', '.join(METRICS)}")
+    parser.add_argument("--metrics", nargs="+", default=choices(IMAGE_METRICS), metavar="METRIC",
+                        help=f"some of {', '.join(choices(IMAGE_METRICS))}, or module.name")
     parser.add_argument("--out", type=Path, metavar="F.json", help="write results there, and a table to F.csv")
     parser.add_argument("--name", help="name of the method; None: the folder's")
-    parser.add_argument("--set", help="name of the set, such as two or four to see the paper's rows; None: TRUTH's")
-    parser.add_argument("--cache", type=Path, default=Path("~/.cache/gi"), help="folder that keeps features of TRUTH")
+    parser.add_argument("--set", help="name of the set; None: TRUTH's")
+    parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to stand beside, such as 4:ours")
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/gi"), help="folder that keeps features of images")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -45,7 +49,7 @@ def main() -> int:
         raise InputError(f"--out {args.out}: expected a name ending in .json")
     if args.batch_size < 1:
         raise InputError(f"--batch-size: expected at least 1, got {args.batch_size}")
-    device = find_device(args.device)
+    device, row = find_device(args.device), parse_row(args.paper) if args.paper else None
 
     pairs, problems = find_pairs(args.truth, args.predictions, args.masks)
     metrics = build_metrics(args.metrics, cache=args.cache.expanduser()).to(device)
@@ -54,13 +58,14 @@ def main() -> int:
     problems |= unreadable
     run, name = args.name or args.predictions.resolve().name, args.set or args.truth.resolve().name
     about = {"masks": args.masks is not None, "problems": problems}
+    result = describe(scores, run=run, set_name=name, paper=row, about=about)
     if args.out is not None:
-        write_results(scores, args.out, run=run, set_name=name, about=about)
+        write_results(result, args.out)
     if scores.count:
-        print_table(result_table(scores.to_dict() | about, run, name))
-    cache = metrics.networks.get("fid")
-    if isinstance(cache, CachedFeatures) and cache.found:
-        print(f"features of {cache.found} images came from {args.cache}")
+        print_table(score_table(result))
+    for network in metrics.networks.values():
+        if isinstance(network, CachedFeatures) and network.found:
+            print(f"features of {network.found} images came from {args.cache}")
     return script.report_problems(problems, total=scores.count + len(problems))
 
 

@@ -30,22 +30,16 @@ import torch
 from gi.commands import script
 from gi.config.device import find_device
 from gi.errors import InputError
+from gi.metrics.metric import choices, with_weights
+from gi.metrics.video import VIDEO_METRICS
 from gi.metrics.video_folder import find_truths, find_videos, name_of
-from gi.metrics.video_scores import METRICS
-from gi.report.paper import print_table, video_rows
-from gi.report.results import file_name
-from gi.report.tables import console_table
+from gi.metrics.video_scores import VideoScores
+from gi.report.paper import parse_row
+from gi.report.results import file_name, write_results
+from gi.report.scores import score_table
+from gi.report.tables import print_table
 from gi.report.video import write_page
-from gi.video.evaluation import (
-    build_scores,
-    choose_metrics,
-    fill_video,
-    open_clips,
-    score_clips,
-    side_by_side,
-    stop_at,
-    write_scores,
-)
+from gi.video.evaluation import fill_video, open_clips, score_clips, side_by_side, stop_at
 from gi.video.method import METHODS, build_method
 
 
@@ -57,29 +51,31 @@ def main() -> int:
                         f"{', '.join(METHODS)} or package.module.Name, with options: 'NAME key=value …'; repeatable")
     parser.add_argument("--masks", type=Path, help="video, folder or still, if GT_AND_MASKS is only a video")
     parser.add_argument("--invert-masks", action="store_true", help="masks are the other way round than said above")
-    parser.add_argument("--metrics", nargs="+", choices=METRICS, metavar="METRIC",
-                        help=f"some of {', '.join(METRICS)}; None: all whose weights are there")
+    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="some of "
+                        f"{', '.join(choices(VIDEO_METRICS))}, or module.name; None: all whose weights are there")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report; None: PREDICTIONS_scores")
     parser.add_argument("--name", help="name of the method; None: that of PREDICTIONS")
     parser.add_argument("--set", help="name of the set; None: that of GT_AND_MASKS")
+    parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to stand beside, such as 3:14_keyframes")
     parser.add_argument("--strict", action="store_true", help="stop at the first video that is missing or bad")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     find_device(args.device)
-    metrics, notes = choose_metrics(args.metrics)
+    row = parse_row(args.paper) if args.paper else None
+    metrics, notes = (args.metrics, []) if args.metrics else with_weights(VIDEO_METRICS)
     out = args.out or args.predictions.resolve().with_name(f"{name_of(args.predictions)}_scores")
     if args.method is None:
         pairs, problems = find_videos(args.truth, args.predictions, args.masks, inverted=args.invert_masks)
-        status, _ = score(args, pairs, problems, args.name or name_of(args.predictions), out, metrics, notes)
+        status, _ = score(args, pairs, problems, args.name or name_of(args.predictions), out, metrics, notes, row)
         return status
     statuses, tables = [], {}
     methods = {text: build_method(text, offered={"device": args.device}) for text in args.method}
     for text, method in methods.items():
         pairs, problems = fill(args, method, args.predictions / file_name(text))
-        status, tables[text] = score(args, pairs, problems, text, out / file_name(text), metrics, notes)
+        status, tables[text] = score(args, pairs, problems, text, out / file_name(text), metrics, notes, row)
         statuses.append(status)
     if len(tables) > 1:
-        print_table(console_table(side_by_side(tables)))
+        print_table(side_by_side(tables))
     return max(statuses)
 
 
@@ -98,7 +94,7 @@ def fill(args, method, folder):
     return pairs, problems
 
 
-def score(args, pairs, problems, run, out, metrics, notes):
+def score(args, pairs, problems, run, out, metrics, notes, row):
     """The exit status and the table of scores of predictions, after files and a page about them."""
     clips, unfit = open_clips(pairs)
     problems |= unfit
@@ -106,7 +102,7 @@ def score(args, pairs, problems, run, out, metrics, notes):
         stop_at(problems)
     for note in notes:
         print(f"not computed: {note}", file=sys.stderr)
-    scores = build_scores(metrics, device=args.device)
+    scores = VideoScores(metrics=metrics, device=args.device)
     name = args.set or name_of(args.truth)
     with script.progress("frames", sum(clip.count for clip in clips)) as advance:
         found, films, unreadable = score_clips(clips, scores, out, advance=advance, strict=args.strict)
@@ -116,10 +112,11 @@ def score(args, pairs, problems, run, out, metrics, notes):
                 "metrics": ", ".join(metrics), "inverted masks": args.invert_masks, "left out": ", ".join(problems)}
     settings = {name: str(value) for name, value in settings.items() if value}
     result = {"run": run, "set": name, **found, "settings": settings, "not computed": notes, "problems": problems}
-    write_scores(out, result)
+    result |= {"paper": vars(row)} if row else {}
+    write_results(result, out / "results.json")
     write_page(out / "report.html", result, films, [*settings.items(), *(("not computed", note) for note in notes)])
-    table = video_rows(result)
-    print_table(console_table(table))
+    table = score_table(result)
+    print_table(table)
     print(f"{out / 'report.html'} shows each video")
     return script.report_problems(problems, total=found["count"] + len(problems)), table
 

@@ -20,7 +20,7 @@ from gi.data.sources import BundledPhotographs
 from gi.media import io
 from gi.metrics.functional import psnr
 from gi.models.classical import copy_keyframe
-from gi.report.page import hatch, to_uint8
+from gi.report.pictures import hatch, to_uint8
 from gi.weights.pretrained import load_parts
 
 from torchvision.utils import make_grid  # isort: skip  # after gi, see gi._torchvision

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package n
 
 from gi.commands import script
 from gi.errors import InputError
-from gi.report.tables import console_table, print_table
+from gi.report.tables import print_table
 from tools.families import EXTRA, Budget, families, gather, run_family
 
 
@@ -41,7 +41,7 @@ def main() -> None:
         run_family(name, args.out, budget)
     tables, facts, _ = gather(args.only, args.out)
     for table in tables:
-        print_table(console_table(table))
+        print_table(table)
     for name, text in facts:
         print(f"{name}: {text}")
     print(f"report: {args.out / 'report.html'}")

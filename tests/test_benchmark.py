@@ -18,7 +18,7 @@ from gi.config import load_config
 from gi.errors import InputError
 from gi.flow.estimate import ZeroFlow
 from gi.report.results import write_json
-from gi.report.tables import console_table, print_table
+from gi.report.tables import print_table
 from tools.benchmark.bounds import Limits, WorkCounter, bound, measure_limits
 from tools.benchmark.parts import Parts, Settings, without_missing_weights
 from tools.benchmark.paths import PATHS
@@ -217,7 +217,7 @@ def test_file_table_and_no_paths_of_this_machine(report, tmp_path, capsys):
     assert read_report(tmp_path / "a.json") == json.loads(json.dumps(report))
     text = (tmp_path / "a.json").read_text()
     assert str(Path.home()) not in text and "/tmp" not in text and "photograph.jpg" not in text
-    print_table(console_table(benchmark_table(report)))
+    print_table(benchmark_table(report))
     printed = capsys.readouterr().out
     assert all(name in printed for name in report["cases"]) and "GFLOP/s" in printed
     assert any("sample / decoding" in line for line in remarks(report))

@@ -9,12 +9,12 @@ from torch import nn
 
 from gi.errors import InputError
 from gi.media.io import write_image
-from gi.metrics import features, folder
 from gi.metrics.feature_cache import CachedFeatures
 from gi.metrics.fid import frechet_distance
 from gi.metrics.folder import find_pairs, score_pairs
 from gi.metrics.image import ImageMetrics
 from gi.report.results import read_results
+from gi.weights import files
 
 
 class ToyFeatures(nn.Module):
@@ -85,7 +85,7 @@ def test_scores_are_those_of_the_metric(folders):
 def test_without_masks_the_whole_image_counts(folders):
     pairs, _ = find_pairs(*folders)
     distance = ToyDistance()
-    metrics = ImageMetrics(metrics=["l1", "lpips"], lpips=folder._Once(distance))
+    metrics = ImageMetrics(metrics=["l1", "lpips"], lpips=distance)
     scores, _ = score_pairs(pairs, metrics, batch_size=3)
     assert distance.calls == 2  # composite and raw are the same
     for row in scores.images:
@@ -154,7 +154,7 @@ def test_nothing_to_compare(folders, tmp_path):
         find_pairs(truth, tmp_path / "others")
 
 
-def test_features_of_the_truth_are_kept(folders, tmp_path):
+def test_features_are_kept(folders, tmp_path):
     pairs, _ = find_pairs(*folders, folders[0])
 
     def fid(network, cache=tmp_path / "cache"):
@@ -166,7 +166,7 @@ def test_features_of_the_truth_are_kept(folders, tmp_path):
     first, cached = fid(ToyFeatures())
     assert cached.network.seen == cached.computed == 18 and cached.found == 0
     again, cached = fid(ToyFeatures())
-    assert cached.network.seen == cached.computed == 12 and cached.found == 6
+    assert cached.network.seen == cached.computed == 0 and cached.found == 18
     assert first == again and first["raw"]["fid"] == pytest.approx(plain.totals["raw"]["fid"], rel=1e-5)
     images, found = (torch.from_numpy(np.stack([make(i) for i in range(6)])).permute(0, 3, 1, 2) / 255
                      for make in (picture, prediction))
@@ -175,13 +175,13 @@ def test_features_of_the_truth_are_kept(folders, tmp_path):
     other, cached = fid(ToyFeatures(seed=1))  # the weights are part of the key
     assert cached.computed == 18 and other != first
     kept = sorted((tmp_path / "cache").rglob("*.npy"))
-    assert len(kept) == 12
+    assert len(kept) == 2 * 18
     for path in kept:
         path.write_bytes(path.read_bytes()[:-1])
     repaired, cached = fid(ToyFeatures())
-    assert cached.computed == 18 and repaired == first and fid(ToyFeatures())[1].found == 6
-    write_image(pairs[3].truth, picture(99))  # another image under the same name
-    assert fid(ToyFeatures())[1].found == 5
+    assert cached.computed == 18 and repaired == first and fid(ToyFeatures())[1].found == 18
+    write_image(pairs[3].truth, picture(99))  # another image under the same name, and so another composite
+    assert fid(ToyFeatures())[1].found == 16
     (tmp_path / "file").write_text("")
     assert fid(ToyFeatures(), tmp_path / "file")[1].computed == 18  # a cache that cannot be written is none
 
@@ -203,27 +203,31 @@ def test_command_line(folders, tmp_path, root, monkeypatch, capsys):
         return end.value.code, capsys.readouterr()
 
     out = tmp_path / "out" / "other.json"
-    words = (truth, predictions, "--masks", truth, "--metrics", "ssim", "l1", "--out", out, "--set", "two")
+    words = (truth, predictions, "--masks", truth, "--metrics", "ssim", "l1", "--out", out, "--paper", "4:ours")
     status, printed = run(*words)
-    assert status == 0 and "predictions on two: 6 images" in printed.out and "images 6/6" in printed.err
+    assert status == 0 and "predictions on truth: 6 images" in printed.out and "images 6/6" in printed.err
+    assert "0.834 ± 0.118" in printed.out
     result = read_results(out)
-    assert (result["run"], result["set"], result["count"], result["problems"]) == ("predictions", "two", 6, {})
+    assert (result["run"], result["set"], result["count"], result["problems"]) == ("predictions", "truth", 6, {})
+    assert result["paper"] == {"table": 4, "row": "ours"}
     assert out.with_suffix(".csv").read_text().count("\n") == 7
     (predictions / "000003.png").write_bytes(b"")
     status, printed = run(*words)
     assert status == 1 and "left out: 000003: " in printed.err and "1 of 6 left out" in printed.err
     assert json.loads(out.read_text())["count"] == 5
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(folder, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
     monkeypatch.chdir(tmp_path)
     for words, message in (
         ((truth, tmp_path / "nowhere"), "no such folder"),
-        ((truth, predictions), f"{features.INCEPTION.path}: no such file"),
-        ((truth, predictions), "--metrics ssim psnr l1 needs no weights"),
-        ((truth, predictions, "--metrics", "ssmi"), "invalid choice: 'ssmi'"),
+        ((truth, predictions), f"{files.INCEPTION.path}: no such file"),
+        ((truth, predictions), "psnr, ssim, l1 need no weights"),
+        ((truth, predictions, "--metrics", "ssmi"), "there is no 'ssmi'"),
         ((truth, predictions, "--out", "x.txt"), "expected a name ending in .json"),
         ((truth, predictions, "--batch-size", "0"), "expected at least 1"),
         ((truth, predictions, "--device", "tpu9"), "tpu9"),
+        ((truth, predictions, "--paper", "4:lama"), "table 4 of the paper has no row 'lama'"),
+        ((truth, predictions, "--paper", "ours"), "expected TABLE:ROW"),
     ):
         status, printed = run(*words)
         assert status == 2 and printed.err.startswith("error: ") and printed.err.count("\n") == 1

@@ -17,13 +17,16 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from gi.errors import InputError
 from gi.media.io import write_image
+from gi.metrics.metric import with_weights
+from gi.metrics.video import VIDEO_METRICS
 from gi.metrics.video_folder import Clip, find_videos
 from gi.metrics.video_scores import VideoScores
 from gi.report import results
 from gi.report import video as video_report
-from gi.report.paper import each_video, video_rows
+from gi.report.scores import score_table, video_table
 from gi.report.video import Film
 from gi.video import evaluation as video_evaluation
+from gi.weights import files
 
 HEIGHT, WIDTH, COUNT = 56, 64, 4
 FREE = ("psnr", "ssim", "ssim2", "psnr_hole", "pcons")  # of weights
@@ -201,7 +204,7 @@ def damage(path):
     (drop, "truth/a/frame_0002_mask.png", r"truth/a: no frame_0002_mask to .*frame_0002_gt"),
     (drop, "truth/a/frame_0002_gt.png", r"truth/a: no frame_0002_gt to .*frame_0002_mask"),
     (drop, "method/a/frame_0003_pred.png", r"method/a: no frame_0003_pred to .*frame_0003_gt"),
-    (shrink, "method/a/frame_0001_pred.png", r"frame_0001_pred.png: is 64x55, expected 64x56"),
+    (shrink, "method/a/frame_0001_pred.png", r"frame_0001_pred.png: the image has 64x55 pixels, expected 64x56"),
     (damage, "truth/a/frame_0001_gt.png", r"frame_0001_gt.png: cannot read this image"),
 ])
 def test_bad_frames(devil, tmp_path, change, file, message):
@@ -299,12 +302,12 @@ def test_perfect_and_imperfect(tmp_path):
 def test_command_line(devil, tmp_path, run):
     truth, predictions = devil
     out = tmp_path / "out"
-    status, printed = run(truth, predictions, "--metrics", *FREE, "--out", out)
+    status, printed = run(truth, predictions, "--metrics", *FREE, "--out", out, "--paper", "3:14_prealigned")
     assert status == 0 and "frames 8/8" in printed.err
     result = results._decoded(json.loads((out / "results.json").read_text()))
     assert (result["run"], result["set"], result["count"], result["frames"]) == ("method", "truth", 2, 8)
     text = "".join(Page(out / "report.html").text)
-    for table in video_rows(result), each_video(result):
+    for table in score_table(result), video_table(result):
         for cell in (table.title, *(cell for row in table.rows for cell in row)):
             assert cell in text and (cell in printed.out or table.title == "Each video")
     total = result["totals"]["psnr"]
@@ -352,18 +355,17 @@ def test_some_are_left_out(devil, tmp_path, run):
 
 
 def test_weights_that_are_missing(devil, tmp_path, run, monkeypatch):
-    from gi.metrics import folder
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(folder, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
     monkeypatch.chdir(tmp_path)
-    metrics, notes = video_evaluation.choose_metrics()
+    metrics, notes = with_weights(VIDEO_METRICS)
     assert set(metrics).isdisjoint(("fid", "lpips", "vfid", "vfid_clips", "pvcs")) and set(FREE) < set(metrics)
     assert len(notes) == 3 and all("checkpoints/metrics/" in note and "\n" not in note for note in notes)
     status, printed = run(*devil, "--metrics", "fid", "psnr")
-    assert status == 2 and "no such file" in printed.err and "needs no weights" in printed.err
+    assert status == 2 and "no such file" in printed.err and "need no weights" in printed.err
     (tmp_path / "checkpoints" / "metrics").mkdir(parents=True)
     (tmp_path / "checkpoints" / "metrics" / "rgb_imagenet.pt").touch()
-    assert {"vfid", "vfid_clips", "pvcs"} < set(video_evaluation.choose_metrics()[0])
+    assert {"vfid", "vfid_clips", "pvcs"} < set(with_weights(VIDEO_METRICS)[0])
 
 
 def test_bad_input_is_one_line(devil, tmp_path, run):
@@ -379,7 +381,7 @@ def test_bad_input_is_one_line(devil, tmp_path, run):
         ((truth, tmp_path / "empty"), "no video has a counterpart"),
         ((truth / "a", tmp_path / "empty"), "expected frames of a in it"),
         ((tmp_path / "a.mkv", tmp_path / "a.mkv", "--masks", truth / "a"), "a: "),
-        ((truth, predictions, "--metrics", "pnsr"), "invalid choice"),
+        ((truth, predictions, "--metrics", "pnsr"), "there is no 'pnsr'"),
         ((truth, predictions, "--device", "tpu9"), "tpu9"),
     ):
         status, printed = run(*words)

@@ -13,8 +13,8 @@ from gi.compositing import composite
 from gi.config import instantiate
 from gi.errors import InputError
 from gi.metrics.fid import frechet_distance
-from gi.metrics.functional import ssim
-from gi.metrics.image import ImageMetrics, ImageScores, harmonic
+from gi.metrics.functional import harmonic, ssim
+from gi.metrics.image import ImageMetrics, ImageScores
 
 
 class ToyFeatures(nn.Module):
@@ -178,7 +178,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
 
 def test_bins_are_tenths_of_the_hole_area_exact_at_their_bounds():
     hole = np.array([0, 9, 10, 29, 30, 69, 70, 99, 100])
-    scores = ImageScores(names=list("abcdefghi"), hole=hole, pixels=np.full(9, 100), features=None,
+    scores = ImageScores(names=list("abcdefghi"), hole=hole, pixels=np.full(9, 100), features={},
                          scores={("composite", "l1"): np.arange(9.0), ("raw", "l1"): np.zeros(9)})
     assert [part["range"] for part in scores.bins] == [
         "0-10%", "10-20%", "20-30%", "30-40%", "40-50%", "50-60%", "60-70%", "70-80%", "80-90%", "90-100%"]
@@ -224,7 +224,8 @@ def test_only_what_is_asked_for():
     assert list(scores.scalars()) == ["psnr", "psnr_hole", "raw/psnr", "raw/psnr_hole"]
     only_fid = fed(ImageMetrics(metrics=["fid"], inception=ToyFeatures()), [0, 1, 2], 2).compute()
     assert list(only_fid.scalars()) == ["fid", "raw/fid"] and list(only_fid.images[0]) == ["name", "hole_area"]
-    assert instantiate({"target": "gi.metrics.image.ImageMetrics", "params": {"metrics": ["l1"]}}).metrics == ("l1",)
+    only_l1 = instantiate({"target": "gi.metrics.image.ImageMetrics", "params": {"metrics": ["l1"]}})
+    assert only_l1.per_image == ["l1", "l1_hole"]
 
 
 def test_images_without_a_hole_and_perfect_images_are_left_out_but_faults_are_not():
@@ -291,8 +292,8 @@ def test_networks_stay_out_of_checkpoints_and_follow_the_device():
     again = copy.deepcopy(metric)
     assert again.compute().count == 2
     holder.to("meta")
-    assert metric.networks["fid"].kernel.is_meta and metric.keys[0].is_meta and metric.device.type == "meta"
-    assert not again.networks["fid"].kernel.is_meta
+    assert metric.networks["inception"].kernel.is_meta and metric.keys[0].is_meta and metric.device.type == "meta"
+    assert not again.networks["inception"].kernel.is_meta
 
 
 def test_composite_keeps_known_pixels_bit_for_bit():

@@ -12,6 +12,7 @@ import yaml
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gi.errors import InputError
+from gi.flow.guidance import Guidance
 from gi.main import main
 from gi.models.discriminator import PatchDiscriminator
 from gi.models.fold import prepare_for_inference
@@ -164,7 +165,7 @@ def test_two_processes_equal_one_with_the_joint_batch(arguments, tmp_path):
 
 def test_synchronised_norm_is_the_generators(arguments):
     """It serves evaluation as it is, and folded, and so does what the Trainer turns it into after training."""
-    model = GuidedInpainting(generator=tiny_generator("ours"), guidance=torch.nn.Identity(),
+    model = GuidedInpainting(generator=tiny_generator("ours"), guidance=Guidance(),
                              discriminator=PatchDiscriminator(width=4))
     inputs = random_inputs(1, 1, 32, 32)
     with torch.no_grad():

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from gi.config import load_config
 from gi.errors import InputError
 from gi.metrics.image import ImageScores
-from gi.report import paper
-from gi.report.results import read_results, read_run, report_results, write_results
+from gi.report.paper import TABLES, find_row, stated_rows
+from gi.report.results import describe, read_results, read_run, report_results, write_results
 
 MEASURED = ("ssim", "ssim_hole", "psnr", "psnr_hole", "lpips")
 
@@ -24,7 +25,7 @@ def scores(count=6, lpips=0.2, fid=True):
     values["composite", "psnr"][1] = math.inf
     return ImageScores(names=["inf", "b,\"c", "ü/\udcff", "d\ne", "[bold]x", ""][:count],
                        hole=np.array([0, 5, 15, 15, 95, 100])[:count], pixels=np.full(count, 100), scores=values,
-                       features=rng.random((count, 3, 4)) if fid else None)
+                       features={"inception": rng.random((count, 3, 4))} if fid else None)
 
 
 def same(a, b):
@@ -36,8 +37,8 @@ def same(a, b):
 
 
 def test_json_gives_everything_back_and_is_strict(tmp_path):
-    written = write_results(scores(), tmp_path / "two.json", run="ours", set_name="two",
-                            about={"checkpoint": "inf", "nothing": None})
+    written = describe(scores(), run="ours", set_name="two", about={"checkpoint": "inf", "nothing": None})
+    write_results(written, tmp_path / "two.json")
     assert same(written, {"run": "ours", "set": "two", "checkpoint": "inf", **scores().to_dict()})
     found = read_results(tmp_path / "two.json")
     found["checkpoint"] = "inf"
@@ -51,7 +52,7 @@ def test_json_gives_everything_back_and_is_strict(tmp_path):
 
 
 def test_csv_has_every_image(tmp_path):
-    write_results(scores(), tmp_path / "two.json", run="ours", set_name="two")
+    write_results(describe(scores(), run="ours", set_name="two"), tmp_path / "two.json")
     with open(tmp_path / "two.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     images = scores().images
@@ -69,6 +70,9 @@ def test_reading_something_else(tmp_path):
         ("{", "not JSON"), ("[]", "a mapping"), ("[" * 100_000, "not JSON"), ("{}", "no count"),
         (json.dumps(right | {"count": "1"}), "no count"), (json.dumps(right | {"totals": {}}), "totals.composite"),
         (json.dumps(right | {"totals": {"composite": {"fid": {"mean": 1}}, "raw": {}}}), "totals.composite"),
+        *((json.dumps(right | {"measures": measures}), "measures: expected label") for measures in (
+            [], {"x": 1}, {"x": {"label": "X"}}, {"x": {"label": "X", "decimals": 10**9, "higher": True}},
+            {"x": {"label": 1, "decimals": 2, "higher": True}}, {"x": {"label": "X", "decimals": "2", "higher": 1}})),
     ):
         path.write_text(content)
         with pytest.raises(InputError, match=message):
@@ -81,7 +85,7 @@ def test_reading_something_else(tmp_path):
 
 def test_report_writes_sets_and_prints_the_paper_beside_them(tmp_path, capsys):
     sets = {"two": scores(lpips=0.2), "four": scores(lpips=0.1), "a/..": scores(2, fid=False)}
-    report_results(sets, "ours", tmp_path)
+    report_results(sets, "ours", tmp_path, paper={"two": find_row(4, "ours"), "four": find_row(2, "ours")})
     assert sorted(path.name for path in (tmp_path / "metrics").iterdir()) == [
         "a_...csv", "a_...json", "four.csv", "four.json", "two.csv", "two.json"]
     lines = capsys.readouterr().out.splitlines()
@@ -94,34 +98,42 @@ def test_report_writes_sets_and_prints_the_paper_beside_them(tmp_path, capsys):
     assert float(fid[0][4]) == pytest.approx(float(fid[0][2]) - 16.90, abs=0.011)
 
 
-@pytest.mark.parametrize(("run", "set_name", "expected"), [
-    ("ours", "two", (16.90, 0.154, 0.834)), ("ours", "four", (14.29, 0.137, 0.848)),
-    ("ours_unguided", "none", (13.15, 0.145, 0.837)), ("lama_unguided", "none", (13.73, 0.147, 0.836)),
-    ("lama", "none", (13.73, 0.147, 0.836)), ("lama_spectralfuse_unguided", "none", (13.73, 0.147, 0.836)),
-    ("2026-01-31T12-00-00_ours_big", "two_keyframes", (15.45, 0.148, 0.849)),
-    ("logs/2026-01-31T12-00-00_ours_no_ffc/", "four", (14.78, 0.140, 0.851)),
-    ("lama_spectralfuse", "two", (26.74, 0.212, 0.759)), ("transformer", "four", (18.18, 0.175, 0.821)),
-    ("transformer_unguided", "none", (15.19, 0.173, 0.814)),
-    ("ours", "none", None), ("ours_unguided", "two", None), ("lama", "two", None), ("ours_big_unguided", "none", None),
-    ("mine", "two", None), ("ours", "held_out", None), ("ours", "twofold", None),
+@pytest.mark.parametrize(("config", "expected"), [
+    ("ours", {"two": (16.90, 0.154, 0.834), "four": (14.29, 0.137, 0.848)}),
+    ("ours_big", {"two": (15.45, 0.148, 0.849), "four": (13.09, 0.130, 0.865)}),
+    ("ours_no_ffc", {"two": (17.62, 0.157, 0.833), "four": (14.78, 0.140, 0.851)}),
+    ("transformer", {"two": (18.87, 0.181, 0.802), "four": (18.18, 0.175, 0.821)}),
+    ("lama_spectralfuse", {"two": (26.74, 0.212, 0.759), "four": (26.40, 0.211, 0.794)}),
+    ("ours_unguided", {"none": (13.15, 0.145, 0.837)}), ("ours_no_ffc_unguided", {"none": (14.19, 0.155, 0.831)}),
+    ("transformer_unguided", {"none": (15.19, 0.173, 0.814)}), ("lama_unguided", {"none": (13.73, 0.147, 0.836)}),
+    ("lama_spectralfuse_unguided", {"none": (13.73, 0.147, 0.836)}),
+    ("lama", {}), ("lama_big", {}), ("ours_big_unguided", {}), ("demo", {}),
+    ("small/ours", {}), ("small/ours_unguided", {}), ("small/ours_small", {}),
 ])
-def test_rows_of_the_paper(run, set_name, expected):
-    method = paper.method_of(run, set_name)
-    if expected is None:
-        assert method is None
-    else:
-        row = paper.ROWS[paper.set_of(set_name)][method]
-        assert (row["fid"], row["lpips"]["mean"], row["ssim"]["mean"]) == expected
+def test_rows_of_the_paper_are_those_that_a_configuration_states(root, config, expected):
+    rows = stated_rows(load_config(root / "configs" / f"{config}.yaml"))
+    assert {name: (row.scores["fid"], row.scores["lpips"]["mean"], row.scores["ssim"]["mean"])
+            for name, row in rows.items()} == expected
 
 
-def test_every_config_of_the_paper_finds_its_row(root):
-    for path in (root / "configs").glob("*.yaml"):
-        sets = [name for name in paper.ROWS if paper.method_of(path.stem, name)]
-        expected = {"demo": [], "lama": ["none"], "lama_big": [], "ours_big_unguided": []}
-        guided = ["none"] if path.stem.endswith("_unguided") else ["two", "four"]
-        assert sets == expected.get(path.stem, guided), path.stem
-    assert paper.name_of_run("base", "ours_big", "2026-01-31T12-00-00_try") == "ours_big"
-    assert paper.name_of_run("demo", "try") == "try"
+@pytest.mark.parametrize(("section", "message"), [
+    ({"row": "our", "tables": {"two": 4}}, "paper.tables.two: table 4 of the paper has no row 'our'.*you mean ours"),
+    ({"row": "lama", "tables": {"none": 1, "two": 4}}, "paper.tables.two: table 4 of the paper has no row 'lama'"),
+    ({"row": "ours", "tables": {"two": 5}}, "paper.tables.two: the paper has no table 5"),
+    ({"row": "ours", "tables": {"two": "4"}}, "no table '4'"), ({"row": "ours"}, "paper.tables: is missing"),
+    ({"row": "ours", "table": 4}, "paper.table: no such key; did you mean tables"),
+    ({"row": "ours", "tables": 4}, "paper: expected a row"), ("ours", "paper: expected a row"),
+])
+def test_a_row_that_the_paper_does_not_have(section, message):
+    with pytest.raises(InputError, match=message) as error:
+        stated_rows({"paper": section})
+    assert "\n" not in str(error.value)
+
+
+def test_the_paper_has_its_measures_in_every_row():
+    assert {number: {key for row in table["rows"].values() for key in row} for number, table in TABLES.items()} == {
+        1: {"fid", "lpips", "ssim"}, 2: {"fid", "lpips", "ssim"}, 4: {"fid", "lpips", "ssim"},
+        3: {"fid", "lpips", "ssim2", "vfid", "pvcs", "pcons"}}
 
 
 def test_compare(tmp_path, root, monkeypatch, capsys):
@@ -132,19 +144,22 @@ def test_compare(tmp_path, root, monkeypatch, capsys):
         return end.value.code, capsys.readouterr()
 
     first, second = tmp_path / "2026-01-31T12-00-00_ours", tmp_path / "try[1]"
-    report_results({"two": scores(lpips=0.2), "four": scores()}, "ours", first)
-    report_results({"two": scores(lpips=0.1)}, "ours_big", second)
-    write_results(scores(lpips=0.3, fid=False), tmp_path / "other.json", run="other", set_name="two")
+    report_results({"two": scores(lpips=0.2), "four": scores()}, "ours", first, paper={"two": find_row(4, "ours")})
+    report_results({"two": scores(lpips=0.1)}, "ours_big", second, paper={"two": find_row(4, "ours_big")})
+    write_results(describe(scores(lpips=0.3, fid=False), run="other", set_name="two"), tmp_path / "other.json")
     capsys.readouterr()
-    status, printed = run(first, second, tmp_path / "other.json")
+    status, printed = run(first, second, tmp_path / "other.json", "--paper", "4:transformer")
     assert status == 0
-    two = printed.out[printed.out.index("two: composites"):]
+    four, _, two = printed.out.partition("two: composites")
     lines = [" ".join(line.split()) for line in two.splitlines()]
-    assert any(line.startswith("ours (paper, table 4) 2,000 16.90 0.154 ± 0.089 0.834 ± 0.118") for line in lines)
+    for row in "transformer (paper, table 4) 18.87 0.181 ± 0.096", "ours (paper, table 4) 16.90 0.154 ± 0.089":
+        assert any(line.startswith(row) for line in lines)
+    assert "transformer (paper" in four and "ours (paper" not in four  # which was not stated for this set
     after = {name: next(i for i, line in enumerate(lines) if line.startswith(name)) for name in
              (first.name, "try[1]", "other")}
     assert "0.200 ± 0.000" in lines[after[first.name]] and "+0.046" in lines[after[first.name] + 1]
-    assert "0.100 ± 0.000" in lines[after["try[1]"]] and "against ours (big) (paper)" in lines[after["try[1]"] + 1]
+    assert "0.100 ± 0.000" in lines[after["try[1]"]]
+    assert "against ours_big (paper, table 4)" in lines[after["try[1]"] + 1]
     assert "0.300 ± 0.000" in lines[after["other"]]
     status, printed = run(first, tmp_path)
     assert status == 2 and printed.err.startswith("error: ") and "no results" in printed.err

@@ -55,12 +55,14 @@ def test_scripts_can_be_run(root, script):
 
 
 @pytest.mark.slow
-def test_installing_ships_every_module(root, tmp_path):
+def test_installing_ships_every_module_and_template(root, tmp_path):
+    files = [path for path in (root / "gi").rglob("*") if path.suffix in (".py", ".j2", ".css", ".yaml")]
+    assert {".py", ".j2", ".css", ".yaml"} == {path.suffix for path in files}
     copy = tmp_path / "a folder"
     copy.mkdir()
     for name in ("setup.py", "pyproject.toml"):
         (copy / name).write_bytes((root / name).read_bytes())
-    for path in (root / "gi").rglob("*.py"):
+    for path in files:
         target = copy / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
@@ -68,5 +70,5 @@ def test_installing_ships_every_module(root, tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy]
     subprocess.run(command, check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
     wheel, = tmp_path.glob("*.whl")
-    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
-    assert shipped == {path.relative_to(root).as_posix() for path in (root / "gi").rglob("*.py")}
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("gi/")}
+    assert shipped == {path.relative_to(root).as_posix() for path in files}

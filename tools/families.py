@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from gi.config import instantiate, load_config
 from gi.errors import InputError
 from gi.media.io import atomic_write
-from gi.report import page as report
+from gi.report.page import Report, Section, write_report
+from gi.report.plots import plot_curves, read_curves
 from gi.report.results import write_json
 from gi.report.tables import Table, markdown_table
 from gi.training.callbacks import format_duration
@@ -98,7 +99,7 @@ def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str
     facts = [(name, _about(folder)) for name, folder in trained.items()]
     curves: dict[str, dict] = {"training loss": {}}
     for name, folder in trained.items():
-        for key, curve in report.read_curves(folder / "tensorboard").items():
+        for key, curve in read_curves(folder / "tensorboard").items():
             if key == "train/l1":
                 curves["training loss"][name] = curve
             elif key.endswith("psnr_hole") and key.startswith("val/") and "/raw/" not in key:
@@ -108,10 +109,10 @@ def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str
     with atomic_write(out / "report.md") as temporary:
         temporary.write_text(markdown(tables, facts), encoding="utf-8")
     with atomic_write(out / "curves.svg") as temporary:
-        temporary.write_bytes(report.plot_curves(curves))
-    report.write_report(out / "report.html", report.Report(
+        temporary.write_bytes(plot_curves(curves))
+    write_report(out / "report.html", Report(
         title="Small networks of every family", facts=facts, curves=curves,
-        sections=[report.Section(title=table.title, tables=[table]) for table in tables]))
+        sections=[Section(title=table.title, tables=[table]) for table in tables]))
     return tables, facts, curves
 
 

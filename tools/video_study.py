@@ -18,7 +18,7 @@ from gi.media import io
 from gi.media.files import open_video
 from gi.media.masks import open_masks
 from gi.metrics.video_scores import VideoScores
-from gi.report.page import hatch
+from gi.report.pictures import hatch
 from gi.report.tables import Table, markdown_table
 from gi.video.keyframes import plan
 from gi.video.method import METHODS, VideoMethod, build_method

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gi.config import earlier, schema
 from gi.errors import InputError
 
-SECTIONS = {"model": dict, "data": dict, "lightning": dict, "name": str, "seed": int}
+SECTIONS = {"model": dict, "data": dict, "lightning": dict, "paper": dict, "name": str, "seed": int}
 LIGHTNING = ("trainer", "callbacks", "logger")
 MANAGED = ("callbacks", "logger", "default_root_dir")  # Trainer options that only the program sets
 

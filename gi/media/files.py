@@ -47,14 +47,19 @@ class VideoFile(VideoSource):
 
 
 class VideoFolder(VideoSource):
-    """A folder of images, in natural order of their names: frame_2 before frame_10."""
+    """A folder of images, in natural order of their names: frame_2 before frame_10.
 
-    def __init__(self, path: Path):
+    ending: only those whose names, without suffix, end so count.
+    """
+
+    def __init__(self, path: Path, ending: str = ""):
         super().__init__(path)
-        found = [item for item in path.iterdir() if item.suffix.lower() in io.SUFFIXES and item.name[0] != "."]
+        found = [item for item in path.iterdir() if item.suffix.lower() in io.SUFFIXES and item.name[0] != "."
+                 and item.stem.endswith(ending)]
         self.files = sorted((item for item in found if item.is_file()), key=lambda item: natural_order(item.name))
         if not self.files:
-            raise InputError(f"{path}: no image in this folder, expected files ending with {', '.join(io.SUFFIXES)}")
+            expected = ", ".join(ending + suffix for suffix in io.SUFFIXES)
+            raise InputError(f"{path}: no image in this folder, expected files ending with {expected}")
         self.count = len(self.files)
         self.times = range(self.count)
         self.width, self.height = io.read_size(self.files[0])

@@ -1,8 +1,9 @@
-"""Features of images kept on disk by their content: a second evaluation of the same truth need not compute them.
+"""Features of images kept on disk by their content: a second evaluation of the same images need not compute them.
 
 `<folder>/features/<digest of the network>/<digest of the pixels>.npy`, float32 (dimensions,). The network's digest
 covers its weights, torch's version and the kind of device, each of which can change a feature.
 """
+import functools
 import hashlib
 import logging
 from pathlib import Path
@@ -18,57 +19,34 @@ _VERSION = 1  # to be raised when InceptionFeatures itself changes
 
 
 class CachedFeatures(nn.Module):
-    """A network of features, as ImageMetrics takes it for FID, with a memory.
+    """A network of features, as ImageMetrics takes it for FID, with a memory; `computed` and `found` count images.
 
-    Args:
-        network: images (N,3,H,W) in [0,1] to features (N, its attribute `dimensions`).
-        folder: of the cache; made when first written to. If that fails, it works without.
-
-    `remember(images)` takes features of these from the disk or computes and stores them; `forward` then has them
-    ready, until the next `remember`. Other images are computed once as long, and not stored. `computed` and `found`
-    count images.
+    network: images (N,3,H,W) in [0,1] to features (N, its attribute `dimensions`). folder: of the cache, about 8 KB an
+    image; made when first written to. If that fails, it works without.
     """
 
     def __init__(self, *, network: nn.Module, folder: str | Path):
         super().__init__()
         self.network, self.dimensions = network, network.dimensions
-        self.folder = Path(folder) / "features"
+        self.folder, self.writable = Path(folder) / "features", True
         self.computed = self.found = 0
-        self._writable = True
-        self._ready: dict[str, Tensor] = {}
-        self._digests: dict[str, str] = {}
-
-    @torch.no_grad()
-    def remember(self, images: Tensor) -> None:
-        self._ready = {}
-        keys = [_digest([image]) for image in images]
-        place = self.folder / self._network_digest(images.device.type)
-        for key in keys:
-            feature = self._read(place / f"{key}.npy")
-            if feature is not None:
-                self._ready[key] = feature.to(images.device)
-                self.found += 1
-        missing = [key for key in keys if key not in self._ready]
-        self(images)
-        for key in missing:
-            self._write(place / f"{key}.npy", self._ready[key])
 
     @torch.no_grad()
     def forward(self, rgb: Tensor) -> Tensor:
         """(N,3,H,W) in [0,1] -> (N, dimensions) float32."""
-        keys = [_digest([image]) for image in rgb]
-        new = {key: row for row, key in enumerate(keys) if key not in self._ready}
-        if new:
-            features = self.network(rgb[list(new.values())]).float()
-            self._ready |= dict(zip(new, features, strict=True))
-            self.computed += len(new)
-        return torch.stack([self._ready[key] for key in keys])
+        place = self.folder / self._network_digest(rgb.device.type)
+        files = [place / f"{_digest([image])}.npy" for image in rgb]
+        features = [self._read(file) for file in files]
+        new = [row for row, feature in enumerate(features) if feature is None]
+        for row, feature in zip(new, self.network(rgb[new]).float().cpu() if new else (), strict=True):
+            features[row] = feature
+            self._write(files[row], feature)
+        self.computed, self.found = self.computed + len(new), self.found + len(files) - len(new)
+        return torch.stack(features).to(rgb.device)
 
+    @functools.cache  # noqa: B019  there are one or two of them, which live as long as the program
     def _network_digest(self, device: str) -> str:
-        if device not in self._digests:
-            about = f"{_VERSION} {torch.__version__} {device}"
-            self._digests[device] = _digest(self.network.state_dict().values(), about)
-        return self._digests[device]
+        return _digest(self.network.state_dict().values(), f"{_VERSION} {torch.__version__} {device}")
 
     def _read(self, path: Path) -> Tensor | None:
         try:
@@ -79,14 +57,13 @@ class CachedFeatures(nn.Module):
         return torch.from_numpy(feature) if right else None
 
     def _write(self, path: Path, feature: Tensor) -> None:
-        if not self._writable or not torch.isfinite(feature).all():
-            return
-        try:
-            with atomic_write(path) as temporary:
-                np.save(temporary, feature.cpu().numpy())
-        except OSError as error:
-            log.warning("features are not kept: %s", error)
-            self._writable = False
+        if self.writable and torch.isfinite(feature).all():
+            try:
+                with atomic_write(path) as temporary:
+                    np.save(temporary, feature.numpy())
+            except OSError as error:
+                log.warning("features are not kept: %s", error)
+                self.writable = False
 
 
 def _digest(tensors, about: str = "") -> str:

@@ -1,10 +1,8 @@
 """Frozen networks behind FID and LPIPS, built from local files.
 
-Nothing here downloads: pytorch-fid and lpips would do so while they are constructed. A file that torch.hub already
-keeps in its cache is used where it lies.
+Nothing here downloads: pytorch-fid and lpips would do so while they are constructed.
 """
 import warnings
-from pathlib import Path
 from typing import Literal
 
 import lpips
@@ -15,25 +13,8 @@ from torch import Tensor, nn
 from torchvision.models import inception_v3
 
 from gi.errors import InputError
-from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
+from gi.weights.files import ALEXNET, INCEPTION, VGG16, Frozen, load_strict, read_weights
 
-INCEPTION = WeightsFile(
-    path="checkpoints/metrics/pt_inception-2015-12-05-6726825d.pth",
-    origin="pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid",
-)
-VGG16 = WeightsFile(
-    path="checkpoints/metrics/vgg16-397923af.pth",
-    origin="vgg16-397923af.pth of torchvision's models",
-)
-ALEXNET = WeightsFile(
-    path="checkpoints/metrics/alexnet-owt-7be5be79.pth",
-    origin="alexnet-owt-7be5be79.pth of torchvision's models",
-)
-SHA256 = {
-    INCEPTION.path: "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    VGG16.path: "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    ALEXNET.path: "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-}
 _BACKBONES = {"vgg": VGG16, "alex": ALEXNET}
 
 
@@ -41,8 +22,7 @@ class InceptionFeatures(Frozen):
     """Pool features of the Inception network that FID is defined with, pytorch-fid's.
 
     Args:
-        weights: pytorch-fid's file, looked for in torch.hub's cache too while this is the default; None leaves the
-            network untrained, for tests.
+        weights: pytorch-fid's file; None leaves the network untrained, for tests.
         sha256: expected SHA-256 of that file, or its first digits, for a file that is not pytorch-fid's.
     """
 
@@ -65,7 +45,7 @@ class InceptionFeatures(Frozen):
         }.items():
             setattr(self.network, name, block)
         if weights is not None:
-            load_strict(self.network, *_read(weights, INCEPTION, sha256))
+            load_strict(self.network, read_weights(weights, about=INCEPTION, sha256=sha256), weights)
         self.network.fc = nn.Identity()  # what is left ends in the pool features
         self.freeze()
 
@@ -84,8 +64,8 @@ class LPIPS(Frozen):
 
     Args:
         net: backbone; the paper uses "vgg" for images and "alex" for video.
-        weights: torchvision's file with that backbone, looked for in checkpoints/metrics and in torch.hub's cache when
-            "torchvision"; None leaves the backbone untrained, for tests. The small layers on top come with the package.
+        weights: torchvision's file with that backbone, at its usual place when "torchvision"; None leaves the backbone
+            untrained, for tests. The small layers on top come with the package.
         sha256: expected SHA-256 of that file, or its first digits, for a file that is not torchvision's.
     """
 
@@ -96,7 +76,8 @@ class LPIPS(Frozen):
             raise InputError(f"net of LPIPS: expected one of {', '.join(_BACKBONES)}, got {net!r}")
         if weights is not None:  # first, because building the network takes a second
             about = _BACKBONES[net]
-            state, path = _read(about.path if weights == "torchvision" else weights, about, sha256)
+            path = about.path if weights == "torchvision" else weights
+            state = read_weights(path, about=about, sha256=sha256)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # of its old `pretrained`
             self.network = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
@@ -113,12 +94,3 @@ class LPIPS(Frozen):
         """a, b (N,3,H,W) in [0,1] -> (N,) float32, >= 0; 0 for equal images."""
         with torch.autocast(a.device.type, enabled=False):
             return self.network(a.float(), b.float(), normalize=True).flatten()
-
-
-def _read(path: str, about: WeightsFile, sha256: str | None) -> tuple[dict[str, Tensor], Path]:
-    """The weights in the file at `path`, and where they were: in torch.hub's cache if the default place is empty."""
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(about.path).name
-    found = cached if path == about.path and not Path(path).is_file() and cached.is_file() else Path(path)
-    known = SHA256[about.path]
-    about = WeightsFile(path=about.path, origin=f"{about.origin} (SHA-256 {known})")
-    return read_weights(found, about=about, sha256=sha256 or known), found

@@ -7,15 +7,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gi.errors import InputError
 from gi.media import io
 from gi.metrics.feature_cache import CachedFeatures
-from gi.metrics.image import METRICS, ImageMetrics, ImageScores
-from gi.weights.files import WeightsFile
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from gi.metrics.image import ImageMetrics, ImageScores
+from gi.metrics.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,22 @@ def find_pairs(
     folders = {"the truth": _images(Path(truth)), "the predictions": _images(Path(predictions))}
     if masks is not None:
         folders["the masks"] = _masks(Path(masks))
-    pairs, problems = [], {}
-    for name in sorted(set().union(*(folder for what, folder in folders.items() if what != "the masks"))):
-        found = {what: folder.get(name, []) for what, folder in folders.items()}
+    matches, problems = match(folders, sorted(folders["the truth"].keys() | folders["the predictions"].keys()))
+    if not matches:
+        where = ", ".join(str(folder) for folder in (truth, predictions, masks) if folder is not None)
+        name, reason = next(iter(problems.items()))
+        raise InputError(f"{where}: no file has counterparts of its name; {name}: {reason}")
+    return [Pair(name, *files, *[None] * (masks is None)) for name, files in matches.items()], problems
+
+
+def match(
+    sides: Mapping[str, Mapping[str, Sequence[Path]]], names: Iterable[str]
+) -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """{name: its file on each side}, of `names` that each side, {name: files}, has once; and what is wrong with others.
+    """
+    matches, problems = {}, {}
+    for name in names:
+        found = {what: side.get(name, []) for what, side in sides.items()}
         missing = [what for what, files in found.items() if not files]
         double = [f"{what} ({', '.join(file.name for file in files)})" for what, files in found.items()
                   if len(files) > 1]
@@ -54,12 +65,8 @@ def find_pairs(
         elif double:
             problems[name] = f"more than once among {' and '.join(double)}"
         else:
-            pairs.append(Pair(name, *(files[0] for files in found.values()), *[None] * (masks is None)))
-    if not pairs:
-        where = ", ".join(str(folder) for folder in (truth, predictions, masks) if folder is not None)
-        name, reason = next(iter(problems.items()))
-        raise InputError(f"{where}: no file has counterparts of its name; {name}: {reason}")
-    return pairs, problems
+            matches[name] = [files[0] for files in found.values()]
+    return matches, problems
 
 
 def score_pairs(
@@ -75,7 +82,6 @@ def score_pairs(
     used as it is, on its device; `advance` is called after every pair.
     """
     problems = {}
-    cache = metrics.networks.get("fid")
     with concurrent.futures.ThreadPoolExecutor(batch_size) as executor:
         for start in range(0, len(pairs), batch_size):
             group: dict[tuple, list] = {}  # by size: images of a batch have the same
@@ -90,48 +96,22 @@ def score_pairs(
                 names, *columns = zip(*members, strict=True)
                 image, prediction, mask = (torch.stack(column).to(metrics.device) for column in columns)
                 image, prediction, mask = image.float() / 255, prediction.float() / 255, mask.float()
-                if isinstance(cache, CachedFeatures):
-                    cache.remember(image)
                 metrics.update(prediction, image, mask, names)
                 for _ in names:
                     advance()
     return metrics.compute(), problems
 
 
-def build_metrics(names: Iterable[str] = METRICS, *, cache: str | Path | None = None) -> ImageMetrics:
-    """ImageMetrics with what evaluating folders adds: the cache of features in the folder `cache`, weights that lie in
-    the repository found from everywhere, and LPIPS of the same images only once.
+def build_metrics(names: Iterable[str | Metric], *, cache: str | Path | None = None) -> ImageMetrics:
+    """ImageMetrics that keep features of images in the folder `cache`, if there is one.
 
     Raises:
-        InputError: if weights are missing, saying which metrics do without.
+        InputError: for unknown metrics, and if weights are missing, saying which metrics do without.
     """
-    from gi.metrics import features  # here: they take a while to import
-
-    networks: dict[str, nn.Module] = {}
-    try:
-        if "fid" in names:
-            networks["inception"] = features.InceptionFeatures(weights=_place(features.INCEPTION))
-            if cache is not None:
-                networks["inception"] = CachedFeatures(network=networks["inception"], folder=cache)
-        if "lpips" in names:
-            place = _place(features.VGG16)
-            networks["lpips"] = _Once(features.LPIPS(weights="torchvision" if place == features.VGG16.path else place))
-    except InputError as error:
-        raise InputError(f"{error}; --metrics ssim psnr l1 needs no weights") from error
-    return ImageMetrics(metrics=list(names), **networks)
-
-
-class _Once(nn.Module):
-    """A network that computes the same inputs, one time after the other, only once."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network, self.inputs, self.output = network, (), None
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        if len(inputs) != len(self.inputs) or not all(map(torch.equal, inputs, self.inputs)):
-            self.inputs, self.output = inputs, self.network(*inputs)
-        return self.output
+    metrics = ImageMetrics(metrics=list(names))
+    for name in metrics.extractors if cache is not None else ():
+        metrics.networks[name] = CachedFeatures(network=metrics.networks[name], folder=cache)
+    return metrics
 
 
 def _images(root: Path) -> dict[str, list[Path]]:
@@ -178,9 +158,3 @@ def _load(pair: Pair) -> tuple[Tensor, Tensor, Tensor] | str:
         return str(error)
     image, prediction = (torch.from_numpy(x.transpose(2, 0, 1).copy()) for x in (image, prediction))
     return image, prediction, torch.from_numpy(mask)[None]
-
-
-def _place(about: WeightsFile) -> str:
-    """Where the weights are: below the folder the program was started in, or else below the repository."""
-    return about.path if Path(about.path).is_file() or not (REPOSITORY / about.path).is_file() else \
-        str(REPOSITORY / about.path)

@@ -1,11 +1,18 @@
-"""Image metrics as pure functions: (N,C,H,W) images in [0,1] in, one number per image out, (N,) float32.
+"""Image metrics as pure functions, and the table of them: a new one is a function and an entry here.
 
-With a mask (N,1,H,W), 1 = missing, a metric looks at the hole only; an image without a hole then gives nan, because
-there is nothing to measure. Averages over images are the caller's (`nanmean`).
+(N,C,H,W) images in [0,1] in, one number per image out, (N,) float32. With a mask (N,1,H,W), 1 = missing, a metric looks
+at the hole only; an image without a hole then gives nan, because there is nothing to measure. Averages over images are
+the caller's (`nanmean`).
 """
+import math
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from gi.metrics.fid import frechet_distance
+from gi.metrics.metric import Metric, Network, table
+from gi.weights.files import INCEPTION, VGG16
 
 
 def l1(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -38,6 +45,39 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     return ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)
             / ((mean_a ** 2 + mean_b ** 2 + c1) * (variance_a + variance_b + c2)))
 
+
+def perceptual_distance(a: Tensor, b: Tensor, network: nn.Module) -> Tensor:
+    """LPIPS by `gi.metrics.features.LPIPS`, >= 0; 0 for equal images."""
+    return network(a, b)
+
+
+def harmonic(score: float, fid: float) -> float:
+    """Harmonic mean of a score in [0,1], the higher the better, and FID brought to that scale (paper's evaluation)."""
+    if math.isnan(fid):
+        return math.nan
+    quality = max(0.0, 100 - fid) / 100
+    return 2 * score * quality / (score + quality + 0.001)
+
+
+def harmonic_of_lpips(lpips: float, fid: float) -> float:
+    """`harmonic` of 1 - LPIPS, which is the better the higher."""
+    return harmonic(1 - lpips, fid)
+
+
+INCEPTION_NETWORK = Network("inception", "gi.metrics.features.InceptionFeatures", weights=INCEPTION)
+LPIPS_NETWORK = Network("lpips", "gi.metrics.features.LPIPS", weights=VGG16)
+IMAGE_METRICS = table(
+    Metric("FID", 2, False, "fid", frechet_distance, INCEPTION_NETWORK, per_set=True),
+    Metric("LPIPS", 3, False, "lpips", perceptual_distance, LPIPS_NETWORK),
+    Metric("PSNR", 2, True, "psnr", psnr, in_hole=True),
+    Metric("SSIM", 3, True, "ssim", ssim, in_hole=True),
+    Metric("L1", 4, False, "l1", l1, in_hole=True),
+    Metric("F1, LPIPS/FID", 3, True, "lpips_fid_f1", harmonic_of_lpips, of=("lpips", "fid")),
+    Metric("F1, SSIM/FID", 3, True, "ssim_fid_f1", harmonic, of=("ssim", "fid")),
+)
+
+
+# Details --------------------------------------------------------------------------------------------------------------
 
 def _blur(x: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
     position = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2

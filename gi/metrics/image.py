@@ -1,65 +1,60 @@
-"""Scores of inpainted images over a set: SSIM, PSNR, L1, LPIPS and FID, in total and per tenth of hole area."""
+"""Scores of inpainted images over a set: `gi.metrics.functional.IMAGE_METRICS`, in total and per tenth of hole area."""
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
+import torchmetrics
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from gi.compositing import composite
-from gi.config.schema import nearest
 from gi.errors import InputError
-from gi.metrics import functional
-from gi.metrics.fid import frechet_distance
+from gi.metrics.functional import IMAGE_METRICS
+from gi.metrics.metric import HOLE, Metric, build_networks, choose, mean, measures
+from gi.weights.files import WeightsFile
 
-PER_PIXEL = {"ssim": functional.ssim, "psnr": functional.psnr, "l1": functional.l1}
-METRICS = (*PER_PIXEL, "lpips", "fid")
 VIEWS = ("composite", "raw")  # the prediction inside the hole only, and the whole of it
 
 
-class ImageMetrics(Metric):
+class ImageMetrics(torchmetrics.Metric):
     """Scores every image once and remembers the score, whatever the batches and processes.
 
     Args:
-        metrics: any of ssim, psnr, l1, lpips, fid. The first three need no weights.
-        inception: network of FID, images (N,3,H,W) to features (N, its attribute `dimensions`); None:
-            InceptionFeatures().
-        lpips: network of LPIPS, two batches of images to (N,); None: LPIPS(), the paper's.
+        metrics: names of IMAGE_METRICS; a metric of your own as it is or as "module.name", see `gi.metrics.metric`.
+        networks: used in place of those that the metrics would build: `inception` of FID, images (N,3,H,W) to features
+            (N, its attribute `dimensions`); `lpips`, two batches of images to (N,).
 
-    Several sets can share `inception` and `lpips`. Both are frozen: they follow the metric from device to device and
-    stay out of checkpoints. `compute()` returns the same ImageScores in every process. An image that a distributed
-    sampler handed out twice to fill a batch counts once; that is what names and indices are for.
+    Several sets can share the networks. They are frozen: they follow the metric from device to device and stay out of
+    checkpoints. `compute()` returns the same ImageScores in every process. An image that a distributed sampler handed
+    out twice to fill a batch counts once; that is what names and indices are for.
     """
 
     full_state_update = False
 
-    def __init__(self, *, metrics: Sequence[str] = ("ssim", "psnr", "l1"), inception: nn.Module | None = None,
-                 lpips: nn.Module | None = None):
+    def __init__(self, *, metrics: Sequence[str | Metric] = ("ssim", "psnr", "l1"), **networks: nn.Module):
         super().__init__()
-        for name in metrics:
-            if name not in METRICS:
-                raise InputError(f"metrics: there is no {name!r}, only {', '.join(METRICS)}{nearest(name, METRICS)}")
-        self.metrics = tuple(name for name in METRICS if name in metrics)
-        if not self.metrics:
-            raise InputError(f"metrics: expected at least one of {', '.join(METRICS)}")
-        self.networks = {}  # in a dictionary, where state_dict() does not find them
-        if "fid" in metrics:
-            self.networks["fid"] = inception or _default("InceptionFeatures")
-        if "lpips" in metrics:
-            self.networks["lpips"] = lpips or _default("LPIPS")
-        self.per_image = [key for name in self.metrics if name != "fid"
-                          for key in ([name, f"{name}_hole"] if name in PER_PIXEL else [name])]
+        self.metrics = choose(metrics, IMAGE_METRICS)
+        # In a dictionary, where state_dict() does not find them.
+        self.networks = build_networks(self.metrics, networks, IMAGE_METRICS)
+        self.scored = [metric for metric in self.metrics if not metric.per_set and not metric.of]
+        self.per_image = list(measures(self.scored))
+        self.extractors = dict.fromkeys(metric.network.name for metric in self.metrics if metric.per_set)
         # Rows of all images, and what they are like before there are any.
         self.empty = {
             "keys": torch.zeros(0, 3, dtype=torch.int64),  # index, pixels of the hole, pixels
             "names": torch.zeros(0, dtype=torch.uint8),  # each name's bytes, and a zero
             "scores": torch.zeros(0, len(VIEWS), len(self.per_image)),
-        }
-        if "fid" in metrics:
-            self.empty["features"] = torch.zeros(0, 1 + len(VIEWS), self.networks["fid"].dimensions)  # image, views
+        } | {f"features_{name}": torch.zeros(0, 1 + len(VIEWS), self.networks[name].dimensions)  # of truth and views
+             for name in self.extractors}
         for name in self.empty:
             self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    @staticmethod
+    def weights_of(*, metrics: Sequence[str | Metric] = (), **networks: object) -> list[WeightsFile]:
+        """The files that an ImageMetrics of these arguments reads itself."""
+        needed = {metric.network.name: metric.network.weights for metric in choose(metrics, IMAGE_METRICS)
+                  if metric.network} if metrics else {}
+        return [weights for name, weights in needed.items() if weights and networks.get(name) is None]
 
     def update(self, prediction: Tensor, image: Tensor, mask: Tensor, names: Sequence[str],
                indices: Sequence[int] | None = None):
@@ -76,10 +71,13 @@ class ImageMetrics(Metric):
         """
         _check(prediction, image, mask, names, indices)
         prediction, image, mask = prediction.float(), image.float(), mask.float()
-        views = composite(prediction, image, mask), prediction
-        self.scores.append(torch.stack([self._score(view, image, mask) for view in views], dim=1))
-        if "fid" in self.metrics:
-            self.features.append(torch.stack([self.networks["fid"](x).float() for x in (image, *views)], dim=1))
+        views = [composite(prediction, image, mask)]
+        if not torch.equal(views[0], prediction):  # they are equal where the whole image is missing
+            views.append(prediction)
+        self.scores.append(_both([self._score(view, image, mask) for view in views]))
+        for name in self.extractors:
+            features, *others = (self.networks[name](x).float() for x in (image, *views))
+            getattr(self, f"features_{name}").append(torch.cat([features[:, None], _both(others)], dim=1))
         hole = (mask > 0.5).sum(dim=(1, 2, 3))
         index = torch.full_like(hole, -1) if indices is None else torch.as_tensor(indices).to(hole)
         self.keys.append(torch.stack([index, hole, torch.full_like(hole, mask[0].numel())], dim=1))
@@ -104,17 +102,18 @@ class ImageMetrics(Metric):
             pixels=keys[rows, 2],
             scores={(view, key): state["scores"][rows, i, j].astype(np.float64)
                     for i, view in enumerate(VIEWS) for j, key in enumerate(self.per_image)},
-            features=state["features"][rows] if "features" in state else None,
+            features={name: state[f"features_{name}"][rows] for name in self.extractors},
+            metrics=self.metrics,
             repeated=len(names) - len(rows),
         )
 
     def _score(self, view: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         columns = []
-        for name in self.metrics:
-            if name in PER_PIXEL:
-                columns += [PER_PIXEL[name](view, image), PER_PIXEL[name](view, image, mask)]
-            elif name == "lpips":
-                columns += [self.networks["lpips"](view, image).float()]
+        for metric in self.scored:
+            given = [self.networks[metric.network.name]] if metric.network else []
+            columns.append(metric(view, image, *given).float())
+            if metric.in_hole:
+                columns.append(metric(view, image, mask, *given).float())
         return torch.stack(columns, dim=1) if columns else view.new_zeros(len(view), 0)
 
     def _apply(self, fn, exclude_state: Sequence[str] = ""):
@@ -136,9 +135,9 @@ class ImageScores:
     Attributes:
         count: number of images.
         repeated: how many more were seen that repeated one of these, and were left out.
-        totals: {view: {metric: score}} with the views "composite" and "raw". The score of `ssim`, `psnr`, `l1`,
-            `lpips`, and of `ssim_hole`, `psnr_hole`, `l1_hole` inside the hole, is {"mean", "std", "count"}; `fid` is a
-            number, and so are `ssim_fid_f1` and `lpips_fid_f1`, which join it with SSIM and with 1 - LPIPS.
+        measures: {key: Measure} of all scores, in the order of tables.
+        totals: {view: {key: score}} with the views "composite" and "raw". The score of a metric per image, and inside
+            the hole (`psnr_hole`), is {"mean", "std", "count"}; one of the whole set, such as `fid`, is a number.
         bins: ten times {"range": "0-10%", "count": images, "composite": {...}, "raw": {...}}, by the hole's share of
             the image. An upper bound belongs to the next bin, 100% to the last.
         images: per image {"name", "hole_area", "composite/ssim": ..., "raw/ssim": ..., ...}, ordered by index and name.
@@ -150,24 +149,35 @@ class ImageScores:
     """
 
     def __init__(self, *, names: list[str], hole: np.ndarray, pixels: np.ndarray,
-                 scores: dict[tuple[str, str], np.ndarray], features: np.ndarray | None, repeated: int = 0):
+                 scores: Mapping[tuple[str, str], np.ndarray], features: Mapping[str, np.ndarray] | None = None,
+                 metrics: Iterable[Metric] = IMAGE_METRICS.values(), repeated: int = 0):
         self.count = len(names)
         self.repeated = repeated
         tenth = np.minimum(10 * hole // np.maximum(pixels, 1), 9)  # in integers: exact at the bounds
 
-        def summary(rows):
-            views = {view: {key: statistics(values[rows], hole[rows] > 0 if key.endswith("_hole") else None)
-                            for (v, key), values in scores.items() if v == view} for view in VIEWS}
-            for i, of_view in enumerate(views.values()) if features is not None else ():
-                of_view["fid"] = frechet_distance(features[rows, 0], features[rows, 1 + i])
-                if "ssim" in of_view:
-                    of_view["ssim_fid_f1"] = harmonic(of_view["ssim"]["mean"], of_view["fid"])
-                if "lpips" in of_view:
-                    of_view["lpips_fid_f1"] = harmonic(1 - of_view["lpips"]["mean"], of_view["fid"])
-            return views
+        def summary(rows: np.ndarray, view: str) -> dict:
+            found: dict = {}
+            for metric in metrics:
+                if metric.of:
+                    if set(metric.of) <= set(found):
+                        found[metric.name] = metric(*(mean(found[name]) for name in metric.of))
+                elif metric.per_set:
+                    if metric.network.name in (features or {}):
+                        of_set = features[metric.network.name][rows]
+                        found[metric.name] = metric(of_set[:, 0], of_set[:, 1 + VIEWS.index(view)]) if rows.any() else \
+                            math.nan
+                else:
+                    found |= {key: statistics(scores[view, key][rows], hole[rows] > 0 if key.endswith(HOLE) else None)
+                              for key in measures([metric]) if (view, key) in scores}
+            return found
 
-        self.totals = summary(np.full(self.count, True))
-        self.bins = [{"range": f"{10 * i}-{10 * i + 10}%", "count": int((tenth == i).sum()), **summary(tenth == i)}
+        def summaries(rows: np.ndarray) -> dict:
+            return {view: summary(rows, view) for view in VIEWS}
+
+        metrics = list(metrics)
+        self.totals = summaries(np.full(self.count, True))
+        self.measures = {key: measure for key, measure in measures(metrics).items() if key in self.totals["composite"]}
+        self.bins = [{"range": f"{10 * i}-{10 * i + 10}%", "count": int((tenth == i).sum()), **summaries(tenth == i)}
                      for i in range(10)]
         self.images = [
             {"name": name, "hole_area": float(hole[i] / pixels[i])}
@@ -180,12 +190,12 @@ class ImageScores:
 
         Names without a view are those of the composites.
         """
-        return {key if view == "composite" else f"{view}/{key}": score["mean"] if isinstance(score, dict) else score
+        return {key if view == "composite" else f"{view}/{key}": mean(score)
                 for view, scores in self.totals.items() for key, score in scores.items()}
 
     def to_dict(self) -> dict:
         """Everything in lists, dictionaries and numbers (nan and inf among them)."""
-        return dict(vars(self))
+        return vars(self) | {"measures": {key: vars(measure) for key, measure in self.measures.items()}}
 
 
 def statistics(values: np.ndarray, used: np.ndarray | None = None) -> dict[str, float]:
@@ -196,17 +206,9 @@ def statistics(values: np.ndarray, used: np.ndarray | None = None) -> dict[str, 
     return {"mean": float(kept.mean()), "std": float(kept.std()), "count": len(kept)}
 
 
-def harmonic(score: float, fid: float) -> float:
-    """Harmonic mean of a score in [0,1], the higher the better, and FID brought to that scale (paper's evaluation)."""
-    if math.isnan(fid):
-        return math.nan
-    quality = max(0.0, 100 - fid) / 100
-    return 2 * score * quality / (score + quality + 0.001)
-
-
-def _default(name: str) -> nn.Module:
-    from gi.metrics import features  # here: they take a while to import, and most runs do without
-    return getattr(features, name)()
+def _both(of_views: list[Tensor]) -> Tensor:
+    """(N,...) of each view as (N,2,...), also where there is only one because they are equal."""
+    return torch.stack([of_views[0], of_views[-1]], dim=1)
 
 
 def _parts(state: Tensor | list[Tensor]) -> list[Tensor]:

@@ -1,18 +1,25 @@
-"""Video metrics as pure functions. Which of them a video is scored with, and how they are averaged: `video_scores`.
+"""Video metrics as pure functions, and the table of them: a new one is a function and an entry here.
 
 Those of single frames take uint8 arrays (H,W,3) as they lie in files and compute in float64, as the DEVIL benchmark's
-tools do with scikit-image. Those that need a network or a flow take tensors.
+tools do with scikit-image. Those that need a network or a flow take tensors. How they are averaged: `video_scores`.
 """
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
 import torch
+from scipy import ndimage, signal
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from gi.errors import InputError
 from gi.flow.warp import warp
+from gi.metrics import functional
+from gi.metrics.functional import INCEPTION_NETWORK
+from gi.metrics.i3d import VideoFeature
+from gi.metrics.metric import Metric, Network, table
+from gi.weights.files import ALEXNET, RGB_IMAGENET
 
 WINDOW = 10  # frames that VFID-clips and PVCS look at together
 PATCH, REACH = 50, 20  # of pcons: pixels of the patch's side; offsets are -REACH ... REACH - 1
@@ -29,11 +36,10 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return _decibels(np.square(a.astype(np.int64) - b).mean())
 
 
-def ssim(a: np.ndarray, b: np.ndarray, *data_ranges: float) -> tuple[float, ...]:
-    """Structural similarity of two frames for each data range, the default of scikit-image: uniform windows of 7 x 7
-    that lie inside the frame, sample covariance, mean over positions and channels.
+def ssim(a: np.ndarray, b: np.ndarray, data_range: float = 1) -> float:
+    """Structural similarity of two frames, scikit-image's: uniform windows of 7 x 7 that lie inside the frame.
 
-    data_ranges: 1 is right for images in [0,1]; 2 is what the DEVIL benchmark and the paper's video table used, because
+    data_range: 1 is right for images in [0,1]; 2 is what the DEVIL benchmark and the paper's video table used, because
     scikit-image once took the range of a floating point type, [-1,1]; its scores are closer to one.
 
     Raises InputError for frames with a side under 7.
@@ -41,27 +47,18 @@ def ssim(a: np.ndarray, b: np.ndarray, *data_ranges: float) -> tuple[float, ...]
     if min(a.shape[:2]) < SSIM_SIDE:
         raise InputError(f"ssim: expected frames of at least {SSIM_SIDE} x {SSIM_SIDE} pixels, "
                          f"got {a.shape[1]} x {a.shape[0]}")
-    margin, count = SSIM_SIDE // 2, SSIM_SIDE ** 2
+    return float(structural_similarity(a, b, win_size=SSIM_SIDE, data_range=255 * data_range, channel_axis=2))
 
-    def sums(x, y=None):  # over windows, exact: whole numbers, small enough even for single precision
-        x = x.astype(np.float32)
-        if y is not None:
-            x = x * y
-        x = cv2.boxFilter(x, cv2.CV_32F, (SSIM_SIDE, SSIM_SIDE), normalize=False)
-        return x[margin:-margin, margin:-margin].astype(np.float64)
 
-    sum_a, sum_b = sums(a), sums(b)
-    product, square_a, square_b = sum_a * sum_b, sum_a * sum_a, sum_b * sum_b
-    norm = count * (count - 1)
-    covariance = (count * sums(a, b) - product) / norm
-    variances = (count * (sums(a, a) + sums(b, b)) - square_a - square_b) / norm
-    product, squares = product / count ** 2, (square_a + square_b) / count ** 2
-    scores = []
-    for data_range in data_ranges:
-        c1, c2 = (0.01 * 255 * data_range) ** 2, (0.03 * 255 * data_range) ** 2
-        similarity = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
-        scores.append(float(similarity.mean()))
-    return tuple(scores)
+def inside(function: Callable[..., Tensor], truth: Tensor, composite: Tensor, mask: Tensor) -> float:
+    """An image metric of `gi.metrics.functional` inside the hole of a frame: (3,H,W), (3,H,W) in [0,1] and (1,H,W); nan
+    without a hole."""
+    where = mask[0].nonzero()
+    if not len(where):
+        return math.nan
+    # Only the part that matters: the window of SSIM reaches five pixels beyond the hole.
+    rows, columns = (slice(max(int(axis.min()) - 5, 0), int(axis.max()) + 6) for axis in where.T)
+    return function(*(x[None, :, rows, columns] for x in (truth, composite, mask))).item()
 
 
 def pcons(frame: np.ndarray, hole: np.ndarray, following: np.ndarray) -> float:
@@ -72,19 +69,13 @@ def pcons(frame: np.ndarray, hole: np.ndarray, following: np.ndarray) -> float:
     best PSNR counts. Infinite if the patch is there unchanged; nan without a hole, which has no centroid.
 
     Raises InputError for frames with a side under 50.
-
-    All sums of squared differences at once: the mixed term is a correlation, by fast Fourier transform. Its rounding
-    errors are far under one half, so rounding to whole numbers makes it exact.
     """
     height, width = hole.shape
     if min(height, width) < PATCH:
         raise InputError(f"pcons: expected frames of at least {PATCH} x {PATCH} pixels, got {width} x {height}")
-    area = hole.view(np.uint8)
-    rows, columns = (cv2.reduce(area, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
-    count = rows.sum()
-    if count == 0:
+    if not hole.any():
         return math.nan
-    y, x = (np.arange(len(counts)) @ counts / count for counts in (rows, columns))
+    y, x = ndimage.center_of_mass(hole)
     top = min(max(math.floor(y - PATCH / 2), 0), height - PATCH)
     left = min(max(math.floor(x - PATCH / 2), 0), width - PATCH)
     first_row, first_column = max(top - REACH, 0), max(left - REACH, 0)
@@ -145,6 +136,50 @@ def pvcs(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
     return sum(_squared(_unit(a[name]) - _unit(b[name])).mean(dim=(1, 2, 3, 4)) for name in a)
 
 
+# The table: of Frames (`gi.metrics.frames`), a function gives the values of every frame, pair or window, by `span` ----
+
+def _each(function: Callable, *parts: np.ndarray) -> list[float]:
+    return [function(*frame) for frame in zip(*parts, strict=True)]
+
+
+def _features(frames) -> Tensor:
+    network = frames.networks["inception"]
+    return torch.stack([network(images).float() for images in frames.images])
+
+
+def _warp_error(frames, hole: bool) -> Tensor:
+    composite, (flow, backward) = frames.images[1], frames.flows
+    where = visible(flow, backward)
+    if hole:
+        where = where & touches_hole(frames.masks[:-1], frames.masks[1:], flow)
+    return warp_error(composite[:-1], composite[1:], flow, where)
+
+
+LPIPS_NETWORK = Network("lpips", "gi.metrics.features.LPIPS", {"net": "alex"}, ALEXNET)  # the paper's for video
+I3D_NETWORK = Network("i3d", "gi.metrics.i3d.I3D", weights=RGB_IMAGENET)
+ESTIMATOR = Network("estimator", "gi.flow.estimate.DIS")
+VIDEO_METRICS = table(
+    Metric("FID", 2, False, "fid", _features, INCEPTION_NETWORK, per_set=True),
+    Metric("LPIPS", 4, False, "lpips", lambda f: f.networks["lpips"](*f.images), LPIPS_NETWORK),
+    Metric("SSIM, data range 2", 4, True, "ssim2", lambda f: _each(lambda a, b: ssim(a, b, 2), f.truth, f.composite)),
+    # span=None: the function makes, for a network and a number of frames, what takes them in pieces (push, result).
+    Metric("VFID", 4, False, "vfid", VideoFeature, I3D_NETWORK, per_set=True, span=None),
+    Metric("VFID of clips", 4, False, "vfid_clips", lambda f: f.windows[0], I3D_NETWORK, per_set=True, span=WINDOW),
+    Metric("PVCS", 4, False, "pvcs", lambda f: f.windows[1], I3D_NETWORK, span=WINDOW),
+    Metric("PCons", 2, True, "pcons", lambda f: _each(pcons, f.composite[:-1], f.hole[:-1], f.composite[1:]), span=2,
+           optional=True),
+    Metric("PSNR", 2, True, "psnr", lambda f: _each(psnr, f.truth, f.composite)),
+    Metric("SSIM", 4, True, "ssim", lambda f: _each(ssim, f.truth, f.composite)),
+    Metric("PSNR in the hole", 2, True, "psnr_hole", optional=True,
+           function=lambda f: [inside(functional.psnr, *frame) for frame in zip(*f.images, f.masks, strict=True)]),
+    Metric("SSIM in the hole", 4, True, "ssim_hole", optional=True,
+           function=lambda f: [inside(functional.ssim, *frame) for frame in zip(*f.images, f.masks, strict=True)]),
+    Metric("warp error", 5, False, "warp_error", lambda f: _warp_error(f, False), ESTIMATOR, span=2, optional=True),
+    Metric("warp error in the hole", 5, False, "warp_error_hole", lambda f: _warp_error(f, True), ESTIMATOR, span=2,
+           optional=True),
+)
+
+
 # Details --------------------------------------------------------------------------------------------------------------
 
 def _decibels(mean_square: float) -> float:
@@ -153,17 +188,11 @@ def _decibels(mean_square: float) -> float:
 
 def _squared_differences(patch: np.ndarray, region: np.ndarray) -> np.ndarray:
     """Sum over pixels and channels of (patch - region)^2 at every place of `patch` (h,w,3) in `region`, exact."""
-    (h, w), (height, width) = patch.shape[:2], region.shape[:2]
-    size = [-(-side // 32) * 32 for side in (height, width)]  # 96, which is fast, rather than 89
-    padded = np.zeros((2, *size))
-    spectrum = 0.0
-    for channel in range(3):
-        padded[0, :height, :width], padded[1, :h, :w] = region[..., channel], patch[..., channel]
-        spectrum = spectrum + cv2.mulSpectrums(cv2.dft(padded[0]), cv2.dft(padded[1], nonzeroRows=h), 0, conjB=True)
-    places = slice(height - h + 1), slice(width - w + 1)
-    mixed = cv2.idft(spectrum, flags=cv2.DFT_SCALE)[places]
-    squares = cv2.sqrBoxFilter(region, cv2.CV_64F, (w, h), anchor=(0, 0), normalize=False)[places]
-    return sum(cv2.split(squares)) + cv2.norm(patch, cv2.NORM_L2SQR) - 2 * np.rint(mixed)
+    patch, region = patch.astype(np.float64), region.astype(np.float64)
+    mixed = signal.fftconvolve(region, patch[::-1, ::-1], mode="valid", axes=(0, 1)).sum(axis=-1)
+    squares = cv2.sqrBoxFilter(region, cv2.CV_64F, patch.shape[1::-1], anchor=(0, 0), normalize=False).sum(axis=-1)
+    # Rounding errors of the transform are far under one half, so that rounding to whole numbers makes it exact.
+    return squares[:mixed.shape[0], :mixed.shape[1]] + np.square(patch).sum() - 2 * np.rint(mixed)
 
 
 def _squared(vectors: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ Three layouts, told apart by what is there:
   folder; the prediction is a folder of frames or a video file of that name;
 - files: a video file (or a folder of frames) with its masks named apart.
 """
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
-from gi.media.files import natural_order, open_video
+from gi.media.files import VideoFolder, natural_order, open_video
 from gi.media.masks import open_masks
 from gi.media.source import VideoSource
+from gi.metrics.folder import match
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
@@ -47,15 +49,19 @@ class Clip:
     def __init__(self, pair: VideoPair):
         self.pair, self.name = pair, pair.name
         if pair.layout == "devil":
-            self.truth, masks = NumberedFrames(pair.truth, "_gt"), NumberedFrames(pair.masks, "_mask")
-            _same_names(self.truth, masks)
+            self.truth, masks = (VideoFolder(_closed(pair.truth), ending) for ending in ("_gt", "_mask"))
+            _same_names(pair.truth, "_gt", pair.masks, "_mask")
         else:
             self.truth = open_video(_closed(pair.truth))
             masks = open_masks(_closed(pair.masks), self.truth, dilate=0)
         self.holes = Holes(masks, inverted=pair.inverted != (pair.layout == "devil"))  # which has black = missing
-        self.prediction = None if pair.prediction is None else _open_prediction(_closed(pair.prediction))
-        if pair.layout == "devil" and isinstance(self.prediction, NumberedFrames):
-            _same_names(self.truth, self.prediction)
+        self.prediction = None
+        if pair.prediction is not None and pair.prediction.is_dir() and _keys(pair.prediction, "_pred"):
+            self.prediction = VideoFolder(_closed(pair.prediction), "_pred")
+            if pair.layout == "devil":
+                _same_names(pair.truth, "_gt", pair.prediction, "_pred")
+        elif pair.prediction is not None:
+            self.prediction = open_video(_closed(pair.prediction))
         self.count, self.width, self.height = self.truth.count, self.truth.width, self.truth.height
         self.rate = self.truth.rate
         for part in self.holes, *([] if self.prediction is None else [self.prediction]):
@@ -96,44 +102,6 @@ class Holes(VideoSource):
 
     def _files(self) -> Sequence[Path]:
         return [self.path]
-
-
-class NumberedFrames(VideoSource):
-    """The pictures of a folder whose names end alike, such as `_gt`, in the order of what is before that.
-
-    Raises:
-        InputError: naming the file, if it lies elsewhere or twice, or is unreadable or of another size than the first.
-    """
-
-    def __init__(self, folder: Path, ending: str):
-        super().__init__(folder)
-        self.ending = ending
-        found: dict[str, str] = {}
-        for name in _pictures(folder):
-            key = Path(name).stem
-            if key.endswith(ending):
-                key = key.removesuffix(ending)
-                if key in found:
-                    raise InputError(f"{folder}: has both {found[key]} and {name}, expected one of them")
-                found[key] = name
-        if not found:
-            raise InputError(f"{folder}: no picture whose name ends with {ending}")
-        self.by_key = {key: io.resolve_inside(folder, found[key]) for key in sorted(found, key=natural_order)}
-        self.count, self.times = len(found), range(len(found))
-        sizes = {key: io.read_size(path) for key, path in self.by_key.items()}
-        self.width, self.height = next(iter(sizes.values()))
-        for key, (width, height) in sizes.items():
-            if (width, height) != (self.width, self.height):
-                raise InputError(f"{self.by_key[key]}: is {width}x{height}, expected {self.width}x{self.height} as the "
-                                 "first of its folder")
-
-    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
-        paths = list(self.by_key.values())
-        for number in wanted:
-            yield number, io.read_image(paths[number])
-
-    def _files(self) -> Sequence[Path]:
-        return list(self.by_key.values())
 
 
 def find_videos(
@@ -187,37 +155,36 @@ def find_truths(
 
 def name_of(path: Path) -> str:
     """What a video or a set of them is called: as its folder, or as its file without suffix."""
-    path = path.resolve()
+    return _video_name(path.resolve())
+
+
+def _video_name(path: Path) -> str:
     return path.stem if path.is_file() else path.name
 
 
 def _several(truth: Path, predictions: Path, inverted: bool) -> tuple[list[VideoPair], dict[str, str]]:
     if predictions.is_file():
         raise InputError(f"{predictions}: is a file, expected a folder with a prediction for each video in {truth}")
-    truths = {entry.name: [entry.name] for entry in _entries(truth) if entry.is_dir()}
+    truths = {entry.name: [entry] for entry in _entries(truth) if entry.is_dir()}
     if not truths:
         raise InputError(f"{truth}: expected frame_0000_gt.png and frame_0000_mask.png, the folders frames and masks, "
                          "or a folder with either for each video")
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Path]] = {}
     for entry in _entries(predictions):
         if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
-            found.setdefault(entry.name if entry.is_dir() else entry.stem, []).append(entry.name)
-    pairs, problems = [], {}
-    for name in sorted(truths.keys() | found.keys(), key=natural_order):
-        missing = [what for what, side in (("the truth", truths), ("the predictions", found)) if name not in side]
-        if missing:
-            problems[name] = f"missing among {missing[0]}"
-        elif len(found[name]) > 1:
-            problems[name] = f"more than once among the predictions ({', '.join(found[name])})"
-        else:
-            try:
-                folder, prediction = io.resolve_inside(truth, name), io.resolve_inside(predictions, found[name][0])
-                layout = _layout(folder)
-                if layout is None:
-                    raise InputError(f"{folder}: has neither frame_0000_gt.png and its like nor the folder frames")
-                pairs.append(_pair(name, layout, folder, prediction, inverted))
-            except InputError as error:
-                problems[name] = str(error)
+            found.setdefault(_video_name(entry), []).append(entry)
+    matches, problems = match({"the truth": truths, "the predictions": found},
+                              sorted(truths.keys() | found.keys(), key=natural_order))
+    pairs = []
+    for name, (folder, prediction) in matches.items():
+        try:
+            folder, prediction = io.resolve_inside(truth, name), io.resolve_inside(predictions, prediction.name)
+            layout = _layout(folder)
+            if layout is None:
+                raise InputError(f"{folder}: has neither frame_0000_gt.png and its like nor the folder frames")
+            pairs.append(_pair(name, layout, folder, prediction, inverted))
+        except InputError as error:
+            problems[name] = str(error)
     if not pairs:
         name, reason = next(iter(problems.items()))
         raise InputError(f"{truth}, {predictions}: no video has a counterpart of its name; {name}: {reason}")
@@ -237,24 +204,17 @@ def _layout(folder: Path) -> str | None:
     """devil or plain, by what is in a folder; None for neither."""
     if (folder / "frames").is_dir():
         return "plain"
-    return "devil" if any(Path(name).stem.endswith("_gt") for name in _pictures(folder)) else None
+    return "devil" if _keys(folder, "_gt") else None
 
 
 def _single(predictions: Path, name: str) -> Path:
     """Of one video: what was named, or if that has no picture in it, what has the video's name there."""
     if predictions.is_file() or _pictures(predictions):
         return predictions
-    found = [entry for entry in _entries(predictions)
-             if (entry.name if entry.is_dir() else entry.stem) == name]
+    found = [entry for entry in _entries(predictions) if _video_name(entry) == name]
     if len(found) != 1:
         raise InputError(f"{predictions}: expected frames of {name} in it, or one folder or video file of that name")
     return io.resolve_inside(predictions, found[0].name)
-
-
-def _open_prediction(path: Path) -> NumberedFrames | VideoSource:
-    if path.is_dir() and any(Path(name).stem.endswith("_pred") for name in _pictures(path)):
-        return NumberedFrames(path, "_pred")
-    return open_video(path)
 
 
 def _closed(path: Path) -> Path:
@@ -264,13 +224,22 @@ def _closed(path: Path) -> Path:
     return path
 
 
-def _same_names(truth: NumberedFrames, other: NumberedFrames):
-    for a, b in (truth, other), (other, truth):
-        missing = [key for key in a.by_key if key not in b.by_key]
-        if missing:
+def _same_names(truth: Path, truth_ending: str, other: Path, ending: str):
+    """Raises InputError unless every frame is there once in both folders."""
+    sides = [(folder, end, Counter(_keys(folder, end))) for folder, end in ((truth, truth_ending), (other, ending))]
+    for (here, end, keys), (there, other_end, others) in (sides, sides[::-1]):
+        for key, count in keys.items():
+            if count > 1:
+                raise InputError(f"{here}: has more than one {key}{end}, expected one of them")
+        if missing := [key for key in keys if key not in others]:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise InputError(f"{b.path}: no {missing[0]}{b.ending}{more} to {next(iter(a.by_key.values())).parent}'s "
-                             f"{missing[0]}{a.ending}")
+            raise InputError(f"{there}: no {missing[0]}{other_end}{more} to {here}'s {missing[0]}{end}")
+
+
+def _keys(folder: Path, ending: str) -> list[str]:
+    """What comes before `ending` in the names of a folder's pictures that end so."""
+    stems = [Path(name).stem for name in _pictures(folder)]
+    return [stem.removesuffix(ending) for stem in stems if stem.endswith(ending)]
 
 
 def _pictures(folder: Path) -> list[str]:

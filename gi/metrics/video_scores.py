@@ -4,25 +4,19 @@ Always of composites: the prediction inside the hole, the truth elsewhere. Frame
 may be of any length: what is kept of it is a few frames, and per frame the features of the Fréchet distances (16 KB
 for FID, 8 KB for VFID-clips).
 """
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gi.config.schema import nearest
 from gi.errors import InputError
 from gi.metrics.fid import frechet_distance
+from gi.metrics.frames import Frames, read_frames
 from gi.metrics.image import statistics
-from gi.metrics.video_meters import FrameFeatures, LpipsMean, Pairs, Pixels, WholeVideo, Windows, pieces
-
-# In the order of tables. Scores of a single video are those that are not FRECHET.
-METRICS = ("fid", "lpips", "ssim2", "vfid", "vfid_clips", "pvcs", "pcons", "psnr", "ssim", "psnr_hole", "ssim_hole",
-           "warp_error", "warp_error_hole")
-FRECHET = ("fid", "vfid", "vfid_clips")  # distances between sets: they have a value for all videos together only
-# A video that has nothing to measure has no score: no hole, a single frame, nothing visible.
-MAY_BE_NAN = ("psnr_hole", "ssim_hole", "pcons", "warp_error", "warp_error_hole")
-NEED_WEIGHTS = {"fid": "inception", "lpips": "lpips", "vfid": "i3d", "vfid_clips": "i3d", "pvcs": "i3d"}
+from gi.metrics.metric import Metric, build_networks, choose, measures
+from gi.metrics.video import VIDEO_METRICS
 
 
 class VideoScores:
@@ -34,48 +28,38 @@ class VideoScores:
         print(scores.compute()["totals"])
 
     Args:
-        metrics: any of METRICS.
-        inception: network of FID, images (N,3,H,W) to (N, `dimensions`); None: InceptionFeatures().
-        lpips: network of LPIPS, two batches of images to (N,); None: LPIPS(net="alex"), the paper's for video.
-        i3d: network of VFID and PVCS; None: I3D().
-        estimator: flow estimator of the warp errors, see `gi.flow.estimate`; None: DIS(), which needs no weights.
+        metrics: names of VIDEO_METRICS; a metric of your own as it is or as "module.name", see `gi.metrics.metric`.
         device: where the networks run; they are moved there.
         batch_size: windows of 10 frames, of truth and of composite, that I3D sees at once; frames that the others do
             are four times as many. Memory grows with it, the scores do not depend on it.
+        networks: used in place of those that the metrics would build: `inception` of FID, images (N,3,H,W) to features
+            (N,d); `lpips`, two batches of images to (N,); `i3d`, see `gi.metrics.i3d`; `estimator` of the warp errors,
+            see `gi.flow.estimate`.
 
     Attributes:
-        curves: of the video that came last, {metric: scores of its frames}, those of pairs at the first of the two;
-            without metrics that need a network.
+        curves: of the video that came last, {metric: its values along the video}, those of pairs at the first of both.
 
-    Networks are built only for the metrics that need them (NEED_WEIGHTS names the argument). Raises InputError for
-    other metrics, and for weights that are not there.
+    Raises InputError for other metrics, and for weights that are not there.
     """
 
-    def __init__(self, *, metrics: Sequence[str] = ("psnr", "ssim", "ssim2", "psnr_hole", "ssim_hole", "pcons"),
-                 inception: nn.Module | None = None, lpips: nn.Module | None = None, i3d: nn.Module | None = None,
-                 estimator: nn.Module | None = None, device: torch.device | str = "cpu", batch_size: int = 2):
-        for metric in metrics:
-            if metric not in METRICS:
-                raise InputError(f"metrics: there is no {metric!r}, only {', '.join(METRICS)}"
-                                 f"{nearest(metric, METRICS)}")
-        self.metrics = tuple(metric for metric in METRICS if metric in metrics)
-        if not self.metrics:
-            raise InputError(f"metrics: expected at least one of {', '.join(METRICS)}")
+    def __init__(
+        self, *, metrics: Sequence[str | Metric] = ("psnr", "ssim", "ssim2", "psnr_hole", "ssim_hole", "pcons"),
+        device: torch.device | str = "cpu", batch_size: int = 2, **networks: nn.Module,
+    ):
+        self.metrics = choose(metrics, VIDEO_METRICS)
         if batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {batch_size}")
         self.device, self.batch_size = torch.device(device), batch_size
-        given = {"inception": inception, "lpips": lpips, "i3d": i3d, "estimator": estimator}
-        needed = {NEED_WEIGHTS.get(metric, "estimator" if metric.startswith("warp_error") else "")
-                  for metric in self.metrics}
-        self.networks = {name: (network or _default(name)).to(self.device)
-                         for name, network in given.items() if name in needed}
+        self.networks = {name: network.to(self.device)
+                         for name, network in build_networks(self.metrics, networks, VIDEO_METRICS).items()}
         self.videos: list[dict] = []
         self.curves: dict[str, list[float]] = {}
-        self.features: dict[str, list[Tensor]] = {metric: [] for metric in FRECHET if metric in self.metrics}
+        self.features: dict[str, list[Tensor]] = {metric.name: [] for metric in self.metrics if metric.per_set}
 
-    def update(self, name: str, frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    @torch.no_grad()
+    def update(self, name: str, frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], *,
                count: int | None = None) -> dict[str, float]:
-        """Scores one video; its frames are gone through once.
+        """Scores a video.
 
         Args:
             name: unique within the set.
@@ -84,10 +68,10 @@ class VideoScores:
             count: how many frames there are. "vfid" must know in advance, because the network pads a video according to
                 its length; None asks `len(frames)`, which a list has and a generator does not.
 
-        Returns {metric: score} of this video for the metrics that are not FRECHET: means over its frames (pcons,
-        warp_error, warp_error_hole: over pairs of neighbours; pvcs: over windows), nan where there is nothing to
-        measure: see `gi.metrics.video`. Frames without a hole have no psnr_hole, ssim_hole and pcons, and the infinite
-        PSNR of a perfect frame or patch has no average: these do not count. A score of infinity says that all were.
+        Returns {metric: score} of this video for the metrics that are not of the set: means over its frames, pairs of
+        neighbours, or windows, nan where there is nothing to measure. Frames without a hole have no psnr_hole,
+        ssim_hole and pcons, and the infinite PSNR of a perfect frame or patch has no average: these do not count. A
+        score of infinity says that all were.
 
         Raises InputError, naming the video and the frame, for wrong shapes and types, frames of different sizes, no
         frames, another number of frames than `count`, a name that was there before, and frames too small for a metric.
@@ -97,72 +81,83 @@ class VideoScores:
             raise InputError(f"metrics: there are two videos {name!r}; names must be unique within a set")
         if count is None and hasattr(frames, "__len__"):
             count = len(frames)
+        pieces = read_frames(frames, 4 * self.batch_size, networks=self.networks, device=self.device,
+                             batch_size=self.batch_size)
         try:
-            meters = self._meters(count)
-            seen, missing, pixels = 0, 0, 0
-            for piece in pieces(frames, 4 * self.batch_size, self.device):
-                for meter in meters:
-                    meter.push(piece)
-                seen += len(piece.hole)
-                missing += int(piece.hole.sum())
-                pixels += piece.hole.size
-            if seen == 0:
-                raise InputError("no frames")
-            if count is not None and seen != count:
-                raise InputError(f"expected {count} frames, got {seen}")
-            found = {metric: value for meter in meters for metric, value in meter.result().items()}
+            values, hole = self._measure(pieces, count)
+            if count is not None and len(hole) != count:
+                raise InputError(f"expected {count} frames, got {len(hole)}")
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
-        self.curves = {metric: values for meter in meters if isinstance(meter, Pixels | Pairs)
-                       for metric, values in meter.values.items()}
         for metric, features in self.features.items():
-            features.append(found[metric])
-        scores = {metric: found[metric] for metric in self.metrics if metric not in FRECHET}
-        self.videos.append({"name": name, "frames": seen, "hole_area": missing / pixels, **scores})
+            features.append(values.pop(metric))
+        self.curves = {metric: value.tolist() for metric, value in values.items()}
+        scores = {metric.name: _mean(values[metric.name].double().numpy(), metric.optional)
+                  for metric in self.metrics if not metric.per_set}
+        self.videos.append({"name": name, "frames": len(hole), "hole_area": float(np.mean(hole)), **scores})
         return scores
 
     def compute(self) -> dict:
-        """{"count": videos, "frames": of all videos, "totals": {metric: score}, "videos": [{"name", "frames",
-        "hole_area", metric: score, ...}]}; videos in the order of `update`.
+        """{"count": videos, "frames": of all videos, "measures": as `ImageScores.to_dict` has them, "totals": {metric:
+        score}, "videos": [{"name", "frames", "hole_area", metric: score, ...}]}; videos in the order of `update`.
 
         A total is {"mean", "std", "count"} over the videos that have the score (as in `gi.metrics.image`), every
-        video counting the same; that of a FRECHET metric is a number: "fid" between all frames of truth and of
-        composite, "vfid" between one feature per video, "vfid_clips" between one per window of 10 frames; nan if
+        video counting the same; that of a metric of the set is the Fréchet distance: "fid" between all frames of truth
+        and of composite, "vfid" between one feature per video, "vfid_clips" between one per window of 10 frames; nan if
         there are fewer than two features a side. "hole_area" is the share of missing pixels.
         """
         totals = {}
         for metric in self.metrics:
-            if metric in FRECHET:
-                # (2, n, d): truth and composites
-                features = torch.cat(self.features[metric], dim=1) if self.videos else torch.zeros(2, 0, 1)
-                totals[metric] = frechet_distance(*features)
+            if metric.per_set:
+                parts = self.features[metric.name]
+                totals[metric.name] = frechet_distance(*torch.cat(parts, dim=1)) if parts else math.nan
             else:
-                values = np.array([scores[metric] for scores in self.videos])
-                totals[metric] = statistics(values, ~np.isnan(values) if metric in MAY_BE_NAN else None)
-        return {"count": len(self.videos), "frames": sum(scores["frames"] for scores in self.videos), "totals": totals,
-                "videos": [dict(scores) for scores in self.videos]}
+                values = np.array([scores[metric.name] for scores in self.videos])
+                totals[metric.name] = statistics(values, ~np.isnan(values) if metric.optional else None)
+        return {"count": len(self.videos), "frames": sum(scores["frames"] for scores in self.videos),
+                "measures": {key: vars(measure) for key, measure in measures(self.metrics).items()},
+                "totals": totals, "videos": [dict(scores) for scores in self.videos]}
 
-    def _meters(self, count: int | None) -> list:
-        """What a video with `count` frames is measured with: objects with push(piece) and result()."""
-        wanted, networks = set(self.metrics), self.networks
-        meters = [Pixels(wanted)]
-        if "lpips" in wanted:
-            meters.append(LpipsMean(networks["lpips"]))
-        if "fid" in wanted:
-            meters.append(FrameFeatures(networks["inception"]))
-        if "vfid" in wanted:
-            if count is None:
-                raise InputError("vfid must know in advance how many frames there are (count)")
-            meters.append(WholeVideo(networks["i3d"], count))
-        if wanted & {"vfid_clips", "pvcs"}:
-            meters.append(Windows(networks["i3d"], self.batch_size))
-        if wanted & {"pcons", "warp_error", "warp_error_hole"}:
-            meters.append(Pairs(wanted, networks.get("estimator")))
-        return meters
+    def _measure(self, pieces: Iterable[Frames], count: int | None) -> tuple[dict[str, Tensor], list[float]]:
+        """The values of a video by metric, (n,), or features (2,n,d); and the share of the hole in every frame."""
+        by_span: dict[int | None, list[Metric]] = {}
+        for metric in self.metrics:
+            by_span.setdefault(metric.span, []).append(metric)
+        streams = by_span.pop(None, [])
+        if streams and count is None:
+            raise InputError(f"{streams[0].name} must know in advance how many frames there are (count)")
+        takers = {metric.name: metric(self.networks[metric.network.name], count) for metric in streams}
+        values: dict[str, list[Tensor]] = {metric.name: [] for metrics in by_span.values() for metric in metrics}
+        before: dict[int, Frames] = {}  # what the next values begin with
+        hole: list[float] = []
+
+        def measure(frames: Frames, metrics: Iterable[Metric]):
+            for metric in metrics:
+                found = metric(frames)
+                values[metric.name].append(found.cpu() if isinstance(found, Tensor) else
+                                           torch.tensor(found, dtype=torch.float64))
+
+        for piece in pieces:
+            hole += piece.hole.mean(axis=(1, 2)).tolist()
+            for taker in takers.values():
+                taker.push(piece.images)
+            for span, metrics in by_span.items():
+                frames = before[span] + piece if span > 1 and span in before else piece
+                if len(frames) >= span:
+                    measure(frames, metrics)
+                before[span] = frames.last(span - 1)
+        if not hole:
+            raise InputError("no frames")
+        for span, metrics in by_span.items():  # a short video is held at its last frame
+            if lacking := [metric for metric in metrics if not values[metric.name] and not metric.optional]:
+                measure(before[span].held(span), lacking)
+        joined = {name: torch.cat(parts, dim=1 if parts[0].ndim > 1 else 0) if parts else torch.zeros(0)
+                  for name, parts in values.items()}
+        return joined | {name: taker.result().cpu()[:, None] for name, taker in takers.items()}, hole
 
 
-def _default(name: str) -> nn.Module:
-    from gi.flow.estimate import DIS  # here, all of them: they take a while to import
-    from gi.metrics import features, i3d
-    return {"inception": features.InceptionFeatures, "lpips": lambda: features.LPIPS(net="alex"), "i3d": i3d.I3D,
-            "estimator": DIS}[name]()
+def _mean(values: np.ndarray, optional: bool) -> float:
+    """Without infinity, unless there is nothing else; if they are `optional`, without nan too."""
+    values = values[~np.isnan(values)] if optional else values
+    finite = values[~np.isinf(values)]
+    return float(np.mean(finite if len(finite) else values)) if len(values) else math.nan

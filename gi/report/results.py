@@ -12,39 +12,47 @@ from pathlib import Path
 
 from gi.errors import InputError
 from gi.media.io import atomic_write
+from gi.metrics.functional import IMAGE_METRICS
 from gi.metrics.image import ImageScores
-from gi.report.paper import print_table, result_table
+from gi.metrics.metric import measures, read_measures
+from gi.report.paper import Row
+from gi.report.scores import score_table
+from gi.report.tables import print_table
 
 _KEYS = {"count": int, "totals": dict, "bins": list, "images": list}
 
 
 def report_results(
-    results: Mapping[str, ImageScores], run: str, folder: str | Path, *, about: Mapping | None = None, show: bool = True
+    results: Mapping[str, ImageScores], run: str, folder: str | Path, *, paper: Mapping[str, Row] | None = None,
+    about: Mapping | None = None, show: bool = True
 ) -> None:
-    """Writes the files of every set below `folder`/metrics, and with `show` prints its table with the paper's row.
+    """Writes the files of every set below `folder`/metrics, and with `show` prints its table.
 
-    Args:
-        results: {set: scores}.
-        run: name of the run, which finds the paper's row: that of its configuration, or of its folder.
-        folder: of the run.
-        about: what else to keep in the JSON, such as the checkpoint.
+    results: {set: scores}. run, folder: of the run. paper: {set: the row of the paper that stands beside it}. about:
+    what else to keep in the JSON, such as the checkpoint.
     """
-    written = {name: write_results(scores, Path(folder) / "metrics" / f"{file_name(name)}.json", run=run,
-                                   set_name=name, about=about) for name, scores in results.items()}
-    for name, result in written.items() if show else ():  # once all are safely on disk
-        print_table(result_table(result, run, name))
+    written = []
+    for name, scores in results.items():
+        result = describe(scores, run=run, set_name=name, paper=(paper or {}).get(name), about=about)
+        write_results(result, Path(folder) / "metrics" / f"{file_name(name)}.json")
+        written.append(result)
+    for result in written if show else ():  # once all are safely on disk
+        print_table(score_table(result))
 
 
-def write_results(
-    scores: ImageScores, path: str | Path, *, run: str, set_name: str, about: Mapping | None = None
+def describe(
+    scores: ImageScores, *, run: str, set_name: str, paper: Row | None = None, about: Mapping | None = None
 ) -> dict:
-    """Writes `path`, a .json, and the .csv of that name; each completely or not at all. Returns what the JSON says."""
-    path = Path(path)
-    about = {key: value for key, value in (about or {}).items() if value is not None}
-    result = {"run": run, "set": set_name, **about, **scores.to_dict()}
+    """The result of a run on a set, as files have it and tables show it: {"run", "set", "paper", …, "count", …}."""
+    about = {"paper": vars(paper) if paper else None, **(about or {})}
+    return {"run": run, "set": set_name, **{key: value for key, value in about.items() if value is not None},
+            **scores.to_dict()}
+
+
+def write_results(result: Mapping, path: str | Path) -> None:
+    """Writes `path`, a .json, and the .csv of that name with a row an image or video; each completely or not at all."""
     write_json(path, result)
-    write_csv(path.with_suffix(".csv"), result["images"])
-    return result
+    write_csv(Path(path).with_suffix(".csv"), result["images"] if "images" in result else result["videos"])
 
 
 def write_json(path: str | Path, content: Mapping) -> None:
@@ -55,14 +63,13 @@ def write_json(path: str | Path, content: Mapping) -> None:
 
 
 def write_csv(path: str | Path, images: Sequence[Mapping]) -> None:
-    """Writes a row an image, all with the keys of the first one, completely or not at all."""
+    """Writes a row an image or video, all with the keys of the first one, completely or not at all."""
     with atomic_write(path) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            columns = list(images[0]) if images else ["name", "hole_area"]
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            for image in images:
-                writer.writerow([_cell(image[column]) for column in columns])
+            writer = csv.DictWriter(file, list(images[0]) if images else ["name", "hole_area"])
+            writer.writeheader()
+            for image in images:  # nan alone is not equal to itself
+                writer.writerow({key: value if value == value else "" for key, value in image.items()})
 
 
 def read_results(path: str | Path) -> dict:
@@ -85,6 +92,12 @@ def read_results(path: str | Path) -> dict:
         scores = result["totals"].get(view)
         if not isinstance(scores, dict) or not all(_is_score(score) for score in scores.values()):
             raise InputError(f"{path}: totals.{view}: expected scores, numbers or mean and std")
+    known = measures(IMAGE_METRICS.values())  # of files that do not say how their scores are shown
+    result.setdefault("measures", {key: vars(known[key]) for key in result["totals"]["composite"] if key in known})
+    try:
+        read_measures(result["measures"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     return {"run": Path(path).stem, "set": Path(path).stem} | result
 
 
@@ -126,11 +139,7 @@ def _decoded(value: object, key: str = "") -> object:
         return [_decoded(item) for item in value]
     if value is None:
         return math.nan
-    return float(value) if value in ("inf", "-inf") and key not in ("name", "run", "set") else value
-
-
-def _cell(value: object) -> object:
-    return "" if isinstance(value, float) and math.isnan(value) else value
+    return float(value) if value in ("inf", "-inf") and key not in ("name", "run", "set", "label") else value
 
 
 def file_name(set_name: str) -> str:

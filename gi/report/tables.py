@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 
-STYLES = {"best": "bold", "better": "green", "worse": "red"}
+STYLES = {"best": "bold", "better": "green", "worse": "red", "muted": "dim"}
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Table:
 
     Attributes:
         marks: {(row, column): what to show of a cell besides its text}: "best" of its column, "better" or "worse" than
-            what it is compared with.
+            what it is compared with, "muted" for what others report.
         note: what to know when reading it.
     """
 
@@ -29,13 +29,27 @@ class Table:
 
 
 def console_table(table: Table) -> rich.table.Table:
-    """The table as `print_table` takes it."""
-    drawn = rich.table.Table(title=escape(table.title) or None, caption=escape(table.note) or None, box=box.SIMPLE_HEAD)
+    """The table as rich draws it."""
+    drawn = rich.table.Table(title=escape(table.title) or None, caption=escape(table.note) or None, box=box.SIMPLE_HEAD,
+                             pad_edge=False, collapse_padding=True)
     for column, heading in enumerate(table.heading):
-        drawn.add_column(escape(heading), justify="right" if column else "left", no_wrap=True)
+        lines = escape(heading).replace(" in the hole", "\nin the hole")  # narrow enough for 80 characters
+        drawn.add_column(lines, justify="right" if column else "left", no_wrap=True)
     for r, row in enumerate(table.rows):
-        drawn.add_row(*(marked(escape(cell), table.marks.get((r, c))) for c, cell in enumerate(row)))
+        styles = [STYLES.get(table.marks.get((r, c), "")) for c in range(len(row))]
+        drawn.add_row(*(f"[{style}]{escape(cell)}[/]" if style else escape(cell)
+                        for cell, style in zip(row, styles, strict=True)))
     return drawn
+
+
+def print_table(table: Table) -> None:
+    """Prints to standard output; where that is no terminal, as wide as the table needs."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # after hours of evaluation, a sign the terminal lacks stops nothing
+    console = Console()
+    if not console.is_terminal:
+        console.width = 400  # wider than any table of ours
+    console.print(console_table(table))
 
 
 def markdown_table(table: Table) -> list[str]:
@@ -46,16 +60,6 @@ def markdown_table(table: Table) -> list[str]:
     return [lines[0], "|---" * len(table.heading) + "|", *lines[1:]]
 
 
-def marked(text: str, mark: str | None) -> str:
-    """Text for the console in the style of its mark, if it has one."""
-    return f"[{STYLES[mark]}]{text}[/]" if mark else text
-
-
-def print_table(table: rich.table.Table) -> None:
-    """Prints to standard output; where that is no terminal, as wide as the table needs."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # after hours of evaluation, a sign the terminal lacks stops nothing
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, 160))
-    console.print(table)
+def printable(value: object) -> str:
+    """Text that UTF-8 and fonts take: names of files may hold bytes that are no text (surrogates)."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")

@@ -14,10 +14,12 @@ import numpy as np
 from PIL import Image
 
 from gi.media.io import atomic_write
+from gi.metrics.metric import read_measures
 from gi.metrics.video import composite
-from gi.report.page import Report, Section, Wide, hatch, write_report
-from gi.report.paper import VIDEO_MEASURES, each_video, measure, video_rows
+from gi.report.page import Report, Section, Wide, write_report
+from gi.report.pictures import hatch
 from gi.report.results import file_name
+from gi.report.scores import score_table, video_table
 
 PICTURES = "pictures"  # folder beside the page
 FRAMES = 600  # of a film, at most: of longer videos, every second or third frame is shown
@@ -75,12 +77,12 @@ class Film:
 
 
 def write_page(path: str | Path, result: Mapping, films: Mapping[str, "Film"], facts: Iterable[tuple[str, str]] = ()):
-    """Writes the page, `films` by the names of the videos that were scored. `result`: see `paper.video_rows`."""
-    videos = {video["name"]: video for video in result["videos"]}
-    sections = [Section("Scores", tables=[video_rows(result), each_video(result)])]
+    """Writes the page, `films` by the names of the videos that were scored. `result`: see `gi.report.scores`."""
+    videos, measures = {video["name"]: video for video in result["videos"]}, read_measures(result["measures"])
+    sections = [Section("Scores", tables=[score_table(result), video_table(result)])]
     for name, film in films.items():
         about = f"{videos[name]['frames']:,} frames, {100 * videos[name]['hole_area']:.1f}% of their pixels missing."
-        curves = {measure(metric, VIDEO_MEASURES): {"": (range(len(values)), values)}
+        curves = {measures[metric].heading: {"": (range(len(values)), values)}
                   for metric, values in film.curves.items()}
         sections.append(Section(name, about, wide=film.wide, curves=curves))
     title = f"{result['run']} on {result['set']}"

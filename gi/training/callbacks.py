@@ -1,5 +1,6 @@
 """What happens around training: the checkpoint to resume from, pictures, progress."""
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -7,8 +8,10 @@ import torch
 from torchvision.utils import make_grid
 
 from gi.compositing import composite
+from gi.errors import InputError
 from gi.flow.warp import warp
 from gi.media.io import write_image
+from gi.metrics.metric import Metric, mode_of
 from gi.training.signals import StopRequested, StopSignals
 
 
@@ -72,6 +75,14 @@ class LastCheckpoint(pl.Callback):
             return signum
         signum = torch.tensor(float(signum), device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(signum, reduce_op="max"))
+
+
+def check_monitor(checkpoint: pl.callbacks.ModelCheckpoint, metrics: Iterable[Metric]) -> None:
+    """Raises InputError if it would keep the worst checkpoints by a score that one of `metrics` gives."""
+    mode = mode_of(checkpoint.monitor or "", metrics)
+    if mode is not None and checkpoint.mode != mode:
+        raise InputError(f"lightning.callbacks: ModelCheckpoint with monitor {checkpoint.monitor} has mode "
+                         f"{checkpoint.mode}, expected {mode}")
 
 
 class ImageGrids(pl.Callback):

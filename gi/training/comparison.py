@@ -1,15 +1,12 @@
 """How good is a network really? Its scores beside those of the same network without keyframes and of no network."""
-import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from gi.metrics.image import ImageScores
+from gi.metrics.metric import foremost
 from gi.models.classical import copy_keyframe, opencv_inpaint
-from gi.report.paper import score_text
 from gi.report.results import write_csv, write_json
 from gi.report.tables import Table
 
@@ -19,8 +16,6 @@ METHODS = {
     "copy": "keyframe copied along the flow",
     "inpaint": "cv2.inpaint (Telea)",
 }
-COLUMNS = {"psnr_hole": ("PSNR in the hole", 2), "ssim_hole": ("SSIM in the hole", 3),
-           "psnr": ("PSNR", 2), "ssim": ("SSIM", 3)}
 
 
 def fill_holes(trainer, pl_module, batch: dict, data: dict, prediction: Tensor) -> dict[str, Tensor]:
@@ -37,24 +32,19 @@ def fill_holes(trainer, pl_module, batch: dict, data: dict, prediction: Tensor) 
     }
 
 
-def comparison_rows(set_name: str, scores: Mapping[str, ImageScores]) -> Table:
-    """Means and standard deviations of the composites, a row a method, the best mean marked."""
+def comparison_rows(set_name: str, scores: Mapping[str, ImageScores], *, short: bool = False) -> Table:
+    """Means and standard deviations of the composites, a row a method, the best mean marked; `short`: without those of
+    whole images where there is one of the hole."""
+    count, measures = scores["keyframes"].count, scores["keyframes"].measures
+    measures = foremost(measures) | ({} if short else measures)
     totals = {method: score.totals["composite"] for method, score in scores.items()}
-    rows = [[METHODS[method], *(score_text(total[key], digits) for key, (_, digits) in COLUMNS.items())]
+    rows = [[METHODS[method], *(measure.text(total[key]) for key, measure in measures.items())]
             for method, total in totals.items()]
-    marks = {}
-    for column, key in enumerate(COLUMNS, start=1):
-        means = [total[key]["mean"] for total in totals.values()]
-        if not all(map(math.isnan, means)):
-            marks[int(np.nanargmax(means)), column] = "best"
-    count = scores["keyframes"].count
-    return Table(["", *(label for label, _ in COLUMNS.values())], rows, marks,
+    best = {column: measure.best([total[key] for total in totals.values()])
+            for column, (key, measure) in enumerate(measures.items(), start=1)}
+    marks = {(row, column): "best" for column, row in best.items() if row is not None}
+    return Table(["", *(measure.label for measure in measures.values())], rows, marks,
                  title=f"{set_name}: {count:,} image{'' if count == 1 else 's'}, mean ± std of composites")
-
-
-def first_columns(table: Table, count: int = 3) -> Table:
-    """What is about the hole: this fits a terminal of 80 columns."""
-    return dataclasses.replace(table, heading=table.heading[:count], rows=[row[:count] for row in table.rows])
 
 
 def write_comparison(path: Path, set_name: str, scores: Mapping[str, ImageScores]) -> None:

@@ -16,17 +16,21 @@ from gi.errors import InputError
 from gi.flow.align import align_keyframes
 from gi.flow.estimate import ZeroFlow
 from gi.flow.guidance import FlowGuidance, Guidance
+from gi.metrics.functional import IMAGE_METRICS
 from gi.metrics.image import ImageMetrics, ImageScores
-from gi.report import page as report
-from gi.report import paper
-from gi.report.results import file_name
-from gi.report.tables import console_table, print_table
+from gi.metrics.metric import Measure, foremost, measures
+from gi.report.page import Report, Sample, Section, write_report
+from gi.report.paper import Row
+from gi.report.pictures import error_map, hatch, to_uint8
+from gi.report.plots import Panel, read_curves
+from gi.report.results import describe, file_name
+from gi.report.scores import bin_table, score_table
+from gi.report.tables import print_table
 from gi.training.callbacks import format_duration
-from gi.training.comparison import METHODS, comparison_rows, fill_holes, first_columns, write_comparison
+from gi.training.comparison import METHODS, comparison_rows, fill_holes, write_comparison
 from gi.training.predictions import write_predictions
 
-PLOTTED = ("psnr_hole", "ssim_hole", "lpips")
-RANKING = ("psnr_hole", "ssim_hole", "lpips", "l1_hole")  # the first one there is tells good images from bad ones
+RANKING = "psnr_hole"  # tells good images from bad ones; if it was not measured, the first score of images does
 
 
 class EvaluationReport(pl.Callback):
@@ -37,7 +41,7 @@ class EvaluationReport(pl.Callback):
 
     Args:
         samples: pictures in the report, for each set: spread evenly from the best to the worst image, so that 3 are the
-            best, the median and the worst by PSNR in the hole (or the first of `RANKING` that was measured).
+            best, the median and the worst by PSNR in the hole (see `RANKING`).
         baselines: also score the four ways to fill holes of `gi.training.comparison`: this network; the same without
             keyframes; `copy_keyframe` along the flow the network is given; `opencv_inpaint`. Their table goes to the
             console and the report, all scores to metrics/comparison/<set>.json and .csv. List the callback after the
@@ -45,8 +49,7 @@ class EvaluationReport(pl.Callback):
         save_predictions: write all composites to predictions/<set>/<name>.png, see `prediction_path`.
 
     Attributes:
-        run: name of the run, which finds the paper's row; None for that of its folder.
-        about: facts such as the checkpoint, as for `report_results`.
+        run, paper, about: as for `report_results`; without `run`, the name of the run's folder.
     """
 
     def __init__(self, *, samples: int = 3, baselines: bool = True, save_predictions: bool = False):
@@ -54,6 +57,7 @@ class EvaluationReport(pl.Callback):
             raise InputError(f"samples: expected at least 0, got {samples}")
         self.samples, self.baselines, self.save_predictions = samples, baselines, save_predictions
         self.run: str | None = None
+        self.paper: Mapping[str, Row] = {}
         self.about: Mapping = {}
         self._seconds, self._start = 0.0, None
         self._metrics, self._compared, self._positions, self._frames = {}, {}, {}, {}
@@ -80,8 +84,10 @@ class EvaluationReport(pl.Callback):
     def on_test_epoch_start(self, trainer, pl_module):
         names = trainer.datamodule.test_names
         self._positions, self._frames, self._compared = {name: {} for name in names}, dict.fromkeys(names, 0), {}
-        self._metrics = {name: {method: ImageMetrics(metrics=["ssim", "psnr", "l1"]).to(pl_module.device)
-                                for method in METHODS} for name in names if self.baselines}
+        free = [metric for metric in dict.fromkeys((*IMAGE_METRICS.values(), *pl_module.measured))
+                if metric.network is None and not metric.of]
+        self._metrics = {name: {method: ImageMetrics(metrics=free).to(pl_module.device) for method in METHODS}
+                         for name in names if self.baselines}
 
     @torch.no_grad()
     def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
@@ -118,12 +124,12 @@ class EvaluationReport(pl.Callback):
         for name, scores in self._compared.items():  # what took long to compute first
             write_comparison(folder / "metrics" / "comparison" / f"{file_name(name)}.json", name, scores)
         for name, scores in self._compared.items():
-            print_table(console_table(first_columns(comparison_rows(name, scores))))
+            print_table(comparison_rows(name, scores, short=True))
         config = folder / "configs" / "config.yaml"
-        report.write_report(self.path(trainer), report.Report(
+        write_report(self.path(trainer), Report(
             title=f"Guided inpainting: {folder.name}", facts=self._facts(trainer, pl_module),
             sections=[self._section(trainer, pl_module, name) for name in trainer.datamodule.test_names],
-            curves=curves(trainer),
+            curves=curves(trainer, measures(pl_module.measured)),
             details=[("Configuration", config.read_text(encoding="utf-8"))] if config.is_file() else []))
 
     @staticmethod
@@ -138,13 +144,14 @@ class EvaluationReport(pl.Callback):
         scores = pl_module.results.get(name) or compared.get("keyframes")
         title = f"Test set “{name}”"
         if scores is None:
-            return report.Section(title=title, text="Not scored: the configuration has no metrics.")
-        result, run = scores.to_dict(), self.run or Path(trainer.default_root_dir).name
+            return Section(title=title, text="Not scored: the configuration has no metrics.")
+        result = describe(scores, run=self.run or Path(trainer.default_root_dir).name, set_name=name,
+                          paper=self.paper.get(name))
         tables = [comparison_rows(name, compared)] if compared else []
-        return report.Section(
+        return Section(
             title=f"{title}: {scores.count:,} image{'' if scores.count == 1 else 's'}",
             text=_notes(bool(compared), self._frames[name] > 0 and _sees_holes(pl_module.guidance)),
-            tables=[*tables, paper.result_rows(result, run, name), paper.bin_rows(result)],
+            tables=[*tables, score_table(result), bin_table(result)],
             panels=panels(scores, compared),
             samples=[self._sample(trainer, pl_module, name, compared, *choice)
                      for choice in choose(scores, self.samples)])
@@ -162,7 +169,7 @@ class EvaluationReport(pl.Callback):
             index = next(i for i, row in enumerate(compared["keyframes"].images) if row["name"] == image)
             filled = {f"{METHODS[method]}: {compared[method].images[index]['composite/psnr_hole']:.1f} dB": result
                       for method, result in fill_holes(trainer, pl_module, batch, data, prediction).items()}
-        return report.Sample(title=title, pictures=pictures(data, prediction, filled))
+        return Sample(title=title, pictures=pictures(data, prediction, filled))
 
     def _facts(self, trainer, pl_module):
         generator = pl_module.generator
@@ -201,33 +208,34 @@ def _notes(compared: bool, sees_holes: bool) -> str:
 
 def choose(scores: ImageScores, count: int) -> list[tuple[str, str, str]]:
     """(title, name, score) of images spread evenly from the best to the worst."""
-    key = next((key for key in RANKING if key in scores.totals["composite"]), None)
-    if key is None:
+    measured = {key: measure for key, measure in scores.measures.items()
+                if isinstance(scores.totals["composite"][key], Mapping)}
+    if not measured:
         return []
-    label, decimals, higher = paper.MEASURES[key]
+    key = RANKING if RANKING in measured else next(iter(measured))
+    measure = measured[key]
     images = sorted((image for image in scores.images if not math.isnan(image[f"composite/{key}"])),
-                    key=lambda image: image[f"composite/{key}"], reverse=higher)
+                    key=lambda image: image[f"composite/{key}"], reverse=measure.higher)
     last, count = len(images) - 1, min(count, len(images))
     titles = {last // 2: "Median", last: "Worst", 0: "Best"}
     chosen = []
     for place in (i * last // max(1, count - 1) for i in range(count)):
         image, title = images[place], titles.get(place, f"Rank {place + 1} of {len(images)}")
-        score = f"{label} {image[f'composite/{key}']:.{decimals}f}"
+        score = f"{measure.label} {measure.text(image[f'composite/{key}'])}"
         chosen.append((f"{title}: {image['name']}, hole {image['hole_area']:.0%}, {score}", image["name"], score))
     return chosen
 
 
-def panels(scores: ImageScores, compared: Mapping[str, ImageScores]) -> dict[str, report.Panel]:
+def panels(scores: ImageScores, compared: Mapping[str, ImageScores]) -> dict[str, Panel]:
     """Scores of the composites against hole area, with the means of every tenth, of every method compared."""
-    measured = [key for key in paper.MEASURES if f"composite/{key}" in (scores.images or [{}])[0]]
     lines = {METHODS[method]: score for method, score in compared.items()} or {"mean of a tenth": scores}
     return {
-        paper.measure(key): report.Panel(
+        measure.heading: Panel(
             images=([image["hole_area"] for image in scores.images],
                     [image[f"composite/{key}"] for image in scores.images]),
             lines={label: _bin_means(score, key) for label, score in lines.items()
                    if key in score.totals["composite"]})
-        for key in [key for key in PLOTTED if key in measured] or measured}
+        for key, measure in foremost(scores.measures).items() if f"composite/{key}" in (scores.images or [{}])[0]}
 
 
 def _bin_means(scores: ImageScores, key: str) -> tuple[list[float], list[float]]:
@@ -244,17 +252,16 @@ def pictures(data: dict, prediction: torch.Tensor, filled: Mapping[str, torch.Te
     sources, source_masks = data["sources"][:1], data["source_masks"][:1]
     aligned, visible = align_keyframes(sources, source_masks, data["inputs"][2][:1])
     truth = _array(image)
-    shown = [("target", report.hatch(truth, _array(mask)[..., 0]))]
+    shown = [("target", hatch(truth, _array(mask)[..., 0]))]
     for t in range(sources.shape[1]):
         number = f" {t + 1}" if sources.shape[1] > 1 else ""
-        shown += [(f"keyframe{number}", report.hatch(_array(sources[:, t]), _array(source_masks[:, t])[..., 0])),
-                  (f"keyframe{number}, aligned", report.hatch(_array(aligned[:, t]),
-                                                              1 - _array(visible[:, t])[..., 0]))]
+        shown += [(f"keyframe{number}", hatch(_array(sources[:, t]), _array(source_masks[:, t])[..., 0])),
+                  (f"keyframe{number}, aligned", hatch(_array(aligned[:, t]), 1 - _array(visible[:, t])[..., 0]))]
     composites = {caption: _array(composite(result[:1], image, mask)) for caption, result in filled.items()}
-    return [*shown, ("prediction", report.to_uint8(_array(prediction[:1]))),
-            *((caption, report.to_uint8(picture)) for caption, picture in composites.items()),
-            ("truth", report.to_uint8(truth)),
-            ("error of the composite (white: 50%)", report.error_map(next(iter(composites.values())), truth))]
+    return [*shown, ("prediction", to_uint8(_array(prediction[:1]))),
+            *((caption, to_uint8(picture)) for caption, picture in composites.items()),
+            ("truth", to_uint8(truth)),
+            ("error of the composite (white: 50%)", error_map(next(iter(composites.values())), truth))]
 
 
 def _array(batch: torch.Tensor) -> np.ndarray:
@@ -262,15 +269,16 @@ def _array(batch: torch.Tensor) -> np.ndarray:
     return batch[0].float().permute(1, 2, 0).cpu().numpy()
 
 
-def curves(trainer: pl.Trainer) -> dict:
+def curves(trainer: pl.Trainer, measured: Mapping[str, Measure]) -> dict:
     """What the run logged to TensorBoard, before an interruption or after: losses, then scores of validation sets."""
-    groups = {"training loss": {}} | {f"validation: {paper.measure(key)}": {} for key in ("fid", *PLOTTED)}
+    titles = {key: f"validation: {measure.heading}" for key, measure in foremost(measured).items()}
+    groups = {"training loss": {}} | {title: {} for title in titles.values()}
     for logger in trainer.loggers:
         if not isinstance(logger, TensorBoardLogger):
             continue
         logger.experiment.flush()
         try:
-            found = report.read_curves(logger.log_dir)
+            found = read_curves(logger.log_dir)
         except InputError as error:  # worth less than everything else in the report
             rank_zero_warn(str(error))
             continue
@@ -279,6 +287,6 @@ def curves(trainer: pl.Trainer) -> dict:
             set_name, _, key = rest.rpartition("/")
             if stage == "train":
                 groups["training loss"][rest] = curve
-            elif stage == "val" and key in ("fid", *PLOTTED) and not set_name.endswith("/raw"):
-                groups[f"validation: {paper.measure(key)}"][set_name] = curve
+            elif stage == "val" and key in titles and not set_name.endswith("/raw"):
+                groups[titles[key]][set_name] = curve
     return groups

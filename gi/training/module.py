@@ -95,6 +95,7 @@ class GuidedInpainting(pl.LightningModule):
         # Frozen helpers stay out of the module tree, hence out of checkpoints, DDP's buffers and train(): see `_apply`.
         self._helpers = {"guidance": expect_kind(guidance, Guidance, "guidance"), "objective": objective}
         self._make_metrics = None if metrics is None else metrics.clone
+        self.measured = getattr(metrics, "metrics", ())  # entries of the table of metrics
         self._metrics = {}
         self.base_lr = base_lr
         self.discriminator_lr_factor = discriminator_lr_factor

@@ -4,56 +4,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from gi.errors import InputError
 from gi.media.io import atomic_write
-from gi.metrics.folder import _place
 from gi.metrics.video_folder import Clip, VideoPair
-from gi.metrics.video_scores import METRICS, NEED_WEIGHTS, VideoScores
-from gi.report.results import write_csv, write_json
+from gi.metrics.video_scores import VideoScores
 from gi.report.tables import Table
 from gi.report.video import Film, picture_name
 from gi.video.job import Progress, VideoJob
 from gi.video.method import VideoMethod
-from gi.weights.files import RGB_IMAGENET, WeightsFile
 
 CURVES = ("psnr_hole", "warp_error_hole", "pcons")  # scores that are shown frame by frame
-
-
-def choose_metrics(names: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
-    """The metrics to compute, and lines about those that are not: without `names`, all whose weights are there."""
-    if names is not None:
-        return [name for name in METRICS if name in names], []
-    weights = _weights()
-    absent = [network for network, about in weights.items() if _found(about) is None]
-    lines = [f"{', '.join(name for name in METRICS if NEED_WEIGHTS.get(name) == network)}: no "
-             f"{weights[network].path}; get {weights[network].origin}, and put it there" for network in absent]
-    return [name for name in METRICS if NEED_WEIGHTS.get(name) not in absent], lines
-
-
-def build_scores(names: Sequence[str], *, device: torch.device | str = "cpu") -> VideoScores:
-    """VideoScores with weights that lie in the repository found from everywhere.
-
-    Raises:
-        InputError: if weights are missing, saying which metrics do without.
-    """
-    from gi.metrics import features, i3d  # here: they take a while to import
-
-    weights, networks = _weights(), {}
-    build: dict[str, Callable[[str], nn.Module]] = {
-        "inception": lambda path: features.InceptionFeatures(weights=path),
-        "lpips": lambda path: features.LPIPS(net="alex", weights=path),
-        "i3d": lambda path: i3d.I3D(weights=path),
-    }
-    try:
-        for network in dict.fromkeys(NEED_WEIGHTS[name] for name in names if name in NEED_WEIGHTS):
-            networks[network] = build[network](_found(weights[network]) or weights[network].path)
-    except InputError as error:
-        free = " ".join(name for name in METRICS if name not in NEED_WEIGHTS)
-        raise InputError(f"{error}; --metrics {free} needs no weights") from error
-    return VideoScores(metrics=names, device=device, **networks)
 
 
 def open_clips(pairs: Iterable[VideoPair]) -> tuple[list[Clip], dict[str, str]]:
@@ -134,12 +94,6 @@ def score_clips(
     return scores.compute(), films, problems
 
 
-def write_scores(folder: str | Path, result: Mapping):
-    """`folder`/results.json with everything and results.csv with a row a video, each completely or not at all."""
-    write_json(Path(folder) / "results.json", result)
-    write_csv(Path(folder) / "results.csv", result["videos"])
-
-
 def stop_at(problems: Mapping[str, str]):
     """Raises InputError with the first of them, if there is any."""
     for name, problem in problems.items():
@@ -149,14 +103,3 @@ def stop_at(problems: Mapping[str, str]):
 def _first(problems: Mapping[str, str]) -> str:
     more = f" ({len(problems) - 1} more videos have problems)" if len(problems) > 1 else ""
     return next(iter(problems.values())) + more
-
-
-def _weights() -> dict[str, WeightsFile]:
-    from gi.metrics.features import ALEXNET, INCEPTION
-    return {"inception": INCEPTION, "lpips": ALEXNET, "i3d": RGB_IMAGENET}
-
-
-def _found(about: WeightsFile) -> str | None:
-    """Where a file with weights is: its place, in the repository too, or torch.hub's cache."""
-    place, cached = Path(_place(about)), Path(torch.hub.get_dir()) / "checkpoints" / Path(about.path).name
-    return next((str(path) for path in (place, cached) if path.is_file()), None)

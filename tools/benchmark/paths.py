@@ -9,7 +9,9 @@ from gi.flow.estimate import DIS
 from gi.media import io
 from gi.metrics.features import LPIPS, InceptionFeatures
 from gi.metrics.fid import frechet_distance
+from gi.metrics.functional import IMAGE_METRICS
 from gi.metrics.image import ImageMetrics
+from gi.metrics.metric import choose
 from gi.models.fold import prepare_for_inference
 from gi.training.module import GuidedInpainting
 from tools.benchmark.parts import PHOTOGRAPH, QUALITY, Parts, trained_or_not
@@ -79,9 +81,10 @@ def evaluate(parts: Parts) -> Cases:
     guidance, untrained = parts.build("guidance")
     node = parts.model.get("metrics") or {}
     names = node.get("params", {}).get("metrics", ("ssim", "psnr", "l1"))
-    networks = {"inception": ("fid", InceptionFeatures), "lpips": ("lpips", LPIPS)}
-    metrics = ImageMetrics(metrics=names, **{key: trained_or_not(build, notes) for key, (name, build)
-                                             in networks.items() if name in names}).to(parts.device)
+    builders = {"inception": InceptionFeatures, "lpips": LPIPS}
+    needed = {metric.network.name for metric in choose(names, IMAGE_METRICS) if metric.network} & builders.keys()
+    metrics = ImageMetrics(metrics=names, **{name: trained_or_not(builders[name], notes) for name in needed})
+    metrics = metrics.to(parts.device)
     module = GuidedInpainting(generator=parts.generator, guidance=guidance.to(parts.device))
     batch, meter = parts.batch(parts.n_sources), parts.meter()
     generator = prepare_for_inference(parts.generator)

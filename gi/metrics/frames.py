@@ -1,0 +1,105 @@
+"""Frames of a video as its metrics look at them, and what several metrics compute from them alike."""
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gi.errors import InputError
+from gi.metrics.video import WINDOW, composite, pvcs, video_feature
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Some frames in a row: truth and composite (n,H,W,3) uint8, hole (n,H,W) bool, 1 = missing."""
+
+    truth: np.ndarray
+    hole: np.ndarray
+    composite: np.ndarray
+    networks: Mapping[str, nn.Module]  # by the names of `gi.metrics.metric.Network`, on one device
+    device: torch.device
+    batch_size: int  # windows that `i3d` looks at together
+
+    def __len__(self) -> int:
+        return len(self.hole)
+
+    def last(self, count: int) -> "Frames":
+        """The last `count` frames, or as many as there are."""
+        return self._map(lambda x: x[max(0, len(x) - count):].copy())
+
+    def held(self, count: int) -> "Frames":
+        """At least `count` frames, of which the last one is repeated."""
+        return self._map(lambda x: np.concatenate([x, *[x[-1:]] * (count - len(x))]))
+
+    def __add__(self, other: "Frames") -> "Frames":
+        return self._map(lambda x, y: np.concatenate([x, y]), other)
+
+    def _map(self, function: Callable, *others: "Frames") -> "Frames":
+        parts = (function(*(getattr(frames, name) for frames in (self, *others)))
+                 for name in ("truth", "hole", "composite"))
+        return Frames(*parts, self.networks, self.device, self.batch_size)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """(2,n,3,H,W) float32 in [0,1]: truth and composite."""
+        both = torch.from_numpy(np.stack([self.truth, self.composite])).to(self.device)
+        return both.movedim(-1, -3).float() / 255
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """(n,1,H,W) float32, 1 = missing."""
+        return torch.from_numpy(self.hole).to(self.device)[:, None].float()
+
+    @cached_property
+    def flows(self) -> tuple[Tensor, Tensor]:
+        """(n-1,2,H,W) of the truth from every frame to the next one, and back, by the network `estimator`."""
+        number = torch.arange(len(self), device=self.device)
+        return self.networks["estimator"].between(self.images[0], torch.cat([number[:-1], number[1:]]),
+                            torch.cat([number[1:], number[:-1]])).chunk(2)
+
+    @cached_property
+    def windows(self) -> tuple[Tensor, Tensor]:
+        """Of every 10 frames in a row, by the network `i3d`: features (2,m,1024), and `video.pvcs` (m,)."""
+        starts, features, distances = range(len(self) - WINDOW + 1), [], []
+        for some in (starts[first:first + self.batch_size] for first in starts[::self.batch_size]):
+            clips = torch.stack([self.images[:, start:start + WINDOW] for start in some], dim=1)
+            activations = {name: value.unflatten(0, (2, -1))
+                           for name, value in self.networks["i3d"](clips.flatten(0, 1)).items()}
+            truth, composite = ({name: value[i] for name, value in activations.items()} for i in range(2))
+            features.append(torch.stack([video_feature(truth), video_feature(composite)]))
+            distances.append(pvcs(truth, composite))
+        return torch.cat(features, dim=1), torch.cat(distances)
+
+
+def read_frames(rows: Iterable, size: int, **options) -> Iterator[Frames]:
+    """`size` frames at a time of rows (truth, mask, prediction). Raises InputError, naming the frame, for wrong shapes
+    and types."""
+    waiting: list[tuple] = []
+    shape = None
+    for number, row in enumerate(rows):
+        shape = shape or np.shape(row[0])
+        _check(number, row, shape)
+        waiting.append(row)
+        if len(waiting) == size:
+            yield _stacked(waiting, options)
+            waiting = []
+    if waiting:
+        yield _stacked(waiting, options)
+
+
+def _stacked(rows: list[tuple], options: dict) -> Frames:
+    truth, mask, prediction = (np.stack(column) for column in zip(*rows, strict=True))
+    return Frames(truth, mask != 0, composite(truth, mask, prediction), **options)
+
+
+def _check(number: int, row: tuple, shape: tuple[int, ...]):
+    truth, mask, prediction = map(np.asarray, row)
+    for what, image in ("truth", truth), ("prediction", prediction):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise InputError(f"frame {number}: expected {what} (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        if image.shape != shape:
+            raise InputError(f"frame {number}: expected {what} of shape {shape} as the first frame, got {image.shape}")
+    if mask.shape != shape[:2] or mask.dtype not in (np.uint8, np.bool_):
+        raise InputError(f"frame {number}: expected a mask {shape[:2]} of uint8 or bool, got {mask.shape} {mask.dtype}")

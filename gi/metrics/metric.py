@@ -1,0 +1,219 @@
+"""What a metric is: a pure function, and how its score is shown.
+
+There are two tables of them, `gi.metrics.functional.IMAGE_METRICS` and `gi.metrics.video.VIDEO_METRICS`. Everything
+else reads these: scoring, files of results, tables and pages, the choices of command lines, which weights are needed.
+A metric is added by an entry and a function there. One that is not part of this repository is a `Metric` in a module of
+yours, named where metrics are chosen: `metrics: [fid, lpips, my_module.my_metric]`.
+"""
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from gi.config.schema import find_target, nearest
+from gi.errors import InputError
+from gi.weights.files import WeightsFile
+
+HOLE = "_hole"  # ends the key of a score inside the hole
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a score is shown: its label, how many decimals are worth showing, whether higher is better."""
+
+    label: str
+    decimals: int
+    higher: bool
+
+    @property
+    def heading(self) -> str:
+        """The label and the direction in which the score gets better."""
+        return f"{self.label} {'↑' if self.higher else '↓'}"
+
+    def text(self, score: Mapping | float | None) -> str:
+        """"0.145 ± 0.074", "13.15", "n/a" for nan; "" for None."""
+        if score is None:
+            return ""
+        if math.isnan(mean(score)):
+            return "n/a"
+        spread = f" ± {score['std']:.{self.decimals}f}" if isinstance(score, Mapping) else ""
+        return f"{mean(score):.{self.decimals}f}{spread}"
+
+    def difference(self, score: Mapping | float | None, reported: Mapping | float | None) -> tuple[str, str | None]:
+        """`score` - `reported` as text, and whether that is "better" or "worse"."""
+        if score is None or reported is None:
+            return "", None
+        difference = mean(score) - mean(reported)
+        if math.isnan(difference):
+            return "n/a", None
+        text = f"{difference:+.{self.decimals}f}"
+        return text, None if float(text) == 0 else "better" if (difference > 0) == self.higher else "worse"
+
+    def best(self, scores: Sequence[Mapping | float | None]) -> int | None:
+        """The position of the best finite score; None without one."""
+        means = [math.nan if score is None else mean(score) for score in scores]
+        finite = [place for place, value in enumerate(means) if math.isfinite(value)]
+        return (max if self.higher else min)(finite, key=means.__getitem__, default=None)
+
+
+def mean(score: Mapping | float) -> float:
+    """The mean of a score that has one, or else the number that it is."""
+    return float(score["mean"] if isinstance(score, Mapping) else score)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A frozen network that metrics share, built when it is needed.
+
+    name: of the argument of ImageMetrics and VideoScores that replaces it. target, params: what is built otherwise.
+    weights: the file that it reads, if any.
+    """
+
+    name: str
+    target: str
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    weights: WeightsFile | None = None
+
+
+@dataclass(frozen=True)
+class Metric(Measure):
+    """An entry of a table.
+
+    name: key of the score in results, and what chooses the metric.
+    function: of images, (prediction, image) -> (N,), both (N,3,H,W) in [0,1]; with `in_hole`, it takes a mask (N,1,H,W)
+        as well; with a network, this is the last argument. Of videos, (frames) -> values, see `gi.metrics.video`.
+    network: what the function needs, if anything.
+    per_set: the score is one of a whole set. Of images, `network` gives features (N, its attribute `dimensions`), and
+        the function takes those of truth and prediction; of videos, it returns the features of both, (2,n,d).
+    in_hole: images are scored inside the hole as well, as `<name>_hole`.
+    of: the function takes the totals of these metrics instead; computed whenever these are.
+    span: frames that one value of a video looks at; None for all, see `gi.metrics.video`.
+    optional: a video may have nothing to measure, and then scores nan. (One that may not is held at its last frame if
+        it is shorter than `span`.)
+    """
+
+    name: str
+    function: Callable
+    network: Network | None = None
+    per_set: bool = False
+    in_hole: bool = False
+    of: tuple[str, ...] = ()
+    span: int | None = 1
+    optional: bool = False
+
+    def __call__(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+
+Table = dict[str, Metric]
+
+
+def table(*metrics: Metric) -> Table:
+    """Metrics by name, in the order of all tables."""
+    return {metric.name: metric for metric in metrics}
+
+
+def measures(metrics: Iterable[Metric]) -> dict[str, Measure]:
+    """All scores of some metrics by key: those of images also inside the hole."""
+    found = {}
+    for metric in metrics:
+        found[metric.name] = Measure(metric.label, metric.decimals, metric.higher)
+        if metric.in_hole:
+            found[metric.name + HOLE] = Measure(f"{metric.label} in the hole", metric.decimals, metric.higher)
+    return found
+
+
+def foremost(known: Mapping[str, Measure]) -> dict[str, Measure]:
+    """Those that tell most: of the hole rather than of the whole image."""
+    return {key: measure for key, measure in known.items() if f"{key}{HOLE}" not in known}
+
+
+def read_measures(content: Mapping) -> dict[str, Measure]:
+    """Measures by key from mappings of their attributes, as files have them. Raises InputError for something else."""
+    try:
+        found = {key: Measure(**entry) for key, entry in content.items()}
+    except (AttributeError, TypeError):
+        found = None
+    if found is None or any((type(measure.label), type(measure.higher)) != (str, bool) or
+                            measure.decimals not in range(10) for measure in found.values()):
+        raise InputError("measures: expected label, decimals (0 to 9) and higher of every score")
+    return found
+
+
+def choices(known: Table) -> list[str]:
+    """The names that metrics are chosen by."""
+    return [name for name, metric in known.items() if not metric.of]
+
+
+def choose(wanted: Iterable[str | Metric], known: Table) -> tuple[Metric, ...]:
+    """The metrics of these names in the order of the table `known`, then those given as they are or as
+    "module.name", then what is computed from them.
+
+    Raises:
+        InputError: for unknown names, for none, and for two metrics of one name.
+    """
+    names, own = set(), []
+    for item in wanted:
+        if isinstance(item, str) and "." in item:
+            item = find_target(item, "metrics")
+            if not isinstance(item, Metric):
+                raise InputError(f"metrics: expected a gi.metrics.metric.Metric, got {type(item).__name__}")
+        if isinstance(item, str) and item not in choices(known):
+            raise InputError(f"metrics: there is no {item!r}, only {', '.join(choices(known))}"
+                             f"{nearest(item, choices(known))}")
+        if isinstance(item, str) or known.get(item.name) == item:
+            names.add(item if isinstance(item, str) else item.name)
+        elif item not in own:
+            own.append(item)
+    chosen = [metric for name, metric in known.items() if name in names] + own
+    if not chosen:
+        raise InputError(f"metrics: expected at least one of {', '.join(choices(known))}")
+    for metric in own:
+        if metric.name in known or [other.name for other in own].count(metric.name) > 1:
+            raise InputError(f"metrics: there are two metrics {metric.name!r}")
+    names |= {metric.name for metric in own}
+    return (*chosen, *(metric for metric in known.values() if metric.of and names.issuperset(metric.of)))
+
+
+def build_networks(metrics: Iterable[Metric], given: Mapping[str, nn.Module], known: Table) -> dict[str, nn.Module]:
+    """{name: network} of all that `metrics` need: those `given`, and the others built.
+
+    Raises:
+        InputError: if weights are missing, saying which metrics do without, or if no metric knows what is given.
+    """
+    needed = {metric.network.name: metric.network for metric in metrics if metric.network}
+    names = [*needed, *(metric.network.name for metric in known.values() if metric.network)]
+    for name in given:
+        if name not in names:
+            raise InputError(f"there is no parameter {name}{nearest(name, ['metrics', *names])}")
+    try:
+        return {name: given.get(name) or find_target(network.target, name)(**network.params)
+                for name, network in needed.items()}
+    except InputError as error:
+        free = [name for name in choices(known) if _weights(known[name]) is None]
+        raise InputError(f"{error}; {', '.join(free)} need no weights") from error
+
+
+def with_weights(known: Table) -> tuple[list[str], list[str]]:
+    """The names of the metrics whose weights are there, and a line about the others of each file."""
+    names, absent = [], {}
+    for name in choices(known):
+        weights = _weights(known[name])
+        if weights is None or weights.find().is_file():
+            names.append(name)
+        else:
+            absent.setdefault(weights, []).append(name)
+    return names, [f"{', '.join(lacking)}: no {weights.path}; get {weights.origin}, and put it there"
+                   for weights, lacking in absent.items()]
+
+
+def mode_of(monitor: str, metrics: Iterable[Metric]) -> str | None:
+    """"min" or "max", in which direction a logged score such as "val/two/psnr_hole" gets better; None if unknown."""
+    measure = measures(metrics).get(monitor.rpartition("/")[2])
+    return None if measure is None else "max" if measure.higher else "min"
+
+
+def _weights(metric: Metric) -> WeightsFile | None:
+    return metric.network and metric.network.weights

@@ -1,0 +1,97 @@
+"""Tables of results, ours and the paper's, as `ImageScores.to_dict` and `VideoScores.compute` give them.
+
+Which columns and rows there are, and how they are written, is all in the "measures" of a result.
+"""
+from collections.abc import Iterable, Mapping
+
+from gi.metrics.metric import HOLE, Measure, mean, read_measures
+from gi.report.paper import Row, find_row
+from gi.report.tables import Table
+
+
+def score_table(result: Mapping) -> Table:
+    """One run on one set, measures below each other: composite, the paper's row and the difference, raw prediction.
+
+    result: with "run" and "set"; "paper" (a table and a row) if it is to stand beside one. Without masks
+    ("masks": False) there is one score of the whole image.
+    """
+    masks, row = result.get("masks", True), paper_row(result)
+    totals = result["totals"] if "composite" in result["totals"] else {"composite": result["totals"]}  # videos: no raw
+    views = list(totals) if masks else ["composite"]
+    heading = ["", "composite" if masks else "whole image", *([row.label, "difference"] if row else []),
+               *["raw prediction"] * ("raw" in views)]
+    rows, marks = [], {}
+    for key, measure in read_measures(result["measures"]).items():
+        if key not in totals["composite"] or (key.endswith(HOLE) and not masks):
+            continue
+        shown = {view: totals[view][key] if result["count"] > 1 else mean(totals[view][key]) for view in views}
+        cells = [measure.heading, measure.text(shown["composite"])]
+        if row:
+            text, mark = measure.difference(shown["composite"], row.scores.get(key))
+            cells += [measure.text(row.scores.get(key)), text]
+            if mark:
+                marks[len(rows), 3] = mark
+        rows.append(cells + ([measure.text(shown["raw"])] if "raw" in views else []))
+    frames = f", {_count(result['frames'], 'frame')}" if "frames" in result else ""
+    title = f"{result['run']} on {result['set']}: {_count(result['count'], 'video' if frames else 'image')}{frames}"
+    return Table(heading, rows, marks, title, row.note if row else "")
+
+
+def bin_table(result: Mapping) -> Table:
+    """Mean scores of the composites per tenth of hole area, tenths without images left out."""
+    shown = read_measures(result["measures"])
+    rows = [[entry["range"].replace("-", "–"), f"{entry['count']:,}",
+             *(measure.text(mean(entry["composite"][key])) for key, measure in shown.items())]
+            for entry in result["bins"] if entry["count"]]
+    return Table(["hole", "images", *(measure.heading for measure in shown.values())], rows,
+                 title="Composites, means by size of the hole")
+
+
+def video_table(result: Mapping) -> Table:
+    """A row a video."""
+    shown = {key: measure for key, measure in read_measures(result["measures"]).items()
+             if any(key in video for video in result["videos"])}
+    rows = [[video["name"], f"{video['frames']:,}", f"{100 * video['hole_area']:.1f}%",
+             *(measure.text(video[key]) for key, measure in shown.items())] for video in result["videos"]]
+    headings = [measure.heading for measure in shown.values()]
+    return Table(["video", "frames", "hole", *headings], rows, title="Each video")
+
+
+def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str, rows: Iterable[Row] = ()) -> Table:
+    """Composites of several runs on one set, [(name, result)], below each other, the best bold; before them `rows` of
+    the paper and those that the results state.
+    """
+    results = list(results)
+    shown: dict[str, Measure] = {}
+    for _, result in results:
+        shown |= {key: measure for key, measure in read_measures(result["measures"]).items() if key not in shown}
+    shown = {key: measure for key, measure in shown.items() if not key.endswith(HOLE)}
+    rows = list(dict.fromkeys([*rows, *(row for _, result in results if (row := paper_row(result)))]))
+    lines: list[tuple[list[str], list[str | None]]] = []
+    for row in rows:
+        cells = [row.label, "", *(measure.text(row.scores.get(key)) for key, measure in shown.items())]
+        lines.append((cells, ["muted"] * len(cells)))
+    best = {key: measure.best([result["totals"]["composite"].get(key) for _, result in results])
+            for key, measure in shown.items()}
+    for place, (name, result) in enumerate(results):
+        totals = result["totals"]["composite"]
+        cells = [name, f"{result['count']:,}", *(measure.text(totals.get(key)) for key, measure in shown.items())]
+        lines.append((cells, ["best" if len(results) > 1 and best.get(key) == place else None
+                              for key in ("", "images", *shown)]))
+        if row := paper_row(result):
+            differences = [measure.difference(totals.get(key), row.scores.get(key)) for key, measure in shown.items()]
+            lines.append(([f"  against {row.label}", "", *(text for text, _ in differences)],
+                          [None, None, *(mark for _, mark in differences)]))
+    marks = {(r, c): mark for r, (_, line) in enumerate(lines) for c, mark in enumerate(line) if mark}
+    return Table(["", "images", *(measure.heading for measure in shown.values())], [cells for cells, _ in lines], marks,
+                 title=f"{set_name}: composites", note=rows[0].note if rows else "")
+
+
+def paper_row(result: Mapping) -> Row | None:
+    """The row of the paper that a result states. Raises InputError if there is no such row."""
+    stated = result.get("paper")
+    return find_row(stated.get("table"), stated.get("row")) if isinstance(stated, Mapping) else None
+
+
+def _count(count: int, of: str) -> str:
+    return f"{count:,} {of}{'' if count == 1 else 's'}"

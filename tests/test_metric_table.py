@@ -1,0 +1,156 @@
+"""A metric is an entry and a function: one that only this file knows appears everywhere that the others do."""
+import csv
+import json
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from gi.config import load_config
+from gi.errors import InputError
+from gi.main import main
+from gi.media.io import write_image
+from gi.metrics.functional import IMAGE_METRICS
+from gi.metrics.image import ImageMetrics
+from gi.metrics.metric import Metric, Network, choose, mode_of
+from gi.metrics.video import VIDEO_METRICS
+from gi.metrics.video_scores import VideoScores
+from gi.report.page import Report, Section, render
+from gi.report.results import describe, read_results, write_results
+from gi.report.scores import bin_table, comparison_table, score_table, video_table
+from gi.training.callbacks import check_monitor
+
+
+def largest_error(prediction, image, mask=None):
+    error = (prediction - image).abs()
+    return (error if mask is None else error * mask).amax(dim=(1, 2, 3))
+
+
+class Colours(torch.nn.Module):
+    dimensions = 3
+
+    def forward(self, images):
+        return images.mean(dim=(2, 3))
+
+
+WORST = Metric("largest error", 3, False, "worst", largest_error, in_hole=True)
+COLOUR = Metric("colour distance", 4, False, "colour", lambda a, b: float(np.abs(a - b).mean()), per_set=True,
+                network=Network("colours", "tests.test_metric_table.Colours"))
+JUMP = Metric("jump", 1, False, "jump", span=3,
+              function=lambda f: (f.composite[2:, 0, 0, 0].astype(float) - f.composite[:-2, 0, 0, 0]).tolist())
+SETS = ("validation.small", "test.small")
+LABELS = ("largest error ↓", "largest error in the hole ↓", "colour distance ↓")
+
+
+@pytest.fixture
+def scores():
+    metrics = ImageMetrics(metrics=["l1", "tests.test_metric_table.WORST", COLOUR])
+    image = torch.zeros(4, 3, 8, 8)
+    prediction, mask = image + torch.tensor([0.1, 0.2, 0.3, 0.4])[:, None, None, None], torch.zeros(4, 1, 8, 8)
+    mask[:, :, :4] = 1
+    prediction[:, :, 7] = 0.9
+    metrics.update(prediction, image, mask, list("abcd"))
+    return metrics.compute()
+
+
+def test_scores(scores):
+    totals = scores.totals
+    assert totals["composite"]["worst"] == {"mean": pytest.approx(0.25), "std": pytest.approx(0.0125 ** 0.5),
+                                            "count": 4}
+    assert totals["raw"]["worst"]["mean"] == pytest.approx(0.9)
+    assert totals["raw"]["worst_hole"]["mean"] == pytest.approx(0.25)
+    assert totals["composite"]["colour"] == pytest.approx(0.125)
+    assert [image["composite/worst"] for image in scores.images] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert scores.scalars()["worst_hole"] == pytest.approx(0.25) and "raw/colour" in scores.scalars()
+    assert "colour" in scores.bins[5]["raw"]
+
+
+def test_files_tables_and_pages(scores, tmp_path, root, monkeypatch, capsys):
+    result = describe(scores, run="mine", set_name="two")
+    write_results(result, tmp_path / "mine.json")
+    with open(tmp_path / "mine.csv", newline="") as file:
+        assert [float(row["composite/worst"]) for row in csv.DictReader(file)] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    found = json.loads((tmp_path / "mine.json").read_text())
+    assert found["measures"]["worst"] == {"label": "largest error", "decimals": 3, "higher": False}
+    assert found["totals"]["composite"]["colour"] == pytest.approx(0.125)
+    tables = score_table(result), bin_table(result), comparison_table([("mine", result)], "two")
+    page = render(Report("title", sections=[Section("two", tables=tables)]))
+    for label in LABELS:
+        assert page.count(label) == 2 + ("hole" not in label)  # side by side, only what is of the whole image
+    assert "<td>0.250 ± 0.112</td>" in page and "<td>0.1250</td>" in page
+    # Another program, which does not know the metric, reads how it is shown from the file.
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(tmp_path / "mine.json"), str(tmp_path / "mine.json")])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(root / "scripts" / "compare.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert all(label in printed for label in LABELS if "hole" not in label) and printed.count("0.250 ± 0.112") == 2
+
+
+def test_a_run_with_a_metric_of_ones_own(tmp_path, root, capsys):
+    folder = tmp_path / "photographs"
+    for i in range(2):
+        write_image(folder / f"{i}.png", np.random.default_rng(i).integers(0, 256, (40, 40, 3), np.uint8))
+    words = [f"--base={root / 'tests' / 'tiny.yaml'}", f"--logdir={tmp_path / 'logs'}", "--max_steps=1",
+             *(f"data.params.{part}.params.images.params.root={folder}" for part in ("train", *SETS)),
+             *(f"data.params.{part}.params.length=2" for part in SETS),
+             "model.params.metrics.params.metrics=[psnr,tests.test_metric_table.WORST]",
+             "lightning.callbacks.report.target=gi.training.evaluation.EvaluationReport"]
+    results = main(words)
+    (run,) = (tmp_path / "logs").iterdir()
+    mean = results["small"].totals["composite"]["worst"]["mean"]
+    for text in capsys.readouterr().out, (run / "report.html").read_text():
+        assert "largest error" in text and f"{mean:.3f} ± " in text
+    comparison = json.loads((run / "metrics" / "comparison" / "small.json").read_text())
+    assert comparison["methods"]["keyframes"]["worst"]["mean"] == pytest.approx(mean)
+    assert read_results(run / "metrics" / "small.json")["measures"]["worst_hole"]["higher"] is False
+
+
+def test_videos(tmp_path):
+    scores = VideoScores(metrics=["psnr", JUMP])
+    hole, black = np.ones((16, 16), np.uint8), np.zeros((16, 16, 3), np.uint8)
+    for name, levels in ("long", np.square(np.arange(15))), ("short", (0, 5)):
+        scores.update(name, [(black, hole, black + np.uint8(level)) for level in levels])
+    result = {"run": "r", "set": "s", **scores.compute()}
+    # Three frames in a row; the short video is held at its last frame.
+    assert [video["jump"] for video in result["videos"]] == [np.mean([(t + 2) ** 2 - t ** 2 for t in range(13)]), 5]
+    write_results(result, tmp_path / "results.json")
+    assert "jump" in (tmp_path / "results.csv").read_text().splitlines()[0]
+    for table in score_table(result), video_table(result):
+        assert "jump ↓" in [*table.heading, *(row[0] for row in table.rows)]
+
+
+def test_mistakes_are_named():
+    for wanted, message in (
+        (["psnrr"], "there is no 'psnrr'.*did you mean psnr"), ([], "at least one of"),
+        (["lpips_fid_f1"], "there is no 'lpips_fid_f1'"),
+        (["tests.test_metric_table.WORTS"], "did you mean tests.test_metric_table.WORST"),
+        (["tests.test_metric_table.largest_error"], "expected a gi.metrics.metric.Metric"),
+        ([Metric("x", 1, True, "psnr", largest_error)], "two metrics 'psnr'"),
+        (["psnr", WORST, Metric("x", 1, True, "worst", largest_error)], "two metrics 'worst'"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            choose(wanted, IMAGE_METRICS)
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="no parameter metircs; did you mean metrics"):
+        ImageMetrics(metircs=["psnr"])
+
+
+def test_a_checkpoint_is_not_kept_for_being_the_worst(root):
+    chosen = choose(["psnr", "fid", WORST], IMAGE_METRICS)
+    assert [mode_of(f"val/two/{key}", chosen) for key in ("psnr_hole", "raw/fid", "worst", "train/l1")] == [
+        "max", "min", "min", None]
+    check_monitor(pl.callbacks.ModelCheckpoint(monitor="val/two/fid", mode="min"), chosen)
+    with pytest.raises(InputError, match="monitor val/two/psnr_hole has mode min, expected max"):
+        check_monitor(pl.callbacks.ModelCheckpoint(monitor="val/two/psnr_hole", mode="min"), chosen)
+    for path in (root / "configs").glob("*.yaml"):
+        best = load_config(path).lightning.callbacks.best.params
+        assert mode_of(best.monitor, IMAGE_METRICS.values()) == best.mode, path.stem
+
+
+def test_tables_are_whole():
+    for known in IMAGE_METRICS, VIDEO_METRICS:
+        for name, metric in known.items():
+            assert metric.name == name and metric.label and (not metric.per_set or metric.network)
