@@ -56,8 +56,9 @@ class Frames:
     def flows(self) -> tuple[Tensor, Tensor]:
         """(n-1,2,H,W) of the truth from every frame to the next one, and back, by the network `estimator`."""
         number = torch.arange(len(self), device=self.device)
-        return self.networks["estimator"].between(self.images[0], torch.cat([number[:-1], number[1:]]),
-                            torch.cat([number[1:], number[:-1]])).chunk(2)
+        first, second = number[:-1], number[1:]
+        ends = torch.cat([first, second]), torch.cat([second, first])
+        return self.networks["estimator"].between(self.images[0], *ends).chunk(2)
 
     @cached_property
     def windows(self) -> tuple[Tensor, Tensor]:
