@@ -3,3 +3,7 @@ class InputError(ValueError):
 
     Command lines print the message without a traceback and exit with status 2.
     """
+
+
+class MissingFile(InputError):
+    """A file that the user named, or that a network needs, does not exist."""
