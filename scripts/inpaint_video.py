@@ -9,7 +9,7 @@ if __name__ == "__main__":  # find the package uninstalled, from any folder
 import gi  # noqa: F401  # before everything that imports torchvision
 
 # isort: split
-from gi.commands.script import Parser, progress, run
+from gi.commands.script import Parser, allow_option, progress, run
 from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
@@ -71,6 +71,7 @@ def parse_args(argv):
     parser.add_argument("--quality", type=int, default=QUALITY, metavar="CRF",
                         help="of a video file: 0 (lossless) to 51 (default %(default)s)")
     parser.add_argument("--chunk", metavar="i/n", help="compute only the i-th of n parts, see below")
+    allow_option(parser)
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps, cpu")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="any value of the configuration")
     args = parser.parse_args(argv)

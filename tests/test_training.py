@@ -42,7 +42,8 @@ def arguments(photographs, tmp_path):
     """Function: overrides -> arguments of main for a tiny run in its own folder of tmp_path."""
 
     def build(*overrides, base=TINY, logdir="logs"):
-        return [f"--base={base}", f"--logdir={tmp_path / logdir}", "--no-test", *_roots(photographs), *overrides]
+        return [f"--base={base}", f"--logdir={tmp_path / logdir}", "--no-test", "--allow=tests", *_roots(photographs),
+                *overrides]
 
     return build
 

@@ -117,7 +117,7 @@ class StandIn:
         return f"<stand-in for {type(self).__module__}.{type(self).__qualname__}>"
 
 
-# What a file may name: tensors, arrays and values, rebuilt as torch and numpy do, with sizes checked, without hooks ----
+# What a file may name: tensors, arrays, values; rebuilt as torch and numpy do, with sizes checked, without hooks ------
 
 def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None, dtype=None):
     size, stride = tuple(size), tuple(stride)
