@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 
 import lpips
@@ -92,7 +93,7 @@ def test_lpips_takes_the_backbone_from_torchvisions_file(tmp_path, monkeypatch):
     torch.testing.assert_close(scores.network.net(scores.network.scaling_layer(2 * a - 1))[4], wanted)
     with pytest.raises(InputError, match="SHA-256.*expected 7be5be79"):  # the cache of torch.hub is found, and checked
         LPIPS(net="alex")
-    monkeypatch.setitem(features.SHA256, ALEXNET.path, sha256)
+    monkeypatch.setitem(features._BACKBONES, "alex", dataclasses.replace(ALEXNET, sha256=sha256))
     torch.testing.assert_close(LPIPS(net="alex")(a, b), scores(a, b), rtol=0, atol=0)
     other, sha256 = saved({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="misshapen: slice1.0.weight"):
@@ -108,7 +109,7 @@ def test_missing_weights_say_in_one_line_what_to_do(build, about):
         build()
     message = str(error.value)
     assert "\n" not in message
-    for part in about.path, about.origin, features.SHA256[about.path], "put it at":
+    for part in about.path, about.origin, about.sha256, "put it at":
         assert part in message
 
 

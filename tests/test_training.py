@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+from gi.config import allow
 from gi.errors import InputError
 from gi.main import main
 from gi.training.callbacks import format_duration
@@ -24,6 +25,7 @@ from tests.families import MODELS, tiny_node
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "tests" / "tiny.yaml"
+allow("tests.helpers")
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +44,7 @@ def arguments(photographs, tmp_path):
     """Function: overrides -> arguments of main for a tiny run in its own folder of tmp_path."""
 
     def build(*overrides, base=TINY, logdir="logs"):
-        return [f"--base={base}", f"--logdir={tmp_path / logdir}", "--no-test", "--allow=tests", *_roots(photographs),
-                *overrides]
+        return [f"--base={base}", f"--logdir={tmp_path / logdir}", "--no-test", *_roots(photographs), *overrides]
 
     return build
 
@@ -66,7 +67,7 @@ def last_checkpoint(logs):
 def start(arguments):
     """The program as a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "gi/main.py", *map(str, arguments)]
+    command = [sys.executable, "gi/main.py", "--allow=tests.helpers", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 

@@ -117,7 +117,7 @@ def _build(node, path, **extra):
     try:
         return target(**arguments, **extra)
     except InputError as error:  # of the constructor itself: what is inside has been built already
-        raise InputError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
 
 
 # Checking -------------------------------------------------------------------------------------------------------------

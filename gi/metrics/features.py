@@ -4,7 +4,7 @@ Nothing here downloads: pytorch-fid and lpips would do so while they are constru
 keeps in its cache is used where it lies.
 """
 import warnings
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Literal
 
 import lpips
@@ -18,22 +18,32 @@ from gi.errors import InputError
 from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
 INCEPTION = WeightsFile(
+    name="inception",
     path="checkpoints/metrics/pt_inception-2015-12-05-6726825d.pth",
     origin="pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid",
+    url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    licence="Apache 2.0",
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    hub=True,
 )
 VGG16 = WeightsFile(
+    name="vgg16",
     path="checkpoints/metrics/vgg16-397923af.pth",
     origin="vgg16-397923af.pth of torchvision's models",
+    url="https://download.pytorch.org/models/vgg16-397923af.pth",
+    licence="BSD 3-Clause",
+    sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    hub=True,
 )
 ALEXNET = WeightsFile(
+    name="alexnet",
     path="checkpoints/metrics/alexnet-owt-7be5be79.pth",
     origin="alexnet-owt-7be5be79.pth of torchvision's models",
+    url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    licence="BSD 3-Clause",
+    sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+    hub=True,
 )
-SHA256 = {
-    INCEPTION.path: "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    VGG16.path: "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    ALEXNET.path: "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-}
 _BACKBONES = {"vgg": VGG16, "alex": ALEXNET}
 
 
@@ -47,6 +57,7 @@ class InceptionFeatures(Frozen):
     """
 
     dimensions = 2048
+    file = INCEPTION
 
     def __init__(self, *, weights: str | None = INCEPTION.path, sha256: str | None = None):
         super().__init__()
@@ -65,7 +76,7 @@ class InceptionFeatures(Frozen):
         }.items():
             setattr(self.network, name, block)
         if weights is not None:
-            load_strict(self.network, *_read(weights, INCEPTION, sha256))
+            load_strict(self.network, read_weights(weights, about=INCEPTION, sha256=sha256), weights)
         self.network.fc = nn.Identity()  # what is left ends in the pool features
         self.freeze()
 
@@ -96,7 +107,8 @@ class LPIPS(Frozen):
             raise InputError(f"net of LPIPS: expected one of {', '.join(_BACKBONES)}, got {net!r}")
         if weights is not None:  # first, because building the network takes a second
             about = _BACKBONES[net]
-            state, path = _read(about.path if weights == "torchvision" else weights, about, sha256)
+            path = about.path if weights == "torchvision" else weights
+            state = read_weights(path, about=about, sha256=sha256)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # of its old `pretrained`
             self.network = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
@@ -109,16 +121,11 @@ class LPIPS(Frozen):
             load_strict(backbone, state, path)
         self.freeze()
 
+    @classmethod
+    def file_of(cls, params: Mapping) -> WeightsFile:
+        return _BACKBONES[params.get("net", "vgg")]
+
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """a, b (N,3,H,W) in [0,1] -> (N,) float32, >= 0; 0 for equal images."""
         with torch.autocast(a.device.type, enabled=False):
             return self.network(a.float(), b.float(), normalize=True).flatten()
-
-
-def _read(path: str, about: WeightsFile, sha256: str | None) -> tuple[dict[str, Tensor], Path]:
-    """The weights in the file at `path`, and where they were: in torch.hub's cache if the default place is empty."""
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(about.path).name
-    found = cached if path == about.path and not Path(path).is_file() and cached.is_file() else Path(path)
-    known = SHA256[about.path]
-    about = WeightsFile(path=about.path, origin=f"{about.origin} (SHA-256 {known})")
-    return read_weights(found, about=about, sha256=sha256 or known), found

@@ -1,6 +1,6 @@
 """Scores of inpainted images over a set: SSIM, PSNR, L1, LPIPS and FID, in total and per tenth of hole area."""
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -60,6 +60,13 @@ class ImageMetrics(Metric):
             self.empty["features"] = torch.zeros(0, 1 + len(VIEWS), self.networks["fid"].dimensions)  # image, views
         for name in self.empty:
             self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    @staticmethod
+    def implied(params: Mapping) -> list[dict]:
+        """Nodes for the networks that are built when params of a configuration leave them out."""
+        names = {"InceptionFeatures": ("fid", "inception"), "LPIPS": ("lpips", "lpips")}
+        return [{"target": f"gi.metrics.features.{name}"} for name, (metric, key) in names.items()
+                if metric in (params.get("metrics") or ()) and params.get(key) is None]
 
     def update(self, prediction: Tensor, image: Tensor, mask: Tensor, names: Sequence[str],
                indices: Sequence[int] | None = None):

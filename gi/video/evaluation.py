@@ -12,7 +12,7 @@ from gi.metrics.video_folder import Clip, VideoPair
 from gi.metrics.video_scores import METRICS, NEED_WEIGHTS, VideoScores
 from gi.report.results import write_csv, write_json
 from gi.report.video import Film, picture_name
-from gi.weights.files import RGB_IMAGENET, WeightsFile
+from gi.weights.files import WeightsFile
 
 CURVES = ("psnr_hole", "warp_error_hole", "pcons")  # scores that are shown frame by frame
 
@@ -125,10 +125,10 @@ def _first(problems: Mapping[str, str]) -> str:
 
 def _weights() -> dict[str, WeightsFile]:
     from gi.metrics.features import ALEXNET, INCEPTION
+    from gi.metrics.i3d import RGB_IMAGENET
     return {"inception": INCEPTION, "lpips": ALEXNET, "i3d": RGB_IMAGENET}
 
 
 def _found(about: WeightsFile) -> str | None:
     """Where a file with weights is: its place, in the repository too, or torch.hub's cache."""
-    place, cached = Path(_place(about)), Path(torch.hub.get_dir()) / "checkpoints" / Path(about.path).name
-    return next((str(path) for path in (place, cached) if path.is_file()), None)
+    return next((str(path) for path in (Path(_place(about)), about.cached) if path.is_file()), None)
