@@ -9,7 +9,6 @@ REQUIRES = [
     "omegaconf>=2.4",  # the first to bound what aliases of aliases in YAML expand to
     "pyyaml>=6",
     "numpy>=1.23",
-    "scipy>=1.9",
     "pillow>=9.1",
     "av>=17",
     "opencv-python-headless>=4.6",  # headless: the plain package links libGL, which servers do not have
@@ -20,9 +19,12 @@ REQUIRES = [
     "matplotlib>=3.6",
     "rich>=12",
     "safetensors>=0.4",
+    "cachetools>=5",
+    "jinja2>=3.1",
+    "kornia>=0.8",  # 0.9 wants Python 3.11
 ]
 EXTRAS = {
-    "test": ["pytest>=7", "ruff>=0.4", "setuptools>=70.1"],
+    "test": ["pytest>=7", "ruff>=0.4", "scipy>=1.9", "setuptools>=70.1"],
 }
 
 if __name__ == "__main__":
@@ -31,6 +33,7 @@ if __name__ == "__main__":
         version="0.1.0",
         description="Guided image and video inpainting with keyframes",
         packages=find_packages(include=["gi", "gi.*"]),
+        package_data={"gi": ["**/*.html", "**/*.css", "**/*.jinja"]},
         python_requires=">=3.10",
         install_requires=REQUIRES,
         extras_require=EXTRAS,
