@@ -14,6 +14,7 @@ import math
 import pathlib
 import pickle
 import re
+import reprlib
 import sys
 import tarfile
 import zipfile
@@ -50,7 +51,7 @@ def read_checkpoint(path, map_location="cpu"):
             if path.suffix == ".safetensors":
                 return load_file(path, device=str(map_location))
             restricted = SimpleNamespace(__name__=__name__, Unpickler=_restricted(*_inspect(file, path)))
-            restricted.load = lambda f, **options: restricted.Unpickler(f, **options).load()
+            restricted.load = lambda f, **options: _check_keys(restricted.Unpickler(f, **options).load())
             return torch.load(file, map_location=map_location, pickle_module=restricted, weights_only=False)
     except InputError:
         raise
@@ -119,16 +120,30 @@ class StandIn:
 
 # What a file may name: tensors, arrays, values; rebuilt as torch and numpy do, with sizes checked, without hooks ------
 
+_short = reprlib.repr  # what a file holds may have no end when written out
+
+
+def _natural(*numbers):
+    return all(type(n) is int and n >= 0 for n in numbers)
+
+
+def _check_keys(keys):
+    """`keys`, unless it is a list of what takes forever to hash, or more stack than there is: tuples within tuples."""
+    for key in keys if isinstance(keys, list) else ():
+        if isinstance(key, tuple | frozenset) and any(isinstance(part, tuple | frozenset) for part in key):
+            raise Refused("holds tuples within the tuples of a key")
+    return keys
+
+
 def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None, dtype=None):
-    size, stride = tuple(size), tuple(stride)
     dtype = dtype or storage.dtype
-    natural = all(type(n) is int and n >= 0 for n in (offset, *size, *stride))
+    natural = isinstance(size, tuple) and isinstance(stride, tuple) and _natural(offset, *size, *stride)
     if not natural or len(size) != len(stride) or not isinstance(dtype, torch.dtype):
-        raise Refused(f"holds a tensor of size {size} with stride {stride}")
+        raise Refused(f"holds a tensor of size {_short(size)} with stride {_short(stride)}")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     data = storage._untyped_storage
     if math.prod(size) and (last + 1) * dtype.itemsize > data.nbytes():  # torch would enlarge the storage
-        raise Refused(f"holds a tensor of size {size} in a storage of {data.nbytes()} bytes")
+        raise Refused(f"holds a tensor of size {_short(size)} in a storage of {data.nbytes()} bytes")
     tensor = torch.empty(0, dtype=dtype, device=data.device).set_(data, offset, size, stride)
     if metadata:
         torch._utils.set_tensor_metadata(tensor, {k: bool(metadata[k]) for k in ("conj", "neg") if k in metadata})
@@ -155,7 +170,7 @@ class _Dtype:
     def __init__(self, name):
         self.value = np.dtype(name) if isinstance(name, str) else None
         if self.value is None or self.value.kind not in "biufcSU":
-            raise Refused(f"holds a numpy dtype {name!r:.40}")
+            raise Refused(f"holds a numpy dtype {_short(name)}")
 
     def __setstate__(self, state):
         if state[1] in ("<", ">"):
@@ -168,10 +183,10 @@ class _Array(np.ndarray):
     def __setstate__(self, state):
         _, shape, dtype, fortran, data = state
         data = data.encode("latin1") if isinstance(data, str) else data
-        natural = all(type(n) is int and n >= 0 for n in shape)
+        natural = isinstance(shape, tuple) and _natural(*shape)
         if not natural or not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.value.itemsize:
-            raise Refused(f"holds a numpy array of shape {shape}")
-        super().__setstate__((1, tuple(shape), dtype.value, bool(fortran), data))
+            raise Refused(f"holds a numpy array of shape {_short(shape)}")
+        super().__setstate__((1, shape, dtype.value, bool(fortran), data))
 
 
 def _numpy_scalar(dtype, data):
@@ -180,13 +195,13 @@ def _numpy_scalar(dtype, data):
 
 def _encode(text, encoding="latin1"):
     if encoding not in ("latin1", "latin-1", "utf-8", "utf8", "ascii"):  # others are looked up by importing modules
-        raise Refused(f"holds encoding {encoding!r:.40}")
+        raise Refused(f"holds encoding {_short(encoding)}")
     return text.encode(encoding)
 
 
 def _new(cls, *args):
     if not isinstance(cls, type) or not issubclass(cls, StandIn):
-        raise Refused(f"holds an object of {cls!r:.60}")
+        raise Refused(f"holds an object of {_short(cls)}")
     return cls(*args)
 
 
@@ -194,13 +209,25 @@ def _checked(kind, *accepted):
     """`kind`, called with arguments of the accepted types only: bytes(10**12) would be a bomb."""
     def construct(*args):
         if not all(type(arg) in accepted for arg in args):
-            raise Refused(f"holds {kind.__name__} of {args!r:.60}")
+            raise Refused(f"holds {kind.__name__} of {_short(args)}")
         return kind(*args)
     return construct
 
 
+def _set_of(kind):
+    def construct(members):
+        if type(members) is not list:
+            raise Refused(f"holds {kind.__name__} of {_short(members)}")
+        return kind(_check_keys(members))
+    return construct
+
+
+def _ordered(pairs=()):
+    _check_keys([key for key, _ in pairs])
+    return collections.OrderedDict(pairs)
+
+
 _UNTYPED = object()  # torch.UntypedStorage, as the kind of a storage; the class itself could be called
-_CONTAINERS = list, tuple, set, frozenset, dict
 _KNOWN = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -217,12 +244,13 @@ _KNOWN = {
     "copyreg.__newobj__": _new,
     "copyreg._reconstructor": lambda cls, base, state: _new(cls) if state is None else _new(cls, state),
     "builtins.complex": _checked(complex, int, float),
-    "collections.OrderedDict": _checked(collections.OrderedDict, *_CONTAINERS),
-    "collections.Counter": _checked(collections.Counter, *_CONTAINERS),
+    "builtins.set": _set_of(set),
+    "builtins.frozenset": _set_of(frozenset),
+    "collections.OrderedDict": _ordered,
+    "collections.Counter": _checked(collections.Counter, dict),
     "collections.defaultdict": lambda *args: {},  # without the function that makes missing values
 }
 _KNOWN |= {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
-_KNOWN |= {f"builtins.{kind.__name__}": _checked(kind, *_CONTAINERS) for kind in (set, frozenset)}
 _KNOWN |= {f"builtins.{kind.__name__}": _checked(kind, str, bytes) for kind in (bytes, bytearray)}
 _KNOWN |= {f"builtins.{kind.__name__}": _checked(kind, int, type(None)) for kind in (range, slice)}
 for _module in ("pathlib", "pathlib._local"):
@@ -238,6 +266,22 @@ _INERT_NAMES |= {f"datetime.{name}" for name in ("datetime", "date", "time", "ti
 _INERT_NAMES |= {f"builtins.{name}" for name in ("object", "bool", "int", "float", "str", "list", "tuple", "dict")}
 
 
+def _hashing(opcode, keys):
+    """How to load an opcode that hashes some of the objects since the last mark on the stack."""
+    load = pickle._Unpickler.dispatch[opcode[0]]
+
+    def load_checked(self):
+        _check_keys(self.stack[keys])
+        load(self)
+
+    return load_checked
+
+
+_HASHING = {opcode[0]: _hashing(opcode, keys) for opcode, keys in [
+    (pickle.SETITEM, slice(-2, -1)), (pickle.SETITEMS, slice(None, None, 2)), (pickle.DICT, slice(None, None, 2)),
+    (pickle.ADDITEMS, slice(None)), (pickle.FROZENSET, slice(None))]}
+
+
 def _restricted(largest, sizes):
     """The unpickler for one file. All storages together have at most `largest` bytes, each those in `sizes`.
 
@@ -246,7 +290,7 @@ def _restricted(largest, sizes):
     stand_ins, storages = {}, {}
 
     class Unpickler(pickle._Unpickler):
-        dispatch = dict(pickle._Unpickler.dispatch)
+        dispatch = pickle._Unpickler.dispatch | _HASHING
 
         def find_class(self, module, name):
             module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))  # names of Python 2, which
@@ -266,21 +310,22 @@ def _restricted(largest, sizes):
             if isinstance(target, StandIn | _Dtype | _Array):
                 target.__setstate__(state)
             elif type(target) is not collections.OrderedDict or not isinstance(state, dict):
-                raise Refused(f"changes {type(target).__name__} {target!r:.60}")
+                raise Refused(f"changes {type(target).__name__} {_short(target)}")
             elif "_metadata" in state:  # versions of the modules, which load_state_dict looks at
                 target._metadata = state["_metadata"]
 
         def load_binpersid(self):
             pid = self.stack.pop()
             if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] not in ("storage", b"storage"):
-                raise Refused(f"names something other than a storage: {pid!r:.60}")
+                raise Refused(f"names something other than a storage: {_short(pid)}")
             word, kind, key, location, numel, *view = pid
+            _check_keys([key, *(view[0] or () if view else ())])
             dtype = torch.uint8 if kind is _UNTYPED else getattr(kind, "dtype", None)
             if not isinstance(dtype, torch.dtype) or type(numel) is not int or numel < 0:
-                raise Refused(f"names a storage of {numel!r:.20} times {kind!r:.60}")
+                raise Refused(f"names a storage of {_short(numel)} times {_short(kind)}")
             storages[key] = numel * dtype.itemsize
             if storages[key] > (largest if sizes is None else sizes.get(key, -1)) or sum(storages.values()) > largest:
-                raise ValueError(f"{numel} values of {dtype} in storage {key!r:.20}, the file holds fewer")
+                raise ValueError(f"{numel} values of {dtype} in storage {_short(key)}, the file holds fewer")
             kind = torch.UntypedStorage if kind is _UNTYPED else kind
             self.append(self.persistent_load((word, kind, key, location, numel, *view)))
 
