@@ -12,8 +12,8 @@ import pkgutil
 from gi.errors import InputError
 
 _ROOMS = "models", "losses", "flow", "data", "metrics", "training"
-_LIGHTNING = "callbacks", "loggers", "strategies"
-# Packages whose public classes may be named. Not their functions: some of those write files or fetch them.
+_LIGHTNING = "callbacks", "strategies", "loggers.csv_logs", "loggers.tensorboard"  # other loggers send to servers
+# Where the public classes that may be named are defined. Not functions: some of those write files or fetch them.
 CLASSES_OF = (
     *(f"gi.{room}" for room in _ROOMS),
     "torch.nn",
@@ -103,5 +103,5 @@ def _exists(module):
 
 
 def _refused(name, path):
-    return InputError(f"{path}.target: {name} is not allowed in a configuration, expected a class of "
-                      f"{', '.join(CLASSES_OF[:-3])}; for code you trust: --allow {name.split('.')[0]}")
+    return InputError(f"{path}.target: {name} is not allowed in a configuration, expected a class of gi, torch.nn, "
+                      f"torchvision or Lightning; for others that you trust, add --allow {name.rpartition('.')[0]}")

@@ -55,8 +55,7 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
         content = OmegaConf.to_container(load_config(path), resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
-    for node in _nodes(content):
-        network, params = find_target(node["target"], str(path)), node.get("params") or {}
+    for network, params in _networks(content, str(path)):
         file = network.file_of(params) if hasattr(network, "file_of") else None
         place = params.get("weights", parameters(network)[0]["weights"][1].default) if file else None
         if place is None:
@@ -68,14 +67,14 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
     return list(found.values())
 
 
-def _nodes(value: object) -> Iterator[dict]:
+def _networks(value: object, path: str) -> Iterator[tuple[type, dict]]:
+    """Class and params of every node in a configuration, and of those that a node implies."""
     if isinstance(value, dict) and isinstance(value.get("target"), str):
-        yield value
-        network = find_target(value["target"], value["target"])
-        if hasattr(network, "implied"):
-            yield from network.implied(value.get("params") or {})
+        network, params = find_target(value["target"], path), value.get("params") or {}
+        yield network, params
+        yield from _networks(network.implied(params) if hasattr(network, "implied") else [], path)
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _nodes(item)
+        yield from _networks(item, path)
 
 
 def fetch(
