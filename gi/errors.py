@@ -6,8 +6,8 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         # A DataLoader makes the error of its worker anew, with the worker's traceback before the message.
-        name = f"{type(self).__module__}.{type(self).__qualname__}: "
-        super().__init__(message.strip().rpartition("\n")[2].removeprefix(name))
+        traceback_ends = f"\n{type(self).__module__}.{type(self).__qualname__}: "
+        super().__init__(message.rpartition(traceback_ends)[2].rstrip())
 
 
 class MissingFile(InputError):
