@@ -1,10 +1,12 @@
 """Checkpoints that are made to stop or to fill a machine: refused, quickly and in one line."""
 import io
+import pathlib
 import pickle
 import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,3 +91,12 @@ def test_values_may_be_tuples_within_tuples(tmp_path):
     content = {"crop": ((1, 2), (3, (4, 5))), ("a", 1): {"x"}, "parts": frozenset({("b", 2)})}
     torch.save(content, tmp_path / "x.ckpt")
     assert read_checkpoint(tmp_path / "x.ckpt") == content
+
+
+def test_what_was_read_can_be_saved_and_read_again(tmp_path):
+    content = {"array": np.arange(6.0).reshape(2, 3), "number": np.float32(2), "path": pathlib.Path("a/b")}
+    for _ in range(2):
+        torch.save(content, tmp_path / "x.ckpt")
+        content = read_checkpoint(tmp_path / "x.ckpt")
+    assert type(content["array"]) is np.ndarray and np.array_equal(content["array"], [[0, 1, 2], [3, 4, 5]])
+    assert content["number"] == 2 and content["path"] == pathlib.PurePosixPath("a/b")

@@ -100,16 +100,14 @@ class Dtype:
             self.value = self.value.newbyteorder(state[1])
 
 
-class Array(np.ndarray):
-    """A numpy array that can be filled once its size has been checked."""
-
-    def __setstate__(self, state):
-        _, shape, dtype, fortran, data = state
-        data = data.encode("latin1") if isinstance(data, str) else data
-        natural = isinstance(shape, tuple) and _natural(*shape)
-        if not natural or not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.value.itemsize:
-            raise Refused(f"holds a numpy array of shape {short(shape)}")
-        super().__setstate__((1, shape, dtype.value, bool(fortran), data))
+def fill_array(array, state):
+    """What an array's `__setstate__` does, once the size has been checked."""
+    _, shape, dtype, fortran, data = state
+    data = data.encode("latin1") if isinstance(data, str) else data
+    natural = isinstance(shape, tuple) and _natural(*shape)
+    if not natural or not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.value.itemsize:
+        raise Refused(f"holds a numpy array of shape {short(shape)}")
+    array.__setstate__((1, shape, dtype.value, bool(fortran), data))
 
 
 def _numpy_scalar(dtype, data):
@@ -180,7 +178,7 @@ for _module in ("pathlib", "pathlib._local"):
     for _system, _path in ("Posix", pathlib.PurePosixPath), ("Windows", pathlib.PureWindowsPath):
         KNOWN |= {f"{_module}.{pure}{_system}Path": _checked(_path, str) for pure in ("", "Pure")}
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    KNOWN |= {f"{_module}.scalar": _numpy_scalar, f"{_module}._reconstruct": lambda *args: Array(0, np.int8)}
+    KNOWN |= {f"{_module}.scalar": _numpy_scalar, f"{_module}._reconstruct": lambda *args: np.empty(0, np.int8)}
 
 _CLASS_NAME = re.compile(r"_*[A-Z]\w*")
 _INERT_STDLIB = {"typing", "datetime", "enum", "argparse", "uuid", "decimal", "fractions"}  # modules of plain values

@@ -15,11 +15,12 @@ import tarfile
 import zipfile
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from gi.errors import InputError, MissingFile
-from gi.weights.rebuild import UNTYPED, Array, Dtype, Refused, StandIn, check_keys, find_class, short
+from gi.weights.rebuild import UNTYPED, Dtype, Refused, StandIn, check_keys, fill_array, find_class, short
 
 _MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a bomb
 
@@ -116,8 +117,10 @@ def _restricted(largest, sizes):
 
         def load_build(self):
             state, target = self.stack.pop(), self.stack[-1]
-            if isinstance(target, StandIn | Dtype | Array):
+            if isinstance(target, StandIn | Dtype):
                 target.__setstate__(state)
+            elif type(target) is np.ndarray:
+                fill_array(target, state)
             elif type(target) is not collections.OrderedDict or not isinstance(state, dict):
                 raise Refused(f"changes {type(target).__name__} {short(target)}")
             elif "_metadata" in state:  # versions of the modules, which load_state_dict looks at
