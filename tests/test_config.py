@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from gi.commands import arguments as cli
+from gi.commands import script
 from gi.config import allow, check, instantiate, instantiate_all, load_config, merge, save_config, trainer_options
 from gi.config.targets import find_target
 from gi.errors import InputError
@@ -345,6 +346,16 @@ def test_what_the_user_allows(tmp_path, monkeypatch):
     assert type(instantiate({"target": "my_package.Net"})).__name__ == "Net"
     assert instantiate({"target": "my_package.net.make"}) == 3
     assert "is not allowed" in failure(instantiate, {"target": "my_package.os.system", "params": {"command": "true"}})
+
+
+def test_the_scripts_take_the_same_option(tmp_path, monkeypatch):
+    write(tmp_path, "of_a_script.py", "class Net:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    parser = script.Parser()
+    script.allow_option(parser)
+    assert "is not allowed" in failure(find_target, "of_a_script.Net", "x")
+    assert vars(parser.parse_args(["--allow", "another", "--allow", "of_a_script"])) == {}
+    assert find_target("of_a_script.Net", "x").__name__ == "Net"
 
 
 @pytest.mark.parametrize("target", ["torch.nn.Identity", "torchvision.transforms.ToTensor", "torchvision.ops.MLP",
