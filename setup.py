@@ -6,10 +6,9 @@ REQUIRES = [
     "torchvision>=0.26,<0.31",  # the releases that belong to the torch versions above
     "pytorch-lightning>=2.6,<2.7",
     "torchmetrics>=1.0",
-    "omegaconf>=2.3",
+    "omegaconf>=2.4",  # the first to bound what aliases of aliases in YAML expand to
     "pyyaml>=6",
     "numpy>=1.23",
-    "scipy>=1.9",
     "pillow>=9.1",
     "av>=17",
     "opencv-python-headless>=4.6",  # headless: the plain package links libGL, which servers do not have
@@ -19,11 +18,13 @@ REQUIRES = [
     "tensorboard>=2.10",
     "matplotlib>=3.6",
     "rich>=12",
-    "jinja2>=3",
     "safetensors>=0.4",
+    "cachetools>=5",
+    "jinja2>=3.1",
+    "kornia>=0.8",  # 0.9 wants Python 3.11
 ]
 EXTRAS = {
-    "test": ["pytest>=7", "ruff>=0.4", "setuptools>=70.1"],
+    "test": ["pytest>=7", "ruff>=0.4", "scipy>=1.9", "setuptools>=70.1"],
 }
 
 if __name__ == "__main__":

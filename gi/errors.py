@@ -8,6 +8,15 @@ class InputError(ValueError):
     Command lines print the message without a traceback and exit with status 2.
     """
 
+    def __init__(self, message: str):
+        # A DataLoader makes the error of its worker anew, with the worker's traceback before the message.
+        traceback_ends = f"\n{type(self).__module__}.{type(self).__qualname__}: "
+        super().__init__(message.rpartition(traceback_ends)[2].rstrip())
+
+
+class MissingFile(InputError):
+    """A file that the user named, or that a network needs, does not exist."""
+
 
 def expect_at_least(lowest: float, **numbers: float) -> None:
     """Raises InputError, naming it, for the first of the arguments that is below `lowest`."""

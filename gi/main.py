@@ -196,8 +196,7 @@ def cli():
     try:
         main()
     except InputError as error:
-        # An error in a data worker arrives with the worker's traceback before it.
-        message, status = "error: " + str(error).strip().splitlines()[-1].removeprefix("gi.errors.InputError: "), 2
+        message, status = f"error: {error}", 2
     except NonFiniteLoss as error:
         message, status = f"error: {error}; training stopped, the last good checkpoint stays", 1
     except StopRequested as stop:

@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS), metavar="PATH",
                         help=f"some of {', '.join(PATHS)}")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed laps of each, after some to warm up")
+    script.allow_option(parser)
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     parser.add_argument("--threads", type=int, metavar="N", help="on the CPU; None: as without this option")
     parser.add_argument("--precision", choices=PRECISIONS, default="32-true")

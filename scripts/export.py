@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="of ours or the original's")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .safetensors")
     parser.add_argument("--config", type=Path, help="of the network; default: that of the run")
+    script.allow_option(parser)
     parser.add_argument("--full", action="store_true", help="32 bits; default: 16 for the larger weights")
     parser.add_argument("--part", nargs="*", default=[], metavar="PART=CHECKPOINT",
                         help="parts of the network to take from other runs, such as pixel_write=FILE")

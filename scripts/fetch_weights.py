@@ -16,17 +16,19 @@ import gi  # noqa: F401  before everything that imports torchvision
 
 # isort: split
 from gi.commands import script
-from gi.weights.fetch import DOWNLOADS, FetchError, fetch, wanted, wanted_by_config
+from gi.commands.weights import FILES, wanted
+from gi.weights.fetch import FetchError, fetch, wanted_by_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
     parser = script.Parser(description=__doc__, formatter_class=script.Layout)
-    parser.add_argument("names", metavar="NAME", nargs="*", help=f"some of {', '.join(DOWNLOADS)}")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"some of {', '.join(FILES)}")
     parser.add_argument("--config", type=Path, help="configuration; None: configs/ours.yaml, if nothing is named")
     parser.add_argument("--mirror", help="base URL or folder to take the files from instead of their projects")
     parser.add_argument("--to", type=Path, default=ROOT, help="folder that their places (checkpoints/...) are below")
+    script.allow_option(parser)
     args = parser.parse_args()
     items = [wanted(name) for name in dict.fromkeys(args.names)]
     if args.config is not None or not items:
@@ -36,12 +38,12 @@ def main() -> int:
     for item in items:
         try:
             with script.download_progress() as progress:
-                task = progress.add_task(item.name, total=None)
+                task = progress.add_task(item.file.name, total=None)
                 done = fetch(item, args.to, mirror=args.mirror,
                              progress=lambda done, total: progress.update(task, completed=done, total=total))  # noqa: B023
-            print(f"{item.name}: {item.path}: {done}")
+            print(f"{item.file.name}: {item.path}: {done}")
         except FetchError as error:
-            print(f"{item.name}: {error}", file=sys.stderr)
+            print(f"{item.file.name}: {error}", file=sys.stderr)
             failed += 1
     if not items:
         print(f"{args.config}: needs no weights from elsewhere")

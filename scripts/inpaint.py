@@ -11,6 +11,7 @@ import gi  # before everything that imports torchvision
 # isort: split
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gi.commands import script
 from gi.errors import InputError
 from gi.media.photos import inpaint_file, inpaint_samples, result_path
 from gi.media.samples import SampleFiles, find_samples
@@ -71,6 +72,7 @@ def parse_args(argv):
     parser.add_argument("--flow", default="config", choices=sorted(FLOWS),
                         help="estimator of optical flow (default config: as in training)")
     parser.add_argument("--max-side", type=int, default=512, help="of the network's input, in pixels (default 512)")
+    script.allow_option(parser)
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps, cpu")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="any value of the configuration")
     args = parser.parse_args(argv)

@@ -9,7 +9,7 @@ if __name__ == "__main__":  # find the package uninstalled, from any folder
 import gi  # noqa: F401  # before everything that imports torchvision
 
 # isort: split
-from gi.commands.script import Parser, follow, run
+from gi.commands.script import Parser, allow_option, follow, run
 from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
@@ -64,6 +64,7 @@ def parse_args(argv):
     parser.add_argument("--quality", type=int, default=QUALITY, metavar="CRF",
                         help="of a video file: 0 (lossless) to 51 (default %(default)s)")
     parser.add_argument("--chunk", metavar="i/n", help="compute only the i-th of n parts, see below")
+    allow_option(parser)
     options = parser.add_argument_group("options of methods", argument_default=argparse.SUPPRESS)
     options.add_argument("--checkpoint", help="ours or the original release's (default: the small one of this "
                                               "repository)")

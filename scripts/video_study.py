@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--flow", help="raft or dis; None: as in training")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=100, help="of every video, at most")
+    script.allow_option(parser)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 

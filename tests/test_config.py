@@ -10,10 +10,13 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from gi.commands import arguments as cli
-from gi.config import check, instantiate, instantiate_all, load_config, merge, save_config, trainer_options
+from gi.commands import script
+from gi.config import allow, check, instantiate, instantiate_all, load_config, merge, save_config, trainer_options
+from gi.config.targets import find_target
 from gi.errors import InputError
 
 HERE = __name__  # targets of the configurations below are in this file
+allow(HERE)
 
 
 class Block(nn.Module):
@@ -289,6 +292,7 @@ def test_imports_that_fail_are_told_from_names_that_are_missing(tmp_path, monkey
     write(tmp_path, "broken_import.py", "import not_installed_anywhere\n")
     write(tmp_path, "broken_code.py", "1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
+    allow("broken_import", "broken_code")
     message = failure(instantiate, {"target": "broken_import.Thing"})
     assert message == "model.target: importing broken_import.Thing failed: No module named 'not_installed_anywhere'"
     message = failure(instantiate, {"target": "broken_code.Thing"})
@@ -333,6 +337,120 @@ def test_trainer_options_and_named_nodes(base):
     pl.Trainer(accelerator="cpu", **options)
     callbacks = instantiate_all(config.lightning.callbacks, "lightning.callbacks")
     assert isinstance(callbacks["best"], pl.callbacks.ModelCheckpoint) and callbacks["best"].save_top_k == 3
+
+
+# Files from elsewhere -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("target", [
+    "os.system", "subprocess.Popen", "builtins.eval", "shutil.rmtree", "torch.load", "torch.hub.load",
+    "torch.save", "pytorch_lightning.Trainer", "omegaconf.OmegaConf.save", "yaml.unsafe_load",
+    # what writes, fetches or runs in packages that have allowed parts
+    "gi.main.main", "gi.main.os.system", "gi.config.allow", "gi.config.targets.allow", "gi.config.load.save_config",
+    "gi.config.load.yaml.unsafe_load", "gi.media.io.write_image", "gi.media.writer.VideoWriter",
+    "gi.weights.export.export_generator", "gi.weights.fetch.fetch", "gi.unpickle.read_checkpoint", "gi.Inpainter",
+    "torchvision.io.write_file", "torchvision.datasets.MNIST", "torchvision.datasets.utils.download_url",
+    # names that allowed modules merely know
+    "gi.data.make_validation.make_validation", "gi.data.make_validation.os.replace", "gi.data.sources.Path",
+    "gi.training.callbacks.write_image", "gi.training.module.torch.load", "gi.training.module.torch.hub.load",
+    "gi.training.module.GuidedInpainting.load_from_checkpoint", "gi.flow.estimate.RAFT.__init__",
+    "gi.flow.estimate.read_weights", "gi.metrics.features.lpips.LPIPS", "gi.training.evaluation.pl.Trainer",
+    "torch.nn.modules.sys.exit", "torch.nn.modules.module.warnings.warn", "torch.nn.Module.__class__",
+    "torch.nn.functional.importlib.import_module", "torch.nn.init.constant_", "torch.nn.parallel.distributed.os.system",
+    "torchvision.models.resnet18", "torchvision.models.get_model", "torchvision.models._api.load_state_dict_from_url",
+    "pytorch_lightning.loggers.WandbLogger", "pytorch_lightning.loggers.CometLogger",  # what sends to servers
+    "pytorch_lightning.callbacks.model_checkpoint.shutil.rmtree", "pytorch_lightning.loggers.tensorboard.os.system",
+    "pytorch_lightning.loggers.csv_logs.get_filesystem", "pytorch_lightning.strategies.ddp.torch.load",
+])
+def test_targets_that_could_do_harm_are_refused(tmp_path, target):
+    config = load_config(write(tmp_path, "x.yaml", f"model: {{target: {target}, params: {{a: {tmp_path / 'made'}}}}}"))
+    for act in (lambda: check(config, require=("model",)), lambda: instantiate(config.model)):
+        message = failure(act)
+        assert message.startswith(f"model.target: {target}") and "\n" not in message
+        assert "is not allowed in a configuration" in message or " has no " in message
+    assert not (tmp_path / "made").exists()
+
+
+def test_refused_modules_are_not_even_imported(tmp_path, monkeypatch):
+    write(tmp_path, "not_asked_for.py", "raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = failure(instantiate, {"target": "not_asked_for.Thing"})
+    assert "is not allowed in a configuration" in message and message.endswith("--allow not_asked_for")
+
+
+def test_what_the_user_allows(tmp_path, monkeypatch):
+    write(tmp_path, "my_package/__init__.py", "import os\nfrom my_package.net import Net\n")
+    write(tmp_path, "my_package/net.py", "class Net:\n    pass\n\ndef make():\n    return 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "--allow my_package" in failure(instantiate, {"target": "my_package.Net"})
+    cli.parse_args(["-b", "x.yaml", "--allow", "my_package", "-n", "run"])
+    assert type(instantiate({"target": "my_package.Net"})).__name__ == "Net"
+    assert instantiate({"target": "my_package.net.make"}) == 3
+    assert "is not allowed" in failure(instantiate, {"target": "my_package.os.system", "params": {"command": "true"}})
+
+
+def test_the_scripts_take_the_same_option(tmp_path, monkeypatch):
+    write(tmp_path, "of_a_script.py", "class Net:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    parser = script.Parser()
+    script.allow_option(parser)
+    assert "is not allowed" in failure(find_target, "of_a_script.Net", "x")
+    assert vars(parser.parse_args(["--allow", "another", "--allow", "of_a_script"])) == {}
+    assert find_target("of_a_script.Net", "x").__name__ == "Net"
+
+
+@pytest.mark.parametrize("target", ["torch.nn.Identity", "torchvision.transforms.ToTensor", "torchvision.ops.MLP",
+                                    "pytorch_lightning.callbacks.LearningRateMonitor",
+                                    "pytorch_lightning.loggers.CSVLogger", "pytorch_lightning.strategies.DDPStrategy"])
+def test_classes_of_the_libraries_are_allowed(target):
+    assert find_target(target, "x").__name__ == target.rpartition(".")[2]
+
+
+def test_nodes_of_trainer_options_are_held_to_the_same(base):
+    config = load_config(base, ["lightning.trainer.strategy={target: os.system, params: {command: 'true'}}"])
+    assert failure(check, config).startswith("lightning.trainer.strategy.target: os.system is not allowed")
+
+
+def _bomb(line, last, levels=30):
+    names = [f"k{i}" for i in range(levels)]
+    return "".join(line.replace("A", a).replace("B", b) for a, b in zip(names, names[1:], strict=False)) + \
+        f"{names[-1]}: {last}\n"
+
+
+@pytest.mark.parametrize("text, message", [
+    ("a: &a [x, x]\n" + "".join(f"b{i}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(24)),
+     "x.yaml:[0-9]+: not valid YAML: YAML node expansion exceeds"),
+    ("a: &a [*a]", "not valid YAML"),
+    ("a: " + "[" * 100_000, "not valid YAML"),
+    ("name: !!python/object/apply:os.system ['touch MADE']", "not valid YAML"),
+    (_bomb("A: '${B}${B}'\n", "x"), "stands for more than"),
+    (_bomb("A: ['${B}', '${B}']\n", "x"), "stands for more than"),
+    (_bomb("A: '${B}'\n", "x", levels=3000), "too long a chain"),
+    ("name: ${oc.env:HOME}", r"x.yaml:1: found .*, expected a reference of the form \$\{path.to.key\}"),
+    ("seed: 1\nname: '${${seed}:x}'", "x.yaml:2: found .*, expected a reference"),
+    ('name: "\\x24{oc.env:HOME}"', "expected a reference"),
+    ("name: '" + "${" * 10_000 + "'", "expected a reference"),
+    ("name: ${oc.create:${seed}}", "expected a reference"),
+    ("# " + "x" * 2_000_000, "expected a file of at most"),
+    ("inherit: /dev/zero", "expected a file of at most"),
+    ("inherit: /etc", "expected a file of at most"),
+])
+def test_hostile_files(tmp_path, text, message):
+    start = time.perf_counter()
+    error = failure(load_config, write(tmp_path, "x.yaml", text.replace("MADE", str(tmp_path / "made"))))
+    assert re.search(message, error) and len(error) < 500 + len(str(tmp_path))
+    assert time.perf_counter() - start < 5 and not (tmp_path / "made").exists()
+
+
+def test_references_in_a_circle_are_reported(tmp_path):
+    config = load_config(write(tmp_path, "x.yaml", "model: {target: '${name}'}\nname: '${model.target}'"))
+    assert "Recursive interpolation" in failure(check, config)
+
+
+def test_files_that_inherit_the_same_many_times_are_read_once(tmp_path):
+    for i in range(40):
+        write(tmp_path, f"{i}.yaml", f"inherit: [{i + 1}.yaml, {i + 1}.yaml]\n")
+    write(tmp_path, "40.yaml", "name: end\n")
+    assert load_config(tmp_path / "0.yaml").name == "end"
 
 
 # The command line ---------------------------------------------------------------------------------------------------

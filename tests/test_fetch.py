@@ -1,19 +1,24 @@
+import dataclasses
 import hashlib
 import http.server
 import re
 import runpy
 import sys
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
 
+from gi.commands.weights import FILES, wanted
 from gi.errors import InputError
-from gi.metrics.features import INCEPTION, VGG16
+from gi.flow.estimate import RAFT_THINGS
+from gi.losses.perceptual import ADE20K_ENCODER
+from gi.metrics.features import ALEXNET, INCEPTION, VGG16
 from gi.weights import fetch as fetching
-from gi.weights.fetch import DOWNLOADS, Download, FetchError, Wanted, fetch, wanted, wanted_by_config
-from gi.weights.files import ADE20K_ENCODER, RAFT_THINGS
+from gi.weights.fetch import FetchError, Wanted, fetch, wanted_by_config
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -87,8 +92,8 @@ def item(server, data, monkeypatch):
     digest = hashlib.sha256(data).hexdigest()
     server.files["/models/vgg16-397923af.pth"] = data
     for name, given in ("vgg16", digest), ("ade20k", None), ("raft", digest[:8]):
-        url = f"{server.address}/models/{DOWNLOADS[name].file}"
-        monkeypatch.setitem(DOWNLOADS, name, Download(DOWNLOADS[name].about, url, given))
+        url = f"{server.address}/models/{FILES[name].url.rpartition('/')[2]}"
+        monkeypatch.setitem(FILES, name, dataclasses.replace(FILES[name], url=url, sha256=given))
     monkeypatch.setattr(fetching.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nonexistent")
     return wanted("vgg16")
@@ -164,7 +169,7 @@ def test_another_digest_is_refused(server, data, item, tmp_path):
 
 
 def test_without_a_known_digest_it_must_be_weights(server, data, item, tmp_path):
-    url = DOWNLOADS["ade20k"].url.removeprefix(server.address)
+    url = FILES["ade20k"].url.removeprefix(server.address)
     server.files[url] = b"<html>Please log in to this network</html>"
     with pytest.raises(FetchError, match="this is no file with weights"):
         fetch(wanted("ade20k"), tmp_path)
@@ -230,7 +235,7 @@ def test_cache_of_torch_hub_counts(item, data, tmp_path, monkeypatch, server):
 
 def test_what_configs_need(root, tmp_path):
     def names(config):
-        return {item.name: item.path for item in wanted_by_config(root / "configs" / config)}
+        return {item.file.name: item.path for item in wanted_by_config(root / "configs" / config)}
 
     everything = {"raft": RAFT_THINGS.path, "ade20k": ADE20K_ENCODER.path, "inception": INCEPTION.path,
                   "vgg16": VGG16.path}
@@ -250,7 +255,7 @@ model:
         lpips: {target: gi.metrics.features.LPIPS, params: {net: alex}}
 """)
     assert wanted_by_config(own) == [
-        Wanted("raft", "my/raft.pth", "0123456789abcdef"), wanted("inception"), wanted("alexnet")]
+        Wanted(RAFT_THINGS, "my/raft.pth", "0123456789abcdef"), Wanted.usual(INCEPTION), Wanted.usual(ALEXNET)]
     own.write_text("{model: {target: gi.flow.estimate.RAFT, params: {sha256: xyz}}}")
     with pytest.raises(InputError, match="expected 8 to 64 hexadecimal digits, got 'xyz'"):
         wanted_by_config(own)
@@ -259,11 +264,11 @@ model:
 
 
 def test_addresses_are_of_the_projects():
-    hosts = {name: download.url.split("/")[2] for name, download in DOWNLOADS.items()}
+    hosts = {name: download.url.split("/")[2] for name, download in FILES.items()}
     assert hosts == {"raft": "download.pytorch.org", "vgg16": "download.pytorch.org", "inception": "github.com",
                      "alexnet": "download.pytorch.org", "ade20k": "sceneparsing.csail.mit.edu", "i3d": "github.com"}
-    for name, download in DOWNLOADS.items():  # torchvision puts the first digits into the name
-        in_name = re.search(r"-([0-9a-f]{8})\.pth$", download.file)
+    for name, download in FILES.items():  # torchvision puts the first digits into the name
+        in_name = re.search(r"-([0-9a-f]{8})\.pth$", download.url)
         assert name in ("ade20k", "i3d") or download.sha256.startswith(in_name[1])
 
 
@@ -282,3 +287,17 @@ def test_command_line(server, data, item, tmp_path, root, monkeypatch, capsys):
     assert status == 0 and "needs no weights" in printed.out
     status, printed = run("vgg19")
     assert status == 2 and printed.err.startswith("error: vgg19: no such file, expected raft")
+
+
+def test_no_redirect_from_an_encrypted_address_to_a_plain_one():
+    redirects, request = fetching._Redirects(), urllib.request.Request("https://example.org/a.pth")
+    assert redirects.redirect_request(request, None, 302, "", {}, "https://other.org/a.pth").host == "other.org"
+    for address in "http://other.org/a.pth", "ftp://other.org/a.pth":
+        with pytest.raises(urllib.error.URLError, match="not encrypted"):
+            redirects.redirect_request(request, None, 302, "", {}, address)
+
+
+def test_every_file_says_where_it_belongs_and_what_its_licence_is(root):
+    table = (root / "checkpoints" / "README.md").read_text(encoding="utf-8")
+    for file in FILES.values():
+        assert file.licence and Path(file.path).name.removesuffix(".pth") in table

@@ -4,8 +4,7 @@ import torch
 
 from gi.errors import InputError
 from gi.metrics import video
-from gi.metrics.i3d import ENDPOINTS, I3D, VideoFeature
-from gi.weights.files import RGB_IMAGENET
+from gi.metrics.i3d import ENDPOINTS, I3D, RGB_IMAGENET, VideoFeature
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from gi.errors import InputError
-from gi.weights.unpickle import Refused, StandIn, read_checkpoint
+from gi.unpickle import Refused, StandIn, read_checkpoint
 
 
 class Call:
@@ -310,7 +310,7 @@ def test_bombs(tmp_path):
 
 
 def test_a_tensor_cannot_reach_outside_its_storage(tmp_path):
-    from gi.weights.unpickle import _tensor
+    from gi.unpickle import _tensor
     storage = torch.zeros(10)._typed_storage()
     assert _tensor(storage, 2, (4, 2), (2, 1)).shape == (4, 2)
     outside = (3, (4, 2), (2, 1)), (0, (11,), (1,)), (-1, (2,), (1,)), (0, (2,), (-1,)), (0, (2,), ())

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from gi.config import MANAGED, parse_value, schema
+from gi.config import MANAGED, allow, parse_value, schema
+from gi.config.targets import nearest
 from gi.errors import InputError
 
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*=")
@@ -27,6 +28,7 @@ gi/main.py --base CONFIG.yaml [MORE.yaml ...] [options] [key.path=value ...]
   -n, --name NAME               name of the run, part of its folder
   -s, --seed N                  seed of everything random (default: the configuration's)
   -l, --logdir DIR              where the folders of runs go (default logs)
+      --allow PACKAGE           configurations may name code of this package of yours; repeatable
       --max_steps N, ...        any option of Lightning's Trainer by its own name
   key.path=value                any value of the configuration
 """
@@ -65,6 +67,7 @@ def parse_args(argv):
     parser.add_argument("-n", "--name")
     parser.add_argument("-s", "--seed", type=int)
     parser.add_argument("-l", "--logdir", type=Path, default=Path("logs"))
+    parser.add_argument("--allow", action="append", default=[])
     options = _trainer_hints()
     for name in options:
         parser.add_argument(f"--{name}", dest=f"trainer.{name}", default=None, **flag)
@@ -72,12 +75,13 @@ def parse_args(argv):
     if found.help:
         print("usage:", _USAGE, end="")
         raise SystemExit(0)
+    allow(*found.allow)
 
     for word in rest:
         if word.startswith("-"):
             word = word.partition("=")[0]
             known = [option for action in parser._actions for option in action.option_strings]
-            raise InputError(f"{word}: no such option{schema.nearest(word, known, '; --help lists them')}")
+            raise InputError(f"{word}: no such option{nearest(word, known, '; --help lists them')}")
         if not _OVERRIDE.match(word):
             raise InputError(f"{word}: expected key.path=value, or a flag before it (--base {word}?)")
     overrides = list(rest)

@@ -19,6 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from gi.config import allow
 from gi.errors import InputError
 
 
@@ -31,6 +32,17 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; --help lists the options")
+
+
+class _Allow(argparse.Action):
+    def __call__(self, parser, namespace, value, option_string=None):
+        allow(value)
+
+
+def allow_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --allow, for programs that build what a configuration says."""
+    parser.add_argument("--allow", action=_Allow, metavar="PACKAGE", default=argparse.SUPPRESS,
+                        help="configurations may name code of this package of yours; repeatable")
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -1,4 +1,6 @@
-"""Configurations in YAML: loading and merging (`load`), checking against signatures (`schema`), the device to use."""
+"""Configurations in YAML: reading and merging (`yaml_files`, `load`), what they may name (`targets`), checking against
+signatures (`schema`), the device to use.
+"""
 from gi.config.load import (
     MANAGED,
     check,
@@ -10,6 +12,7 @@ from gi.config.load import (
     save_config,
     trainer_options,
 )
+from gi.config.targets import allow
 
-__all__ = ["MANAGED", "check", "instantiate", "instantiate_all", "load_config", "merge", "parse_value", "save_config",
-           "trainer_options"]
+__all__ = ["MANAGED", "allow", "check", "instantiate", "instantiate_all", "load_config", "merge", "parse_value",
+           "save_config", "trainer_options"]

@@ -17,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gi.config import earlier, schema
+from gi.config.targets import nearest
+from gi.config.yaml_files import check_form, check_size, first_line, merge, read_inherited
 from gi.errors import InputError
 
 SECTIONS = {"model": dict, "data": dict, "lightning": dict, "paper": dict, "name": str, "seed": int}
@@ -32,12 +34,13 @@ def load_config(paths, overrides=()):
     What earlier versions described otherwise is brought into the form of today (`gi.config.earlier`).
     Interpolations (`${model.params.width}`) refer to the merged whole.
     """
-    merged = {}
+    merged, done = {}, {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        merged = merge(merged, _read(Path(path), ()))
+        merged = merge(merged, read_inherited(Path(path), done))
     for override in overrides:
         _override(merged, override)
     earlier.update(merged)
+    check_size(merged)
     config = OmegaConf.create(merged)
     OmegaConf.set_struct(config, True)
     OmegaConf.set_readonly(config, True)
@@ -52,50 +55,13 @@ def save_config(config, path):
     os.replace(temporary, path)
 
 
-def merge(lower, upper):
-    """`upper` on top of `lower`; see the top of this file."""
-    if not isinstance(lower, dict) or not isinstance(upper, dict):
-        return upper
-    if "target" in lower and upper.get("target", lower["target"]) != lower["target"]:
-        return upper
-    return {**lower, **{key: merge(lower[key], value) if key in lower else value for key, value in upper.items()}}
-
-
-def _read(path, parents):
-    """A file as plain containers, merged on top of those it inherits from."""
-    if path.resolve() in parents:
-        raise InputError(f"{path}: inherits from itself, via {' -> '.join(p.name for p in parents)}")
-    try:
-        content = OmegaConf.load(path)
-        content = OmegaConf.to_container(content) if content else {}
-    except FileNotFoundError:
-        folder = path.parent if path.parent.is_dir() else Path(".")
-        hint = schema.nearest(path, [path.parent / other.name for other in folder.glob("*.yaml")])
-        by = f" (inherited by {parents[-1]})" if parents else ""
-        raise InputError(f"{path}: no such configuration{by}{hint}") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {_first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a mapping with {', '.join(SECTIONS)}")
-    inherit = content.pop("inherit", None) or []
-    inherit = [inherit] if isinstance(inherit, str) else inherit
-    if not isinstance(inherit, list) or not all(isinstance(entry, str) for entry in inherit):
-        raise InputError(f"{path}: inherit: expected a file name or a list of file names")
-    merged = {}
-    for entry in inherit:
-        merged = merge(merged, _read(path.parent / entry, (*parents, path.resolve())))
-    return merge(merged, content)
-
-
 def parse_value(text, path):
     """The value a string such as "1e-4", "[1, 2]" or "bf16-mixed" stands for in YAML."""
+    check_form(text, path)
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{path}: {text!r} is not valid YAML: {_first_line(error)}") from error
+        raise InputError(f"{path}: {text!r} is not valid YAML: {first_line(error)}") from error
 
 
 def _override(config, override):
@@ -153,7 +119,7 @@ def _build(node, path, **extra):
     try:
         return target(**arguments, **extra)
     except InputError as error:  # of the constructor itself: what is inside has been built already
-        raise InputError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
 
 
 # Checking -------------------------------------------------------------------------------------------------------------
@@ -168,7 +134,7 @@ def check(config, *, require=("model", "data"), provided=None):
     config, provided = _plain(config, ""), provided or {}
     for key, value in config.items():
         if key not in SECTIONS:
-            hint = schema.nearest(key, SECTIONS, f"; there are {', '.join(SECTIONS)}")
+            hint = nearest(key, SECTIONS, f"; there are {', '.join(SECTIONS)}")
             raise InputError(f"{key}: no such section{hint}")
         if SECTIONS[key] is not dict:
             schema.convert(value, SECTIONS[key] | None, key, _check_node)
@@ -207,7 +173,7 @@ def _only(mapping, known, path):
         raise InputError(f"{path}: expected a mapping with {', '.join(known)}")
     for key in mapping:
         if key not in known:
-            hint = schema.nearest(key, known, f"; it has {', '.join(known)}")
+            hint = nearest(key, known, f"; it has {', '.join(known)}")
             raise InputError(f"{path}.{key}: no such key{hint}")
 
 
@@ -219,8 +185,4 @@ def _plain(node, path):
         return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         where = str(error.full_key or "") or path
-        raise InputError(f"{where}: {_first_line(error)}") from error
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{where}: {first_line(error)}") from error

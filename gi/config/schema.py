@@ -5,15 +5,14 @@ problem is an InputError of one line: the YAML path, what was found there, and t
 """
 import collections.abc
 import difflib
-import importlib
 import inspect
-import pkgutil
 import re
 import types
 import typing
 from pathlib import Path
 from typing import Any, Literal, Union
 
+from gi.config.targets import find_target, nearest
 from gi.errors import InputError
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -21,49 +20,8 @@ _LISTS = (list, set, frozenset, collections.abc.Sequence, collections.abc.Iterab
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
-def nearest(name, known, otherwise=""):
-    """"; did you mean …?" with the entry of `known` most like `name`, or `otherwise` when none is."""
-    match = difflib.get_close_matches(str(name), [str(k) for k in known], 1, 0.6)
-    return f"; did you mean {match[0]}?" if match else otherwise
-
-
 def is_node(value):
     return isinstance(value, dict) and isinstance(value.get("target"), str)
-
-
-def find_target(name, path):
-    """The class or function `name` ("package.module.Name") stands for."""
-    parts = name.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        raise InputError(f"{path}.target: {name!r} is not of the form package.module.Name")
-    module, depth = None, 0
-    for depth in range(1, len(parts) + 1):
-        try:
-            module = importlib.import_module(".".join(parts[:depth]))
-        except ModuleNotFoundError as error:
-            if error.name != ".".join(parts[:depth]):  # the module exists and lacks something itself
-                raise InputError(f"{path}.target: importing {name} failed: {error}") from error
-            depth -= 1
-            break
-        except Exception as error:  # whatever the module does while it is imported
-            reason = str(error).splitlines()[0] if str(error) else "no reason given"
-            raise InputError(f"{path}.target: importing {name} failed: {type(error).__name__}: {reason}") from error
-    if module is None:
-        raise InputError(f"{path}.target: {name}: there is no module {parts[0]}{nearest(parts[0], ['gi', 'torch'])}")
-    found = module
-    for position in range(depth, len(parts)):
-        owner, part = found, parts[position]
-        found = getattr(owner, part, None)
-        if found is None:
-            here, rest = ".".join(parts[:position]), parts[position + 1:]
-            known = [key for key, value in vars(owner).items() if callable(value)]
-            if owner is module:
-                known += [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", ()))]
-            full = [".".join([here, key, *rest]) for key in known if not key.startswith("_")]
-            raise InputError(f"{path}.target: {name}: {here} has no {part}{nearest(name, full)}")
-    if not callable(found):
-        raise InputError(f"{path}.target: {name} is neither a class nor a function")
-    return found
 
 
 def parameters(target):

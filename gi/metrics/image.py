@@ -11,7 +11,6 @@ from gi.compositing import composite
 from gi.errors import InputError
 from gi.metrics.functional import IMAGE_METRICS
 from gi.metrics.metric import HOLE, Metric, build_networks, choose, mean, measures
-from gi.weights.files import WeightsFile
 
 VIEWS = ("composite", "raw")  # the prediction inside the hole only, and the whole of it
 
@@ -50,11 +49,12 @@ class ImageMetrics(torchmetrics.Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     @staticmethod
-    def weights_of(*, metrics: Sequence[str | Metric] = (), **networks: object) -> list[WeightsFile]:
-        """The files that an ImageMetrics of these arguments reads itself."""
-        needed = {metric.network.name: metric.network.weights for metric in choose(metrics, IMAGE_METRICS)
-                  if metric.network} if metrics else {}
-        return [weights for name, weights in needed.items() if weights and networks.get(name) is None]
+    def implied(params: Mapping) -> list[dict]:
+        """Nodes for the networks that are built when params of a configuration leave them out."""
+        metrics = choose(params.get("metrics") or ("l1",), IMAGE_METRICS)
+        networks = dict.fromkeys(metric.network for metric in metrics if metric.network)
+        return [{"target": network.target, "params": dict(network.params)} for network in networks
+                if params.get(network.name) is None]
 
     def update(self, prediction: Tensor, image: Tensor, mask: Tensor, names: Sequence[str],
                indices: Sequence[int] | None = None):

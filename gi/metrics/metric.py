@@ -68,13 +68,17 @@ class Network:
     """A frozen network that metrics share, built when it is needed.
 
     name: of the argument of ImageMetrics and VideoScores that replaces it. target, params: what is built otherwise.
-    weights: the file that it reads, if any.
     """
 
     name: str
     target: str
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    weights: WeightsFile | None = None
+
+    @property
+    def weights(self) -> WeightsFile | None:
+        """The file that it reads, if any, as its class says."""
+        network = find_target(self.target, self.name)
+        return network.file_of(self.params) if hasattr(network, "file_of") else None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from gi.metrics import functional
 from gi.metrics.functional import INCEPTION_NETWORK
 from gi.metrics.i3d import VideoFeature
 from gi.metrics.metric import Metric, Network, table
-from gi.weights.files import ALEXNET, RGB_IMAGENET
 
 WINDOW = 10  # frames that VFID-clips and PVCS look at together
 PATCH, REACH = 50, 20  # of pcons: pixels of the patch's side; offsets are -REACH ... REACH - 1
@@ -155,8 +154,8 @@ def _warp_error(frames, hole: bool) -> Tensor:
     return warp_error(composite[:-1], composite[1:], flow, where)
 
 
-LPIPS_NETWORK = Network("lpips", "gi.metrics.features.LPIPS", {"net": "alex"}, ALEXNET)  # the paper's for video
-I3D_NETWORK = Network("i3d", "gi.metrics.i3d.I3D", weights=RGB_IMAGENET)
+LPIPS_NETWORK = Network("lpips", "gi.metrics.features.LPIPS", {"net": "alex"})  # the paper's for video
+I3D_NETWORK = Network("i3d", "gi.metrics.i3d.I3D")
 ESTIMATOR = Network("estimator", "gi.flow.estimate.DIS")
 VIDEO_METRICS = table(
     Metric("FID", 2, False, "fid", _features, INCEPTION_NETWORK, per_set=True),

@@ -12,6 +12,7 @@ from gi.errors import InputError
 from gi.flow.warp import warp
 from gi.media.io import write_image
 from gi.metrics.metric import Metric, mode_of
+from gi.report.results import file_name
 from gi.training.signals import StopRequested, StopSignals
 
 
@@ -119,7 +120,7 @@ class ImageGrids(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.TensorBoardLogger):
                 logger.experiment.add_image(name, grid, trainer.global_step)
-        path = Path(trainer.default_root_dir) / "images" / name / f"step_{trainer.global_step:07d}.png"
+        path = Path(trainer.default_root_dir) / "images" / file_name(name) / f"step_{trainer.global_step:07d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, (grid.permute(1, 2, 0).numpy() * 255).round().astype("uint8"))
 

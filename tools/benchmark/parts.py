@@ -17,7 +17,7 @@ from gi.config import instantiate
 from gi.config.schema import find_target
 from gi.data.pairs import GuidedPairs
 from gi.data.sources import BundledPhotographs, FolderTree
-from gi.errors import InputError
+from gi.errors import InputError, MissingFile
 from gi.media import io
 from tools.benchmark.timing import Meter
 
@@ -159,8 +159,6 @@ def trained_or_not(build: Callable[..., nn.Module], notes: list[str]) -> nn.Modu
     """build(), or build(weights=None) if its file of weights is missing."""
     try:
         return build()
-    except InputError as error:
-        if "no such file" not in str(error):
-            raise
+    except MissingFile:
         notes.append(f"{build.__name__} untrained: no weights here")
         return build(weights=None)

@@ -1,8 +1,8 @@
 """Every frame of a video goes through the generator's keyframe stream once, however many targets it guides."""
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor, nn
 
 from gi.errors import InputError
@@ -30,9 +30,8 @@ class FrameStreams:
         if capacity < 1:
             raise InputError(f"capacity of FrameStreams: expected 1 frame or more, got {capacity}")
         self.generator = generator
-        self.capacity = capacity
         self.passes = 0  # frames that went through the keyframe stream
-        self._kept = OrderedDict()
+        self._kept = LRUCache(capacity)
         self._kept_for = None
 
     @torch.no_grad()
@@ -70,13 +69,9 @@ class FrameStreams:
 
     def _stream(self, guide, target):
         key = guide[0]
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        else:
+        if key not in self._kept:
             self._kept[key] = self.generator.encode_keyframes(self._frame(guide, target)[:, None])
             self.passes += 1
-            if len(self._kept) > self.capacity:
-                self._kept.popitem(last=False)
         return self._kept[key]
 
     def _frame(self, guide, target):

@@ -1,0 +1,16 @@
+"""The files with weights that can be fetched by name: each is declared beside the network that reads it."""
+from gi.errors import InputError
+from gi.flow.estimate import RAFT_THINGS
+from gi.losses.perceptual import ADE20K_ENCODER
+from gi.metrics.features import ALEXNET, INCEPTION, VGG16
+from gi.metrics.i3d import RGB_IMAGENET
+from gi.weights.fetch import Wanted
+
+FILES = {file.name: file for file in (RAFT_THINGS, ADE20K_ENCODER, INCEPTION, VGG16, ALEXNET, RGB_IMAGENET)}
+
+
+def wanted(name: str) -> Wanted:
+    """A file by its short name, at its usual place. Raises InputError for other names."""
+    if name not in FILES:
+        raise InputError(f"{name}: no such file, expected {', '.join(FILES)}")
+    return Wanted.usual(FILES[name])

@@ -1,0 +1,109 @@
+"""What a target of a configuration may name, and the class or function it stands for.
+
+A configuration often comes with a checkpoint from elsewhere, so it must not be able to call whatever it likes:
+`os.system` is a function like any other. It may name the classes that configurations are made of, which do nothing
+worse than compute and read, and what the user allows: `--allow my_package` on the command line, or `allow` in Python.
+"""
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+
+from gi.errors import InputError
+
+_ROOMS = "models", "losses", "flow", "data", "metrics", "training"
+_LIGHTNING = "callbacks", "strategies", "loggers.csv_logs", "loggers.tensorboard"  # other loggers send to servers
+# Where the public classes that may be named are defined. Not functions: some of those write files or fetch them.
+CLASSES_OF = (
+    *(f"gi.{room}" for room in _ROOMS),
+    "torch.nn",
+    *(f"torchvision.{part}" for part in ("transforms", "models", "ops")),
+    *(f"{lightning}.{part}" for lightning in ("pytorch_lightning", "lightning.pytorch") for part in _LIGHTNING),
+)
+_allowed: set[str] = set()
+
+
+def allow(*packages: str) -> None:
+    """Lets the configurations of this process name every public class and function defined in these packages."""
+    _allowed.update(packages)
+
+
+def nearest(name, known, otherwise=""):
+    """"; did you mean …?" with the entry of `known` most like `name`, or `otherwise` when none is."""
+    match = difflib.get_close_matches(str(name), [str(k) for k in known], 1, 0.6)
+    return f"; did you mean {match[0]}?" if match else otherwise
+
+
+def find_target(name: str, path: str):
+    """The class or function `name` ("package.module.Name") stands for.
+
+    Modules of other packages are not even imported. What is found must be *defined* in one of the packages: modules
+    know many names that they only imported. Raises InputError that begins with `path`, for what does not exist, too.
+    """
+    parts = name.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise InputError(f"{path}.target: {name!r} is not of the form package.module.Name")
+    module, depth = _import(name, parts, path)
+    if module is None:
+        raise InputError(f"{path}.target: {name}: there is no module {parts[0]}{nearest(parts[0], ['gi', 'torch'])}")
+    found = module
+    for position in range(depth, len(parts)):
+        owner, part = found, parts[position]
+        found = None if part.startswith("_") else getattr(owner, part, None)
+        if found is None:
+            here, rest = ".".join(parts[:position]), parts[position + 1:]
+            known = [key for key, value in getattr(owner, "__dict__", {}).items() if callable(value)]
+            if owner is module:
+                known += [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", ()))]
+            full = [".".join([here, key, *rest]) for key in known if not key.startswith("_")]
+            raise InputError(f"{path}.target: {name}: {here} has no {part}{nearest(name, full)}")
+    if not callable(found):
+        raise InputError(f"{path}.target: {name} is neither a class nor a function")
+    named = isinstance(found, type) or inspect.isroutine(found)
+    origin = str(getattr(found, "__module__", None)) if named else module.__name__  # of an object: where it is a name
+    if not _within(origin, _allowed) and not (isinstance(found, type) and _within(origin, CLASSES_OF)):
+        raise _refused(name, path)
+    return found
+
+
+def _import(name, parts, path):
+    """The innermost module that `name` begins with, and how many of its parts that takes; (None, 0) without any."""
+    module = None
+    for depth in range(1, len(parts) + 1):
+        here = ".".join(parts[:depth])
+        if not _within(here, (*CLASSES_OF, *_allowed)) and not _leads_to_allowed(here):
+            if _exists(here):
+                raise _refused(name, path)
+            return module, depth - 1
+        try:
+            module = importlib.import_module(here)
+        except ModuleNotFoundError as error:
+            if error.name != here:  # the module exists and lacks something itself
+                raise InputError(f"{path}.target: importing {name} failed: {error}") from error
+            return module, depth - 1
+        except Exception as error:  # whatever the module does while it is imported
+            reason = str(error).splitlines()[0] if str(error) else "no reason given"
+            raise InputError(f"{path}.target: importing {name} failed: {type(error).__name__}: {reason}") from error
+    return module, len(parts)
+
+
+def _within(name, packages):
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def _leads_to_allowed(name):
+    return any(package.startswith(f"{name}.") for package in (*CLASSES_OF, *_allowed))
+
+
+def _exists(module):
+    """Whether there is such a module; its parents have been imported, it is not."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _refused(name, path):
+    return InputError(f"{path}.target: {name} is not allowed in a configuration, expected a class of gi, torch.nn, "
+                      f"torchvision or Lightning; for others that you trust, add --allow {name.rpartition('.')[0]}")

@@ -1,0 +1,115 @@
+"""YAML files of configurations: inheritance and merging, and bounds on what a file from elsewhere can make of itself.
+
+A file may inherit from any other, wherever it lies: reading YAML does nothing, and nothing of it is sent anywhere.
+"""
+import io
+import re
+from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gi.config.targets import nearest
+from gi.errors import InputError, MissingFile
+
+MAX_BYTES = 1 << 20  # of one file
+MAX_SIZE = 1_000_000  # entries and characters of all of it, once references are replaced by what they stand for
+REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.-]*)\}")
+
+
+def merge(lower, upper):
+    """`upper` on top of `lower`: mappings key by key, where both are nodes of one target; see `gi.config.load`."""
+    if not isinstance(lower, dict) or not isinstance(upper, dict):
+        return upper
+    if "target" in lower and upper.get("target", lower["target"]) != lower["target"]:
+        return upper
+    return {**lower, **{key: merge(lower[key], value) if key in lower else value for key, value in upper.items()}}
+
+
+def read_inherited(path: Path, done: dict[Path, dict | None], by: Path | None = None) -> dict:
+    """A file as plain containers, merged on top of those it inherits from.
+
+    done: the files that were read already, each of which is read once; None for those being read.
+    """
+    key = path.resolve()
+    if key in done:
+        if done[key] is None:
+            raise InputError(f"{path}: inherits from itself, via {by}")
+        return done[key]
+    done[key] = None
+    content = _read(path, by)
+    inherit = content.pop("inherit", None) or []
+    inherit = [inherit] if isinstance(inherit, str) else inherit
+    if not isinstance(inherit, list) or not all(isinstance(entry, str) for entry in inherit):
+        raise InputError(f"{path}: inherit: expected a file name or a list of file names")
+    merged = {}
+    for entry in inherit:
+        merged = merge(merged, read_inherited(path.parent / entry, done, path))
+    done[key] = merge(merged, content)
+    return done[key]
+
+
+def _read(path: Path, by: Path | None) -> dict:
+    try:
+        if not path.exists():
+            folder = path.parent if path.parent.is_dir() else Path(".")
+            hint = nearest(path, [path.parent / other.name for other in folder.glob("*.yaml")])
+            raise MissingFile(f"{path}: no such configuration{f' (inherited by {by})' if by else ''}{hint}")
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: expected a file of at most {MAX_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            if isinstance(event, yaml.ScalarEvent):
+                check_form(event.value, f"{path}:{event.start_mark.line + 1}")
+        content = OmegaConf.load(io.StringIO(text))  # with a limit on aliases of aliases
+        content = OmegaConf.to_container(content) if content else {}
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping")
+    return content
+
+
+def check_form(text: str, path: str) -> None:
+    """Refuses a value with a `${…}` other than `${path.to.key}`.
+
+    OmegaConf would look into the environment (`${oc.env:HOME}`), call what other programs have registered, and take
+    hours for a long chain of references in references.
+    """
+    if "${" in REFERENCE.sub("", text):
+        raise InputError(f"{path}: found {text!r:.80}, expected a reference of the form ${{path.to.key}}")
+
+
+def check_size(config: dict) -> None:
+    """Refuses references that multiply: ten that stand for ten of the next, and so on, fill any memory."""
+    sizes = {}
+
+    def size(value):
+        if isinstance(value, dict | list):
+            return 1 + sum(map(size, value.values() if isinstance(value, dict) else value))
+        return len(value) + sum(map(size_of, REFERENCE.findall(value))) if isinstance(value, str) else 1
+
+    def size_of(key):
+        if key not in sizes:
+            sizes[key] = 0  # a circle, for OmegaConf to report
+            value = config
+            for part in key.split("."):
+                keys = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+                value = keys.get(int(part) if isinstance(value, list) and part.isdecimal() else part)
+            sizes[key] = size(value)
+        return sizes[key]
+
+    try:
+        total = size(config)
+    except RecursionError:
+        raise InputError("the configuration has too long a chain of references") from None
+    if total > MAX_SIZE:
+        raise InputError(f"the configuration stands for more than {MAX_SIZE} entries and characters")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

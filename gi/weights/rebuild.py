@@ -1,0 +1,201 @@
+"""What a pickle gets for the names in it, and nothing else: see `gi.weights.unpickle`.
+
+Tensors and arrays are rebuilt as torch and numpy do, with their sizes checked and without hooks. Classes that this
+program does not know become stand-ins.
+"""
+import _compat_pickle
+import collections
+import math
+import pathlib
+import re
+import reprlib
+import sys
+
+import numpy as np
+import torch
+
+
+class Refused(Exception):
+    """A pickle contains something that is not rebuilt; the message says what, after "its pickle …"."""
+
+
+class StandIn:
+    """Instance of a class this program does not load: it remembers and does nothing.
+
+    args: what it was constructed with; state: what its attributes were set to; members, entries: what was appended to
+    it and set as its items. `type(x)` has the name and module of the original class.
+    """
+
+    def __new__(cls, *args, **kwargs):
+        self = super().__new__(cls)
+        self.args, self.state, self.members, self.entries = (*args, *kwargs.items()), None, [], {}
+        self.append = self.add = self.members.append
+        self.extend = self.members.extend
+        return self
+
+    def __setstate__(self, state):
+        self.state = state
+
+    def __setitem__(self, key, value):
+        self.entries[key] = value
+
+    def __repr__(self):
+        return f"<stand-in for {type(self).__module__}.{type(self).__qualname__}>"
+
+
+short = reprlib.repr  # what a file holds may have no end when written out
+
+
+def _natural(*numbers):
+    return all(type(n) is int and n >= 0 for n in numbers)
+
+
+def check_keys(keys):
+    """`keys`, unless it is a list of what takes forever to hash, or more stack than there is: tuples within tuples."""
+    for key in keys if isinstance(keys, list) else ():
+        if isinstance(key, tuple | frozenset) and any(isinstance(part, tuple | frozenset) for part in key):
+            raise Refused("holds tuples within the tuples of a key")
+    return keys
+
+
+def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None, dtype=None):
+    dtype = dtype or storage.dtype
+    natural = isinstance(size, tuple) and isinstance(stride, tuple) and _natural(offset, *size, *stride)
+    if not natural or len(size) != len(stride) or not isinstance(dtype, torch.dtype):
+        raise Refused(f"holds a tensor of size {short(size)} with stride {short(stride)}")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    data = storage._untyped_storage
+    if math.prod(size) and (last + 1) * dtype.itemsize > data.nbytes():  # torch would enlarge the storage
+        raise Refused(f"holds a tensor of size {short(size)} in a storage of {data.nbytes()} bytes")
+    tensor = torch.empty(0, dtype=dtype, device=data.device).set_(data, offset, size, stride)
+    if metadata:
+        torch._utils.set_tensor_metadata(tensor, {k: bool(metadata[k]) for k in ("conj", "neg") if k in metadata})
+    return tensor.requires_grad_(bool(requires_grad))
+
+
+def _tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None):
+    return _tensor(storage, offset, size, stride, requires_grad, hooks, metadata, dtype)
+
+
+def _parameter(data, requires_grad, hooks=None, state=None):
+    return torch.nn.Parameter(data.detach(), bool(requires_grad))
+
+
+def _tensor_with_attributes(rebuild, kind, args, state):
+    if rebuild not in (_tensor, _tensor_v3, _parameter):
+        raise Refused("holds a tensor subclass")
+    return rebuild(*args)
+
+
+class Dtype:
+    """Stands for a numpy dtype while it is put together."""
+
+    def __init__(self, name):
+        self.value = np.dtype(name) if isinstance(name, str) else None
+        if self.value is None or self.value.kind not in "biufcSU":
+            raise Refused(f"holds a numpy dtype {short(name)}")
+
+    def __setstate__(self, state):
+        if state[1] in ("<", ">"):
+            self.value = self.value.newbyteorder(state[1])
+
+
+def fill_array(array, state):
+    """What an array's `__setstate__` does, once the size has been checked."""
+    _, shape, dtype, fortran, data = state
+    data = data.encode("latin1") if isinstance(data, str) else data
+    natural = isinstance(shape, tuple) and _natural(*shape)
+    if not natural or not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.value.itemsize:
+        raise Refused(f"holds a numpy array of shape {short(shape)}")
+    array.__setstate__((1, shape, dtype.value, bool(fortran), data))
+
+
+def _numpy_scalar(dtype, data):
+    return np.frombuffer(data if isinstance(data, bytes) else data.encode("latin1"), dtype.value, count=1)[0]
+
+
+def _encode(text, encoding="latin1"):
+    if encoding not in ("latin1", "latin-1", "utf-8", "utf8", "ascii"):  # others are looked up by importing modules
+        raise Refused(f"holds encoding {short(encoding)}")
+    return text.encode(encoding)
+
+
+def _new(cls, *args):
+    if not isinstance(cls, type) or not issubclass(cls, StandIn):
+        raise Refused(f"holds an object of {short(cls)}")
+    return cls(*args)
+
+
+def _checked(kind, *accepted):
+    """`kind`, called with arguments of the accepted types only: bytes(10**12) would be a bomb."""
+    def construct(*args):
+        if not all(type(arg) in accepted for arg in args):
+            raise Refused(f"holds {kind.__name__} of {short(args)}")
+        return kind(*args)
+    return construct
+
+
+def _set_of(kind):
+    def construct(members):
+        if type(members) is not list:
+            raise Refused(f"holds {kind.__name__} of {short(members)}")
+        return kind(check_keys(members))
+    return construct
+
+
+def _ordered(pairs=()):
+    check_keys([key for key, _ in pairs])
+    return collections.OrderedDict(pairs)
+
+
+UNTYPED = object()  # torch.UntypedStorage, as the kind of a storage; the class itself could be called
+KNOWN = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_v3,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._tensor._rebuild_from_type_v2": _tensor_with_attributes,
+    "torch.UntypedStorage": UNTYPED,
+    "torch.storage.UntypedStorage": UNTYPED,
+    "torch.Size": _checked(torch.Size, list, tuple),
+    "torch.device": _checked(torch.device, str, int),
+    "numpy.dtype": lambda name, *flags: Dtype(name),
+    "_codecs.encode": _encode,
+    "copyreg.__newobj__": _new,
+    "copyreg._reconstructor": lambda cls, base, state: _new(cls) if state is None else _new(cls, state),
+    "builtins.complex": _checked(complex, int, float),
+    "builtins.set": _set_of(set),
+    "builtins.frozenset": _set_of(frozenset),
+    "collections.OrderedDict": _ordered,
+    "collections.Counter": _checked(collections.Counter, dict),
+    "collections.defaultdict": lambda *args: {},  # without the function that makes missing values
+}
+KNOWN |= {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+KNOWN |= {f"builtins.{kind.__name__}": _checked(kind, str, bytes) for kind in (bytes, bytearray)}
+KNOWN |= {f"builtins.{kind.__name__}": _checked(kind, int, type(None)) for kind in (range, slice)}
+for _module in ("pathlib", "pathlib._local"):
+    for _system, _path in ("Posix", pathlib.PurePosixPath), ("Windows", pathlib.PureWindowsPath):
+        KNOWN |= {f"{_module}.{pure}{_system}Path": _checked(_path, str) for pure in ("", "Pure")}
+for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+    KNOWN |= {f"{_module}.scalar": _numpy_scalar, f"{_module}._reconstruct": lambda *args: np.empty(0, np.int8)}
+
+_CLASS_NAME = re.compile(r"_*[A-Z]\w*")
+_INERT_STDLIB = {"typing", "datetime", "enum", "argparse", "uuid", "decimal", "fractions"}  # modules of plain values
+_INERT_NAMES = {"numpy.ndarray", "collections.deque", "types.SimpleNamespace"}
+_INERT_NAMES |= {f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")}
+_INERT_NAMES |= {f"builtins.{name}" for name in ("object", "bool", "int", "float", "str", "list", "tuple", "dict")}
+
+
+def find_class(module: str, name: str):
+    """What a pickle gets for a name: one of `KNOWN`, or a new class of stand-ins. Raises Refused for anything else."""
+    module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))  # names of Python 2, which Python 3
+    module = _compat_pickle.IMPORT_MAPPING.get(module, module)  # writes, too, in the protocol that torch uses
+    full = f"{module}.{name}"
+    if full in KNOWN:
+        return KNOWN[full]
+    third_party = module.split(".")[0] not in sys.stdlib_module_names
+    is_class = _CLASS_NAME.fullmatch(name.rsplit(".", 1)[-1])
+    if full not in _INERT_NAMES and not (is_class and (third_party or module in _INERT_STDLIB)):
+        raise Refused(f"asks for {full}, which could run code")
+    return type(name.rsplit(".", 1)[-1], (StandIn,), {"__module__": module, "__qualname__": name})
