@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gi import Inpainter
-from gi.config import check, load_config
+from gi.config import allow, check, load_config
 from gi.data.datamodule import GuidedDataModule
 from gi.data.mixture import Mixture
 from gi.data.pairs import GuidedPairs
@@ -19,6 +19,8 @@ from gi.flow.guidance import FlowGuidance, Guidance
 from gi.media.io import write_image
 from gi.training.module import GuidedInpainting
 from gi.video import VideoInpainter
+
+allow(__name__)
 
 
 class Shift(Estimator):
