@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to stand beside, such as 4:ours")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/gi"), help="folder that keeps features of images")
     parser.add_argument("--batch-size", type=int, default=8)
+    script.allow_option(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     if args.out is not None and args.out.suffix != ".json":

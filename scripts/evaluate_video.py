@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--set", help="name of the set; None: that of GT_AND_MASKS")
     parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to stand beside, such as 3:14_keyframes")
     parser.add_argument("--strict", action="store_true", help="stop at the first video that is missing or bad")
+    script.allow_option(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     find_device(args.device)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gi.config import allow
 from tests.runs import tiny_run
 
+allow("tests")  # configurations of tests name what tests define
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
 

@@ -33,7 +33,7 @@ def last_checkpoint(logs):
 def start(arguments):
     """The program as a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "gi/main.py", *map(str, arguments)]
+    command = [sys.executable, "gi/main.py", "--allow=tests", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
 

@@ -10,6 +10,7 @@ from torch import nn
 from gi.errors import InputError
 from gi.media.io import write_image
 from gi.metrics.feature_cache import CachedFeatures
+from gi.metrics.features import INCEPTION
 from gi.metrics.fid import frechet_distance
 from gi.metrics.folder import find_pairs, score_pairs
 from gi.metrics.image import ImageMetrics
@@ -220,7 +221,7 @@ def test_command_line(folders, tmp_path, root, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words, message in (
         ((truth, tmp_path / "nowhere"), "no such folder"),
-        ((truth, predictions), f"{files.INCEPTION.path}: no such file"),
+        ((truth, predictions), f"{INCEPTION.path}: no such file"),
         ((truth, predictions), "psnr, ssim, l1 need no weights"),
         ((truth, predictions, "--metrics", "ssmi"), "there is no 'ssmi'"),
         ((truth, predictions, "--out", "x.txt"), "expected a name ending in .json"),

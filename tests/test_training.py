@@ -267,7 +267,7 @@ model: {params: {objective: {params: {terms: {
     losses = []
     for name, weight in (("a", 100), ("b", 300)):
         path = tmp_path / f"{name}.txt"
-        main(arguments("--max_steps=2", "--limit_val_batches=0", f"{terms}.adversarial=null",
+        main(arguments("--allow=my_terms", "--max_steps=2", "--limit_val_batches=0", f"{terms}.adversarial=null",
                        f"{terms}.brightness.params.weight={weight}", f"{terms}.l1.params.weight=0",
                        *callback("SaveLosses", path=path), base=tmp_path / "mine.yaml", logdir=name))
         losses.append([json.loads(line) for line in path.read_text().splitlines()])

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from gi.main import main
-from gi.report.page import read_curves
+from gi.report.plots import read_curves
 from gi.weights.export import export_generator
 from tools.gpu.settings import CONFIGS, Sizes
 
@@ -89,7 +89,7 @@ def _main(device, sizes, train_root, val_root, precision, *options):
                           f"{data}.{place}.params.min_side=32"]
     trainer = [f"--accelerator={'gpu' if device.type == 'cuda' else device.type}", "--devices=1",
                f"--precision={precision}", "--enable_progress_bar=false", "--enable_model_summary=false"]
-    main([f"--base={CONFIG}", "--no-test", *trainer, *options, *overrides])
+    main([f"--base={CONFIG}", f"--allow={__name__}", "--no-test", *trainer, *options, *overrides])
 
 
 def _collect(folder, out, result, say):
