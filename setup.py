@@ -21,7 +21,6 @@ REQUIRES = [
     "safetensors>=0.4",
     "cachetools>=5",
     "jinja2>=3.1",
-    "kornia>=0.8",  # 0.9 wants Python 3.11
 ]
 EXTRAS = {
     "test": ["pytest>=7", "ruff>=0.4", "scipy>=1.9", "setuptools>=70.1"],
