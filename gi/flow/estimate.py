@@ -15,6 +15,7 @@ from torchvision.models.optical_flow import raft_large
 
 from gi.errors import InputError, expect_at_least
 from gi.flow.raft import encode, refine, replace_norms
+from gi.flow.threads import on_threads
 from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
 # torchvision's file has the weights of the original's under other names; either will do.
@@ -153,7 +154,7 @@ class DIS(PairEstimator):
         if len(first) == 0:
             return zero_flow(images[:0])
         grey = to_grey(images)
-        flows = [self._estimate(grey[i], grey[j]) for i, j in zip(first.tolist(), second.tolist(), strict=True)]
+        flows = on_threads(self._estimate, grey[first.tolist()], grey[second.tolist()])
         return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(images.device)
 
     def _estimate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:

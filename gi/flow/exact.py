@@ -3,6 +3,7 @@
 Training then needs no estimator, and sees keyframes that are of use also where the motion is too large for a fast
 estimator. In evaluation, where nobody knows the truth, flow is estimated as ever.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,32 +40,40 @@ class FlowNoise:
         expect_within(0, 1, failures=self.failures)
         expect_at_least(0, **vars(self))
 
-    def __call__(self, unsure: Tensor, generator: torch.Generator) -> Tensor:
-        """Errors (N,2,H,W) in pixels, for maps (N,1,H,W) on the CPU that are 1 where holes are or no flow is."""
-        number, _, *size = unsure.shape
-        unit = scale(size, PHOTO_SIDE)
+    def __call__(self, unsure: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Errors (N,2,H,W) in pixels, for maps (N,1,H,W) that are 1 where holes are or no flow is.
+
+        The generators, on the CPU, are those of the samples, each of which has as many of the N maps, in a row. All of
+        them are worked on at once, as a card needs it, and have the same errors whatever else is in the batch.
+        """
+        size, device = unsure.shape[-2:], unsure.device
+        each, unit = len(unsure) // len(generators), scale(size, PHOTO_SIDE)
+
+        def drawn(draw, *shape):
+            return torch.cat([draw((each, *shape), generator=generator) for generator in generators]).to(device)
 
         def uniform(*shape):
-            return torch.rand(shape, generator=generator)
+            return drawn(torch.rand, *shape)
 
         def field(cells):
-            coarse = torch.randn((number, 2, cells, cells), generator=generator)
-            return F.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
+            return F.interpolate(drawn(torch.randn, 2, cells, cells), size=size, mode="bicubic", align_corners=True)
 
-        drift = self.drift * uniform(number, 1, 1, 1) * (field(4) + 0.5 * field(12))
+        drift = self.drift * uniform(1, 1, 1) * (field(4) + 0.5 * field(12))
         window = 2 * round(self.reach * unit / 2) + 1
-        close = F.avg_pool2d(unsure, window, stride=1, padding=window // 2, count_include_pad=False)
+        close = unsure  # its mean over squares, by rows and by columns: those of large squares take long
+        for square, padding in ((window, 1), (window // 2, 0)), ((1, window), (0, window // 2)):
+            close = F.avg_pool2d(close, square, stride=1, padding=padding, count_include_pad=False)
         error = drift * (1 + self.near_holes * close)
 
-        y, x = (torch.linspace(0, length - 1, length) for length in size)
+        y, x = (torch.linspace(0, length - 1, length, device=device) for length in size)
         for _ in range(round(2 * self.blobs)):  # each of them there with a probability of 1/2
-            centre = uniform(number, 2, 1, 1) * torch.tensor(size).view(2, 1, 1)
-            radius = (0.2 + 0.8 * uniform(number, 1, 1)) * max(1.0, self.blob_size * unit)
+            centre = uniform(2, 1, 1) * torch.tensor(size, device=device).view(2, 1, 1)
+            radius = (0.2 + 0.8 * uniform(1, 1)) * max(1.0, self.blob_size * unit)
             squared = (y[:, None] - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2
-            there = (uniform(number, 1, 1) < 0.5) * torch.sigmoid(4 * (1 - squared / radius**2))
-            error = error + self.blob * there[:, None] * torch.randn((number, 2, 1, 1), generator=generator)
+            there = (uniform(1, 1) < 0.5) * torch.sigmoid(4 * (1 - squared / radius**2))
+            error = error + self.blob * there[:, None] * drawn(torch.randn, 2, 1, 1)
 
-        failed = uniform(number, 1, 1, 1) < self.failures
+        failed = uniform(1, 1, 1) < self.failures
         return unit * torch.where(failed, error + self.failure * field(4), error)
 
 
@@ -101,20 +110,17 @@ class ExactGuidance(FlowGuidance):
                              f"{tuple(sources.shape)}")
         generators = [torch.Generator().manual_seed(int(number)) for number in seed]
         estimate = torch.tensor([float(torch.rand((), generator=g)) >= self.share for g in generators])
-        noisy = torch.stack([self._noisy(*sample) for sample in zip(flows, flows_valid, mask, source_masks, generators,
-                                                                    strict=True)], dim=1)
-        flow, error = self.complete(noisy, mask)
+        flow, error = self.complete(self._noisy(flows, flows_valid, mask, source_masks, generators), mask)
         if estimate.any():
             some = estimate.to(flow.device)
             flow[some], error[some] = super().forward(image[some], mask[some], sources[some], source_masks[some])
         return flow, error
 
-    def _noisy(self, flows, valid, mask, source_masks, generator):
-        """Flows (2,T,2,H,W) of one sample, filled smoothly where they are not valid, with errors."""
-        valid = valid.flatten(0, 1).float()
-        flows = smooth_fill(flows.flatten(0, 1).float(), 1 - valid).unflatten(0, (2, -1))
-        if self.noise is None:
-            return flows
-        holes = torch.cat([mask.expand_as(source_masks), source_masks])  # where each of the flows starts
-        unsure = torch.maximum(holes, 1 - valid).cpu()
-        return flows + self.noise(unsure, generator).to(flows.device).view_as(flows)
+    def _noisy(self, flows, valid, mask, source_masks, generators):
+        """Flows (2,B,T,2,H,W), filled smoothly where they are not valid, with errors."""
+        shape, valid = flows.shape[:3], valid.flatten(0, 2).float()
+        flows = smooth_fill(flows.flatten(0, 2).float(), 1 - valid)
+        if self.noise is not None:
+            holes = torch.stack([mask[:, None].expand_as(source_masks), source_masks], dim=1)  # where each flow starts
+            flows = flows + self.noise(torch.maximum(holes.flatten(0, 2), 1 - valid), generators)
+        return flows.unflatten(0, shape).transpose(0, 1)

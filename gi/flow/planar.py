@@ -3,6 +3,7 @@
 A hole's edge tells little about the middle of a large hole when the scene turns or changes in size: the nearest flow
 is the wrong one there. Where most of what is around it moves as one plane does, the hole most likely does so too.
 """
+import functools
 from collections.abc import Sequence
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gi.flow.threads import on_threads
 from gi.flow.unseen import smooth_fill
 from gi.flow.warp import forward_backward_error
 from gi.media.scale import PHOTO_SIDE, scale
@@ -56,13 +58,14 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None) -
     fields, size, hole = flow.float(), flow.shape[-2:], mask > 0.5
     known = ~hole if reliable is None else ~hole & reliable
     unit = scale(size, PHOTO_SIDE)
-    matrices = [_field_homography(field, *places, _PLANE * unit) for field, *places in
-                zip(*(x.cpu().numpy() for x in (fields, known[:, 0], hole[:, 0])), strict=True)]
+    matrices = on_threads(functools.partial(_field_homography, tolerance=_PLANE * unit),
+                          *(x.cpu().numpy() for x in (fields, known[:, 0], hole[:, 0])))
     found = torch.tensor([matrix is not None for matrix in matrices], device=flow.device).view(-1, 1, 1, 1)
     plane = planar_flow([np.eye(3) if matrix is None else matrix for matrix in matrices], size).to(flow.device)
     rest = fields - plane
     # What is far from the plane is another motion, or an error: nothing to continue.
-    unknown = ~known | (found & (rest.norm(dim=1, keepdim=True) > _MOTION * unit))
+    deviation = torch.hypot(*rest.split(1, dim=1))
+    unknown = ~known | (found & (deviation > _MOTION * unit))
     filled = plane + smooth_fill(rest, unknown.float())
     return torch.where(hole, filled, fields)
 
