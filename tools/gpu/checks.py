@@ -34,21 +34,22 @@ from tools.gpu.settings import FAMILIES, Sizes, network_config, set_tf32
 class Mode:
     """A way to compute. `output` and `gradient`: relative errors that are still right, for networks that are deep.
 
-    Gradients are scaled by `scale` on their way, as a gradient scaler does where small ones would vanish.
+    Gradients are scaled by the first of `scales` that keeps them finite, as a gradient scaler finds it: small ones
+    would vanish.
     """
 
     tf32: bool
     autocast: torch.dtype | None
     output: float
     gradient: float
-    scale: float = 1.0
+    scales: tuple[float, ...] = (1.0,)
 
 
 MODES = {
     "float32": Mode(False, None, 1e-3, 1e-2),
     "tf32": Mode(True, None, 2e-2, 3e-1),  # a mantissa as long as float16's
     "bfloat16": Mode(False, torch.bfloat16, 1e-1, 7e-1),
-    "float16": Mode(False, torch.float16, 3e-2, 3e-1, scale=2.0**12),
+    "float16": Mode(False, torch.float16, 3e-2, 3e-1, scales=(4096.0, 64.0, 1.0)),
 }
 FLOAT32 = ("float32", "tf32")  # for what switches autocast off
 
@@ -74,7 +75,7 @@ class Checks:
             try:
                 with _mode(MODES[mode], self.device):
                     found = _compute(copy.deepcopy(network).to(self.device), _to(inputs, self.device), call, gradients,
-                                     MODES[mode].scale)
+                                     MODES[mode].scales)
                 entry[mode] = {key: _compare(found[key], expected[key], tolerance if tolerance and key == "output"
                                              else getattr(MODES[mode], key)) for key in expected}
                 synchronize(self.device)
@@ -83,7 +84,7 @@ class Checks:
         self.say(f"  {name}: " + ", ".join(f"{mode} {_short(found)}" for mode, found in entry.items()))
 
 
-def _compute(network, inputs, call, gradients, scale=1.0):
+def _compute(network, inputs, call, gradients, scales=(1.0,)):
     with torch.set_grad_enabled(gradients):
         outputs = call(network, *inputs)
         outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
@@ -93,8 +94,11 @@ def _compute(network, inputs, call, gradients, scale=1.0):
             weights = [torch.randn(output.shape, generator=random).to(output.device) for output in outputs]
             total = sum((output.float() * weight).sum() for output, weight in zip(outputs, weights, strict=True))
             wanted = [tensor for tensor in (*network.parameters(), *inputs) if tensor.requires_grad]
-            taken = torch.autograd.grad(scale * total, wanted, allow_unused=True)
-            found["gradient"] = torch.cat([g.flatten().float().cpu() for g in taken if g is not None]) / scale
+            for scale in scales:
+                taken = torch.autograd.grad(scale * total, wanted, allow_unused=True, retain_graph=scale != scales[-1])
+                found["gradient"] = torch.cat([g.flatten().float().cpu() for g in taken if g is not None]) / scale
+                if found["gradient"].isfinite().all():
+                    break
     return found
 
 
