@@ -8,6 +8,7 @@ without full rank, where `scipy.linalg.sqrtm` returns noise.
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gi.errors import InputError
@@ -25,10 +26,8 @@ def frechet_distance(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[1]:
         raise InputError("Fréchet distance: expected two sets of features (n, d) and (m, d), "
                          f"got {tuple(a.shape)} and {tuple(b.shape)}")
-    if len(a) < 2 or len(b) < 2:
-        return math.nan
-    a, b = (np.asarray(x.detach().cpu().double() if isinstance(x, Tensor) else x, dtype=np.float64) for x in (a, b))
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    a, b = (torch.as_tensor(x).detach().cpu().double().numpy() for x in (a, b))
+    if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.nan
     between_means = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
     a, b = _factor(a), _factor(b)
