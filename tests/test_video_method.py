@@ -14,7 +14,7 @@ from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
 from gi.media.masks import open_masks
-from gi.metrics.video_folder import find_truths
+from gi.metrics.video_folder import find_videos
 from gi.video import VideoInpainter, method
 from gi.video.evaluation import fill_video
 from gi.video.identity import code_checksum, package_checksum
@@ -316,7 +316,7 @@ def test_evaluation_of_a_benchmark_with_black_holes(video, tmp_path):
     for i, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
         io.write_image(tmp_path / "a" / f"frame_{i:04d}_gt.png", frame)
         io.write_image(tmp_path / "a" / f"frame_{i:04d}_mask.png", 255 * (1 - mask))
-    (pair,), _ = find_truths(tmp_path / "a")
+    (pair,), _ = find_videos(tmp_path / "a", None)
     list(fill_video(pair, Neighbours(), tmp_path / "out" / "a"))
     visible = np.where(masks[..., None] > 0, np.uint8(0), frames)
     assert np.array_equal(pictures(tmp_path / "out" / "a")[masks > 0],

@@ -78,7 +78,7 @@ def score_clips(
                 advance()
 
         try:
-            film = Film(folder, picture_name(number, clip.name), clip.masks(), count=clip.count, rate=clip.rate)
+            film = Film(folder, picture_name(number, clip.name), clip.holes.frames(), count=clip.count, rate=clip.rate)
             with contextlib.closing(film.watch(clip.frames())) as watched:
                 scores.update(clip.name, counted(watched), count=clip.count)
             film.curves = {metric: scores.curves[metric] for metric in CURVES if metric in scores.curves}
