@@ -60,12 +60,8 @@ class ImageMetrics(torchmetrics.Metric):
                indices: Sequence[int] | None = None):
         """Scores one batch.
 
-        Args:
-            prediction: (B,3,H,W) in [0,1], the whole image as the network gives it.
-            image: (B,3,H,W) in [0,1], the truth.
-            mask: (B,1,H,W), 1 = missing.
-            names: B names, each unique within the set.
-            indices: B positions in the set, should names not be unique.
+        prediction, image: (B,3,H,W) in [0,1], the whole image as the network gives it, and the truth. mask: (B,1,H,W),
+        1 = missing. names: B names, each unique within the set. indices: B positions in the set, should names not be.
 
         Raises InputError for other shapes, for images that are not floating point, and for unusable names.
         """
@@ -151,30 +147,25 @@ class ImageScores:
     def __init__(self, *, names: list[str], hole: np.ndarray, pixels: np.ndarray,
                  scores: Mapping[tuple[str, str], np.ndarray], features: Mapping[str, np.ndarray] | None = None,
                  metrics: Iterable[Metric] = IMAGE_METRICS.values(), repeated: int = 0):
-        self.count = len(names)
-        self.repeated = repeated
+        metrics, features = list(metrics), features or {}
+        self.count, self.repeated = len(names), repeated
         tenth = np.minimum(10 * hole // np.maximum(pixels, 1), 9)  # in integers: exact at the bounds
 
         def summary(rows: np.ndarray, view: str) -> dict:
             found: dict = {}
             for metric in metrics:
-                if metric.of:
-                    if set(metric.of) <= set(found):
-                        found[metric.name] = metric(*(mean(found[name]) for name in metric.of))
-                elif metric.per_set:
-                    if metric.network.name in (features or {}):
-                        of_set = features[metric.network.name][rows]
-                        found[metric.name] = metric(of_set[:, 0], of_set[:, 1 + VIEWS.index(view)]) if rows.any() else \
-                            math.nan
-                else:
-                    found |= {key: statistics(scores[view, key][rows], hole[rows] > 0 if key.endswith(HOLE) else None)
-                              for key in measures([metric]) if (view, key) in scores}
+                if metric.of and found.keys() >= set(metric.of):
+                    found[metric.name] = metric(*(mean(found[name]) for name in metric.of))
+                elif metric.per_set and metric.network.name in features:
+                    both = features[metric.network.name][rows][:, [0, 1 + VIEWS.index(view)]]
+                    found[metric.name] = metric(both[:, 0], both[:, 1]) if rows.any() else math.nan
+                found |= {key: statistics(scores[view, key][rows], hole[rows] > 0 if key.endswith(HOLE) else None)
+                          for key in measures([metric]) if (view, key) in scores}
             return found
 
         def summaries(rows: np.ndarray) -> dict:
             return {view: summary(rows, view) for view in VIEWS}
 
-        metrics = list(metrics)
         self.totals = summaries(np.full(self.count, True))
         self.measures = {key: measure for key, measure in measures(metrics).items() if key in self.totals["composite"]}
         self.bins = [{"range": f"{10 * i}-{10 * i + 10}%", "count": int((tenth == i).sum()), **summaries(tenth == i)}
@@ -186,10 +177,7 @@ class ImageScores:
         ]
 
     def scalars(self) -> dict[str, float]:
-        """Totals as flat numbers to log: {"ssim": ..., "psnr_hole": ..., "fid": ..., "raw/ssim": ...}; means, no stds.
-
-        Names without a view are those of the composites.
-        """
+        """Means of the totals to log: {"ssim": ..., "psnr_hole": ..., "fid": ...} of the composites, "raw/ssim": ..."""
         return {key if view == "composite" else f"{view}/{key}": mean(score)
                 for view, scores in self.totals.items() for key, score in scores.items()}
 

@@ -46,7 +46,7 @@ class Clip:
     """
 
     def __init__(self, pair: VideoPair):
-        self.pair, self.name, devil = pair, pair.name, pair.layout == "devil"
+        self.name, devil = pair.name, pair.layout == "devil"
         if devil:
             self.truth, masks = (VideoFolder(_closed(pair.truth), ending) for ending in ("_gt", "_mask"))
             _same_names(pair.truth, "_gt", pair.masks, "_mask")
