@@ -1,7 +1,4 @@
-"""Frozen networks behind FID and LPIPS, built from local files.
-
-Nothing here downloads: pytorch-fid and lpips would do so while they are constructed.
-"""
+"""Frozen networks behind FID and LPIPS, from local files: pytorch-fid and lpips would download theirs when built."""
 import warnings
 from collections.abc import Mapping
 from typing import Literal
@@ -43,9 +40,8 @@ _BACKBONES = {"vgg": VGG16, "alex": ALEXNET}
 class InceptionFeatures(Frozen):
     """Pool features of the Inception network that FID is defined with, pytorch-fid's.
 
-    Args:
-        weights: pytorch-fid's file; None leaves the network untrained, for tests.
-        sha256: expected SHA-256 of that file, or its first digits, for a file that is not pytorch-fid's.
+    weights: its file; None leaves the network untrained, for tests. sha256: expected of a file that is not
+    pytorch-fid's, or its first digits.
     """
 
     dimensions = 2048
@@ -85,11 +81,9 @@ class LPIPS(Frozen):
 
     Gradients flow to both images, so it serves as a loss too.
 
-    Args:
-        net: backbone; the paper uses "vgg" for images and "alex" for video.
-        weights: torchvision's file with that backbone, at its usual place when "torchvision"; None leaves the backbone
-            untrained, for tests. The small layers on top come with the package.
-        sha256: expected SHA-256 of that file, or its first digits, for a file that is not torchvision's.
+    net: backbone; the paper uses "vgg" for images and "alex" for video. weights: torchvision's file with it, at its
+    usual place when "torchvision"; None leaves it untrained, for tests. The small layers on top come with the package.
+    sha256: expected of a file that is not torchvision's, or its first digits.
     """
 
     def __init__(self, *, net: Literal["vgg", "alex"] = "vgg", weights: str | None = "torchvision",

@@ -2,8 +2,7 @@
 
 With centred features A (n,d) and B (m,d), the covariances are S_a = A'A/(n-1) and S_b = B'B/(m-1). The eigenvalues of
 S_a S_b other than zero are the squared singular values of A B' / sqrt((n-1)(m-1)), so the trace of the square root of
-S_a S_b is the sum of these singular values. That needs only an n x m matrix, and it holds as it is for covariances
-without full rank, where `scipy.linalg.sqrtm` returns noise.
+S_a S_b is their sum. That holds for covariances without full rank too, where `scipy.linalg.sqrtm` returns noise.
 """
 import math
 
@@ -18,10 +17,7 @@ def frechet_distance(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
     """Squared Fréchet distance, >= 0, of the Gaussians fitted to the rows of `a` (n,d) and `b` (m,d).
 
     FID when the rows are Inception features. Computed in float64 on the CPU. nan when a set has fewer than two rows,
-    because its covariance is not defined, or when a feature is not finite. Raises InputError for other shapes.
-
-    >>> frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [5.0]]))  # same spread, means 3 apart
-    9.0
+    which have no covariance, or when a feature is not finite. Raises InputError for other shapes.
     """
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[1]:
         raise InputError("Fréchet distance: expected two sets of features (n, d) and (m, d), "

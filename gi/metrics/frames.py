@@ -1,4 +1,5 @@
 """Frames of a video as its metrics look at them, and what several metrics compute from them alike."""
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ class Frames:
     truth: np.ndarray
     hole: np.ndarray
     composite: np.ndarray
-    networks: Mapping[str, nn.Module]  # by the names of `gi.metrics.metric.Network`, on one device
+    networks: Mapping[str, nn.Module]  # by name, on one device
     device: torch.device
     batch_size: int  # windows that `i3d` looks at together
 
@@ -77,30 +78,24 @@ class Frames:
 def read_frames(rows: Iterable, size: int, **options) -> Iterator[Frames]:
     """`size` frames at a time of rows (truth, mask, prediction). Raises InputError, naming the frame, for wrong shapes
     and types."""
-    waiting: list[tuple] = []
+    rows = _checked(rows)
+    while columns := list(zip(*itertools.islice(rows, size), strict=True)):
+        truth, mask, prediction = map(np.stack, columns)
+        del columns  # what is stacked need not wait for the frames after it
+        yield Frames(truth, mask != 0, composite(truth, mask, prediction), **options)
+
+
+def _checked(rows: Iterable) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     shape = None
     for number, row in enumerate(rows):
-        shape = shape or np.shape(row[0])
-        _check(number, row, shape)
-        waiting.append(row)
-        if len(waiting) == size:
-            yield _stacked(waiting, options)
-            waiting = []
-    if waiting:
-        yield _stacked(waiting, options)
-
-
-def _stacked(rows: list[tuple], options: dict) -> Frames:
-    truth, mask, prediction = (np.stack(column) for column in zip(*rows, strict=True))
-    return Frames(truth, mask != 0, composite(truth, mask, prediction), **options)
-
-
-def _check(number: int, row: tuple, shape: tuple[int, ...]):
-    truth, mask, prediction = map(np.asarray, row)
-    for what, image in ("truth", truth), ("prediction", prediction):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise InputError(f"frame {number}: expected {what} (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        if image.shape != shape:
-            raise InputError(f"frame {number}: expected {what} of shape {shape} as the first frame, got {image.shape}")
-    if mask.shape != shape[:2] or mask.dtype not in (np.uint8, np.bool_):
-        raise InputError(f"frame {number}: expected a mask {shape[:2]} of uint8 or bool, got {mask.shape} {mask.dtype}")
+        truth, mask, prediction = map(np.asarray, row)
+        shape = shape or truth.shape
+        for what, x in ("truth", truth), ("prediction", prediction):
+            if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3 or x.size == 0:
+                raise InputError(f"frame {number}: expected {what} (H, W, 3) uint8, got {x.shape} {x.dtype}")
+            if x.shape != shape:
+                raise InputError(f"frame {number}: expected {what} of shape {shape} as the first frame, got {x.shape}")
+        if mask.shape != shape[:2] or mask.dtype not in (np.uint8, np.bool_):
+            raise InputError(f"frame {number}: expected a mask {shape[:2]} of uint8 or bool, "
+                             f"got {mask.shape} {mask.dtype}")
+        yield truth, mask, prediction

@@ -1,8 +1,7 @@
 """Image metrics as pure functions, and the table of them: a new one is a function and an entry here.
 
 (N,C,H,W) images in [0,1] in, one number per image out, (N,) float32. With a mask (N,1,H,W), 1 = missing, a metric looks
-at the hole only; an image without a hole then gives nan, because there is nothing to measure. Averages over images are
-the caller's (`nanmean`).
+at the hole only; an image without a hole then gives nan.
 """
 import math
 

@@ -1,8 +1,8 @@
 """What a metric is: a pure function, and how its score is shown.
 
-A metric is added by a function and an entry in `gi.metrics.functional.IMAGE_METRICS` or `gi.metrics.video.VIDEO_METRICS`,
-which everything else reads. One that is not part of this repository is a `Metric` in a module of yours, named where
-metrics are chosen: `metrics: [fid, lpips, my_module.my_metric]`.
+A metric is added by a function and an entry of a table, `gi.metrics.functional.IMAGE_METRICS` or
+`gi.metrics.video.VIDEO_METRICS`, which everything else reads. One that is not part of this repository is a `Metric` in
+a module of yours, named where metrics are chosen: `metrics: [fid, lpips, my_module.my_metric]`.
 """
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
