@@ -1,7 +1,7 @@
 """Frames of a video as its metrics look at them, and what several metrics compute from them alike."""
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,9 +38,8 @@ class Frames:
         return self._map(lambda x, y: np.concatenate([x, y]), other)
 
     def _map(self, function: Callable, *others: "Frames") -> "Frames":
-        parts = (function(*(getattr(frames, name) for frames in (self, *others)))
-                 for name in ("truth", "hole", "composite"))
-        return Frames(*parts, self.networks, self.device, self.batch_size)
+        return replace(self, **{name: function(*(getattr(frames, name) for frames in (self, *others)))
+                                for name in ("truth", "hole", "composite")})
 
     @cached_property
     def images(self) -> Tensor:

@@ -25,9 +25,8 @@ MIN_SIDE = 32  # pixels: below, the last layers would see nothing but padding ar
 class I3D(Frozen):
     """The network up to its last Inception module, Mixed_5c, without gradients.
 
-    Args:
-        weights: rgb_imagenet.pt of pytorch-i3d; None leaves the network untrained, for tests.
-        sha256: expected SHA-256 of that file, or its first digits.
+    weights: rgb_imagenet.pt of pytorch-i3d; None leaves the network untrained, for tests. sha256: expected of it, or
+    its first digits.
     """
 
     dimensions = 1024
@@ -91,7 +90,7 @@ class VideoFeature:
         self.layers, length = [], frames
         for stage in network.stages.values():
             self.layers.append(_Layer(stage, length))
-            length = -(-length // stage.stride)
+            length = self.layers[-1].outputs
 
     @torch.no_grad()
     def push(self, clips: Tensor):
@@ -131,19 +130,20 @@ class _Layer:
 
     def __init__(self, stage: nn.Module, length: int):
         self.stage, self.length = stage, length
-        self.front = _same(length, stage.kernel, stage.stride)[0]
-        self.outputs = -(-length // stage.stride)
+        self.kernel, self.stride = stage.in_time
+        self.front = _same(length, self.kernel, self.stride)[0]
+        self.outputs = -(-length // self.stride)
         self.waiting: Tensor | None = None
         self.first = 0  # position of the first slice that waits, a multiple of the stride
         self.done = 0  # outputs handed out
 
     def push(self, x: Tensor) -> Tensor | None:
         """All outputs that are certain now."""
-        stride = self.stage.stride
+        stride = self.stride
         waiting = x if self.waiting is None else torch.cat([self.waiting, x], dim=2)
         end = self.first + waiting.shape[2]
         end -= (end - self.length) % stride  # a part that leaves the same remainder is padded the same in front
-        ready = self.outputs if end == self.length else (end + self.front - self.stage.kernel) // stride + 1
+        ready = self.outputs if end == self.length else (end + self.front - self.kernel) // stride + 1
         y = None
         if ready > self.done:
             y = self.stage(waiting[:, :, :end - self.first])
@@ -167,11 +167,11 @@ def _pad(x: Tensor, layer: nn.Conv3d | nn.MaxPool3d) -> Tensor:
 
 
 class _Unit(nn.Module):
-    """Convolution, normalisation, ReLU. `kernel` and `stride`, here and below: along time."""
+    """Convolution, normalisation, ReLU. `in_time`, here and below: kernel and stride along time."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int = 1):
         super().__init__()
-        self.kernel, self.stride = kernel, stride
+        self.in_time = kernel, stride
         self.conv3d = nn.Conv3d(channels, out, kernel, stride, bias=False)
         self.bn = nn.BatchNorm3d(out, eps=0.001)
 
@@ -179,23 +179,22 @@ class _Unit(nn.Module):
         return F.relu_(self.bn(self.conv3d(_pad(x, self.conv3d))))
 
 
-class _MaxPool(nn.Module):
+class _MaxPool(nn.MaxPool3d):
     """Zeros beyond the border do for pooling: what comes in is never negative."""
 
-    def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]):
-        super().__init__()
-        self.kernel, self.stride = kernel[0], stride[0]
-        self.pool = nn.MaxPool3d(kernel, stride)
+    @property
+    def in_time(self) -> tuple[int, int]:
+        return self.kernel_size[0], self.stride[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(_pad(x, self.pool))
+        return super().forward(_pad(x, self))
 
 
 class _Mixed(nn.Module):
     """Inception module: every position sees one slice before and one after. Its branches have these channels: 1x1; 1x1,
     then 3x3; 1x1, then 3x3; pooling, then 1x1."""
 
-    kernel, stride = 3, 1
+    in_time = 3, 1
 
     def __init__(self, channels: int, direct: int, narrow1: int, wide1: int, narrow2: int, wide2: int, pooled: int):
         super().__init__()

@@ -18,14 +18,13 @@ VIEWS = ("composite", "raw")  # the prediction inside the hole only, and the who
 class ImageMetrics(torchmetrics.Metric):
     """Scores every image once and remembers the score, whatever the batches and processes.
 
-    Args:
-        metrics: names of IMAGE_METRICS; a metric of your own as it is or as "module.name", see `gi.metrics.metric`.
-        networks: used in place of those that the metrics would build: `inception` of FID, images (N,3,H,W) to features
-            (N, its attribute `dimensions`); `lpips`, two batches of images to (N,).
+    metrics: names of IMAGE_METRICS; a metric of your own as it is or as "module.name", see `gi.metrics.metric`.
+    networks: used in place of those that the metrics would build: `inception` of FID, images (N,3,H,W) to features
+    (N, its attribute `dimensions`); `lpips`, two batches of images to (N,). Several sets can share them; they follow
+    the metric from device to device and stay out of checkpoints.
 
-    Several sets can share the networks. They are frozen: they follow the metric from device to device and stay out of
-    checkpoints. `compute()` returns the same ImageScores in every process. An image that a distributed sampler handed
-    out twice to fill a batch counts once; that is what names and indices are for.
+    `compute()` returns the same ImageScores in every process. An image that a distributed sampler handed out twice to
+    fill a batch counts once; that is what names and indices are for.
     """
 
     full_state_update = False

@@ -131,7 +131,7 @@ def foremost(known: Mapping[str, Measure]) -> dict[str, Measure]:
     return {key: measure for key, measure in known.items() if f"{key}{HOLE}" not in known}
 
 
-def read_measures(content: Mapping) -> dict[str, Measure]:
+def read_measures(content: Mapping, where: str = "measures") -> dict[str, Measure]:
     """Measures by key from mappings of their attributes, as files have them. Raises InputError for something else."""
     try:
         found = {key: Measure(**entry) for key, entry in content.items()}
@@ -139,7 +139,7 @@ def read_measures(content: Mapping) -> dict[str, Measure]:
         found = None
     if found is None or any((type(measure.label), type(measure.higher)) != (str, bool) or
                             measure.decimals not in range(10) for measure in found.values()):
-        raise InputError("measures: expected label, decimals (0 to 9) and higher of every score")
+        raise InputError(f"{where}: expected label, decimals (0 to 9) and higher of every score")
     return found
 
 

@@ -17,11 +17,7 @@ CURVES = ("psnr_hole", "warp_error_hole", "pcons")  # scores that are shown fram
 
 
 def open_clips(pairs: Iterable[VideoPair]) -> tuple[list[Clip], dict[str, str]]:
-    """The pairs whose parts fit together, and {name: what is wrong} for the others.
-
-    Raises:
-        InputError: if that is none of them.
-    """
+    """The pairs whose parts fit together, and {name: what is wrong} for the others. Raises InputError if none do."""
     clips, problems = [], {}
     for pair in pairs:
         try:
@@ -36,10 +32,8 @@ def open_clips(pairs: Iterable[VideoPair]) -> tuple[list[Clip], dict[str, str]]:
 def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Progress]:
     """Fills the holes of a pair's truth, without a look into them, as the folder `out`.
 
-    A part of it that an earlier call with the same method has left is not computed again, nor is the whole.
-
-    Raises:
-        InputError: if truth or masks cannot be read, or `out` is something else.
+    A part of it that an earlier call with the same method has left is not computed again, nor is the whole. Raises
+    InputError if truth or masks cannot be read, or `out` is something else.
     """
     clip = Clip(replace(pair, prediction=None))
     job, finished = VideoJob(method, clip.truth, clip.holes, out), out.with_name(f".{out.name}.finished")
@@ -61,10 +55,9 @@ def score_clips(
     strict: bool = False,
 ) -> tuple[dict, dict[str, Film], dict[str, str]]:
     """What `VideoScores.compute` gives for all that can be read, {name: film} of these, whose pictures are written
-    below `folder`, and {name: what is wrong} for the others. `advance` is called after every frame.
+    below `folder`, and {name: what is wrong} for the others. `advance` is called for every frame.
 
-    Raises:
-        InputError: if none can be read; with `strict`, if one cannot.
+    Raises InputError if none can be read; with `strict`, if one cannot.
     """
     films, problems = {}, {}
     for number, clip in enumerate(clips):
