@@ -112,7 +112,7 @@ class Page(html.parser.HTMLParser):
 
 def same(clip, pictures, predicted):
     found = list(clip.frames())
-    assert clip.count == len(found) == COUNT and (clip.width, clip.height) == (WIDTH, HEIGHT)
+    assert clip.count == len(found) == COUNT and (clip.truth.width, clip.truth.height) == (WIDTH, HEIGHT)
     for (truth, mask, prediction), *expected in zip(found, pictures, holes(), predicted, strict=True):
         for array, wanted in zip((truth, mask, prediction), expected, strict=True):
             assert array.dtype == np.uint8 and np.array_equal(array, wanted)

@@ -85,14 +85,12 @@ class Metric(Measure):
     name: key of the score in results, and what chooses the metric.
     function: of images, (prediction, image) -> (N,), both (N,3,H,W) in [0,1]; with `in_hole`, it takes a mask (N,1,H,W)
         as well; with a network, this is the last argument. Of videos, (frames) -> values, see `gi.metrics.video`.
-    network: what the function needs, if anything.
     per_set: the score is one of a whole set. Of images, `network` gives features (N, its attribute `dimensions`), and
         the function takes those of truth and prediction; of videos, it returns the features of both, (2,n,d).
     in_hole: images are scored inside the hole as well, as `<name>_hole`.
     of: the function takes the totals of these metrics instead; computed whenever these are.
-    span: frames that one value of a video looks at; None for all, see `gi.metrics.video`.
-    optional: a video may have nothing to measure, and then scores nan. (One that may not is held at its last frame if
-        it is shorter than `span`.)
+    span: frames that one value of a video looks at; None for all. A shorter video is held at its last frame, or, if the
+        metric is `optional`, scores nan, as does one with nothing to measure.
     """
 
     name: str

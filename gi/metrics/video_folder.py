@@ -4,8 +4,8 @@ Three layouts, told apart by what is there:
 
 - the DEVIL benchmark's: `frame_0000_gt.png` and `frame_0000_mask.png` (there, black = missing) beside each other, and
   `frame_0000_pred.png` among the predictions; a folder of these is a video, a folder of such folders several;
-- plain: `<video>/frames` and `<video>/masks` (bright, or any palette colour but the first = missing), or one such
-  folder; the prediction is a folder of frames or a video file of that name;
+- plain: `<video>/frames` and `<video>/masks`, as `gi.media.masks` has them, or one such folder; the prediction is a
+  folder of frames or a video file of that name;
 - files: a video file (or a folder of frames) with its masks named apart.
 """
 from collections import Counter, defaultdict
@@ -27,18 +27,19 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 @dataclass(frozen=True)
 class VideoPair:
-    """Where a video's parts are. `inverted`: masks are the other way round than their layout has them."""
+    """Where a video's parts are. `devil`: in the benchmark's layout. `inverted`: masks are the other way round than
+    their layout has them."""
 
     name: str
-    layout: str  # devil, plain or files
     truth: Path
     masks: Path
     prediction: Path | None
     inverted: bool
+    devil: bool = False
 
 
 class Clip:
-    """A pair that is open: `count` frames of `height` x `width`, at `rate` a second, read as often as one likes.
+    """A pair that is open: `count` frames at `rate` a second, read as often as one likes.
 
     `truth`, `holes` and `prediction` are a `VideoSource` each, of holes with frames (H, W), 1 = missing.
 
@@ -46,29 +47,27 @@ class Clip:
     """
 
     def __init__(self, pair: VideoPair):
-        self.name, devil = pair.name, pair.layout == "devil"
-        if devil:
+        self.name, path = pair.name, pair.prediction
+        if pair.devil:
             self.truth, masks = (VideoFolder(_closed(pair.truth), ending) for ending in ("_gt", "_mask"))
             _same_names(pair.truth, "_gt", pair.masks, "_mask")
         else:
             self.truth = open_video(_closed(pair.truth))
             masks = open_masks(_closed(pair.masks), self.truth, dilate=0)
-        parts = [Holes(masks, inverted=pair.inverted != devil)]  # which has black = missing
-        if pair.prediction is not None and pair.prediction.is_dir() and _keys(pair.prediction, "_pred"):
-            parts.append(VideoFolder(_closed(pair.prediction), "_pred"))
-            if devil:
-                _same_names(pair.truth, "_gt", pair.prediction, "_pred")
-        elif pair.prediction is not None:
-            parts.append(open_video(_closed(pair.prediction)))
-        self.holes, self.prediction = parts if len(parts) == 2 else (*parts, None)
-        self.count, self.width, self.height = self.truth.count, self.truth.width, self.truth.height
-        self.rate = self.truth.rate
-        for part in parts:
+        self.holes = Holes(masks, inverted=pair.inverted != pair.devil)  # which has black = missing
+        if path is not None and path.is_dir() and _keys(path, "_pred"):
+            self.prediction = VideoFolder(_closed(path), "_pred")
+            if pair.devil:
+                _same_names(pair.truth, "_gt", path, "_pred")
+        else:
+            self.prediction = None if path is None else open_video(_closed(path))
+        self.count, self.rate = self.truth.count, self.truth.rate
+        expected = f"{self.truth.width}x{self.truth.height}"
+        for part in filter(None, (self.holes, self.prediction)):
             if part.count != self.count:
                 raise InputError(f"{part.path}: has {part.count} frames, expected {self.count} as {pair.truth}")
-            if (part.width, part.height) != (self.width, self.height):
-                raise InputError(f"{part.path}: is {part.width}x{part.height}, expected {self.width}x{self.height} as "
-                                 f"{pair.truth}")
+            if (size := f"{part.width}x{part.height}") != expected:
+                raise InputError(f"{part.path}: is {size}, expected {expected} as {pair.truth}")
 
     def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8.
@@ -113,10 +112,10 @@ def find_videos(
         if path is not None and not Path(path).exists():
             raise InputError(f"{path}: no such file or folder")
     if masks is not None:
-        return [VideoPair(name_of(truth), "files", truth, Path(masks), predictions, inverted)], {}
+        return [VideoPair(name_of(truth), truth, Path(masks), predictions, inverted)], {}
     if truth.is_file():
         raise InputError(f"{truth}: is a file, expected --masks with its masks, or a folder with frames and masks")
-    if _layout(truth):
+    if _is_video(truth):
         name = name_of(truth)
         return [_pair(name, truth, None if predictions is None else _single(predictions, name), inverted)], {}
     return _several(truth, predictions, inverted)
@@ -133,7 +132,7 @@ def _video_name(path: Path) -> str:
 
 def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[list[VideoPair], dict[str, str]]:
     sides = {"the truth": {entry.name: [entry] for entry in _entries(truth)
-                           if entry.is_dir() and (predictions is not None or _layout(entry))}}
+                           if entry.is_dir() and (predictions is not None or _is_video(entry))}}
     if predictions is not None and predictions.is_file():
         raise InputError(f"{predictions}: is a file, expected a folder with a prediction for each video in {truth}")
     if not sides["the truth"]:
@@ -162,22 +161,18 @@ def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[lis
 
 
 def _pair(name: str, folder: Path, prediction: Path | None, inverted: bool) -> VideoPair:
-    layout = _layout(folder)
-    if layout is None:
+    if not _is_video(folder):
         raise InputError(f"{folder}: has neither frame_0000_gt.png and its like nor the folder frames")
-    if layout == "devil":
-        return VideoPair(name, layout, folder, folder, prediction, inverted)
+    if not (folder / "frames").is_dir():
+        return VideoPair(name, folder, folder, prediction, inverted, devil=True)
     frames, masks = (io.resolve_inside(folder, part) for part in ("frames", "masks"))
     if not masks.is_dir():
         raise InputError(f"{folder}: has a folder frames but no folder masks beside it")
-    return VideoPair(name, layout, frames, masks, prediction, inverted)
+    return VideoPair(name, frames, masks, prediction, inverted)
 
 
-def _layout(folder: Path) -> str | None:
-    """devil or plain, by what is in a folder; None for neither."""
-    if (folder / "frames").is_dir():
-        return "plain"
-    return "devil" if _keys(folder, "_gt") else None
+def _is_video(folder: Path) -> bool:
+    return (folder / "frames").is_dir() or bool(_keys(folder, "_gt"))
 
 
 def _single(predictions: Path, name: str) -> Path:

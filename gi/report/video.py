@@ -31,14 +31,10 @@ STARTS_AT_ONCE = {"movflags": "faststart"}  # what a player needs to know stands
 
 
 class Film:
-    """Makes the pictures of a video from its frames while they pass on their way to the metrics.
+    """Makes the pictures of a video from its frames while they pass on their way to the metrics; few are kept.
 
-    Args:
-        folder: of the page.
-        name: of the files, without suffix.
-        masks: of all frames, uint8 (H, W), 1 = missing; they tell which row of the image goes through the holes.
-        count: number of frames. What is kept of them does not grow with it.
-        rate: frames a second.
+    folder: of the page. name: of the files, without suffix. masks: of all frames, uint8 (H, W), 1 = missing; they tell
+    which row of the image goes through the holes. count: of frames. rate: frames a second.
     """
 
     def __init__(self, folder: str | Path, name: str, masks: Iterable[np.ndarray], *, count: int, rate: Fraction):
