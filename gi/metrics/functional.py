@@ -75,8 +75,6 @@ IMAGE_METRICS = table(
 )
 
 
-# Details --------------------------------------------------------------------------------------------------------------
-
 def _blur(x: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
     position = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2
     window = torch.exp(-position ** 2 / (2 * sigma ** 2))

@@ -114,8 +114,6 @@ class VideoFeature:
         return self.total / -(-self.frames // 8)
 
 
-# Details --------------------------------------------------------------------------------------------------------------
-
 def _check(clips: Tensor):
     """Raises InputError unless these are (N,T,3,H,W), T >= 1, sides >= MIN_SIDE."""
     if clips.ndim != 5 or clips.shape[1] < 1 or clips.shape[2] != 3:

@@ -128,8 +128,7 @@ class ImageScores:
     """What a set of images scored.
 
     Attributes:
-        count: number of images.
-        repeated: how many more were seen that repeated one of these, and were left out.
+        count: images; repeated: how many more were seen that repeated one of these, and were left out.
         measures: {key: Measure} of all scores, in the order of tables.
         totals: {view: {key: score}} with the views "composite" and "raw". The score of a metric per image, and inside
             the hole (`psnr_hole`), is {"mean", "std", "count"}; one of the whole set, such as `fid`, is a number.
@@ -162,13 +161,10 @@ class ImageScores:
                           for key in measures([metric]) if (view, key) in scores}
             return found
 
-        def summaries(rows: np.ndarray) -> dict:
-            return {view: summary(rows, view) for view in VIEWS}
-
-        self.totals = summaries(np.full(self.count, True))
+        self.totals = {view: summary(np.full(self.count, True), view) for view in VIEWS}
         self.measures = {key: measure for key, measure in measures(metrics).items() if key in self.totals["composite"]}
-        self.bins = [{"range": f"{10 * i}-{10 * i + 10}%", "count": int((tenth == i).sum()), **summaries(tenth == i)}
-                     for i in range(10)]
+        self.bins = [{"range": f"{10 * i}-{10 * i + 10}%", "count": int((tenth == i).sum())}
+                     | {view: summary(tenth == i, view) for view in VIEWS} for i in range(10)]
         self.images = [
             {"name": name, "hole_area": float(hole[i] / pixels[i])}
             | {f"{view}/{key}": float(values[i]) for (view, key), values in scores.items()}

@@ -175,8 +175,6 @@ VIDEO_METRICS = table(
 )
 
 
-# Details --------------------------------------------------------------------------------------------------------------
-
 def _decibels(mean_square: float) -> float:
     return 10 * math.log10(255 ** 2 / mean_square) if mean_square > 0 else math.inf
 
