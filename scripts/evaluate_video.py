@@ -99,7 +99,7 @@ def score(args, pairs, problems, run, out, metrics, notes, row):
     """The exit status and the table of scores of predictions, after files and a page about them."""
     clips, unfit = open_clips(pairs)
     problems |= unfit
-    if args.strict:
+    if args.strict or not clips:
         stop_at(problems)
     for note in notes:
         print(f"not computed: {note}", file=sys.stderr)

@@ -309,6 +309,11 @@ def test_evaluation_fills_first(video, tmp_path, script, grey, monkeypatch, caps
         "grey_level_9", "per-frame_network_false"]
     assert main() == 0
     assert "frames filled" not in capsys.readouterr().err  # all of it was there
+    for name in ("a", "b"):
+        shutil.rmtree(tmp_path / "made" / "grey_level_9" / name)
+        io.write_image(next((tmp_path / "truth" / name / "frames").iterdir()), frames[0][:-1])
+    with pytest.raises(InputError, match="^a: .*the image has"):
+        main()
 
 
 def test_evaluation_of_a_benchmark_with_black_holes(video, tmp_path):

@@ -64,11 +64,11 @@ class Frames:
     def windows(self) -> tuple[Tensor, Tensor]:
         """Of every 10 frames in a row, by the network `i3d`: features (2,m,1024), and `video.pvcs` (m,)."""
         starts, features, distances = range(len(self) - WINDOW + 1), [], []
-        for some in (starts[first:first + self.batch_size] for first in starts[::self.batch_size]):
-            clips = torch.stack([self.images[:, start:start + WINDOW] for start in some], dim=1)
-            activations = {name: value.unflatten(0, (2, -1))
-                           for name, value in self.networks["i3d"](clips.flatten(0, 1)).items()}
-            truth, composite = ({name: value[i] for name, value in activations.items()} for i in range(2))
+        for first in starts[::self.batch_size]:
+            clips = torch.stack([self.images[:, start:start + WINDOW]
+                                 for start in starts[first:first + self.batch_size]], dim=1)
+            activations = self.networks["i3d"](clips.flatten(0, 1))
+            truth, composite = ({name: value.chunk(2)[side] for name, value in activations.items()} for side in (0, 1))
             features.append(torch.stack([video_feature(truth), video_feature(composite)]))
             distances.append(pvcs(truth, composite))
         return torch.cat(features, dim=1), torch.cat(distances)

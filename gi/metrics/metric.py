@@ -52,9 +52,9 @@ class Measure:
 
     def best(self, scores: Sequence[Mapping | float | None]) -> int | None:
         """The position of the best finite score; None without one."""
-        means = [math.nan if score is None else mean(score) for score in scores]
-        finite = [place for place, value in enumerate(means) if math.isfinite(value)]
-        return (max if self.higher else min)(finite, key=means.__getitem__, default=None)
+        finite = {place: mean(score) for place, score in enumerate(scores)
+                  if score is not None and math.isfinite(mean(score))}
+        return (max if self.higher else min)(finite, key=finite.get, default=None)
 
 
 def mean(score: Mapping | float) -> float:

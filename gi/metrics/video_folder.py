@@ -133,12 +133,12 @@ def _video_name(path: Path) -> str:
 def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[list[VideoPair], dict[str, str]]:
     sides = {"the truth": {entry.name: [entry] for entry in _entries(truth)
                            if entry.is_dir() and (predictions is not None or _is_video(entry))}}
-    if predictions is not None and predictions.is_file():
-        raise InputError(f"{predictions}: is a file, expected a folder with a prediction for each video in {truth}")
     if not sides["the truth"]:
         raise InputError(f"{truth}: expected frame_0000_gt.png and frame_0000_mask.png, the folders frames and masks, "
                          "or a folder with either for each video")
     if predictions is not None:
+        if predictions.is_file():
+            raise InputError(f"{predictions}: is a file, expected a folder with a prediction for each video in {truth}")
         sides["the predictions"] = defaultdict(list)
         for entry in _entries(predictions):
             if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:

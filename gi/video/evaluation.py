@@ -17,15 +17,13 @@ CURVES = ("psnr_hole", "warp_error_hole", "pcons")  # scores that are shown fram
 
 
 def open_clips(pairs: Iterable[VideoPair]) -> tuple[list[Clip], dict[str, str]]:
-    """The pairs whose parts fit together, and {name: what is wrong} for the others. Raises InputError if none do."""
+    """The pairs whose parts fit together, and {name: what is wrong} for the others."""
     clips, problems = [], {}
     for pair in pairs:
         try:
             clips.append(Clip(pair))
         except InputError as error:
             problems[pair.name] = str(error)
-    if not clips:
-        raise InputError(_first(problems))
     return clips, problems
 
 
@@ -83,7 +81,7 @@ def score_clips(
         for _ in range(clip.count - ticks):
             advance()
     if not films:
-        raise InputError(_first(problems))
+        stop_at(problems)
     return scores.compute(), films, problems
 
 
@@ -91,8 +89,3 @@ def stop_at(problems: Mapping[str, str]):
     """Raises InputError with the first of them, if there is any."""
     for name, problem in problems.items():
         raise InputError(f"{name}: {problem}")
-
-
-def _first(problems: Mapping[str, str]) -> str:
-    more = f" ({len(problems) - 1} more videos have problems)" if len(problems) > 1 else ""
-    return next(iter(problems.values())) + more
