@@ -99,10 +99,8 @@ def score_pairs(
 
 
 def build_metrics(names: Iterable[str | Metric], *, cache: str | Path | None = None) -> ImageMetrics:
-    """ImageMetrics that keep features of images in the folder `cache`, if there is one.
-
-    Raises InputError for unknown metrics, and if weights are missing, saying which metrics do without.
-    """
+    """ImageMetrics that keep features of images in the folder `cache`, if there is one. Raises InputError for unknown
+    metrics, and if weights are missing, saying which metrics do without."""
     metrics = ImageMetrics(metrics=list(names))
     for name in metrics.extractors if cache is not None else ():
         metrics.networks[name] = CachedFeatures(network=metrics.networks[name], folder=cache)

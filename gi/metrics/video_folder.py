@@ -70,10 +70,8 @@ class Clip:
                 raise InputError(f"{part.path}: is {size}, expected {expected} as {pair.truth}")
 
     def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8.
-
-        Raises InputError if a part cannot be read to its end.
-        """
+        """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8. Raises
+        InputError if a part cannot be read to its end."""
         return zip(self.truth.frames(), self.holes.frames(), self.prediction.frames(), strict=False)
 
 

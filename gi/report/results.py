@@ -71,10 +71,8 @@ def write_csv(path: str | Path, images: Sequence[Mapping]) -> None:
 
 
 def read_results(path: str | Path) -> dict:
-    """What `write_results` wrote: {"run", "set", "count", "totals", "bins", "images", ...}.
-
-    Raises InputError, naming the file, if it is missing or something else.
-    """
+    """What `write_results` wrote: {"run", "set", "count", "totals", "bins", "images", ...}. Raises InputError, naming
+    the file, if it is missing or something else."""
     try:
         result = _decoded(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
@@ -96,10 +94,8 @@ def read_results(path: str | Path) -> dict:
 
 
 def read_run(path: str | Path) -> list[dict]:
-    """All results of a run: of the files in its folder `metrics`, sorted, or of one file.
-
-    Raises InputError if there are none, or as `read_results`.
-    """
+    """All results of a run: of the files in its folder `metrics`, sorted, or of one file. Raises InputError if there
+    are none, or as `read_results`."""
     path = Path(path)
     files = [path] if path.is_file() else sorted((path / "metrics").glob("*.json"))
     if not files:

@@ -53,10 +53,8 @@ def score_clips(
     strict: bool = False,
 ) -> tuple[dict, dict[str, Film], dict[str, str]]:
     """What `VideoScores.compute` gives for all that can be read, {name: film} of these, whose pictures are written
-    below `folder`, and {name: what is wrong} for the others. `advance` is called for every frame.
-
-    Raises InputError if none can be read; with `strict`, if one cannot.
-    """
+    below `folder`, and {name: what is wrong} for the others. `advance` is called for every frame. Raises InputError if
+    none can be read; with `strict`, if one cannot."""
     films, problems = {}, {}
     for number, clip in enumerate(clips):
         ticks = 0
