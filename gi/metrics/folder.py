@@ -56,12 +56,10 @@ def match(
     matches, problems = {}, {}
     for name in names:
         found = {what: side.get(name, []) for what, side in sides.items()}
-        missing = [what for what, files in found.items() if not files]
-        double = [f"{what} ({', '.join(file.name for file in files)})" for what, files in found.items()
-                  if len(files) > 1]
-        if missing:
+        if missing := [what for what, files in found.items() if not files]:
             problems[name] = f"missing among {' and '.join(missing)}"
-        elif double:
+        elif double := [f"{what} ({', '.join(file.name for file in files)})" for what, files in found.items()
+                        if len(files) > 1]:
             problems[name] = f"more than once among {' and '.join(double)}"
         else:
             matches[name] = [files[0] for files in found.values()]

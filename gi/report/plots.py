@@ -94,9 +94,7 @@ def _figure(titles: Sequence[str]) -> Figure:
 
 def _thinned(values: Sequence[float], longest: int = 400) -> np.ndarray:
     values = np.asarray(values, dtype=float)
-    if len(values) <= longest:
-        return values
-    return np.array([part.mean() for part in np.array_split(values, longest)])
+    return values if len(values) <= longest else np.array([part.mean() for part in np.array_split(values, longest)])
 
 
 def _svg(figure: Figure) -> bytes:
