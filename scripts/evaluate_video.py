@@ -32,7 +32,7 @@ from gi.config.device import find_device
 from gi.errors import InputError
 from gi.metrics.metric import choices, with_weights
 from gi.metrics.video import VIDEO_METRICS
-from gi.metrics.video_folder import find_truths, find_videos, name_of
+from gi.metrics.video_folder import find_videos, name_of
 from gi.metrics.video_scores import VideoScores
 from gi.report.paper import parse_row
 from gi.report.results import file_name, write_results
@@ -82,7 +82,7 @@ def main() -> int:
 
 def fill(args, method, folder):
     """The pairs of truth and what the method made of it, in `folder`, and {name: what is wrong} of the others."""
-    truths, problems = find_truths(args.truth, args.masks, inverted=args.invert_masks)
+    truths, problems = find_videos(args.truth, None, args.masks, inverted=args.invert_masks)
     pairs = []
     for pair in truths:
         try:
@@ -99,7 +99,7 @@ def score(args, pairs, problems, run, out, metrics, notes, row):
     """The exit status and the table of scores of predictions, after files and a page about them."""
     clips, unfit = open_clips(pairs)
     problems |= unfit
-    if args.strict:
+    if args.strict or not clips:
         stop_at(problems)
     for note in notes:
         print(f"not computed: {note}", file=sys.stderr)

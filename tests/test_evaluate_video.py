@@ -112,7 +112,7 @@ class Page(html.parser.HTMLParser):
 
 def same(clip, pictures, predicted):
     found = list(clip.frames())
-    assert clip.count == len(found) == COUNT and (clip.width, clip.height) == (WIDTH, HEIGHT)
+    assert clip.count == len(found) == COUNT and (clip.truth.width, clip.truth.height) == (WIDTH, HEIGHT)
     for (truth, mask, prediction), *expected in zip(found, pictures, holes(), predicted, strict=True):
         for array, wanted in zip((truth, mask, prediction), expected, strict=True):
             assert array.dtype == np.uint8 and np.array_equal(array, wanted)
@@ -125,7 +125,7 @@ def test_benchmark_has_black_holes(devil):
     (pair,), _ = find_videos(devil[0] / "a", devil[1] / "a")  # one video, whose frames lie in the folders themselves
     same(Clip(pair), frames(1), darker(frames(1)))
     (pair,), _ = find_videos(devil[0] / "a", devil[1] / "a", inverted=True)
-    for mask, hole in zip(Clip(pair).masks(), holes(), strict=True):
+    for mask, hole in zip(Clip(pair).holes.frames(), holes(), strict=True):
         assert np.array_equal(mask, 1 - hole)
 
 
@@ -143,7 +143,7 @@ def test_plain_folders_have_white_holes(tmp_path):
         assert not problems
         same(Clip(pair), frames(), darker(frames()))
     (pair,), _ = find_videos(truth / "a", predictions, inverted=True)
-    assert np.array_equal(list(Clip(pair).masks()), 1 - holes())
+    assert np.array_equal(list(Clip(pair).holes.frames()), 1 - holes())
 
 
 def test_palettes_of_object_masks(tmp_path):
@@ -153,7 +153,7 @@ def test_palettes_of_object_masks(tmp_path):
         image.putpalette([0, 0, 0, 128, 0, 0, 0, 90, 0])  # dark colours, as of the second object
         image.save(tmp_path / "a" / "masks" / f"{i}.png")
     (pair,), _ = find_videos(tmp_path / "a", tmp_path / "method")
-    assert np.array_equal(list(Clip(pair).masks()), holes())
+    assert np.array_equal(list(Clip(pair).holes.frames()), holes())
 
 
 def test_video_files(tmp_path):
@@ -165,7 +165,7 @@ def test_video_files(tmp_path):
     same(Clip(pair), frames(), darker(frames()))
     write_image(tmp_path / "still.png", 255 * holes()[0])
     (pair,), _ = find_videos(tmp_path / "truth.mkv", tmp_path / "filled.mkv", tmp_path / "still.png")
-    assert np.array_equal(list(Clip(pair).masks()), np.stack([holes()[0]] * COUNT))
+    assert np.array_equal(list(Clip(pair).holes.frames()), np.stack([holes()[0]] * COUNT))
 
 
 def test_what_does_not_fit_is_named(devil, tmp_path):

@@ -14,7 +14,7 @@ from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
 from gi.media.masks import open_masks
-from gi.metrics.video_folder import find_truths
+from gi.metrics.video_folder import find_videos
 from gi.video import VideoInpainter, method
 from gi.video.evaluation import fill_video
 from gi.video.identity import code_checksum, package_checksum
@@ -309,6 +309,11 @@ def test_evaluation_fills_first(video, tmp_path, script, grey, monkeypatch, caps
         "grey_level_9", "per-frame_network_false"]
     assert main() == 0
     assert "frames filled" not in capsys.readouterr().err  # all of it was there
+    for name in ("a", "b"):
+        shutil.rmtree(tmp_path / "made" / "grey_level_9" / name)
+        io.write_image(next((tmp_path / "truth" / name / "frames").iterdir()), frames[0][:-1])
+    with pytest.raises(InputError, match="^a: .*the image has"):
+        main()
 
 
 def test_evaluation_of_a_benchmark_with_black_holes(video, tmp_path):
@@ -316,7 +321,7 @@ def test_evaluation_of_a_benchmark_with_black_holes(video, tmp_path):
     for i, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
         io.write_image(tmp_path / "a" / f"frame_{i:04d}_gt.png", frame)
         io.write_image(tmp_path / "a" / f"frame_{i:04d}_mask.png", 255 * (1 - mask))
-    (pair,), _ = find_truths(tmp_path / "a")
+    (pair,), _ = find_videos(tmp_path / "a", None)
     list(fill_video(pair, Neighbours(), tmp_path / "out" / "a"))
     visible = np.where(masks[..., None] > 0, np.uint8(0), frames)
     assert np.array_equal(pictures(tmp_path / "out" / "a")[masks > 0],

@@ -21,8 +21,7 @@ _VERSION = 1  # to be raised when InceptionFeatures itself changes
 class CachedFeatures(nn.Module):
     """A network of features, as ImageMetrics takes it for FID, with a memory; `computed` and `found` count images.
 
-    network: images (N,3,H,W) in [0,1] to features (N, its attribute `dimensions`). folder: of the cache, about 8 KB an
-    image; made when first written to. If that fails, it works without.
+    folder: of the cache, made when first written to. If that fails, it works without.
     """
 
     def __init__(self, *, network: nn.Module, folder: str | Path):

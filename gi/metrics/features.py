@@ -1,7 +1,4 @@
-"""Frozen networks behind FID and LPIPS, built from local files.
-
-Nothing here downloads: pytorch-fid and lpips would do so while they are constructed.
-"""
+"""Frozen networks behind FID and LPIPS, from local files: pytorch-fid and lpips would download theirs when built."""
 import warnings
 from collections.abc import Mapping
 from typing import Literal
@@ -25,33 +22,26 @@ INCEPTION = WeightsFile(
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     hub=True,
 )
-VGG16 = WeightsFile(
-    name="vgg16",
-    path="checkpoints/metrics/vgg16-397923af.pth",
-    origin="vgg16-397923af.pth of torchvision's models",
-    url="https://download.pytorch.org/models/vgg16-397923af.pth",
-    licence="BSD 3-Clause",
-    sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    hub=True,
-)
-ALEXNET = WeightsFile(
-    name="alexnet",
-    path="checkpoints/metrics/alexnet-owt-7be5be79.pth",
-    origin="alexnet-owt-7be5be79.pth of torchvision's models",
-    url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-    licence="BSD 3-Clause",
-    sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-    hub=True,
-)
+
+
+def _of_torchvision(name: str, file: str, sha256: str) -> WeightsFile:
+    return WeightsFile(name=name, path=f"checkpoints/metrics/{file}", origin=f"{file} of torchvision's models",
+                       url=f"https://download.pytorch.org/models/{file}", licence="BSD 3-Clause", sha256=sha256,
+                       hub=True)
+
+
+VGG16 = _of_torchvision("vgg16", "vgg16-397923af.pth",
+                        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0")
+ALEXNET = _of_torchvision("alexnet", "alexnet-owt-7be5be79.pth",
+                          "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02")
 _BACKBONES = {"vgg": VGG16, "alex": ALEXNET}
 
 
 class InceptionFeatures(Frozen):
     """Pool features of the Inception network that FID is defined with, pytorch-fid's.
 
-    Args:
-        weights: pytorch-fid's file; None leaves the network untrained, for tests.
-        sha256: expected SHA-256 of that file, or its first digits, for a file that is not pytorch-fid's.
+    weights: its file; None leaves the network untrained, for tests. sha256: expected of a file that is not
+    pytorch-fid's, or its first digits.
     """
 
     dimensions = 2048
@@ -91,11 +81,9 @@ class LPIPS(Frozen):
 
     Gradients flow to both images, so it serves as a loss too.
 
-    Args:
-        net: backbone; the paper uses "vgg" for images and "alex" for video.
-        weights: torchvision's file with that backbone, at its usual place when "torchvision"; None leaves the backbone
-            untrained, for tests. The small layers on top come with the package.
-        sha256: expected SHA-256 of that file, or its first digits, for a file that is not torchvision's.
+    net: backbone; the paper uses "vgg" for images and "alex" for video. weights: torchvision's file with it, at its
+    usual place when "torchvision"; None leaves it untrained, for tests. The small layers on top come with the package.
+    sha256: expected of a file that is not torchvision's, or its first digits.
     """
 
     def __init__(self, *, net: Literal["vgg", "alex"] = "vgg", weights: str | None = "torchvision",
@@ -103,19 +91,16 @@ class LPIPS(Frozen):
         super().__init__()
         if net not in _BACKBONES:
             raise InputError(f"net of LPIPS: expected one of {', '.join(_BACKBONES)}, got {net!r}")
-        if weights is not None:  # first, because building the network takes a second
-            about = _BACKBONES[net]
-            path = about.path if weights == "torchvision" else weights
-            state = read_weights(path, about=about, sha256=sha256)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # of its old `pretrained`
             self.network = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
         if weights is not None:
-            backbone = self.network.net
+            about, backbone = _BACKBONES[net], self.network.net
+            path = about.path if weights == "torchvision" else weights
             # The package keeps torchvision's layers under their old numbers, in slices: slice2.5 is features.5.
             names = {f"features.{name.split('.', 1)[1]}": name for name in backbone.state_dict()}
-            state = {names.get(name, name): value for name, value in state.items()
-                     if not name.startswith("classifier.")}
+            state = {names.get(name, name): value for name, value in
+                     read_weights(path, about=about, sha256=sha256).items() if not name.startswith("classifier.")}
             load_strict(backbone, state, path)
         self.freeze()
 

@@ -2,12 +2,12 @@
 
 With centred features A (n,d) and B (m,d), the covariances are S_a = A'A/(n-1) and S_b = B'B/(m-1). The eigenvalues of
 S_a S_b other than zero are the squared singular values of A B' / sqrt((n-1)(m-1)), so the trace of the square root of
-S_a S_b is the sum of these singular values. That needs only an n x m matrix, and it holds as it is for covariances
-without full rank, where `scipy.linalg.sqrtm` returns noise.
+S_a S_b is their sum. That holds for covariances without full rank too, where `scipy.linalg.sqrtm` returns noise.
 """
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gi.errors import InputError
@@ -17,18 +17,13 @@ def frechet_distance(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
     """Squared Fréchet distance, >= 0, of the Gaussians fitted to the rows of `a` (n,d) and `b` (m,d).
 
     FID when the rows are Inception features. Computed in float64 on the CPU. nan when a set has fewer than two rows,
-    because its covariance is not defined, or when a feature is not finite. Raises InputError for other shapes.
-
-    >>> frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [5.0]]))  # same spread, means 3 apart
-    9.0
+    which have no covariance, or when a feature is not finite. Raises InputError for other shapes.
     """
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[1]:
         raise InputError("Fréchet distance: expected two sets of features (n, d) and (m, d), "
                          f"got {tuple(a.shape)} and {tuple(b.shape)}")
-    if len(a) < 2 or len(b) < 2:
-        return math.nan
-    a, b = (np.asarray(x.detach().cpu().double() if isinstance(x, Tensor) else x, dtype=np.float64) for x in (a, b))
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    a, b = (torch.as_tensor(x).detach().cpu().double().numpy() for x in (a, b))
+    if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.nan
     between_means = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
     a, b = _factor(a), _factor(b)

@@ -1,9 +1,10 @@
 """Scores of a folder of predictions against a folder of truths, so that any method meets the same judge."""
 import concurrent.futures
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ class Pair:
     name: str
     truth: Path
     prediction: Path
-    mask: Path | None
+    mask: Path | None = None
 
 
 def find_pairs(
@@ -35,18 +36,16 @@ def find_pairs(
     `image_000012.png` and `000012.jpg` belong together. Of such a set, only the images count as truth or prediction.
     Among masks the `_mask` at the end does not count, and if some files have it, those without are left out.
 
-    Raises:
-        InputError: for a folder that is missing or has no image, or if no file has a counterpart.
+    Raises InputError for a folder that is missing or has no image, or if no file has a counterpart.
     """
-    folders = {"the truth": _images(Path(truth)), "the predictions": _images(Path(predictions))}
-    if masks is not None:
-        folders["the masks"] = _masks(Path(masks))
-    matches, problems = match(folders, sorted(folders["the truth"].keys() | folders["the predictions"].keys()))
+    sides = {"the truth": _images(Path(truth)), "the predictions": _images(Path(predictions))}
+    names = sorted(set().union(*sides.values()))
+    matches, problems = match(sides if masks is None else sides | {"the masks": _masks(Path(masks))}, names)
     if not matches:
         where = ", ".join(str(folder) for folder in (truth, predictions, masks) if folder is not None)
         name, reason = next(iter(problems.items()))
         raise InputError(f"{where}: no file has counterparts of its name; {name}: {reason}")
-    return [Pair(name, *files, *[None] * (masks is None)) for name, files in matches.items()], problems
+    return [Pair(name, *files) for name, files in matches.items()], problems
 
 
 def match(
@@ -57,12 +56,10 @@ def match(
     matches, problems = {}, {}
     for name in names:
         found = {what: side.get(name, []) for what, side in sides.items()}
-        missing = [what for what, files in found.items() if not files]
-        double = [f"{what} ({', '.join(file.name for file in files)})" for what, files in found.items()
-                  if len(files) > 1]
-        if missing:
+        if missing := [what for what, files in found.items() if not files]:
             problems[name] = f"missing among {' and '.join(missing)}"
-        elif double:
+        elif double := [f"{what} ({', '.join(file.name for file in files)})" for what, files in found.items()
+                        if len(files) > 1]:
             problems[name] = f"more than once among {' and '.join(double)}"
         else:
             matches[name] = [files[0] for files in found.values()]
@@ -84,30 +81,24 @@ def score_pairs(
     problems = {}
     with concurrent.futures.ThreadPoolExecutor(batch_size) as executor:
         for start in range(0, len(pairs), batch_size):
-            group: dict[tuple, list] = {}  # by size: images of a batch have the same
-            for pair, loaded in zip(pairs[start : start + batch_size],
-                                    executor.map(_load, pairs[start : start + batch_size]), strict=True):
+            batch, by_size = pairs[start:start + batch_size], defaultdict(list)
+            for pair, loaded in zip(batch, executor.map(_load, batch), strict=True):
                 if isinstance(loaded, str):
                     problems[pair.name] = loaded
-                    advance()
                 else:
-                    group.setdefault(loaded[0].shape, []).append((pair.name, *loaded))
-            for members in group.values():
+                    by_size[loaded[0].shape].append((pair.name, *loaded))
+            for members in by_size.values():
                 names, *columns = zip(*members, strict=True)
-                image, prediction, mask = (torch.stack(column).to(metrics.device) for column in columns)
-                image, prediction, mask = image.float() / 255, prediction.float() / 255, mask.float()
-                metrics.update(prediction, image, mask, names)
-                for _ in names:
-                    advance()
+                image, prediction, mask = (torch.stack(column).to(metrics.device).float() for column in columns)
+                metrics.update(prediction / 255, image / 255, mask, names)
+            for _ in batch:
+                advance()
     return metrics.compute(), problems
 
 
 def build_metrics(names: Iterable[str | Metric], *, cache: str | Path | None = None) -> ImageMetrics:
-    """ImageMetrics that keep features of images in the folder `cache`, if there is one.
-
-    Raises:
-        InputError: for unknown metrics, and if weights are missing, saying which metrics do without.
-    """
+    """ImageMetrics that keep features of images in the folder `cache`, if there is one. Raises InputError for unknown
+    metrics, and if weights are missing, saying which metrics do without."""
     metrics = ImageMetrics(metrics=list(names))
     for name in metrics.extractors if cache is not None else ():
         metrics.networks[name] = CachedFeatures(network=metrics.networks[name], folder=cache)
@@ -115,34 +106,31 @@ def build_metrics(names: Iterable[str | Metric], *, cache: str | Path | None = N
 
 
 def _images(root: Path) -> dict[str, list[Path]]:
-    entries = io.list_images(root)
-    stems = {_stem(entry) for entry in entries}
-    return _by_name(root, {entry: _stem(entry) for entry in entries if _owner(_stem(entry)) not in stems})
+    stems = _stems(root)
+    names = set(stems.values())
+
+    def belongs_to_another(stem: str) -> bool:  # as its mask or a keyframe
+        part = re.fullmatch(r"(.+?)(_mask|_src_\d+(_m)?)", stem)
+        return part is not None and part[1] in names
+
+    return _by_name(root, {entry: stem for entry, stem in stems.items() if not belongs_to_another(stem)})
 
 
 def _masks(root: Path) -> dict[str, list[Path]]:
-    stems = {entry: _stem(entry) for entry in io.list_images(root)}
+    stems = _stems(root)
     own = {entry: stem.removesuffix("_mask") for entry, stem in stems.items() if stem.endswith("_mask")}
     return _by_name(root, own or stems)
 
 
+def _stems(root: Path) -> dict[str, str]:
+    return {entry: Path(entry).with_suffix("").as_posix() for entry in io.list_images(root)}
+
+
 def _by_name(root: Path, stems: Mapping[str, str]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    found = defaultdict(list)
     for entry, stem in stems.items():
-        path = PurePosixPath(stem)
-        name = path.with_name(path.name.removeprefix("image_") or path.name).as_posix()
-        found.setdefault(name, []).append(root / entry)
+        found[re.sub(r"(^|/)image_([^/]+)$", r"\1\2", stem)].append(root / entry)
     return found
-
-
-def _stem(entry: str) -> str:
-    return PurePosixPath(entry).with_suffix("").as_posix()
-
-
-def _owner(stem: str) -> str | None:
-    """The image that a mask or a keyframe of a set belongs to, should this be one."""
-    match = re.fullmatch(r"(.+?)(_mask|_src_\d+(_m)?)", stem)
-    return match[1] if match else None
 
 
 def _load(pair: Pair) -> tuple[Tensor, Tensor, Tensor] | str:
@@ -151,10 +139,9 @@ def _load(pair: Pair) -> tuple[Tensor, Tensor, Tensor] | str:
         image, prediction = io.read_image(pair.truth), io.read_image(pair.prediction)
         mask = np.ones(image.shape[:2], np.uint8) if pair.mask is None else io.read_mask(pair.mask)
         for array, path in (prediction, pair.prediction), (mask, pair.mask):
-            if array.shape[:2] != image.shape[:2]:
-                (height, width), (high, wide) = array.shape[:2], image.shape[:2]
-                raise InputError(f"{path}: is {width}x{height}, expected {wide}x{high} as {pair.truth}")
+            size, expected = ("{1}x{0}".format(*x.shape) for x in (array, image))
+            if size != expected:
+                raise InputError(f"{path}: is {size}, expected {expected} as {pair.truth}")
     except InputError as error:
         return str(error)
-    image, prediction = (torch.from_numpy(x.transpose(2, 0, 1).copy()) for x in (image, prediction))
-    return image, prediction, torch.from_numpy(mask)[None]
+    return tuple(torch.from_numpy(np.atleast_3d(x).transpose(2, 0, 1).copy()) for x in (image, prediction, mask))

@@ -1,6 +1,7 @@
 """Frames of a video as its metrics look at them, and what several metrics compute from them alike."""
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +19,7 @@ class Frames:
     truth: np.ndarray
     hole: np.ndarray
     composite: np.ndarray
-    networks: Mapping[str, nn.Module]  # by the names of `gi.metrics.metric.Network`, on one device
+    networks: Mapping[str, nn.Module]  # by name, on one device
     device: torch.device
     batch_size: int  # windows that `i3d` looks at together
 
@@ -37,9 +38,8 @@ class Frames:
         return self._map(lambda x, y: np.concatenate([x, y]), other)
 
     def _map(self, function: Callable, *others: "Frames") -> "Frames":
-        parts = (function(*(getattr(frames, name) for frames in (self, *others)))
-                 for name in ("truth", "hole", "composite"))
-        return Frames(*parts, self.networks, self.device, self.batch_size)
+        return replace(self, **{name: function(*(getattr(frames, name) for frames in (self, *others)))
+                                for name in ("truth", "hole", "composite")})
 
     @cached_property
     def images(self) -> Tensor:
@@ -64,11 +64,11 @@ class Frames:
     def windows(self) -> tuple[Tensor, Tensor]:
         """Of every 10 frames in a row, by the network `i3d`: features (2,m,1024), and `video.pvcs` (m,)."""
         starts, features, distances = range(len(self) - WINDOW + 1), [], []
-        for some in (starts[first:first + self.batch_size] for first in starts[::self.batch_size]):
-            clips = torch.stack([self.images[:, start:start + WINDOW] for start in some], dim=1)
-            activations = {name: value.unflatten(0, (2, -1))
-                           for name, value in self.networks["i3d"](clips.flatten(0, 1)).items()}
-            truth, composite = ({name: value[i] for name, value in activations.items()} for i in range(2))
+        for first in starts[::self.batch_size]:
+            clips = torch.stack([self.images[:, start:start + WINDOW]
+                                 for start in starts[first:first + self.batch_size]], dim=1)
+            activations = self.networks["i3d"](clips.flatten(0, 1))
+            truth, composite = ({name: value.chunk(2)[side] for name, value in activations.items()} for side in (0, 1))
             features.append(torch.stack([video_feature(truth), video_feature(composite)]))
             distances.append(pvcs(truth, composite))
         return torch.cat(features, dim=1), torch.cat(distances)
@@ -77,30 +77,24 @@ class Frames:
 def read_frames(rows: Iterable, size: int, **options) -> Iterator[Frames]:
     """`size` frames at a time of rows (truth, mask, prediction). Raises InputError, naming the frame, for wrong shapes
     and types."""
-    waiting: list[tuple] = []
+    rows = _checked(rows)
+    while columns := list(zip(*itertools.islice(rows, size), strict=True)):
+        truth, mask, prediction = map(np.stack, columns)
+        del columns  # what is stacked need not wait for the frames after it
+        yield Frames(truth, mask != 0, composite(truth, mask, prediction), **options)
+
+
+def _checked(rows: Iterable) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     shape = None
     for number, row in enumerate(rows):
-        shape = shape or np.shape(row[0])
-        _check(number, row, shape)
-        waiting.append(row)
-        if len(waiting) == size:
-            yield _stacked(waiting, options)
-            waiting = []
-    if waiting:
-        yield _stacked(waiting, options)
-
-
-def _stacked(rows: list[tuple], options: dict) -> Frames:
-    truth, mask, prediction = (np.stack(column) for column in zip(*rows, strict=True))
-    return Frames(truth, mask != 0, composite(truth, mask, prediction), **options)
-
-
-def _check(number: int, row: tuple, shape: tuple[int, ...]):
-    truth, mask, prediction = map(np.asarray, row)
-    for what, image in ("truth", truth), ("prediction", prediction):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise InputError(f"frame {number}: expected {what} (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        if image.shape != shape:
-            raise InputError(f"frame {number}: expected {what} of shape {shape} as the first frame, got {image.shape}")
-    if mask.shape != shape[:2] or mask.dtype not in (np.uint8, np.bool_):
-        raise InputError(f"frame {number}: expected a mask {shape[:2]} of uint8 or bool, got {mask.shape} {mask.dtype}")
+        truth, mask, prediction = map(np.asarray, row)
+        shape = shape or truth.shape
+        for what, x in ("truth", truth), ("prediction", prediction):
+            if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3 or x.size == 0:
+                raise InputError(f"frame {number}: expected {what} (H, W, 3) uint8, got {x.shape} {x.dtype}")
+            if x.shape != shape:
+                raise InputError(f"frame {number}: expected {what} of shape {shape} as the first frame, got {x.shape}")
+        if mask.shape != shape[:2] or mask.dtype not in (np.uint8, np.bool_):
+            raise InputError(f"frame {number}: expected a mask {shape[:2]} of uint8 or bool, "
+                             f"got {mask.shape} {mask.dtype}")
+        yield truth, mask, prediction

@@ -1,8 +1,7 @@
 """Image metrics as pure functions, and the table of them: a new one is a function and an entry here.
 
 (N,C,H,W) images in [0,1] in, one number per image out, (N,) float32. With a mask (N,1,H,W), 1 = missing, a metric looks
-at the hole only; an image without a hole then gives nan, because there is nothing to measure. Averages over images are
-the caller's (`nanmean`).
+at the hole only; an image without a hole then gives nan.
 """
 import math
 
@@ -75,8 +74,6 @@ IMAGE_METRICS = table(
     Metric("F1, SSIM/FID", 3, True, "ssim_fid_f1", harmonic, of=("ssim", "fid")),
 )
 
-
-# Details --------------------------------------------------------------------------------------------------------------
 
 def _blur(x: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
     position = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2

@@ -21,54 +21,40 @@ RGB_IMAGENET = WeightsFile(
 ENDPOINTS = ("Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c")  # the layers of PVCS; VFID's is the last
 MIN_SIDE = 32  # pixels: below, the last layers would see nothing but padding around a single position
 
-# Channels of an Inception module's branches: 1x1; 1x1, then 3x3; 1x1, then 3x3; pooling, then 1x1.
-_MIXED = {
-    "Mixed_3b": (64, 96, 128, 16, 32, 32),
-    "Mixed_3c": (128, 128, 192, 32, 96, 64),
-    "Mixed_4b": (192, 96, 208, 16, 48, 64),
-    "Mixed_4c": (160, 112, 224, 24, 64, 64),
-    "Mixed_4d": (128, 128, 256, 24, 64, 64),
-    "Mixed_4e": (112, 144, 288, 32, 64, 64),
-    "Mixed_4f": (256, 160, 320, 32, 128, 128),
-    "Mixed_5b": (256, 160, 320, 32, 128, 128),
-    "Mixed_5c": (384, 192, 384, 48, 128, 128),
-}
-
 
 class I3D(Frozen):
     """The network up to its last Inception module, Mixed_5c, without gradients.
 
-    Args:
-        weights: rgb_imagenet.pt of pytorch-i3d; None leaves the network untrained, for tests.
-        sha256: expected SHA-256 of that file, or its first digits.
+    weights: rgb_imagenet.pt of pytorch-i3d; None leaves the network untrained, for tests. sha256: expected of it, or
+    its first digits.
     """
 
     dimensions = 1024
-
     file = RGB_IMAGENET
 
     def __init__(self, *, weights: str | None = RGB_IMAGENET.path, sha256: str | None = None):
         super().__init__()
-        # Read first, because building the network takes a moment.
-        state = None if weights is None else read_weights(weights, about=RGB_IMAGENET, sha256=sha256)
         self.Conv3d_1a_7x7 = _Unit(3, 64, 7, 2)
         self.MaxPool3d_2a_3x3 = _MaxPool((1, 3, 3), (1, 2, 2))
         self.Conv3d_2b_1x1 = _Unit(64, 64, 1)
         self.Conv3d_2c_3x3 = _Unit(64, 192, 3)
         self.MaxPool3d_3a_3x3 = _MaxPool((1, 3, 3), (1, 2, 2))
-        channels = 192
-        for name, branches in _MIXED.items():
-            if name == "Mixed_4b":
-                self.MaxPool3d_4a_3x3 = _MaxPool((3, 3, 3), (2, 2, 2))
-            elif name == "Mixed_5b":
-                self.MaxPool3d_5a_2x2 = _MaxPool((2, 2, 2), (2, 2, 2))
-            setattr(self, name, _Mixed(channels, branches))
-            channels = branches[0] + branches[2] + branches[4] + branches[5]
-        self.stages = list(self._modules)  # in the order they are applied
+        self.Mixed_3b = _Mixed(192, 64, 96, 128, 16, 32, 32)
+        self.Mixed_3c = _Mixed(256, 128, 128, 192, 32, 96, 64)
+        self.MaxPool3d_4a_3x3 = _MaxPool((3, 3, 3), (2, 2, 2))
+        self.Mixed_4b = _Mixed(480, 192, 96, 208, 16, 48, 64)
+        self.Mixed_4c = _Mixed(512, 160, 112, 224, 24, 64, 64)
+        self.Mixed_4d = _Mixed(512, 128, 128, 256, 24, 64, 64)
+        self.Mixed_4e = _Mixed(512, 112, 144, 288, 32, 64, 64)
+        self.Mixed_4f = _Mixed(528, 256, 160, 320, 32, 128, 128)
+        self.MaxPool3d_5a_2x2 = _MaxPool((2, 2, 2), (2, 2, 2))
+        self.Mixed_5b = _Mixed(832, 256, 160, 320, 32, 128, 128)
+        self.Mixed_5c = _Mixed(832, 384, 192, 384, 48, 128, 128)
+        self.stages = dict(self._modules)  # in the order they are applied
         self.logits = nn.Module()  # part of the file, and not used here
-        self.logits.conv3d = nn.Conv3d(channels, 400, 1)
-        if state is not None:
-            load_strict(self, state, weights)
+        self.logits.conv3d = nn.Conv3d(self.dimensions, 400, 1)
+        if weights is not None:
+            load_strict(self, read_weights(weights, about=RGB_IMAGENET, sha256=sha256), weights)
         self.freeze()
 
     @torch.no_grad()
@@ -77,12 +63,12 @@ class I3D(Frozen):
 
         T' is T/2, T/2, T/4 and T/8, rounded up. Raises InputError for other shapes and sides under MIN_SIDE.
         """
-        check_clips(clips)
+        _check(clips)
         found = {}
         with torch.autocast(clips.device.type, enabled=False):
             x = clips.float().transpose(1, 2)
-            for name in self.stages:
-                x = self.get_submodule(name)(x)
+            for name, stage in self.stages.items():
+                x = stage(x)
                 if name in ENDPOINTS:
                     found[name] = x
         return found
@@ -91,16 +77,10 @@ class I3D(Frozen):
 class VideoFeature:
     """Mean of Mixed_5c over a whole video that comes piece by piece: (N,1024), as from a single pass, to rounding.
 
-    Between two layers only the frames wait that the next one needs more of, so memory does not grow with the length.
-    Cutting the video into windows instead would pad each of them, and every position of Mixed_5c sees about 100 frames.
+    Between two layers only the slices wait that the next one needs again, so memory does not grow with the length.
+    Windows would each be padded, and every position of Mixed_5c sees about 100 frames.
 
-        feature = VideoFeature(network, frames=300)
-        for piece in pieces:
-            feature.push(piece)
-        feature.result()
-
-    Args:
-        frames: how many will come in all, >= 1. Padding depends on it from the first frame on.
+    frames: how many will come in all, >= 1. Padding depends on it from the first frame on.
     """
 
     def __init__(self, network: I3D, frames: int):
@@ -108,15 +88,14 @@ class VideoFeature:
             raise InputError(f"I3D: expected at least one frame, got {frames}")
         self.frames, self.seen, self.total = frames, 0, 0.0
         self.layers, length = [], frames
-        for name in network.stages:
-            stage = network.get_submodule(name)
+        for stage in network.stages.values():
             self.layers.append(_Layer(stage, length))
-            length = -(-length // stage.stride)
+            length = self.layers[-1].outputs
 
     @torch.no_grad()
     def push(self, clips: Tensor):
         """The next frames, (N,T,3,H,W) in [0,1]; N and size stay the same."""
-        check_clips(clips)
+        _check(clips)
         self.seen += clips.shape[1]
         if self.seen > self.frames:
             raise InputError(f"I3D: expected {self.frames} frames, got more")
@@ -135,7 +114,7 @@ class VideoFeature:
         return self.total / -(-self.frames // 8)
 
 
-def check_clips(clips: Tensor):
+def _check(clips: Tensor):
     """Raises InputError unless these are (N,T,3,H,W), T >= 1, sides >= MIN_SIDE."""
     if clips.ndim != 5 or clips.shape[1] < 1 or clips.shape[2] != 3:
         raise InputError(f"I3D: expected clips of shape (N, T, 3, H, W), got {tuple(clips.shape)}")
@@ -144,26 +123,25 @@ def check_clips(clips: Tensor):
                          f"got {clips.shape[4]} x {clips.shape[3]}")
 
 
-# Details --------------------------------------------------------------------------------------------------------------
-
 class _Layer:
     """One stage of the network over time. Position i of its output sees kernel slices from stride * i - front on."""
 
     def __init__(self, stage: nn.Module, length: int):
         self.stage, self.length = stage, length
-        self.front = _same(length, stage.kernel, stage.stride)[0]
-        self.outputs = -(-length // stage.stride)
+        self.kernel, self.stride = stage.in_time
+        self.front = _same(length, self.kernel, self.stride)[0]
+        self.outputs = -(-length // self.stride)
         self.waiting: Tensor | None = None
         self.first = 0  # position of the first slice that waits, a multiple of the stride
         self.done = 0  # outputs handed out
 
     def push(self, x: Tensor) -> Tensor | None:
         """All outputs that are certain now."""
-        stride = self.stage.stride
+        stride = self.stride
         waiting = x if self.waiting is None else torch.cat([self.waiting, x], dim=2)
         end = self.first + waiting.shape[2]
         end -= (end - self.length) % stride  # a part that leaves the same remainder is padded the same in front
-        ready = self.outputs if end == self.length else (end + self.front - self.stage.kernel) // stride + 1
+        ready = self.outputs if end == self.length else (end + self.front - self.kernel) // stride + 1
         y = None
         if ready > self.done:
             y = self.stage(waiting[:, :, :end - self.first])
@@ -180,53 +158,48 @@ def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _pad(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    pads = [_same(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True)]
-    flat = [side for pair in reversed(pads) for side in pair]
-    return F.pad(x, flat) if any(flat) else x
+def _pad(x: Tensor, layer: nn.Conv3d | nn.MaxPool3d) -> Tensor:
+    pads = [_same(*axis) for axis in zip(x.shape[2:], layer.kernel_size, layer.stride, strict=True)]
+    sides = [side for pair in reversed(pads) for side in pair]
+    return F.pad(x, sides) if any(sides) else x
 
 
 class _Unit(nn.Module):
-    """Convolution, normalisation, ReLU. `kernel` and `stride`, here and below: along time."""
+    """Convolution, normalisation, ReLU. `in_time`, here and below: kernel and stride along time."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int = 1):
         super().__init__()
-        self.kernel, self.stride = kernel, stride
+        self.in_time = kernel, stride
         self.conv3d = nn.Conv3d(channels, out, kernel, stride, bias=False)
         self.bn = nn.BatchNorm3d(out, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv3d(_pad(x, self.conv3d.kernel_size, self.conv3d.stride))
-        return F.relu_(self.bn(x))
+        return F.relu_(self.bn(self.conv3d(_pad(x, self.conv3d))))
 
 
-class _MaxPool(nn.Module):
+class _MaxPool(nn.MaxPool3d):
     """Zeros beyond the border do for pooling: what comes in is never negative."""
 
-    def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]):
-        super().__init__()
-        self.kernel, self.stride = kernel[0], stride[0]
-        self.kernels, self.strides = kernel, stride
+    @property
+    def in_time(self) -> tuple[int, int]:
+        return self.kernel_size[0], self.stride[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool3d(_pad(x, self.kernels, self.strides), self.kernels, self.strides)
+        return super().forward(_pad(x, self))
 
 
 class _Mixed(nn.Module):
-    """Inception module: every position sees one slice before and one after."""
+    """Inception module: every position sees one slice before and one after. Its branches have these channels: 1x1; 1x1,
+    then 3x3; 1x1, then 3x3; pooling, then 1x1."""
 
-    kernel, stride = 3, 1
+    in_time = 3, 1
 
-    def __init__(self, channels: int, branches: tuple[int, ...]):
+    def __init__(self, channels: int, direct: int, narrow1: int, wide1: int, narrow2: int, wide2: int, pooled: int):
         super().__init__()
-        direct, narrow1, wide1, narrow2, wide2, pooled = branches
         self.b0 = _Unit(channels, direct, 1)
-        self.b1a = _Unit(channels, narrow1, 1)
-        self.b1b = _Unit(narrow1, wide1, 3)
-        self.b2a = _Unit(channels, narrow2, 1)
-        self.b2b = _Unit(narrow2, wide2, 3)
-        self.b3a = _MaxPool((3, 3, 3), (1, 1, 1))
-        self.b3b = _Unit(channels, pooled, 1)
+        self.b1a, self.b1b = _Unit(channels, narrow1, 1), _Unit(narrow1, wide1, 3)
+        self.b2a, self.b2b = _Unit(channels, narrow2, 1), _Unit(narrow2, wide2, 3)
+        self.b3a, self.b3b = _MaxPool((3, 3, 3), (1, 1, 1)), _Unit(channels, pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], dim=1)

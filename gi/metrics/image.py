@@ -18,14 +18,13 @@ VIEWS = ("composite", "raw")  # the prediction inside the hole only, and the who
 class ImageMetrics(torchmetrics.Metric):
     """Scores every image once and remembers the score, whatever the batches and processes.
 
-    Args:
-        metrics: names of IMAGE_METRICS; a metric of your own as it is or as "module.name", see `gi.metrics.metric`.
-        networks: used in place of those that the metrics would build: `inception` of FID, images (N,3,H,W) to features
-            (N, its attribute `dimensions`); `lpips`, two batches of images to (N,).
+    metrics: names of IMAGE_METRICS; a metric of your own as it is or as "module.name", see `gi.metrics.metric`.
+    networks: used in place of those that the metrics would build: `inception` of FID, images (N,3,H,W) to features
+    (N, its attribute `dimensions`); `lpips`, two batches of images to (N,). Several sets can share them; they follow
+    the metric from device to device and stay out of checkpoints.
 
-    Several sets can share the networks. They are frozen: they follow the metric from device to device and stay out of
-    checkpoints. `compute()` returns the same ImageScores in every process. An image that a distributed sampler handed
-    out twice to fill a batch counts once; that is what names and indices are for.
+    `compute()` returns the same ImageScores in every process. An image that a distributed sampler handed out twice to
+    fill a batch counts once; that is what names and indices are for.
     """
 
     full_state_update = False
@@ -60,12 +59,8 @@ class ImageMetrics(torchmetrics.Metric):
                indices: Sequence[int] | None = None):
         """Scores one batch.
 
-        Args:
-            prediction: (B,3,H,W) in [0,1], the whole image as the network gives it.
-            image: (B,3,H,W) in [0,1], the truth.
-            mask: (B,1,H,W), 1 = missing.
-            names: B names, each unique within the set.
-            indices: B positions in the set, should names not be unique.
+        prediction, image: (B,3,H,W) in [0,1], the whole image as the network gives it, and the truth. mask: (B,1,H,W),
+        1 = missing. names: B names, each unique within the set. indices: B positions in the set, should names not be.
 
         Raises InputError for other shapes, for images that are not floating point, and for unusable names.
         """
@@ -133,8 +128,7 @@ class ImageScores:
     """What a set of images scored.
 
     Attributes:
-        count: number of images.
-        repeated: how many more were seen that repeated one of these, and were left out.
+        count: images; repeated: how many more were seen that repeated one of these, and were left out.
         measures: {key: Measure} of all scores, in the order of tables.
         totals: {view: {key: score}} with the views "composite" and "raw". The score of a metric per image, and inside
             the hole (`psnr_hole`), is {"mean", "std", "count"}; one of the whole set, such as `fid`, is a number.
@@ -151,34 +145,26 @@ class ImageScores:
     def __init__(self, *, names: list[str], hole: np.ndarray, pixels: np.ndarray,
                  scores: Mapping[tuple[str, str], np.ndarray], features: Mapping[str, np.ndarray] | None = None,
                  metrics: Iterable[Metric] = IMAGE_METRICS.values(), repeated: int = 0):
-        self.count = len(names)
-        self.repeated = repeated
+        metrics, features = list(metrics), features or {}
+        self.count, self.repeated = len(names), repeated
         tenth = np.minimum(10 * hole // np.maximum(pixels, 1), 9)  # in integers: exact at the bounds
 
         def summary(rows: np.ndarray, view: str) -> dict:
             found: dict = {}
             for metric in metrics:
-                if metric.of:
-                    if set(metric.of) <= set(found):
-                        found[metric.name] = metric(*(mean(found[name]) for name in metric.of))
-                elif metric.per_set:
-                    if metric.network.name in (features or {}):
-                        of_set = features[metric.network.name][rows]
-                        found[metric.name] = metric(of_set[:, 0], of_set[:, 1 + VIEWS.index(view)]) if rows.any() else \
-                            math.nan
-                else:
-                    found |= {key: statistics(scores[view, key][rows], hole[rows] > 0 if key.endswith(HOLE) else None)
-                              for key in measures([metric]) if (view, key) in scores}
+                if metric.of and found.keys() >= set(metric.of):
+                    found[metric.name] = metric(*(mean(found[name]) for name in metric.of))
+                elif metric.per_set and metric.network.name in features:
+                    both = features[metric.network.name][rows][:, [0, 1 + VIEWS.index(view)]]
+                    found[metric.name] = metric(both[:, 0], both[:, 1]) if rows.any() else math.nan
+                found |= {key: statistics(scores[view, key][rows], hole[rows] > 0 if key.endswith(HOLE) else None)
+                          for key in measures([metric]) if (view, key) in scores}
             return found
 
-        def summaries(rows: np.ndarray) -> dict:
-            return {view: summary(rows, view) for view in VIEWS}
-
-        metrics = list(metrics)
-        self.totals = summaries(np.full(self.count, True))
+        self.totals = {view: summary(np.full(self.count, True), view) for view in VIEWS}
         self.measures = {key: measure for key, measure in measures(metrics).items() if key in self.totals["composite"]}
-        self.bins = [{"range": f"{10 * i}-{10 * i + 10}%", "count": int((tenth == i).sum()), **summaries(tenth == i)}
-                     for i in range(10)]
+        self.bins = [{"range": f"{10 * i}-{10 * i + 10}%", "count": int((tenth == i).sum())}
+                     | {view: summary(tenth == i, view) for view in VIEWS} for i in range(10)]
         self.images = [
             {"name": name, "hole_area": float(hole[i] / pixels[i])}
             | {f"{view}/{key}": float(values[i]) for (view, key), values in scores.items()}
@@ -186,10 +172,7 @@ class ImageScores:
         ]
 
     def scalars(self) -> dict[str, float]:
-        """Totals as flat numbers to log: {"ssim": ..., "psnr_hole": ..., "fid": ..., "raw/ssim": ...}; means, no stds.
-
-        Names without a view are those of the composites.
-        """
+        """Means of the totals to log: {"ssim": ..., "psnr_hole": ..., "fid": ...} of the composites, "raw/ssim": ..."""
         return {key if view == "composite" else f"{view}/{key}": mean(score)
                 for view, scores in self.totals.items() for key, score in scores.items()}
 

@@ -1,9 +1,8 @@
 """What a metric is: a pure function, and how its score is shown.
 
-There are two tables of them, `gi.metrics.functional.IMAGE_METRICS` and `gi.metrics.video.VIDEO_METRICS`. Everything
-else reads these: scoring, files of results, tables and pages, the choices of command lines, which weights are needed.
-A metric is added by an entry and a function there. One that is not part of this repository is a `Metric` in a module of
-yours, named where metrics are chosen: `metrics: [fid, lpips, my_module.my_metric]`.
+A metric is added by a function and an entry of a table, `gi.metrics.functional.IMAGE_METRICS` or
+`gi.metrics.video.VIDEO_METRICS`, which everything else reads. One that is not part of this repository is a `Metric` in
+a module of yours, named where metrics are chosen: `metrics: [fid, lpips, my_module.my_metric]`.
 """
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +28,7 @@ class Measure:
 
     @property
     def heading(self) -> str:
-        """The label and the direction in which the score gets better."""
+        """The label, and the direction in which the score gets better."""
         return f"{self.label} {'↑' if self.higher else '↓'}"
 
     def text(self, score: Mapping | float | None) -> str:
@@ -53,9 +52,9 @@ class Measure:
 
     def best(self, scores: Sequence[Mapping | float | None]) -> int | None:
         """The position of the best finite score; None without one."""
-        means = [math.nan if score is None else mean(score) for score in scores]
-        finite = [place for place, value in enumerate(means) if math.isfinite(value)]
-        return (max if self.higher else min)(finite, key=means.__getitem__, default=None)
+        finite = {place: mean(score) for place, score in enumerate(scores)
+                  if score is not None and math.isfinite(mean(score))}
+        return (max if self.higher else min)(finite, key=finite.get, default=None)
 
 
 def mean(score: Mapping | float) -> float:
@@ -65,10 +64,8 @@ def mean(score: Mapping | float) -> float:
 
 @dataclass(frozen=True)
 class Network:
-    """A frozen network that metrics share, built when it is needed.
-
-    name: of the argument of ImageMetrics and VideoScores that replaces it. target, params: what is built otherwise.
-    """
+    """A frozen network that metrics share: `target`, built with `params` when it is needed, unless ImageMetrics or
+    VideoScores are given another one as the argument `name`."""
 
     name: str
     target: str
@@ -88,14 +85,12 @@ class Metric(Measure):
     name: key of the score in results, and what chooses the metric.
     function: of images, (prediction, image) -> (N,), both (N,3,H,W) in [0,1]; with `in_hole`, it takes a mask (N,1,H,W)
         as well; with a network, this is the last argument. Of videos, (frames) -> values, see `gi.metrics.video`.
-    network: what the function needs, if anything.
     per_set: the score is one of a whole set. Of images, `network` gives features (N, its attribute `dimensions`), and
         the function takes those of truth and prediction; of videos, it returns the features of both, (2,n,d).
     in_hole: images are scored inside the hole as well, as `<name>_hole`.
     of: the function takes the totals of these metrics instead; computed whenever these are.
-    span: frames that one value of a video looks at; None for all, see `gi.metrics.video`.
-    optional: a video may have nothing to measure, and then scores nan. (One that may not is held at its last frame if
-        it is shorter than `span`.)
+    span: frames that one value of a video looks at; None for all. A shorter video is held at its last frame, or, if the
+        metric is `optional`, scores nan, as does one with nothing to measure.
     """
 
     name: str
@@ -134,7 +129,7 @@ def foremost(known: Mapping[str, Measure]) -> dict[str, Measure]:
     return {key: measure for key, measure in known.items() if f"{key}{HOLE}" not in known}
 
 
-def read_measures(content: Mapping) -> dict[str, Measure]:
+def read_measures(content: Mapping, where: str = "measures") -> dict[str, Measure]:
     """Measures by key from mappings of their attributes, as files have them. Raises InputError for something else."""
     try:
         found = {key: Measure(**entry) for key, entry in content.items()}
@@ -142,7 +137,7 @@ def read_measures(content: Mapping) -> dict[str, Measure]:
         found = None
     if found is None or any((type(measure.label), type(measure.higher)) != (str, bool) or
                             measure.decimals not in range(10) for measure in found.values()):
-        raise InputError("measures: expected label, decimals (0 to 9) and higher of every score")
+        raise InputError(f"{where}: expected label, decimals (0 to 9) and higher of every score")
     return found
 
 
@@ -153,40 +148,31 @@ def choices(known: Table) -> list[str]:
 
 def choose(wanted: Iterable[str | Metric], known: Table) -> tuple[Metric, ...]:
     """The metrics of these names in the order of the table `known`, then those given as they are or as
-    "module.name", then what is computed from them.
-
-    Raises:
-        InputError: for unknown names, for none, and for two metrics of one name.
-    """
-    names, own = set(), []
+    "module.name", then what is computed from them. Raises InputError for unknown names, for none, and for two metrics
+    of one name."""
+    chosen: dict[str, Metric] = {}
     for item in wanted:
         if isinstance(item, str) and "." in item:
             item = find_target(item, "metrics")
             if not isinstance(item, Metric):
                 raise InputError(f"metrics: expected a gi.metrics.metric.Metric, got {type(item).__name__}")
-        if isinstance(item, str) and item not in choices(known):
-            raise InputError(f"metrics: there is no {item!r}, only {', '.join(choices(known))}"
-                             f"{nearest(item, choices(known))}")
-        if isinstance(item, str) or known.get(item.name) == item:
-            names.add(item if isinstance(item, str) else item.name)
-        elif item not in own:
-            own.append(item)
-    chosen = [metric for name, metric in known.items() if name in names] + own
+        elif isinstance(item, str):
+            if item not in choices(known):
+                raise InputError(f"metrics: there is no {item!r}, only {', '.join(choices(known))}"
+                                 f"{nearest(item, choices(known))}")
+            item = known[item]
+        if item != known.get(item.name, item) or item != chosen.setdefault(item.name, item):
+            raise InputError(f"metrics: there are two metrics {item.name!r}")
     if not chosen:
         raise InputError(f"metrics: expected at least one of {', '.join(choices(known))}")
-    for metric in own:
-        if metric.name in known or [other.name for other in own].count(metric.name) > 1:
-            raise InputError(f"metrics: there are two metrics {metric.name!r}")
-    names |= {metric.name for metric in own}
-    return (*chosen, *(metric for metric in known.values() if metric.of and names.issuperset(metric.of)))
+    return (*(metric for metric in known.values() if metric.name in chosen),
+            *(metric for metric in chosen.values() if metric.name not in known),
+            *(metric for metric in known.values() if metric.of and chosen.keys() >= set(metric.of)))
 
 
 def build_networks(metrics: Iterable[Metric], given: Mapping[str, nn.Module], known: Table) -> dict[str, nn.Module]:
-    """{name: network} of all that `metrics` need: those `given`, and the others built.
-
-    Raises:
-        InputError: if weights are missing, saying which metrics do without, or if no metric knows what is given.
-    """
+    """{name: network} of all that `metrics` need: those `given`, and the others built. Raises InputError if weights are
+    missing, saying which metrics do without, or if no metric knows what is given."""
     needed = {metric.network.name: metric.network for metric in metrics if metric.network}
     names = [*needed, *(metric.network.name for metric in known.values() if metric.network)]
     for name in given:

@@ -1,7 +1,7 @@
 """Video metrics as pure functions, and the table of them: a new one is a function and an entry here.
 
-Those of single frames take uint8 arrays (H,W,3) as they lie in files and compute in float64, as the DEVIL benchmark's
-tools do with scikit-image. Those that need a network or a flow take tensors. How they are averaged: `video_scores`.
+Those of single frames take uint8 arrays (H,W,3) and compute in float64, as the DEVIL benchmark's tools do with
+scikit-image. Those that need a network or a flow take tensors. How they are averaged: `video_scores`.
 """
 import math
 from collections.abc import Callable, Mapping
@@ -39,9 +39,7 @@ def ssim(a: np.ndarray, b: np.ndarray, data_range: float = 1) -> float:
     """Structural similarity of two frames, scikit-image's: uniform windows of 7 x 7 that lie inside the frame.
 
     data_range: 1 is right for images in [0,1]; 2 is what the DEVIL benchmark and the paper's video table used, because
-    scikit-image once took the range of a floating point type, [-1,1]; its scores are closer to one.
-
-    Raises InputError for frames with a side under 7.
+    scikit-image once took the range of a floating point type, [-1,1]. Raises InputError for frames with a side under 7.
     """
     if min(a.shape[:2]) < SSIM_SIDE:
         raise InputError(f"ssim: expected frames of at least {SSIM_SIDE} x {SSIM_SIDE} pixels, "
@@ -65,9 +63,8 @@ def pcons(frame: np.ndarray, hole: np.ndarray, following: np.ndarray) -> float:
 
     The patch of 50 x 50 pixels around the centroid of `hole` (H,W) in `frame` (moved inside the frame where it sticks
     out) is looked for in `following` at every offset from -20 to +19 in both directions that lies inside the frame; the
-    best PSNR counts. Infinite if the patch is there unchanged; nan without a hole, which has no centroid.
-
-    Raises InputError for frames with a side under 50.
+    best PSNR counts. Infinite if the patch is there unchanged; nan without a hole. Raises InputError for frames with a
+    side under 50.
     """
     height, width = hole.shape
     if min(height, width) < PATCH:
@@ -107,9 +104,8 @@ def visible(flow: Tensor, backward: Tensor) -> Tensor:
 def warp_error(frame: Tensor, following: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
     """Mean over visible pixels and channels of (`frame` - `following` brought back along `flow`)^2: (N,) float32.
 
-    frame, following (N,3,H,W) in [0,1]: usually a few thousandths; `flow` (N,2,H,W) of the true video, from `frame` to
-    `following`; `visible` (N,1,H,W), those pixels that count. nan without any. E_warp of Lai et al. (2018), which they
-    average over the pairs of neighbours of a video.
+    frame, following (N,3,H,W) in [0,1]; `flow` (N,2,H,W) of the true video, from `frame` to `following`; `visible`
+    (N,1,H,W), those pixels that count. nan without any. E_warp of Lai et al. (2018), averaged over pairs of neighbours.
     """
     squares = (frame.float() - warp(following.float(), flow)).square().mean(dim=1, keepdim=True)
     return (squares * visible).sum(dim=(1, 2, 3)) / visible.sum(dim=(1, 2, 3))
@@ -178,8 +174,6 @@ VIDEO_METRICS = table(
            optional=True),
 )
 
-
-# Details --------------------------------------------------------------------------------------------------------------
 
 def _decibels(mean_square: float) -> float:
     return 10 * math.log10(255 ** 2 / mean_square) if mean_square > 0 else math.inf

@@ -4,11 +4,11 @@ Three layouts, told apart by what is there:
 
 - the DEVIL benchmark's: `frame_0000_gt.png` and `frame_0000_mask.png` (there, black = missing) beside each other, and
   `frame_0000_pred.png` among the predictions; a folder of these is a video, a folder of such folders several;
-- plain: `<video>/frames` and `<video>/masks` (bright, or any palette colour but the first = missing), or one such
-  folder; the prediction is a folder of frames or a video file of that name;
+- plain: `<video>/frames` and `<video>/masks`, as `gi.media.masks` has them, or one such folder; the prediction is a
+  folder of frames or a video file of that name;
 - files: a video file (or a folder of frames) with its masks named apart.
 """
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,59 +27,51 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 @dataclass(frozen=True)
 class VideoPair:
-    """Where a video's parts are. `inverted`: masks are the other way round than their layout has them."""
+    """Where a video's parts are. `devil`: in the benchmark's layout. `inverted`: masks are the other way round than
+    their layout has them."""
 
     name: str
-    layout: str  # devil, plain or files
     truth: Path
     masks: Path
-    prediction: Path | None  # None: there is none yet
-    inverted: bool = False
+    prediction: Path | None
+    inverted: bool
+    devil: bool = False
 
 
 class Clip:
-    """A pair that is open: `count` frames of `height` x `width`, at `rate` a second, read as often as one likes.
+    """A pair that is open: `count` frames at `rate` a second, read as often as one likes.
 
     `truth`, `holes` and `prediction` are a `VideoSource` each, of holes with frames (H, W), 1 = missing.
 
-    Raises:
-        InputError: naming the file, if a part cannot be read, or if counts, names or sizes of the parts differ.
+    Raises InputError, naming the file, if a part cannot be read, or if counts, names or sizes of the parts differ.
     """
 
     def __init__(self, pair: VideoPair):
-        self.pair, self.name = pair, pair.name
-        if pair.layout == "devil":
+        self.name, path = pair.name, pair.prediction
+        if pair.devil:
             self.truth, masks = (VideoFolder(_closed(pair.truth), ending) for ending in ("_gt", "_mask"))
             _same_names(pair.truth, "_gt", pair.masks, "_mask")
         else:
             self.truth = open_video(_closed(pair.truth))
             masks = open_masks(_closed(pair.masks), self.truth, dilate=0)
-        self.holes = Holes(masks, inverted=pair.inverted != (pair.layout == "devil"))  # which has black = missing
-        self.prediction = None
-        if pair.prediction is not None and pair.prediction.is_dir() and _keys(pair.prediction, "_pred"):
-            self.prediction = VideoFolder(_closed(pair.prediction), "_pred")
-            if pair.layout == "devil":
-                _same_names(pair.truth, "_gt", pair.prediction, "_pred")
-        elif pair.prediction is not None:
-            self.prediction = open_video(_closed(pair.prediction))
-        self.count, self.width, self.height = self.truth.count, self.truth.width, self.truth.height
-        self.rate = self.truth.rate
-        for part in self.holes, *([] if self.prediction is None else [self.prediction]):
+        self.holes = Holes(masks, inverted=pair.inverted != pair.devil)  # which has black = missing
+        if path is not None and path.is_dir() and _keys(path, "_pred"):
+            self.prediction = VideoFolder(_closed(path), "_pred")
+            if pair.devil:
+                _same_names(pair.truth, "_gt", path, "_pred")
+        else:
+            self.prediction = None if path is None else open_video(_closed(path))
+        self.count, self.rate = self.truth.count, self.truth.rate
+        expected = f"{self.truth.width}x{self.truth.height}"
+        for part in filter(None, (self.holes, self.prediction)):
             if part.count != self.count:
                 raise InputError(f"{part.path}: has {part.count} frames, expected {self.count} as {pair.truth}")
-            if (part.width, part.height) != (self.width, self.height):
-                raise InputError(f"{part.path}: is {part.width}x{part.height}, expected {self.width}x{self.height} as "
-                                 f"{pair.truth}")
-
-    def masks(self) -> Iterator[np.ndarray]:
-        """uint8 (H, W), 1 = missing, of every frame."""
-        return self.holes.frames()
+            if (size := f"{part.width}x{part.height}") != expected:
+                raise InputError(f"{part.path}: is {size}, expected {expected} as {pair.truth}")
 
     def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8.
-
-        Raises InputError if a part cannot be read to its end.
-        """
+        """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8. Raises
+        InputError if a part cannot be read to its end."""
         return zip(self.truth.frames(), self.holes.frames(), self.prediction.frames(), strict=False)
 
 
@@ -105,52 +97,26 @@ class Holes(VideoSource):
 
 
 def find_videos(
-    truth: str | Path, predictions: str | Path, masks: str | Path | None = None, *, inverted: bool = False
+    truth: str | Path, predictions: str | Path | None, masks: str | Path | None = None, *, inverted: bool = False
 ) -> tuple[list[VideoPair], dict[str, str]]:
     """The videos that both sides have, and {name: what is wrong} for those that only one has. Nothing is opened yet.
 
-    Raises:
-        InputError: if a path does not exist or has none of the layouts, or if no video has a counterpart.
+    predictions: None if there are none yet; then the videos of `truth` that have masks are pairs without prediction.
+
+    Raises InputError if a path does not exist or has none of the layouts, or if no video has a counterpart.
     """
-    truth, predictions = Path(truth), Path(predictions)
-    for path in (truth, predictions, *([masks] if masks is not None else [])):
-        if not Path(path).exists():
+    truth, predictions = Path(truth), None if predictions is None else Path(predictions)
+    for path in (truth, predictions, masks):
+        if path is not None and not Path(path).exists():
             raise InputError(f"{path}: no such file or folder")
     if masks is not None:
-        return [VideoPair(name_of(truth), "files", truth, Path(masks), predictions, inverted)], {}
+        return [VideoPair(name_of(truth), truth, Path(masks), predictions, inverted)], {}
     if truth.is_file():
         raise InputError(f"{truth}: is a file, expected --masks with its masks, or a folder with frames and masks")
-    layout = _layout(truth)
-    if layout:
-        prediction = _single(predictions, name_of(truth))
-        return [_pair(name_of(truth), layout, truth, prediction, inverted)], {}
+    if _is_video(truth):
+        name = name_of(truth)
+        return [_pair(name, truth, None if predictions is None else _single(predictions, name), inverted)], {}
     return _several(truth, predictions, inverted)
-
-
-def find_truths(
-    truth: str | Path, masks: str | Path | None = None, *, inverted: bool = False
-) -> tuple[list[VideoPair], dict[str, str]]:
-    """The videos that there are to be filled, as pairs without prediction, and {name: what is wrong} for the others.
-
-    Raises:
-        InputError: if there is none.
-    """
-    truth = Path(truth)
-    if masks is not None:
-        return [VideoPair(name_of(truth), "files", truth, Path(masks), None, inverted)], {}
-    pairs, problems = [], {}
-    for name in [""] if _layout(truth) else [entry.name for entry in _entries(truth) if entry.is_dir()]:
-        try:
-            folder = io.resolve_inside(truth, name) if name else truth
-            if layout := _layout(folder):
-                pairs.append(_pair(name or name_of(truth), layout, folder, None, inverted))
-        except InputError as error:
-            problems[name] = str(error)
-    if not pairs:
-        reason = next(iter(problems.values()), "expected one, or folders of one each, in a layout of the benchmark's "
-                      "or with frames and masks; or --masks")
-        raise InputError(f"{truth}: no video to fill; {reason}")
-    return pairs, problems
 
 
 def name_of(path: Path) -> str:
@@ -162,49 +128,49 @@ def _video_name(path: Path) -> str:
     return path.stem if path.is_file() else path.name
 
 
-def _several(truth: Path, predictions: Path, inverted: bool) -> tuple[list[VideoPair], dict[str, str]]:
-    if predictions.is_file():
-        raise InputError(f"{predictions}: is a file, expected a folder with a prediction for each video in {truth}")
-    truths = {entry.name: [entry] for entry in _entries(truth) if entry.is_dir()}
-    if not truths:
+def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[list[VideoPair], dict[str, str]]:
+    sides = {"the truth": {entry.name: [entry] for entry in _entries(truth)
+                           if entry.is_dir() and (predictions is not None or _is_video(entry))}}
+    if not sides["the truth"]:
         raise InputError(f"{truth}: expected frame_0000_gt.png and frame_0000_mask.png, the folders frames and masks, "
                          "or a folder with either for each video")
-    found: dict[str, list[Path]] = {}
-    for entry in _entries(predictions):
-        if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
-            found.setdefault(_video_name(entry), []).append(entry)
-    matches, problems = match({"the truth": truths, "the predictions": found},
-                              sorted(truths.keys() | found.keys(), key=natural_order))
+    if predictions is not None:
+        if predictions.is_file():
+            raise InputError(f"{predictions}: is a file, expected a folder with a prediction for each video in {truth}")
+        sides["the predictions"] = defaultdict(list)
+        for entry in _entries(predictions):
+            if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
+                sides["the predictions"][_video_name(entry)].append(entry)
+    matches, problems = match(sides, sorted(set().union(*sides.values()), key=natural_order))
     pairs = []
-    for name, (folder, prediction) in matches.items():
+    for name, files in matches.items():
         try:
-            folder, prediction = io.resolve_inside(truth, name), io.resolve_inside(predictions, prediction.name)
-            layout = _layout(folder)
-            if layout is None:
-                raise InputError(f"{folder}: has neither frame_0000_gt.png and its like nor the folder frames")
-            pairs.append(_pair(name, layout, folder, prediction, inverted))
+            folder, *prediction = (io.resolve_inside(root, file.name)
+                                   for root, file in zip((truth, predictions), files, strict=False))
+            pairs.append(_pair(name, folder, *prediction or [None], inverted))
         except InputError as error:
             problems[name] = str(error)
     if not pairs:
         name, reason = next(iter(problems.items()))
-        raise InputError(f"{truth}, {predictions}: no video has a counterpart of its name; {name}: {reason}")
+        where = f"{truth}: no video to fill" if predictions is None else \
+            f"{truth}, {predictions}: no video has a counterpart of its name"
+        raise InputError(f"{where}; {name}: {reason}")
     return pairs, problems
 
 
-def _pair(name: str, layout: str, folder: Path, prediction: Path | None, inverted: bool) -> VideoPair:
-    if layout == "devil":
-        return VideoPair(name, layout, folder, folder, prediction, inverted)
-    parts = [io.resolve_inside(folder, part) for part in ("frames", "masks")]
-    if not parts[1].is_dir():
+def _pair(name: str, folder: Path, prediction: Path | None, inverted: bool) -> VideoPair:
+    if not _is_video(folder):
+        raise InputError(f"{folder}: has neither frame_0000_gt.png and its like nor the folder frames")
+    if not (folder / "frames").is_dir():
+        return VideoPair(name, folder, folder, prediction, inverted, devil=True)
+    frames, masks = (io.resolve_inside(folder, part) for part in ("frames", "masks"))
+    if not masks.is_dir():
         raise InputError(f"{folder}: has a folder frames but no folder masks beside it")
-    return VideoPair(name, layout, *parts, prediction, inverted)
+    return VideoPair(name, frames, masks, prediction, inverted)
 
 
-def _layout(folder: Path) -> str | None:
-    """devil or plain, by what is in a folder; None for neither."""
-    if (folder / "frames").is_dir():
-        return "plain"
-    return "devil" if _keys(folder, "_gt") else None
+def _is_video(folder: Path) -> bool:
+    return (folder / "frames").is_dir() or bool(_keys(folder, "_gt"))
 
 
 def _single(predictions: Path, name: str) -> Path:
@@ -232,8 +198,7 @@ def _same_names(truth: Path, truth_ending: str, other: Path, ending: str):
             if count > 1:
                 raise InputError(f"{here}: has more than one {key}{end}, expected one of them")
         if missing := [key for key in keys if key not in others]:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise InputError(f"{there}: no {missing[0]}{other_end}{more} to {here}'s {missing[0]}{end}")
+            raise InputError(f"{there}: no {missing[0]}{other_end} to {here}'s {missing[0]}{end}")
 
 
 def _keys(folder: Path, ending: str) -> list[str]:

@@ -1,8 +1,7 @@
 """Scores of inpainted videos (paper, Table 3, and more): each video's own, and those of the set.
 
 Always of composites: the prediction inside the hole, the truth elsewhere. Frames come one after the other, so a video
-may be of any length: what is kept of it is a few frames, and per frame the features of the Fréchet distances (16 KB
-for FID, 8 KB for VFID-clips).
+may be of any length: a few of them are kept, and per frame the features of the Fréchet distances.
 """
 import math
 from collections.abc import Iterable, Sequence
@@ -20,12 +19,7 @@ from gi.metrics.video import VIDEO_METRICS
 
 
 class VideoScores:
-    """Scores videos one by one, and then the set of them.
-
-        scores = VideoScores(metrics=["psnr", "ssim", "pcons"])
-        for name, frames, count in videos:
-            print(name, scores.update(name, frames, count=count))
-        print(scores.compute()["totals"])
+    """Scores videos one by one (`update`), and then the set of them (`compute`).
 
     Args:
         metrics: names of VIDEO_METRICS; a metric of your own as it is or as "module.name", see `gi.metrics.metric`.
@@ -36,8 +30,7 @@ class VideoScores:
             (N,d); `lpips`, two batches of images to (N,); `i3d`, see `gi.metrics.i3d`; `estimator` of the warp errors,
             see `gi.flow.estimate`.
 
-    Attributes:
-        curves: of the video that came last, {metric: its values along the video}, those of pairs at the first of both.
+    `curves`, of the video that came last: {metric: its values along the video}, those of pairs at the first of both.
 
     Raises InputError for other metrics, and for weights that are not there.
     """
@@ -59,23 +52,18 @@ class VideoScores:
     @torch.no_grad()
     def update(self, name: str, frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], *,
                count: int | None = None) -> dict[str, float]:
-        """Scores a video.
+        """{metric: score} of a video for the metrics that are not of the set.
 
-        Args:
-            name: unique within the set.
-            frames: (truth, mask, prediction) of every frame: truth and prediction (H,W,3) uint8, mask (H,W) uint8 or
-                bool with 1 = missing.
-            count: how many frames there are. "vfid" must know in advance, because the network pads a video according to
-                its length; None asks `len(frames)`, which a list has and a generator does not.
+        Means over its frames, pairs of neighbours, or windows, nan where there is nothing to measure. Frames without a
+        hole have no psnr_hole, ssim_hole and pcons, and the infinite PSNR of a perfect frame or patch has no average:
+        these do not count. A score of infinity says that all were.
 
-        Returns {metric: score} of this video for the metrics that are not of the set: means over its frames, pairs of
-        neighbours, or windows, nan where there is nothing to measure. Frames without a hole have no psnr_hole,
-        ssim_hole and pcons, and the infinite PSNR of a perfect frame or patch has no average: these do not count. A
-        score of infinity says that all were.
+        name: unique within the set. frames: (truth, mask, prediction) of every frame: truth and prediction (H,W,3)
+        uint8, mask (H,W) uint8 or bool with 1 = missing. count: how many frames there are, which "vfid" must know in
+        advance; None asks `len(frames)`, which a list has and a generator does not.
 
-        Raises InputError, naming the video and the frame, for wrong shapes and types, frames of different sizes, no
-        frames, another number of frames than `count`, a name that was there before, and frames too small for a metric.
-        A video that raises does not count.
+        Raises InputError, naming the video and the frame, for wrong shapes, types and numbers of frames, a name that
+        was there before, and frames too small for a metric. A video that raises does not count.
         """
         if any(name == seen["name"] for seen in self.videos):
             raise InputError(f"metrics: there are two videos {name!r}; names must be unique within a set")
@@ -102,9 +90,8 @@ class VideoScores:
         score}, "videos": [{"name", "frames", "hole_area", metric: score, ...}]}; videos in the order of `update`.
 
         A total is {"mean", "std", "count"} over the videos that have the score (as in `gi.metrics.image`), every
-        video counting the same; that of a metric of the set is the Fréchet distance: "fid" between all frames of truth
-        and of composite, "vfid" between one feature per video, "vfid_clips" between one per window of 10 frames; nan if
-        there are fewer than two features a side. "hole_area" is the share of missing pixels.
+        video counting the same; that of a metric of the set is a Fréchet distance, "fid" with a feature per frame,
+        "vfid" per video, "vfid_clips" per window of 10 frames. "hole_area" is the share of missing pixels.
         """
         totals = {}
         for metric in self.metrics:

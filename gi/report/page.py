@@ -25,9 +25,8 @@ class Sample:
 
 @dataclass
 class Wide:
-    """A picture or a film (.mp4) across the page, `width` x `height`, from `path` below the report's folder. The
-    browser loads it when it comes into view; for reports of more pictures than one file should hold.
-    """
+    """A picture or a film (.mp4) across the page, in pixels; at `path` below the report's folder, where the browser
+    loads it from when it comes into view."""
 
     caption: str
     path: str
@@ -38,8 +37,7 @@ class Wide:
 @dataclass
 class Section:
     """What is said about one evaluation set or video. `panels` are by the name of their score, `curves` as a report's,
-    over the number of the frame.
-    """
+    over the number of the frame."""
 
     title: str
     text: str = ""
@@ -52,20 +50,13 @@ class Section:
 
 @dataclass
 class Report:
-    """Everything in a report.
-
-    Attributes:
-        title: heading of the page.
-        facts: pairs such as ("steps", "1000").
-        sections: in the order of the page.
-        curves: groups of curves as `read_curves` returns them, by the label of their common axis; one plot a group.
-        details: pairs (summary, text) folded away at the end, such as the configuration.
-    """
+    """A page. `facts` are pairs such as ("steps", "1000"); `curves` groups of curves as `read_curves` returns them, by
+    the label of their common axis, one plot a group; `details` pairs (summary, text), folded away at the end."""
 
     title: str
     facts: Sequence[tuple[str, str]] = ()
     sections: Sequence[Section] = ()
-    curves: dict[str, dict[str, tuple[list[int], list[float]]]] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]] = field(default_factory=dict)
     details: Sequence[tuple[str, str]] = ()
 
 

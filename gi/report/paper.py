@@ -57,11 +57,8 @@ def parse_row(text: str) -> Row:
 
 
 def stated_rows(config: Mapping) -> dict[str, Row]:
-    """{test set: row} as the section `paper` of a configuration states; {} without a row there.
-
-    Raises:
-        InputError: for a table or row that the paper does not have, and for other keys.
-    """
+    """{test set: row} as the section `paper` of a configuration states; {} without a row there. Raises InputError for a
+    table or row that the paper does not have, and for other keys."""
     section = config.get("paper") or {}
     tables = section.get("tables") or {} if isinstance(section, Mapping) else None
     if not isinstance(tables, Mapping):
@@ -70,6 +67,8 @@ def stated_rows(config: Mapping) -> dict[str, Row]:
         if key not in ("row", "tables"):
             raise InputError(f"paper.{key}: no such key{nearest(key, ['row', 'tables'])}; it has row, tables")
     row = section.get("row")
-    if row is not None and not tables:
+    if row is None:
+        return {}
+    if not tables:
         raise InputError("paper.tables: is missing, expected the table for each test set, such as {two: 4, four: 2}")
-    return {name: find_row(table, row, f"paper.tables.{name}") for name, table in tables.items() if row is not None}
+    return {name: find_row(table, row, f"paper.tables.{name}") for name, table in tables.items()}

@@ -10,10 +10,8 @@ LARGEST = 512
 
 
 def picture_uri(picture: np.ndarray) -> str:
-    """uint8 (H, W, 3) as a data URI: PNG for small pictures, whose pixels are to be seen, JPEG for large ones.
-
-    Pictures of more than `LARGEST` pixels on a side are made smaller, so that the report of any set stays small.
-    """
+    """uint8 (H, W, 3) as a data URI: PNG for small pictures, whose pixels are to be seen, JPEG for large ones, which
+    are made smaller than `LARGEST` pixels on a side."""
     large = picture.shape[0] * picture.shape[1] > 128 * 128
     image, stream = Image.fromarray(np.ascontiguousarray(picture)), io.BytesIO()
     image.thumbnail((LARGEST, LARGEST))

@@ -14,10 +14,8 @@ from gi.report.tables import printable
 
 @dataclass
 class Panel:
-    """A score against hole area: a dot an image, and lines of means, of which the first is of these images.
-
-    All are pairs (shares of the image, scores).
-    """
+    """A score against hole area, as pairs (shares of the image, scores): a dot an image, and lines of means by name, of
+    which the first is of these images."""
 
     images: tuple[Sequence[float], Sequence[float]]
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
@@ -47,12 +45,9 @@ def read_curves(folder: str | Path) -> dict[str, tuple[list[int], list[float]]]:
 def plot_curves(
     groups: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], over: str = "optimiser step"
 ) -> bytes:
-    """{axis: {name: (steps, values)}} as an SVG file with one plot a group, three in a row.
-
-    Of long curves, means over equal parts are drawn.
-    """
-    figure, axes = _figure(groups)
-    for axis, group in zip(axes, groups.values(), strict=True):
+    """{axis: {name: (steps, values)}} as an SVG file with a plot a group; of long curves, means over equal parts."""
+    figure = _figure(groups)
+    for axis, group in zip(figure.axes, groups.values(), strict=True):
         for name, (steps, values) in group.items():
             marker = "o" if len(steps) < 20 else None
             axis.plot(_thinned(steps), _thinned(values), label=_label(name), linewidth=1.3, marker=marker, markersize=3)
@@ -63,12 +58,10 @@ def plot_curves(
 
 
 def plot_scores(panels: Mapping[str, Panel]) -> bytes:
-    """{axis: panel} as an SVG file with one plot a panel, three in a row.
-
-    The dots are a picture inside it, so that thousands of images need no more space than a few.
+    """{axis: panel} as an SVG file with a plot a panel. The dots are a picture inside it: thousands need no more space.
     """
-    figure, axes = _figure(panels)
-    for axis, panel in zip(axes, panels.values(), strict=True):
+    figure = _figure(panels)
+    for axis, panel in zip(figure.axes, panels.values(), strict=True):
         areas, values = (np.asarray(column, dtype=float) for column in panel.images)
         areas, values = areas[np.isfinite(values)], values[np.isfinite(values)]
         axis.scatter(100 * areas, values, s=12, alpha=0.4 if len(values) < 500 else 0.2, color="C0", linewidths=0,
@@ -76,7 +69,8 @@ def plot_scores(panels: Mapping[str, Panel]) -> bytes:
         for i, (name, (x, y)) in enumerate(panel.lines.items()):
             axis.plot(100 * np.asarray(x), y, label=_label(name), color=f"C{i}", marker="o", markersize=4)
         axis.set(xlabel="hole, % of the image")
-    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles = {label: handle for axis in figure.axes
+               for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     return _svg(figure)
 
@@ -85,26 +79,22 @@ def _label(name: str) -> str:
     return printable(name).replace("$", r"\$")  # dollars would start a formula
 
 
-def _figure(titles: Sequence[str]) -> tuple[Figure, list]:
-    """A figure and its plots, one a title, three in a row."""
+def _figure(titles: Sequence[str]) -> Figure:
+    """A figure with a plot for each title, three in a row."""
     columns = min(3, len(titles))
     lines = -(-len(titles) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.8 * lines + 0.4), layout="constrained")
-    axes = list(figure.subplots(lines, columns, squeeze=False).flatten())
-    for axis, title in zip(axes, titles, strict=False):
+    for place, title in enumerate(titles, start=1):
+        axis = figure.add_subplot(lines, columns, place)
         axis.set_title(_label(title), fontsize="medium")
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes[len(titles):]:
-        axis.set_visible(False)
-    return figure, axes[:len(titles)]
+    return figure
 
 
 def _thinned(values: Sequence[float], longest: int = 400) -> np.ndarray:
     values = np.asarray(values, dtype=float)
-    if len(values) <= longest:
-        return values
-    return np.array([part.mean() for part in np.array_split(values, longest)])
+    return values if len(values) <= longest else np.array([part.mean() for part in np.array_split(values, longest)])
 
 
 def _svg(figure: Figure) -> bytes:

@@ -26,16 +26,14 @@ def report_results(
     results: Mapping[str, ImageScores], run: str, folder: str | Path, *, paper: Mapping[str, Row] | None = None,
     about: Mapping | None = None, show: bool = True
 ) -> None:
-    """Writes the files of every set below `folder`/metrics, and with `show` prints its table.
+    """Writes the files of every set, {set: scores} of `run`, below `folder`/metrics, and with `show` prints its table.
 
-    results: {set: scores}. run, folder: of the run. paper: {set: the row of the paper that stands beside it}. about:
-    what else to keep in the JSON, such as the checkpoint.
+    paper: {set: the row of the paper that stands beside it}. about: what else to keep, such as the checkpoint.
     """
-    written = []
-    for name, scores in results.items():
-        result = describe(scores, run=run, set_name=name, paper=(paper or {}).get(name), about=about)
-        write_results(result, Path(folder) / "metrics" / f"{file_name(name)}.json")
-        written.append(result)
+    written = [describe(scores, run=run, set_name=name, paper=(paper or {}).get(name), about=about)
+               for name, scores in results.items()]
+    for result in written:
+        write_results(result, Path(folder) / "metrics" / f"{file_name(result['set'])}.json")
     for result in written if show else ():  # once all are safely on disk
         print_table(score_table(result))
 
@@ -73,11 +71,8 @@ def write_csv(path: str | Path, images: Sequence[Mapping]) -> None:
 
 
 def read_results(path: str | Path) -> dict:
-    """What `write_results` wrote: {"run", "set", "count", "totals", "bins", "images", ...}.
-
-    Raises:
-        InputError: naming the file, if it is missing or something else.
-    """
+    """What `write_results` wrote: {"run", "set", "count", "totals", "bins", "images", ...}. Raises InputError, naming
+    the file, if it is missing or something else."""
     try:
         result = _decoded(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
@@ -94,32 +89,23 @@ def read_results(path: str | Path) -> dict:
             raise InputError(f"{path}: totals.{view}: expected scores, numbers or mean and std")
     known = measures(IMAGE_METRICS.values())  # of files that do not say how their scores are shown
     result.setdefault("measures", {key: vars(known[key]) for key in result["totals"]["composite"] if key in known})
-    try:
-        read_measures(result["measures"])
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    read_measures(result["measures"], f"{path}: measures")
     return {"run": Path(path).stem, "set": Path(path).stem} | result
 
 
 def read_run(path: str | Path) -> list[dict]:
-    """All results of a run: of the files in its folder `metrics`, sorted, or of one file.
-
-    Raises:
-        InputError: if there are none, or as `read_results`.
-    """
+    """All results of a run: of the files in its folder `metrics`, sorted, or of one file. Raises InputError if there
+    are none, or as `read_results`."""
     path = Path(path)
-    if path.is_file():
-        return [read_results(path)]
-    files = sorted((path / "metrics").glob("*.json"))
+    files = [path] if path.is_file() else sorted((path / "metrics").glob("*.json"))
     if not files:
         raise InputError(f"{path}: no results, expected a run with metrics/<set>.json, as testing writes them")
     return [read_results(file) for file in files]
 
 
 def _is_score(score: object) -> bool:
-    if isinstance(score, dict):
-        return all(isinstance(score.get(key), int | float) for key in ("mean", "std"))
-    return isinstance(score, int | float)
+    numbers = [score.get("mean"), score.get("std")] if isinstance(score, dict) else [score]
+    return all(isinstance(number, int | float) for number in numbers)
 
 
 def _encoded(value: object) -> object:

@@ -4,7 +4,7 @@ Which columns and rows there are, and how they are written, is all in the "measu
 """
 from collections.abc import Iterable, Mapping
 
-from gi.metrics.metric import HOLE, Measure, mean, read_measures
+from gi.metrics.metric import HOLE, mean, read_measures
 from gi.report.paper import Row, find_row
 from gi.report.tables import Table
 
@@ -61,27 +61,26 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str, rows
     """Composites of several runs on one set, [(name, result)], below each other, the best bold; before them `rows` of
     the paper and those that the results state.
     """
-    results = list(results)
-    shown: dict[str, Measure] = {}
+    results, shown = list(results), {}
     for _, result in results:
-        shown |= {key: measure for key, measure in read_measures(result["measures"]).items() if key not in shown}
-    shown = {key: measure for key, measure in shown.items() if not key.endswith(HOLE)}
+        shown |= {key: measure for key, measure in read_measures(result["measures"]).items()
+                  if key not in shown and not key.endswith(HOLE)}
+
+    def texts(scores: Mapping) -> list[str]:
+        return [measure.text(scores.get(key)) for key, measure in shown.items()]
+
     rows = list(dict.fromkeys([*rows, *(row for _, result in results if (row := paper_row(result)))]))
-    lines: list[tuple[list[str], list[str | None]]] = []
-    for row in rows:
-        cells = [row.label, "", *(measure.text(row.scores.get(key)) for key, measure in shown.items())]
-        lines.append((cells, ["muted"] * len(cells)))
-    best = {key: measure.best([result["totals"]["composite"].get(key) for _, result in results])
-            for key, measure in shown.items()}
+    lines = [([row.label, "", *texts(row.scores)], ["muted"] * (2 + len(shown))) for row in rows]
+    best = [measure.best([result["totals"]["composite"].get(key) for _, result in results])
+            for key, measure in shown.items()]
     for place, (name, result) in enumerate(results):
         totals = result["totals"]["composite"]
-        cells = [name, f"{result['count']:,}", *(measure.text(totals.get(key)) for key, measure in shown.items())]
-        lines.append((cells, ["best" if len(results) > 1 and best.get(key) == place else None
-                              for key in ("", "images", *shown)]))
+        lines.append(([name, f"{result['count']:,}", *texts(totals)],
+                      ["", "", *("best" if len(results) > 1 and first == place else "" for first in best)]))
         if row := paper_row(result):
             differences = [measure.difference(totals.get(key), row.scores.get(key)) for key, measure in shown.items()]
             lines.append(([f"  against {row.label}", "", *(text for text, _ in differences)],
-                          [None, None, *(mark for _, mark in differences)]))
+                          ["", "", *(mark for _, mark in differences)]))
     marks = {(r, c): mark for r, (_, line) in enumerate(lines) for c, mark in enumerate(line) if mark}
     return Table(["", "images", *(measure.heading for measure in shown.values())], [cells for cells, _ in lines], marks,
                  title=f"{set_name}: composites", note=rows[0].note if rows else "")

@@ -13,12 +13,10 @@ STYLES = {"best": "bold", "better": "green", "worse": "red", "muted": "dim"}
 
 @dataclass
 class Table:
-    """Text by rows under a heading of the same length.
+    """Text by rows under a heading of the same length, with a note for the reader.
 
-    Attributes:
-        marks: {(row, column): what to show of a cell besides its text}: "best" of its column, "better" or "worse" than
-            what it is compared with, "muted" for what others report.
-        note: what to know when reading it.
+    marks: {(row, column): what to show of a cell besides its text}: "best" of its column, "better" or "worse" than what
+    it is compared with, "muted" for what others report.
     """
 
     heading: Sequence[str]

@@ -31,14 +31,10 @@ STARTS_AT_ONCE = {"movflags": "faststart"}  # what a player needs to know stands
 
 
 class Film:
-    """Makes the pictures of a video from its frames while they pass on their way to the metrics.
+    """Makes the pictures of a video from its frames while they pass on their way to the metrics; few are kept.
 
-    Args:
-        folder: of the page.
-        name: of the files, without suffix.
-        masks: of all frames, uint8 (H, W), 1 = missing; they tell which row of the image goes through the holes.
-        count: number of frames. What is kept of them does not grow with it.
-        rate: frames a second.
+    folder: of the page. name: of the files, without suffix. masks: of all frames, uint8 (H, W), 1 = missing; they tell
+    which row of the image goes through the holes. count: of frames. rate: frames a second.
     """
 
     def __init__(self, folder: str | Path, name: str, masks: Iterable[np.ndarray], *, count: int, rate: Fraction):
@@ -106,28 +102,20 @@ def _side_by_side(truth: np.ndarray, mask: np.ndarray, prediction: np.ndarray) -
     scale = min(1, WIDTH / mask.shape[1], HEIGHT / mask.shape[0])
     size = [2 * max(1, round(scale * side / 2)) for side in reversed(mask.shape)]  # even, as the film has to be
     truth, mask, prediction = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (truth, mask, prediction))
-    return _joined((truth, _hatched(truth, mask), composite(truth, mask, prediction)), axis=1)
+    return _joined(truth, hatch(truth / 255, mask), composite(truth, mask, prediction), axis=1)
 
 
 def _stacked(truth: np.ndarray, mask: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Slices (T, W, 3), the mask's (T, W), above each other; short ones with thick lines, to be seen at all."""
     times = max(1, min(8, 160 // len(mask)))
     truth, mask, prediction = (np.repeat(x, times, axis=0) for x in (truth, mask, prediction))
-    picture = _joined((_hatched(truth, mask), truth, composite(truth, mask, prediction)), axis=0)
+    picture = _joined(hatch(truth / 255, mask), truth, composite(truth, mask, prediction), axis=0)
     return cv2.resize(picture, (min(picture.shape[1], 3 * WIDTH), len(picture)), interpolation=cv2.INTER_AREA)
 
 
-def _hatched(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return hatch(image / 255, mask)
-
-
-def _joined(pictures: Iterable[np.ndarray], axis: int) -> np.ndarray:
-    parts = []
-    for picture in pictures:
-        shape = list(picture.shape)
-        shape[axis] = GAP
-        parts += [np.full(shape, 255, np.uint8), picture]
-    return np.concatenate(parts[1:], axis=axis)
+def _joined(first: np.ndarray, *others: np.ndarray, axis: int) -> np.ndarray:
+    gap = [(GAP if i == axis else 0, 0) for i in range(3)]
+    return np.concatenate([first, *(np.pad(x, gap, constant_values=255) for x in others)], axis=axis)
 
 
 def _every(step: int) -> str:

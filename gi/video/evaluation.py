@@ -17,29 +17,21 @@ CURVES = ("psnr_hole", "warp_error_hole", "pcons")  # scores that are shown fram
 
 
 def open_clips(pairs: Iterable[VideoPair]) -> tuple[list[Clip], dict[str, str]]:
-    """The pairs whose parts fit together, and {name: what is wrong} for the others.
-
-    Raises:
-        InputError: if that is none of them.
-    """
+    """The pairs whose parts fit together, and {name: what is wrong} for the others."""
     clips, problems = [], {}
     for pair in pairs:
         try:
             clips.append(Clip(pair))
         except InputError as error:
             problems[pair.name] = str(error)
-    if not clips:
-        raise InputError(_first(problems))
     return clips, problems
 
 
 def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Progress]:
     """Fills the holes of a pair's truth, without a look into them, as the folder `out`.
 
-    A part of it that an earlier call with the same method has left is not computed again, nor is the whole.
-
-    Raises:
-        InputError: if truth or masks cannot be read, or `out` is something else.
+    A part of it that an earlier call with the same method has left is not computed again, nor is the whole. Raises
+    InputError if truth or masks cannot be read, or `out` is something else.
     """
     clip = Clip(replace(pair, prediction=None))
     job, finished = VideoJob(method, clip.truth, clip.holes, out), out.with_name(f".{out.name}.finished")
@@ -61,11 +53,8 @@ def score_clips(
     strict: bool = False,
 ) -> tuple[dict, dict[str, Film], dict[str, str]]:
     """What `VideoScores.compute` gives for all that can be read, {name: film} of these, whose pictures are written
-    below `folder`, and {name: what is wrong} for the others. `advance` is called after every frame.
-
-    Raises:
-        InputError: if none can be read; with `strict`, if one cannot.
-    """
+    below `folder`, and {name: what is wrong} for the others. `advance` is called for every frame. Raises InputError if
+    none can be read; with `strict`, if one cannot."""
     films, problems = {}, {}
     for number, clip in enumerate(clips):
         ticks = 0
@@ -78,7 +67,7 @@ def score_clips(
                 advance()
 
         try:
-            film = Film(folder, picture_name(number, clip.name), clip.masks(), count=clip.count, rate=clip.rate)
+            film = Film(folder, picture_name(number, clip.name), clip.holes.frames(), count=clip.count, rate=clip.rate)
             with contextlib.closing(film.watch(clip.frames())) as watched:
                 scores.update(clip.name, counted(watched), count=clip.count)
             film.curves = {metric: scores.curves[metric] for metric in CURVES if metric in scores.curves}
@@ -90,7 +79,7 @@ def score_clips(
         for _ in range(clip.count - ticks):
             advance()
     if not films:
-        raise InputError(_first(problems))
+        stop_at(problems)
     return scores.compute(), films, problems
 
 
@@ -98,8 +87,3 @@ def stop_at(problems: Mapping[str, str]):
     """Raises InputError with the first of them, if there is any."""
     for name, problem in problems.items():
         raise InputError(f"{name}: {problem}")
-
-
-def _first(problems: Mapping[str, str]) -> str:
-    more = f" ({len(problems) - 1} more videos have problems)" if len(problems) > 1 else ""
-    return next(iter(problems.values())) + more
