@@ -22,7 +22,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from gi.commands.arguments import parse_args, processes
+from gi.commands.arguments import parse_args
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.errors import InputError
 from gi.report.paper import stated_rows
@@ -127,9 +127,6 @@ def build_trainer(cfg, options, logdir, metrics=()):
         bars = [name for name, callback in callbacks.items() if isinstance(callback, pl.callbacks.ProgressBar)]
         callbacks = {name: callback for name, callback in callbacks.items() if name not in bars}
     loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
-    if processes(options) > 1:
-        # In each backward pass one of the two networks gets no gradients.
-        options.setdefault("strategy", DDPStrategy(find_unused_parameters=True))
     plugins = [SafeCheckpointIO()]
     if options.get("sync_batchnorm"):
         plugins.append(SyncGeneratorBatchNorm())
@@ -141,6 +138,9 @@ def build_trainer(cfg, options, logdir, metrics=()):
         use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
         **options,
     )
+    if "strategy" not in options and isinstance(trainer.strategy, DDPStrategy):
+        # In each backward pass one of the two networks gets no gradients.
+        trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
     if options.get("sync_batchnorm") and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
         raise InputError("lightning.trainer.sync_batchnorm: only GPUs have it, and this run is on "
                          f"{trainer.strategy.root_device.type}")

@@ -477,7 +477,7 @@ def test_commands_of_the_original(gpus):
     gpus(2)
     args = cli.parse_args("--base configs/ours.yaml --gpus 0,1".split())
     assert args.train is True and args.notes == []
-    assert trainer_of(args) == {"accelerator": "gpu", "devices": [0, 1]} and cli.processes(trainer_of(args)) == 2
+    assert trainer_of(args) == {"accelerator": "gpu", "devices": [0, 1]}
 
 
 def test_all_flags_and_overrides_anywhere(gpus):
@@ -515,16 +515,6 @@ def test_gpus(gpus):
     assert trainer_of(cli.parse_args(["-b", "x", "--gpus", "0"])) == {"accelerator": "cpu", "devices": 1}
     for text in ("2,", "3", "0,0"):
         assert "the GPUs of this machine are 0, 1" in failure(cli.parse_args, ["-b", "x", "--gpus", text])
-
-
-def test_number_of_processes(gpus):
-    for count, options, expected in [
-            (0, {}, 1), (2, {}, 2), (2, {"devices": 1}, 1),
-            (2, {"accelerator": "cpu", "devices": 2, "num_nodes": 3}, 6),
-            (2, {"devices": "0,"}, 1), (4, {"devices": "0,1,3"}, 3), (4, {"devices": -1, "num_nodes": 2}, 8),
-            (4, {"accelerator": "cpu"}, 1), (4, {"devices": "2"}, 2)]:
-        gpus(count)
-        assert cli.processes(options) == expected, options
 
 
 def test_of_two_overrides_of_one_key_the_later_one_counts():
