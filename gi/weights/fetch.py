@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from gi.config import load_config
-from gi.config.schema import find_target, parameters
+from gi.config.load import plain
+from gi.config.schema import find_target, is_node, parameters
 from gi.errors import InputError
 from gi.weights.files import WeightsFile, check_digest_form, file_sha256
 from gi.weights.unpickle import read_checkpoint
@@ -29,7 +27,7 @@ Progress = Callable[[int, int | None], None]
 
 
 class FetchError(Exception):
-    """A file could not be fetched. The message, one line, says why and what to do."""
+    """A file could not be fetched; the message, one line, says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,7 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
     Raises InputError if it cannot be read, or pins a file by a digest that cannot be.
     """
     found: dict[str, Wanted] = {}
-    try:
-        content = OmegaConf.to_container(load_config(path), resolve=True)
-    except OmegaConfBaseException as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
-    for network, params in _networks(content, str(path)):
+    for network, params in _networks(plain(load_config(path), str(path)), str(path)):
         file = network.file_of(params) if hasattr(network, "file_of") else None
         place = params.get("weights", parameters(network)[0]["weights"][1].default) if file else None
         if place is None:
@@ -69,7 +63,7 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
 
 def _networks(value: object, path: str) -> Iterator[tuple[type, dict]]:
     """Class and params of every node in a configuration, and of those that a node implies."""
-    if isinstance(value, dict) and isinstance(value.get("target"), str):
+    if is_node(value):
         network, params = find_target(value["target"], path), value.get("params") or {}
         yield network, params
         yield from _networks(network.implied(params) if hasattr(network, "implied") else [], path)
@@ -155,12 +149,6 @@ def _fault(path: Path, sha256: str | None) -> str | None:
     return None
 
 
-# Getting bytes --------------------------------------------------------------------------------------------------------
-
-class _Incomplete(OSError):
-    """The connection ended early."""
-
-
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request, answer, code, message, headers, url):
         if request.type == "https" and not url.lower().startswith("https:"):
@@ -181,19 +169,17 @@ def _get(source: str | Path, part: Path, progress: Progress) -> bool:
             _download(source, part, before, progress)
             return True
         except OSError as error:
-            code = getattr(error, "code", 0)  # of an HTTPError
+            code = getattr(error, "code", None)  # of an HTTPError
             if code in (404, 410):
                 return False
             if code == 416 and before:
                 if error.headers.get("Content-Range", "").strip() == f"bytes */{before}":
                     return True
                 part.unlink()  # longer than the file: of something else
-                continue
-            got_on = part.is_file() and part.stat().st_size > before
-            temporary = isinstance(error, TimeoutError | ConnectionError | _Incomplete) or code >= 500
-            if attempt == ATTEMPTS or not (got_on or temporary):
+            elif attempt == ATTEMPTS or code and code < 500:
                 raise
-            time.sleep(min(8, 2**attempt) / 4)
+            else:
+                time.sleep(2**attempt / 4)
 
 
 def _download(url: str, part: Path, start: int, progress: Progress) -> None:
@@ -210,13 +196,13 @@ def _download(url: str, part: Path, start: int, progress: Progress) -> None:
                 while data := response.read(1 << 18):
                     done += len(data)
                     if max(done, total or 0) > MAX_BYTES:
-                        raise OSError(f"more than {MAX_BYTES} bytes, which no weights here have")
+                        raise FetchError(f"{url}: more than {MAX_BYTES} bytes, which no weights here have")
                     file.write(data)
                     progress(done, total)
     except (http.client.HTTPException, ValueError) as error:
-        raise _Incomplete(f"no proper answer ({type(error).__name__})") from error
+        raise ConnectionError(f"no proper answer ({type(error).__name__})") from error
     if total is not None and done < total:
-        raise _Incomplete(f"the connection ended after {done} of {total} bytes")
+        raise ConnectionError(f"the connection ended after {done} of {total} bytes")
 
 
 def _reason(error: OSError) -> str:
