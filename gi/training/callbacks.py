@@ -22,14 +22,12 @@ class LastCheckpoint(pl.Callback):
     It is written every `every_n_steps` optimiser steps, at the end of each epoch and of the training, before each
     validation, and when a signal asks any of the processes to end, which then ends all of them. Always between
     optimiser steps: gradients waiting for the rest of their accumulation window are in no checkpoint.
-
-    Attributes:
-        signals: the `StopSignals` of the run; None: signals are not looked at.
     """
+
+    signals: StopSignals | None = None  # of the run; None: signals are not looked at
 
     def __init__(self, *, every_n_steps: int = 500):
         self.every_n_steps = every_n_steps
-        self.signals: StopSignals | None = None
         self._saved_step = None
 
     def setup(self, trainer, pl_module, stage):
@@ -72,10 +70,10 @@ class LastCheckpoint(pl.Callback):
 
     def _signal_of_any_process(self, trainer):
         signum = self.signals.requested if self.signals is not None else 0
-        if trainer.world_size == 1:
-            return signum
-        signum = torch.tensor(float(signum), device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(signum, reduce_op="max"))
+        if trainer.world_size > 1:
+            signum = torch.tensor(float(signum), device=trainer.strategy.root_device)
+            signum = int(trainer.strategy.reduce(signum, reduce_op="max"))
+        return signum
 
 
 def check_monitor(checkpoint: pl.callbacks.ModelCheckpoint, metrics: Iterable[Metric]) -> None:
@@ -94,8 +92,7 @@ class ImageGrids(pl.Callback):
     """
 
     def __init__(self, *, every_n_steps: int = 1000, n_samples: int = 4):
-        self.every_n_steps = every_n_steps
-        self.n_samples = n_samples
+        self.every_n_steps, self.n_samples = every_n_steps, n_samples
         self._last_step = None
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -140,9 +137,7 @@ def sample_grid(data, prediction, n_samples):
 class RunProgress(pl.callbacks.TQDMProgressBar):
     """Lightning's progress bar with the time left until the whole training, not only the epoch, is over."""
 
-    def __init__(self, *, refresh_rate: int = 1):
-        super().__init__(refresh_rate=refresh_rate)
-        self._start = None
+    _start = None
 
     def on_train_start(self, trainer, pl_module):
         super().on_train_start(trainer, pl_module)
@@ -150,14 +145,12 @@ class RunProgress(pl.callbacks.TQDMProgressBar):
 
     def get_metrics(self, trainer, pl_module):
         items = super().get_metrics(trainer, pl_module)
-        items.pop("v_num", None)
-        items = {name.removeprefix("train/"): value for name, value in items.items()}
+        items = {name.removeprefix("train/"): value for name, value in items.items() if name != "v_num"}
         if self._start and trainer.training:
             start, first = self._start
             steps, total = trainer.global_step - first, trainer.estimated_stepping_batches
             if steps > 0 and total != float("inf"):
-                left = (time.monotonic() - start) / steps * (total - trainer.global_step)
-                items["left"] = format_duration(left)
+                items["left"] = format_duration((time.monotonic() - start) / steps * (total - trainer.global_step))
         return items
 
 

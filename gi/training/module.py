@@ -39,19 +39,16 @@ class GuidedInpainting(pl.LightningModule):
         warmup_steps, decay_steps: see `warmup_cosine`.
         accumulate_grad_batches, gradient_clip_val: as in Lightning's Trainer, which leaves them to us because there are
             two optimisers. Clipping is by norm, per network.
-        generator_passes: 1 gives the discriminator the prediction the generator was just trained with, detached, which
-            is the usual way and cheaper. 2 predicts again with the updated generator, as the original release does.
+        generator_passes: 1 gives the discriminator the prediction the generator was just trained with. 2 predicts again
+            with the updated generator, as the original release does.
         average_decay: decay of a running average of the generator's weights, and of its BatchNorms' statistics, that
-            then serves evaluation; None for none. Updated every `average_every` optimiser steps from step
-            `average_start`.
+            then serves evaluation; None for none. Updated every `average_every` optimiser steps from `average_start`.
         channels_last: memory layout of the networks' weights in training, which those of their activations follow. Same
-            results to rounding. A step of `ours`, flow included, took 4 % less time with it on two CPU cores. It has no
-            effect on Apple GPUs: BatchNorm's backward pass failed with it until 2026 (pytorch/pytorch#188371).
-        compile: torch.compile for the generator in training. Each number of keyframes, size and batch size has a graph
-            of its own, without breaks. Same results to rounding; weights keep their names. Compiling takes minutes, and
-            on a CPU steps took as long as without. If a GPU asks for other strides, switch `channels_last` off
-            (pytorch/pytorch#171622). (The discriminator's gradient penalty needs second derivatives, which compiled
-            networks do not have.)
+            results to rounding. It has no effect on Apple GPUs: BatchNorm's backward pass failed with it until 2026
+            (pytorch/pytorch#188371).
+        compile: torch.compile for the generator in training (the discriminator's gradient penalty needs second
+            derivatives, which compiled networks do not have). Same results to rounding; weights keep their names. If a
+            GPU asks for other strides, switch `channels_last` off (pytorch/pytorch#171622).
     """
 
     def __init__(
@@ -81,15 +78,12 @@ class GuidedInpainting(pl.LightningModule):
             objective.check(discriminator)
         self.automatic_optimization = False
         self.channels_last = channels_last
-        self.generator = generator
-        self.discriminator = discriminator
-        self.average = None
+        self.generator, self.discriminator, self.average = generator, discriminator, None
         if average_decay is not None:
             # With the statistics: those of the current weights do not fit the average of the last ones. Computing its
             # own would take a pass over the training set before each validation.
             average = get_ema_multi_avg_fn(average_decay)
-            self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True)
-            self.average.requires_grad_(False)
+            self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         if compile:
             generator.compile(dynamic=False)
         # Frozen helpers stay out of the module tree, hence out of checkpoints, DDP's buffers and train(): see `_apply`.
@@ -100,13 +94,11 @@ class GuidedInpainting(pl.LightningModule):
         self.base_lr = base_lr
         self.discriminator_lr_factor = discriminator_lr_factor
         self.betas = tuple(betas or (0.9, 0.999))
-        self.warmup_steps = warmup_steps
-        self.decay_steps = decay_steps
+        self._multiplier = functools.partial(warmup_cosine, warmup=warmup_steps, end=decay_steps)
         self.accumulate_grad_batches = accumulate_grad_batches
         self.gradient_clip_val = gradient_clip_val
         self.generator_passes = generator_passes
-        self.average_every = average_every
-        self.average_start = average_start
+        self.average_every, self.average_start = average_every, average_start
         self.results = {}
         self._pending_terms = None
 
@@ -186,12 +178,9 @@ class GuidedInpainting(pl.LightningModule):
         scaled = getattr(precision, "scaler", None) is not None
         if scaled:
             precision.scaler = JointScaler(self.device.type, optimizers=len(rates))
-        optimizers = [
-            adam(network.parameters(), lr=rate, betas=self.betas, scaled=scaled)
-            for network, rate in zip((self.generator, self.discriminator), rates, strict=False)
-        ]
-        multiplier = functools.partial(warmup_cosine, warmup=self.warmup_steps, end=self.decay_steps)
-        return optimizers, [LambdaLR(optimizer, multiplier) for optimizer in optimizers]
+        optimizers = [adam(network.parameters(), lr=rate, betas=self.betas, scaled=scaled)
+                      for network, rate in zip((self.generator, self.discriminator), rates, strict=False)]
+        return optimizers, [LambdaLR(optimizer, self._multiplier) for optimizer in optimizers]
 
     def on_train_start(self):
         """Resuming goes on with the configuration's rates and betas, also if the checkpoint was trained with others."""

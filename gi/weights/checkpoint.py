@@ -3,7 +3,6 @@
 This is the only place that knows the originals' parameter names. Reading is strict, and never runs code from the file
 (`gi.weights.unpickle`).
 """
-
 import re
 from pathlib import Path
 
@@ -23,9 +22,8 @@ def load_generator(config, checkpoint, map_location="cpu"):
     """A generator in eval mode from a config and a checkpoint.
 
     config: path of a YAML (or a loaded config) whose `model.params.generator` describes the network. checkpoint: path
-    of one of our checkpoints, or of a file with the original's parameter names under "state_dict", "generator.…"; other
-    entries do not matter. Where the file holds averaged weights, these are used, as in evaluation during training.
-    Raises InputError that lists what is missing, unexpected or of another shape.
+    of one of our checkpoints, or of a file with the original's parameter names under "state_dict", "generator.…". Where
+    it holds averaged weights, these are used. Raises InputError that lists what is missing, unexpected or misshapen.
     """
     cfg = load_config([config]) if isinstance(config, str | Path) else config
     generator = instantiate(cfg.model.params.generator, path="model.params.generator")
@@ -38,8 +36,7 @@ def load_generator_weights(generator, path):
     state = _state_dict(path)
     averaged = state.get(AVERAGE.replace("module.", "n_averaged"), 0) > 0
     for prefix in (AVERAGE, GENERATOR, "") if averaged else (GENERATOR, ""):
-        weights = _with_prefix(state, prefix)
-        if weights:
+        if weights := _with_prefix(state, prefix):
             names = original_generator_names(weights) if _is_original(weights) else {}
             return load_strict(generator, rename(weights, names), path, names=_inverse(names))
     raise InputError(f"{path}: holds no generator; expected a state_dict with names such as '{GENERATOR}…'")
@@ -74,10 +71,7 @@ def _with_prefix(state, prefix):
 
 
 def present_names(state):
-    """A state_dict of ours under the names of today.
-
-    What copies from keyframes is around a two-stream generator (`gi.models.guided_copy`) and was a part of it once.
-    """
+    """A state_dict of ours under the names of today: `gi.models.guided_copy` was once a part of the generator in it."""
     for prefix in (AVERAGE, GENERATOR, ""):
         if {f"{prefix}pixel_write.error_scale", f"{prefix}latents"} <= state.keys():
             parts = tuple(f"{prefix}{part}." for part in ("pixel_write", "blend"))
@@ -87,7 +81,6 @@ def present_names(state):
 
 
 # The originals' names -------------------------------------------------------------------------------------------------
-
 
 def _is_original(weights):
     return any(key.startswith("model.") for key in weights)
@@ -99,12 +92,9 @@ def rename(weights, names):
     Our FFC layers have one convolution for paths with one input and one BatchNorm for all channels, local ones first.
     """
     parts = {}
-    for original in sorted(weights, key=lambda key: _GLOBAL_PATH.search(key) is not None):
+    for original in sorted(weights, key=lambda key: re.search(r"\.(convl2g|bn_g)\.", key) is not None):
         parts.setdefault(names.get(original, original), []).append(weights[original])
     return {ours: _join(values) for ours, values in parts.items()}
-
-
-_GLOBAL_PATH = re.compile(r"\.(convl2g|bn_g)\.")
 
 
 def _join(values):
@@ -124,11 +114,8 @@ def _inverse(names):
 
 def original_discriminator_names(weights):
     """{original: ours}: model0 … model4 are the stages, model5 is the head."""
-    return {
-        key: re.sub(r"^model(\d)\.", r"stages.\1.", re.sub(r"^model5\.0\.", "head.", key))
-        for key in weights
-        if key.startswith("model")
-    }
+    rules = [(r"^model5\.0\.", "head."), (r"^model(\d)\.", r"stages.\1.")]
+    return {key: _substitute(key, rules) for key in weights if key.startswith("model")}
 
 
 def original_generator_names(weights):
@@ -139,8 +126,7 @@ def original_generator_names(weights):
     """
     numbers = {}
     for key in weights:
-        match = re.match(r"model\.(\d+)\.(.+)", key)
-        if match:
+        if match := re.match(r"model\.(\d+)\.(.+)", key):
             numbers.setdefault(int(match[1]), []).append(match[2])
     encoders, blocks, plain = [], [], []
     for n, rests in sorted(numbers.items()):
@@ -151,7 +137,7 @@ def original_generator_names(weights):
         elif all(rest in _PLAIN for rest in rests):
             plain.append(n)
 
-    names = {}
+    names = {key: _substitute(key, _DEFORMABLE) for key in weights if key.startswith("deformable_writes.")}
     for n, rests in numbers.items():
         if n in blocks:
             prefix, rules = f"blocks.{blocks.index(n)}.", _BLOCK
@@ -167,7 +153,6 @@ def original_generator_names(weights):
         else:
             continue
         names |= {f"model.{n}.{rest}": prefix + _substitute(rest, rules) for rest in rests}
-    names |= {key: _substitute(key, _DEFORMABLE) for key in weights if key.startswith("deformable_writes.")}
     return names
 
 

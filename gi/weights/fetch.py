@@ -100,7 +100,7 @@ def fetch(
         place.parent.mkdir(parents=True, exist_ok=True)
         for source in _sources(item, mirror):
             expected = _digest(item, str(source).rpartition("/")[2])
-            resumed = part.is_file() and part.stat().st_size > 0
+            resumed = _size(part) > 0
             if not _get(source, part, progress):
                 continue
             reason = _fault(part, expected)
@@ -111,13 +111,16 @@ def fetch(
             if reason:
                 part.unlink()
                 raise FetchError(f"{source}: {reason}; {manually}")
-            note = "" if expected else "; its project publishes none, so compare it with one you trust"
-            digest = file_sha256(part)
             part.replace(place)
-            return f"fetched from {source}, SHA-256 {digest}{note}"
+            note = "" if expected else "; its project publishes none, so compare it with one you trust"
+            return f"fetched from {source}, SHA-256 {file_sha256(place)}{note}"
     except OSError as error:
         raise FetchError(f"{source}: {_reason(error)}; run this again to go on, {manually}") from error
     raise FetchError(f"{source}: not there; {manually}")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
 
 
 def _digest(item: Wanted, name: str) -> str | None:
@@ -164,7 +167,7 @@ def _get(source: str | Path, part: Path, progress: Progress) -> bool:
             progress(part.stat().st_size, part.stat().st_size)
         return source.is_file()
     for attempt in range(1, ATTEMPTS + 1):
-        before = part.stat().st_size if part.is_file() else 0
+        before = _size(part)
         try:
             _download(source, part, before, progress)
             return True

@@ -17,6 +17,7 @@ from gi.weights.unpickle import read_checkpoint
 
 log = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).resolve().parents[2]
+MOST_NAMES = 40  # in a message: a network of another kind differs in hundreds
 
 
 @dataclass(frozen=True)
@@ -104,21 +105,18 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *
                       for name in own if name in state and state[name].shape != own[name].shape],
     }
     if any(problems.values()):
-        raise InputError(f"{path} does not fit {type(module).__name__}: "
-                         + "; ".join(f"{len(them)} {kind}: {_some(them)}" for kind, them in problems.items() if them))
+        lists = (f"{len(them)} {kind}: {', '.join(them[:MOST_NAMES])}"
+                 + (f" and {len(them) - MOST_NAMES} more" if len(them) > MOST_NAMES else "")
+                 for kind, them in problems.items() if them)
+        raise InputError(f"{path} does not fit {type(module).__name__}: {'; '.join(lists)}")
     module.load_state_dict(state)
-
-
-def _some(names: list[str], most: int = 40) -> str:
-    """A network of another kind differs in hundreds of names, of which the first ones tell enough."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class Frozen(nn.Module):
     """A helper network that is used and never trained: always in eval mode, whatever the module around it does.
 
-    Its constructor ends with `self.freeze()`. Gradients still flow through it to its input, unless it says otherwise.
-    `file` is what it reads, if anything, at the place that its parameter `weights` says.
+    Its constructor ends with `self.freeze()`. Gradients flow through it to its input, unless it says otherwise. `file`
+    is what it reads, if anything, at the place that its parameter `weights` says.
     """
 
     file: WeightsFile | None = None
