@@ -11,8 +11,9 @@ from torch import nn
 
 from gi.commands import arguments as cli
 from gi.commands import script
-from gi.config import allow, check, instantiate, instantiate_all, load_config, merge, save_config, trainer_options
+from gi.config import allow, check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.config.targets import find_target
+from gi.config.yaml_files import merge
 from gi.errors import InputError
 
 HERE = __name__  # targets of the configurations below are in this file

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from gi.commands import script
-from gi.config import MANAGED, parse_value, schema
+from gi.config import parse_value, schema
+from gi.config.load import MANAGED
 from gi.config.targets import nearest
 from gi.errors import InputError
 

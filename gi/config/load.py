@@ -29,8 +29,7 @@ MANAGED = ("callbacks", "logger", "default_root_dir")  # Trainer options that on
 def load_config(paths, overrides=()):
     """The files merged left to right, then the overrides ("a.b=value"), as a read-only DictConfig.
 
-    What earlier versions described otherwise is brought into the form of today (`gi.config.earlier`).
-    Interpolations (`${model.params.width}`) refer to the merged whole.
+    Interpolations (`${model.params.width}`) refer to the merged whole. See `gi.config.earlier` for older forms.
     """
     merged, done = {}, {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
@@ -39,10 +38,7 @@ def load_config(paths, overrides=()):
         _override(merged, override)
     earlier.update(merged)
     check_size(merged)
-    config = OmegaConf.create(merged)
-    OmegaConf.set_struct(config, True)
-    OmegaConf.set_readonly(config, True)
-    return config
+    return OmegaConf.create(merged, flags={"struct": True, "readonly": True})
 
 
 def save_config(config, path):
@@ -87,15 +83,13 @@ def _override(config, override):
         here = here[part]
 
 
-# Building -------------------------------------------------------------------------------------------------------------
-
 def instantiate(node, path="model", **extra):
     """The object a node stands for; nodes inside its params are built first. `extra` are further arguments.
 
     The whole node is checked before anything is built. Raises InputError with the YAML path `path`….
     """
     node = plain(node, path)
-    _check_node(node, path, tuple(extra))
+    _check_node(node, path, extra)
     return _build(node, path, **extra)
 
 
@@ -112,14 +106,12 @@ def trainer_options(config):
 
 
 def _build(node, path, **extra):
-    target, arguments = schema.node_arguments(node, path, _build, tuple(extra))
+    target, arguments = schema.node_arguments(node, path, _build, extra)
     try:
         return target(**arguments, **extra)
     except InputError as error:  # of the constructor itself: what is inside has been built already
         raise type(error)(f"{path}: {error}") from error
 
-
-# Checking -------------------------------------------------------------------------------------------------------------
 
 def check(config, *, require=("model", "data"), provided=None):
     """Compares every node of the configuration with the signature of its target, without building anything.

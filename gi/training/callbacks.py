@@ -87,8 +87,8 @@ def check_monitor(checkpoint: pl.callbacks.ModelCheckpoint, metrics: Iterable[Me
 class ImageGrids(pl.Callback):
     """Pictures of what the network does, to TensorBoard and to images/<set>/: one row a sample.
 
-    Columns: target with its hole, then each keyframe with its holes and aligned to the target, prediction, composite,
-    truth. Taken every `every_n_steps` optimiser steps in training and from the first batch of each evaluation set.
+    Columns: target with its hole, each keyframe with its holes and aligned to the target, prediction, composite, truth.
+    Taken every `every_n_steps` optimiser steps in training and from the first batch of each evaluation set.
     """
 
     def __init__(self, *, every_n_steps: int = 1000, n_samples: int = 4):

@@ -115,9 +115,8 @@ class EvaluationReport(pl.Callback):
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
-        for name, scores in self._compared.items():  # what took long to compute first
-            write_comparison(folder / "metrics" / "comparison" / f"{file_name(name)}.json", name, scores)
         for name, scores in self._compared.items():
+            write_comparison(folder / "metrics" / "comparison" / f"{file_name(name)}.json", name, scores)
             print_table(comparison_rows(name, scores, short=True))
         config = folder / "configs" / "config.yaml"
         write_report(self.path(trainer), Report(
@@ -159,7 +158,7 @@ class EvaluationReport(pl.Callback):
             prediction = pl_module.predict(data, pl_module.best_generator())
         filled = {f"composite: {score}": prediction}
         if compared:
-            index = next(i for i, row in enumerate(compared["keyframes"].images) if row["name"] == image)
+            index = [row["name"] for row in compared["keyframes"].images].index(image)
             filled = {f"{METHODS[method]}: {compared[method].images[index]['composite/psnr_hole']:.1f} dB": result
                       for method, result in fill_holes(trainer, pl_module, batch, data, prediction).items()}
         return Sample(title=title, pictures=pictures(data, prediction, filled))
@@ -228,16 +227,13 @@ def panels(scores: ImageScores, compared: Mapping[str, ImageScores]) -> dict[str
         for key, measure in foremost(scores.measures).items() if f"composite/{key}" in (scores.images or [{}])[0]}
 
 
-def _bin_means(scores: ImageScores, key: str) -> tuple[list[float], list[float]]:
+def _bin_means(scores, key):
     means = {0.1 * i + 0.05: entry["composite"][key]["mean"] for i, entry in enumerate(scores.bins) if entry["count"]}
     return list(means), list(means.values())
 
 
 def pictures(data: dict, prediction: torch.Tensor, filled: Mapping[str, torch.Tensor]):
-    """(caption, picture) of the first sample of a batch, from what is given to what comes out of it.
-
-    `filled` are predictions by caption, to show as composites; of the first one the error is shown.
-    """
+    """(caption, picture) of the first sample of a batch. `filled` are predictions by caption, to show as composites."""
     image, mask = data["image"][:1], data["mask"][:1]
     sources, source_masks = data["sources"][:1], data["source_masks"][:1]
     aligned, visible = align_keyframes(sources, source_masks, data["inputs"][2][:1])

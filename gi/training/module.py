@@ -119,24 +119,16 @@ class GuidedInpainting(pl.LightningModule):
         return self.predict(self.prepare(batch), self.best_generator())
 
     def prepare(self, batch: Batch, with_sources: bool = True) -> dict:
-        """Floats in [0, 1] and the generator's four inputs, from a batch of uint8 images and masks.
-
-        with_sources=False leaves the keyframes out (T = 0).
-        """
+        """Floats in [0, 1] and the generator's four inputs, from a batch of uint8; without sources, T = 0."""
         image, sources = batch["image"].float() / 255, batch["sources"].float() / 255
         mask, source_masks = batch["mask"].float(), batch["source_masks"].float()
         if not with_sources:
             sources, source_masks = sources[:, :0], source_masks[:, :0]
         extra = {name: batch[name] for name in self.guidance.extra if name in batch and with_sources}
         flows, errors = self.guidance(image, mask, sources, source_masks, **extra)
-        return {
-            "image": image,
-            "mask": mask,
-            "sources": sources,
-            "source_masks": source_masks,
-            "inputs": (masked(image, mask), masked(sources, source_masks), flows, errors),
-            "seed": batch.get("seed"),
-        }
+        inputs = masked(image, mask), masked(sources, source_masks), flows, errors
+        return {"image": image, "mask": mask, "sources": sources, "source_masks": source_masks, "inputs": inputs,
+                "seed": batch.get("seed")}
 
     def predict(self, prepared: dict, generator: nn.Module) -> Tensor:
         # What is random in a generator follows from the sample, so that a resumed training draws what it would have.
@@ -184,20 +176,19 @@ class GuidedInpainting(pl.LightningModule):
 
     def on_train_start(self):
         """Resuming goes on with the configuration's rates and betas, also if the checkpoint was trained with others."""
-        schedules = self._schedules()
-        groups = [schedule.optimizer.param_groups[0] for schedule in schedules]
-        now = [(rate, self.betas) for rate in self.learning_rates()]
-        before = [(group["initial_lr"], tuple(group["betas"])) for group in groups]
+        now, before = [(rate, self.betas) for rate in self.learning_rates()], []
+        for schedule, (rate, betas) in zip(self._schedules(), now, strict=True):
+            group = schedule.optimizer.param_groups[0]
+            before.append((group["initial_lr"], tuple(group["betas"])))
+            schedule.base_lrs = [rate]
+            group.update(initial_lr=rate, betas=betas, lr=rate * self._multiplier(schedule.last_epoch))
         if before != now:
             texts = (", ".join(f"{rate:.3g} with betas {betas}" for rate, betas in pairs) for pairs in (before, now))
             pl.utilities.rank_zero_info("learning rates in the checkpoint: {}; from here on: {}".format(*texts))
-        for schedule, group, (rate, betas) in zip(schedules, groups, now, strict=True):
-            schedule.base_lrs, (multiplier,) = [rate], schedule.lr_lambdas
-            group.update(initial_lr=rate, betas=betas, lr=rate * multiplier(schedule.last_epoch))
 
     def training_step(self, batch, batch_idx):
         n_window, is_last = self._accumulation(batch_idx)
-        optimizers = self.optimizers(use_pl_optimizer=True)
+        optimizers = self.optimizers()
         optimizer_g, optimizer_d = optimizers if self.discriminator is not None else (optimizers, None)
         objective = self._helpers["objective"]
         data = self.prepare(batch)
@@ -221,8 +212,7 @@ class GuidedInpainting(pl.LightningModule):
                 d_terms = objective.discriminator(prediction.detach(), data, self.discriminator)
                 self.manual_backward(sum(d_terms.values()) / n_window)
             if is_last:
-                # Not through Lightning's wrapper: it counts each step of it, and `max_steps` should mean the
-                # generator's.
+                # Not through Lightning's wrapper, which counts its steps: `max_steps` should mean the generator's.
                 self.trainer.strategy.optimizer_step(optimizer_d.optimizer, closure=lambda: None)
                 optimizer_d.zero_grad()
             terms |= d_terms
@@ -268,19 +258,18 @@ class GuidedInpainting(pl.LightningModule):
         self.check_finite()
         values = torch.stack([value.detach().float() for value in terms.values()])
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
-        self._pending_terms = (values, list(terms), self.global_step, self.current_epoch)
+        self._pending_terms = values, list(terms), f"optimiser step {self.global_step} (epoch {self.current_epoch})"
         self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
         self.log("lr", self._schedules()[0].optimizer.param_groups[0]["lr"])
 
     def check_finite(self):
         """Raises NonFiniteLoss if the last losses were not finite."""
-        if self._pending_terms is None:
-            return
-        values, names, step, epoch = self._pending_terms
-        self._pending_terms = None
-        for name, value in zip(names, values.tolist(), strict=True):
-            if not math.isfinite(value):
-                raise NonFiniteLoss(f"loss term '{name}' is {value} at optimiser step {step} (epoch {epoch})")
+        pending, self._pending_terms = self._pending_terms, None
+        if pending is not None:
+            values, names, where = pending
+            for name, value in zip(names, values.tolist(), strict=True):
+                if not math.isfinite(value):
+                    raise NonFiniteLoss(f"loss term '{name}' is {value} at {where}")
 
     def on_train_end(self):
         self.check_finite()

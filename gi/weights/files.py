@@ -45,11 +45,11 @@ class WeightsFile:
 
 
 def read_weights(path: str | Path, *, about: WeightsFile, sha256: str | None = None) -> dict[str, Tensor]:
-    """{name: tensor} from the file at `path`, or where `find` finds it if that is its usual place; runs no code of it.
+    """{name: tensor} from the file at `path`, or where `find` finds it if that is its usual place.
 
-    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more; None: that of `about`, or, as
-    torchvision names its files, of the name's end (a hyphen and the first 8 digits). The digest is logged in any case.
-    Raises MissingFile that says how to get the file, InputError for one with another digest or without weights.
+    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more; None: that of `about`, or of the name's
+    end, as torchvision names its files. The digest is logged in any case. Raises MissingFile that says how to get the
+    file, InputError for one with another digest or without weights.
     """
     path, known = about.find() if str(path) == about.path else Path(path), about.sha256 if about.only else None
     if not path.is_file():
