@@ -176,13 +176,13 @@ def main(argv=None):
     quiet_lightning()
     for note in args.notes:
         rank_zero_info(note)
-    logdir = make_logdir(args)
-    base = [logdir / "configs" / "config.yaml"] if args.resume and not args.base else args.base
-    overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
-    cfg = load_config(base, overrides)
-    check(cfg, provided={"model": MODULE_OPTIONS})
-    stated_rows(cfg)
     try:
+        logdir = make_logdir(args)
+        base = [logdir / "configs" / "config.yaml"] if args.resume and not args.base else args.base
+        overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
+        cfg = load_config(base, overrides)
+        check(cfg, provided={"model": MODULE_OPTIONS})
+        stated_rows(cfg)
         return run(cfg, args, logdir)
     finally:
         os.environ.pop("GI_LOGDIR", None)  # the next run of this process gets a folder of its own

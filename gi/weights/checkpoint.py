@@ -67,7 +67,7 @@ def _state_dict(path):
 
 
 def _with_prefix(state, prefix):
-    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def present_names(state):
@@ -75,8 +75,8 @@ def present_names(state):
     for prefix in (AVERAGE, GENERATOR, ""):
         if {f"{prefix}pixel_write.error_scale", f"{prefix}latents"} <= state.keys():
             parts = tuple(f"{prefix}{part}." for part in ("pixel_write", "blend"))
-            state = {f"{prefix}network.{key[len(prefix):]}" if key.startswith(prefix) and not key.startswith(parts)
-                     else key: value for key, value in state.items()}
+            state = {f"{prefix}network.{key.removeprefix(prefix)}" if key.startswith(prefix)
+                     and not key.startswith(parts) else key: value for key, value in state.items()}
     return state
 
 
@@ -124,36 +124,22 @@ def original_generator_names(weights):
     The originals number all layers in one list: "model.1" to "model.4" are the encoder, then come positions and latents
     (two-stream only), the blocks, and, nameless, transposed convolutions, BatchNorms and the last convolution.
     """
-    numbers = {}
+    layers = {}
     for key in weights:
         if match := re.match(r"model\.(\d+)\.(.+)", key):
-            numbers.setdefault(int(match[1]), []).append(match[2])
-    encoders, blocks, plain = [], [], []
-    for n, rests in sorted(numbers.items()):
-        if any(re.match(r"(read|write|attn1|conv1)\.", rest) for rest in rests):
-            blocks.append(n)
-        elif any(re.match(r"(conv|ffc)\.", rest) for rest in rests):
-            encoders.append(n)
-        elif all(rest in _PLAIN for rest in rests):
-            plain.append(n)
-
-    names = {key: _substitute(key, _DEFORMABLE) for key in weights if key.startswith("deformable_writes.")}
-    for n, rests in numbers.items():
-        if n in blocks:
-            prefix, rules = f"blocks.{blocks.index(n)}.", _BLOCK
-        elif n in encoders:
-            prefix, rules = f"encoder.layers.{encoders.index(n)}.", _ENCODER
-        elif n in plain[:-1]:  # transposed convolution and BatchNorm take turns; in `upsample` a ReLU follows each pair
-            pair, second = divmod(plain.index(n), 2)
-            prefix, rules = f"decoder.upsample.{3 * pair + second}.", []
-        elif n in plain:
-            prefix, rules = "decoder.to_rgb.", []
-        elif "latents" in rests:
-            prefix, rules = "", [(r"^project\.", "positions.project.")]
-        else:
-            continue
-        names |= {f"model.{n}.{rest}": prefix + _substitute(rest, rules) for rest in rests}
-    return names
+            layers.setdefault(int(match[1]), []).append(match[2])
+    encoders, blocks = ([n for n in sorted(layers) if any(re.match(start, rest) for rest in layers[n])]
+                        for start in (r"(conv|ffc)\.", r"(read|write|attn1|conv1)\."))
+    plain = [n for n in sorted(layers) if all(rest in _PLAIN for rest in layers[n])]
+    places = {n: ("", [(r"^project\.", "positions.project.")]) for n in layers if "latents" in layers[n]}
+    places |= {n: (f"encoder.layers.{i}.", _ENCODER) for i, n in enumerate(encoders)}
+    places |= {n: (f"blocks.{i}.", _BLOCK) for i, n in enumerate(blocks)}
+    # Transposed convolution and BatchNorm take turns; in `upsample` a ReLU follows each pair.
+    places |= {n: (f"decoder.upsample.{3 * (i // 2) + i % 2}.", []) for i, n in enumerate(plain[:-1])}
+    places |= {n: ("decoder.to_rgb.", []) for n in plain[-1:]}
+    names = {f"model.{n}.{rest}": prefix + _substitute(rest, rules)
+             for n, (prefix, rules) in places.items() for rest in layers[n]}
+    return names | {key: _substitute(key, _DEFORMABLE) for key in weights if key.startswith("deformable_writes.")}
 
 
 def _substitute(name, rules):
