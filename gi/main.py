@@ -55,7 +55,10 @@ def run(cfg, args, logdir):
     if trainer.is_global_zero:
         (logdir / "configs").mkdir(parents=True, exist_ok=True)
         save_config(cfg, logdir / "configs" / "config.yaml")
-    rank_zero_info(f"{describe_device(trainer)}; everything goes to {logdir}")
+    device = trainer.strategy.root_device
+    device = f"{os.cpu_count()} cores" if device.type == "cpu" else device
+    rank_zero_info(f"{trainer.world_size} process(es) on {type(trainer.accelerator).__name__} ({device}), "
+                   f"{trainer.precision}; everything goes to {logdir}")
 
     start, last = args.resume_from_checkpoint, logdir / "checkpoints" / "last.ckpt"
     if start is None and args.resume and last.is_file():
@@ -144,12 +147,6 @@ def build_trainer(cfg, options, logdir, metrics=()):
     return trainer
 
 
-def describe_device(trainer):
-    device = trainer.strategy.root_device
-    name = f"{os.cpu_count()} cores" if device.type == "cpu" else str(device)
-    return f"{trainer.world_size} process(es) on {type(trainer.accelerator).__name__} ({name}), {trainer.precision}"
-
-
 def make_logdir(args):
     """Folder of this run. Processes that Lightning starts find it in the environment, so that all of them agree."""
     if args.resume is not None:
@@ -163,17 +160,13 @@ def make_logdir(args):
     return Path(os.environ.setdefault("GI_LOGDIR", str(logdir)))
 
 
-def quiet_lightning():
-    """Lightning advertises services of its maker at every start."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
-
-
 def main(argv=None):
     """The program: returns the results of `run`. Raises InputError for anything wrong with what the user gave."""
     args = parse_args(sys.argv[1:] if argv is None else argv)
     if args.resume is not None and args.resume.is_file():  # a checkpoint of the run instead of its folder
         args.resume, args.resume_from_checkpoint = args.resume.absolute().parent.parent, args.resume
-    quiet_lightning()
+    # Lightning advertises services of its maker at every start.
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
     for note in args.notes:
         rank_zero_info(note)
     try:

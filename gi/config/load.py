@@ -5,9 +5,8 @@
     model = instantiate(cfg.model, "model")
 
 A file may name others it builds on, `inherit: base.yaml` or a list, relative to itself; it is merged on top of them.
-Mappings are merged key by key, everything else (lists too) is replaced. One exception: where a node
-`{target: …, params: {…}}` names another target than the node below it, it replaces that node wholesale, so that
-switching to another class does not inherit the parameters of the first.
+Mappings are merged key by key, everything else (lists too) is replaced. But a node `{target: …, params: {…}}` that
+names another target than the node below it replaces that one wholesale, its params included.
 """
 import os
 from pathlib import Path
@@ -84,7 +83,7 @@ def _override(config, override):
 
 
 def instantiate(node, path="model", **extra):
-    """The object a node stands for; nodes inside its params are built first. `extra` are further arguments.
+    """The object a node stands for, called with its params, built first where they are nodes, and `extra`.
 
     The whole node is checked before anything is built. Raises InputError with the YAML path `path`….
     """

@@ -38,8 +38,8 @@ def nearest(name, known, otherwise=""):
 def find_target(name: str, path: str):
     """The class or function `name` ("package.module.Name") stands for.
 
-    Modules of other packages are not even imported. What is found must be *defined* in one of the packages: modules
-    know many names that they only imported. Raises InputError that begins with `path`, for what does not exist, too.
+    Modules of other packages are not even imported. What is found must be *defined* in one of the packages, not only
+    imported there. Raises InputError that begins with `path`, for what does not exist, too.
     """
     parts = name.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):

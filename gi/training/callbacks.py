@@ -24,17 +24,16 @@ class LastCheckpoint(pl.Callback):
     optimiser steps: gradients waiting for the rest of their accumulation window are in no checkpoint.
     """
 
-    signals: StopSignals | None = None  # of the run; None: signals are not looked at
-
     def __init__(self, *, every_n_steps: int = 500):
         self.every_n_steps = every_n_steps
+        self.signals = StopSignals()  # the program puts those of the run here
         self._saved_step = None
 
     def setup(self, trainer, pl_module, stage):
         self.path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
     def on_train_start(self, trainer, pl_module):
-        self._hold(True)
+        self.signals.hold(True)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not pl_module.between_steps:
@@ -52,24 +51,20 @@ class LastCheckpoint(pl.Callback):
         if trainer.global_step and trainer.global_step != self._saved_step and pl_module.between_steps:
             self._save(trainer)
         # Processes do not meet before the end of a validation, so each ends by itself; there is nothing left to save.
-        self._hold(trainer.global_step != self._saved_step)
+        self.signals.hold(trainer.global_step != self._saved_step)
 
     def on_validation_end(self, trainer, pl_module):
-        self._hold(not trainer.sanity_checking)
+        self.signals.hold(not trainer.sanity_checking)
 
     def on_train_end(self, trainer, pl_module):
-        self._hold(False)
-
-    def _hold(self, held):
-        if self.signals is not None:
-            self.signals.hold(held)
+        self.signals.hold(False)
 
     def _save(self, trainer):
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
 
     def _signal_of_any_process(self, trainer):
-        signum = self.signals.requested if self.signals is not None else 0
+        signum = self.signals.requested
         if trainer.world_size > 1:
             signum = torch.tensor(float(signum), device=trainer.strategy.root_device)
             signum = int(trainer.strategy.reduce(signum, reduce_op="max"))

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -15,7 +14,7 @@ from gi.data.datamodule import collate
 from gi.errors import InputError, expect_at_least
 from gi.flow.align import align_keyframes
 from gi.flow.estimate import ZeroFlow
-from gi.flow.guidance import FlowGuidance, Guidance
+from gi.flow.guidance import FlowGuidance
 from gi.metrics.functional import IMAGE_METRICS
 from gi.metrics.image import ImageMetrics, ImageScores
 from gi.metrics.metric import Measure, foremost, measures
@@ -179,13 +178,13 @@ class EvaluationReport(pl.Callback):
         return [(name, str(value)) for name, value in facts.items() if value is not None]
 
 
-def _sees_holes(guidance: Guidance) -> bool:
+def _sees_holes(guidance):
     """Whether the flow knew what is in the holes."""
     zero = isinstance(guidance, FlowGuidance) and isinstance(guidance.estimator, ZeroFlow)
     return not zero and not guidance.mask_images
 
 
-def _notes(compared: bool, sees_holes: bool) -> str:
+def _notes(compared, sees_holes):
     text = ("Mean ± standard deviation over the images. In a composite the known pixels are kept, the raw prediction "
             "is all of the network's output. Stripes in pictures mark what is missing.")
     if compared:
@@ -250,7 +249,7 @@ def pictures(data: dict, prediction: torch.Tensor, filled: Mapping[str, torch.Te
             ("error of the composite (white: 50%)", error_map(next(iter(composites.values())), truth))]
 
 
-def _array(batch: torch.Tensor) -> np.ndarray:
+def _array(batch):
     """(1, C, H, W) on any device -> float (H, W, C)."""
     return batch[0].float().permute(1, 2, 0).cpu().numpy()
 

@@ -34,8 +34,7 @@ class GuidedInpainting(pl.LightningModule):
         guidance: gives the flow to the keyframes and its error, see `gi.flow.guidance.Guidance`.
         discriminator, objective: not needed for evaluation.
         metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
-        base_lr: learning rate per sample of the joint batch; see `learning_rates`.
-        discriminator_lr_factor: the discriminator's rate relative to the generator's.
+        base_lr: learning rate per sample of the joint batch; discriminator_lr_factor: see `learning_rates`.
         warmup_steps, decay_steps: see `warmup_cosine`.
         accumulate_grad_batches, gradient_clip_val: as in Lightning's Trainer, which leaves them to us because there are
             two optimisers. Clipping is by norm, per network.
@@ -80,8 +79,7 @@ class GuidedInpainting(pl.LightningModule):
         self.channels_last = channels_last
         self.generator, self.discriminator, self.average = generator, discriminator, None
         if average_decay is not None:
-            # With the statistics: those of the current weights do not fit the average of the last ones. Computing its
-            # own would take a pass over the training set before each validation.
+            # With the statistics: those of the current weights do not fit the average of the last ones.
             average = get_ema_multi_avg_fn(average_decay)
             self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         if compile:

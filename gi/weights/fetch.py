@@ -103,14 +103,12 @@ def fetch(
             resumed = _size(part) > 0
             if not _get(source, part, progress):
                 continue
-            reason = _fault(part, expected)
-            if reason and resumed:  # perhaps the beginning was of another file
+            while reason := _fault(part, expected):
                 part.unlink()
+                if not resumed:
+                    raise FetchError(f"{source}: {reason}; {manually}")
+                resumed = False  # perhaps the beginning was of another file
                 _get(source, part, progress)
-                reason = _fault(part, expected)
-            if reason:
-                part.unlink()
-                raise FetchError(f"{source}: {reason}; {manually}")
             part.replace(place)
             note = "" if expected else "; its project publishes none, so compare it with one you trust"
             return f"fetched from {source}, SHA-256 {file_sha256(place)}{note}"
