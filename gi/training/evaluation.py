@@ -197,7 +197,7 @@ def _notes(compared, sees_holes):
 
 def choose(scores: ImageScores, count: int) -> list[tuple[str, str, str]]:
     """(title, name, score) of images spread evenly from the best to the worst."""
-    measured = [key for key, total in scores.totals["composite"].items() if isinstance(total, Mapping)]
+    measured = [key for key in scores.measures if isinstance(scores.totals["composite"][key], Mapping)]
     if not measured:
         return []
     key = RANKING if RANKING in measured else measured[0]
