@@ -56,7 +56,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """`with progress("images", 1000) as advance:`, to be called after each; shows the time left on standard error.
 
-    A bar on a terminal, a line every half minute elsewhere, as in the logs of a cluster.
+    A bar on a terminal, a line every half minute elsewhere.
     """
     console, start, done, shown = Console(stderr=True), time.monotonic(), 0, 0.0
     if console.is_terminal:
@@ -77,10 +77,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def follow(steps: Iterable[tuple[str, int, int]], name: str = "") -> None:
-    """Runs through (what, done, total), as a work of several stages yields it, and shows a `progress` for each stage.
-
-    A stage begins with what was done before; the time left is that of the rest.
-    """
+    """Runs through the (what, done, total) of a work, and shows a `progress` for each `what`, of what is left of it."""
     for what, stage in itertools.groupby(steps, key=operator.itemgetter(0)):
         _, before, total = next(stage)
         with progress(f"{name}: {what}" if name else what, total - before) as advance:

@@ -91,8 +91,8 @@ def arguments(target, params, path, make, *, provided=(), name=None):
 def convert(value, hint, path, make):
     """`value` as the type `hint` wants it, the nodes in it replaced by `make(node, path)`.
 
-    An int does for a float, a string that spells a number too (YAML 1.1 reads `1e-4` as a string), a whole float such
-    as `1e6` for an int, a list for a tuple, a string for a path. A bool is never a number.
+    An int or a string that spells a number (YAML 1.1 reads `1e-4` as one) does for a float, a whole float such as `1e6`
+    for an int, a list for a tuple, a string for a path. A bool is never a number.
     """
     if is_node(value):
         target = find_target(value["target"], path)

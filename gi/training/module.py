@@ -162,8 +162,7 @@ class GuidedInpainting(pl.LightningModule):
         rates = self.learning_rates()
         pl.utilities.rank_zero_info(
             f"learning rate {rates[0]:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
-            f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)"
-        )
+            f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)")
         precision = self.trainer.precision_plugin
         scaled = getattr(precision, "scaler", None) is not None
         if scaled:
@@ -226,7 +225,7 @@ class GuidedInpainting(pl.LightningModule):
 
     def _accumulation(self, batch_idx):
         """Number of batches whose gradients are averaged with this one's, and whether this one is the last of them."""
-        start = batch_idx // self.accumulate_grad_batches * self.accumulate_grad_batches
+        start = batch_idx - batch_idx % self.accumulate_grad_batches
         n_window = min(self.accumulate_grad_batches, self.trainer.num_training_batches - start)
         return n_window, batch_idx + 1 == start + n_window
 

@@ -26,12 +26,10 @@ class StopSignals:
     Python calls its handlers between two of its own instructions, which may be never while a library waits for other
     processes. But it writes the number of a signal to a socket right away, and a thread reads it.
 
-    Args:
-        launcher: Lightning's launcher, if it started the other processes of this machine: they end with this one.
-        grace: seconds.
+    launcher: Lightning's, if it started the other processes of this machine, which end with this one. grace: seconds.
     """
 
-    _entered: "StopSignals | None" = None
+    _entered = None
 
     def __init__(self, launcher=None, *, grace: float = 120.0):
         self.requested = 0  # the signal, once there was one

@@ -44,10 +44,7 @@ class Wanted:
 
 
 def wanted_by_config(path: str | Path) -> list[Wanted]:
-    """What the networks of a configuration read, for training and evaluation.
-
-    Raises InputError if it cannot be read, or pins a file by a digest that cannot be.
-    """
+    """What the networks of a configuration read. Raises InputError, also for a digest in it that cannot be one."""
     found: dict[str, Wanted] = {}
     for network, params in _networks(plain(load_config(path), str(path)), str(path)):
         file = network.file_of(params) if hasattr(network, "file_of") else None
@@ -77,14 +74,9 @@ def fetch(
     """Puts a file at its place below `root`, unless it is there; returns what was done, in a few words.
 
     A part that was downloaded stays beside it, as `<name>.part`, and the next call goes on from there. Nothing appears
-    under its own name before its SHA-256 is right, or, where none is known, before it reads as weights.
-
-    Args:
-        mirror: a base URL or a folder that has the file, under its own name or under its place (checkpoints/…).
-        progress: called with the bytes done, and all of them if known.
-
-    Raises:
-        FetchError: if it cannot be had, is not what it should be, or another file is in its place.
+    under its own name before its SHA-256 is right, or, where none is known, before it reads as weights. mirror: a base
+    URL or a folder that has the file, under its own name or under its place (checkpoints/…). progress: called with the
+    bytes done, and all of them if known. Raises FetchError if the file cannot be had or another one is in its place.
     """
     file, place = item.file, Path(root) / item.path
     if place.is_file():
@@ -117,7 +109,7 @@ def fetch(
     raise FetchError(f"{source}: not there; {manually}")
 
 
-def _size(part: Path) -> int:
+def _size(part):
     return part.stat().st_size if part.is_file() else 0
 
 

@@ -91,12 +91,12 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *
     """Copies `state` into `module`, raising one InputError with all missing, unexpected and misshapen names.
 
     names: what the file at `path` calls them, if it does so differently; the message then gives both.
-    BatchNorm's `num_batches_tracked` may be missing: files of 2018 do not have it, and nothing frozen uses it.
     """
     def known(name):
         return f"{name} ({names[name]})" if names and name in names else name
 
     own = module.state_dict()
+    # Files of 2018 lack BatchNorm's counter, which nothing frozen uses.
     state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | state
     problems = {
         "missing": [known(name) for name in own if name not in state],

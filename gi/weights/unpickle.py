@@ -27,18 +27,12 @@ _MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a bomb
 def read_checkpoint(path, map_location="cpu"):
     """The content of a .ckpt, .pth or .pt file of torch.save (either format), or of a .safetensors file.
 
-    Tensors land on `map_location`. Objects of unknown classes are instances of `StandIn`. Raises InputError for a file
-    that is missing, damaged, no checkpoint, or that asks for anything which could run code.
+    Objects of unknown classes are instances of `StandIn`. Raises InputError for a file that is missing, damaged, no
+    checkpoint, or that asks for anything which could run code.
     """
     path = pathlib.Path(path)
     try:
-        file = open(path, "rb")
-    except FileNotFoundError:
-        raise MissingFile(f"{path}: no such checkpoint") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        with file:
+        with open(path, "rb") as file:
             if path.suffix == ".safetensors":
                 return load_file(path, device=str(map_location))
             restricted = SimpleNamespace(__name__=__name__, Unpickler=_restricted(*_inspect(file, path)))
@@ -46,6 +40,10 @@ def read_checkpoint(path, map_location="cpu"):
             return torch.load(file, map_location=map_location, pickle_module=restricted, weights_only=False)
     except InputError:
         raise
+    except FileNotFoundError:
+        raise MissingFile(f"{path}: no such checkpoint") from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever a damaged file leads to
         reason = " ".join(str(error).split())[:200]  # one line, whatever names the file makes up
         if isinstance(error, Refused):
