@@ -22,7 +22,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from gi.commands.arguments import parse_args, processes
+from gi.commands import script
+from gi.commands.arguments import parse_args
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.errors import InputError
 from gi.report.paper import stated_rows
@@ -36,7 +37,6 @@ from gi.training.signals import StopRequested, StopSignals
 from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights
 from gi.weights.pretrained import SMALL, SMALL_CONFIG
 
-LAST = Path("checkpoints") / "last.ckpt"
 # Trainer options that mean something else with two optimisers; the module takes them over.
 MODULE_OPTIONS = ("accumulate_grad_batches", "gradient_clip_val")
 TRAINING_PARTS = ("discriminator", "objective")
@@ -55,11 +55,14 @@ def run(cfg, args, logdir):
     if trainer.is_global_zero:
         (logdir / "configs").mkdir(parents=True, exist_ok=True)
         save_config(cfg, logdir / "configs" / "config.yaml")
-    rank_zero_info(f"{describe_device(trainer)}; everything goes to {logdir}")
+    device = trainer.strategy.root_device
+    device = f"{os.cpu_count()} cores" if device.type == "cpu" else device
+    rank_zero_info(f"{trainer.world_size} process(es) on {type(trainer.accelerator).__name__} ({device}), "
+                   f"{trainer.precision}; everything goes to {logdir}")
 
-    start = args.resume_from_checkpoint
-    if start is None and args.resume and (logdir / LAST).is_file():
-        start = logdir / LAST
+    start, last = args.resume_from_checkpoint, logdir / "checkpoints" / "last.ckpt"
+    if start is None and args.resume and last.is_file():
+        start = last
     with StopSignals(trainer.strategy.launcher) as signals:
         for callback in trainer.callbacks:
             if isinstance(callback, LastCheckpoint):
@@ -117,40 +120,31 @@ def without(node, names):
 
 def build_trainer(cfg, options, logdir, metrics=()):
     lightning = cfg.get("lightning", {})
-    callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
-    best = [callback for callback in callbacks.values() if isinstance(callback, pl.callbacks.ModelCheckpoint)]
+    callbacks = list(instantiate_all(lightning.get("callbacks"), "lightning.callbacks").values())
+    best = [callback for callback in callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)]
     for callback in best:
         callback.dirpath = callback.dirpath or str(logdir / "checkpoints")
         check_monitor(callback, metrics)
     options.setdefault("enable_checkpointing", bool(best))  # or Lightning adds one of its own, next to the events
     if not options.get("enable_progress_bar", True):
-        bars = [name for name, callback in callbacks.items() if isinstance(callback, pl.callbacks.ProgressBar)]
-        callbacks = {name: callback for name, callback in callbacks.items() if name not in bars}
-    loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
-    if processes(options) > 1:
-        # In each backward pass one of the two networks gets no gradients.
-        options.setdefault("strategy", DDPStrategy(find_unused_parameters=True))
-    plugins = [SafeCheckpointIO()]
-    if options.get("sync_batchnorm"):
-        plugins.append(SyncGeneratorBatchNorm())
+        callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
+    loggers = instantiate_all(lightning.get("logger"), "lightning.logger").values()
+    synchronised = options.get("sync_batchnorm")
     trainer = pl.Trainer(
         default_root_dir=str(logdir),
-        logger=list(loggers.values()) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
-        callbacks=list(callbacks.values()),
-        plugins=plugins,
+        logger=list(loggers) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
+        callbacks=callbacks,
+        plugins=[SafeCheckpointIO(), *([SyncGeneratorBatchNorm()] if synchronised else [])],
         use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
         **options,
     )
-    if options.get("sync_batchnorm") and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
+    if "strategy" not in options and isinstance(trainer.strategy, DDPStrategy):
+        # In each backward pass one of the two networks gets no gradients.
+        trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+    if synchronised and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
         raise InputError("lightning.trainer.sync_batchnorm: only GPUs have it, and this run is on "
                          f"{trainer.strategy.root_device.type}")
     return trainer
-
-
-def describe_device(trainer):
-    device = trainer.strategy.root_device
-    name = f"{os.cpu_count()} cores" if device.type == "cpu" else str(device)
-    return f"{trainer.world_size} process(es) on {type(trainer.accelerator).__name__} ({name}), {trainer.precision}"
 
 
 def make_logdir(args):
@@ -166,48 +160,38 @@ def make_logdir(args):
     return Path(os.environ.setdefault("GI_LOGDIR", str(logdir)))
 
 
-def quiet_lightning():
-    """Lightning advertises services of its maker at every start."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
-
-
 def main(argv=None):
     """The program: returns the results of `run`. Raises InputError for anything wrong with what the user gave."""
     args = parse_args(sys.argv[1:] if argv is None else argv)
     if args.resume is not None and args.resume.is_file():  # a checkpoint of the run instead of its folder
         args.resume, args.resume_from_checkpoint = args.resume.absolute().parent.parent, args.resume
-    quiet_lightning()
+    # Lightning advertises services of its maker at every start.
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
     for note in args.notes:
         rank_zero_info(note)
-    logdir = make_logdir(args)
-    base = [logdir / "configs" / "config.yaml"] if args.resume and not args.base else args.base
-    overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
-    cfg = load_config(base, overrides)
-    check(cfg, provided={"model": MODULE_OPTIONS})
-    stated_rows(cfg)
     try:
+        logdir = make_logdir(args)
+        base = [logdir / "configs" / "config.yaml"] if args.resume and not args.base else args.base
+        overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
+        cfg = load_config(base, overrides)
+        check(cfg, provided={"model": MODULE_OPTIONS})
+        stated_rows(cfg)
         return run(cfg, args, logdir)
     finally:
         os.environ.pop("GI_LOGDIR", None)  # the next run of this process gets a folder of its own
 
 
-def cli():
-    """Entry point with one line for every foreseeable error, and exit status 2 for bad input."""
+def program():
+    """`main` with one line for what ends a training early."""
     try:
         main()
-    except InputError as error:
-        message, status = f"error: {error}", 2
     except NonFiniteLoss as error:
-        message, status = f"error: {error}; training stopped, the last good checkpoint stays", 1
+        sys.exit(f"error: {error}; training stopped, the last good checkpoint stays")
     except StopRequested as stop:
-        if rank_zero_only.rank != 0:
-            return  # quietly: Lightning kills the first process when another has failed
-        message, status = f"{stop}: state saved; resume with -r and the run's folder", 128 + stop.signum
-    else:
-        return
-    print(message, file=sys.stderr)
-    sys.exit(status)
+        if rank_zero_only.rank == 0:  # others end quietly: Lightning kills the first process when another has failed
+            print(f"{stop}: state saved; resume with -r and the run's folder", file=sys.stderr)
+            sys.exit(128 + stop.signum)
 
 
 if __name__ == "__main__":
-    cli()
+    script.run(program)

@@ -11,8 +11,9 @@ from torch import nn
 
 from gi.commands import arguments as cli
 from gi.commands import script
-from gi.config import allow, check, instantiate, instantiate_all, load_config, merge, save_config, trainer_options
+from gi.config import allow, check, instantiate, instantiate_all, load_config, save_config, trainer_options
 from gi.config.targets import find_target
+from gi.config.yaml_files import merge
 from gi.errors import InputError
 
 HERE = __name__  # targets of the configurations below are in this file
@@ -332,9 +333,9 @@ def test_errors_of_a_constructor_are_given_the_path(base):
 def test_trainer_options_and_named_nodes(base):
     import pytorch_lightning as pl
     config = load_config(base)
-    options = trainer_options(config, logger=False)
-    assert options["max_steps"] == 1_000_000 and type(options["max_steps"]) is int and options["logger"] is False
-    pl.Trainer(accelerator="cpu", **options)
+    options = trainer_options(config)
+    assert options["max_steps"] == 1_000_000 and type(options["max_steps"]) is int
+    pl.Trainer(accelerator="cpu", logger=False, **options)
     callbacks = instantiate_all(config.lightning.callbacks, "lightning.callbacks")
     assert isinstance(callbacks["best"], pl.callbacks.ModelCheckpoint) and callbacks["best"].save_top_k == 3
 
@@ -477,7 +478,7 @@ def test_commands_of_the_original(gpus):
     gpus(2)
     args = cli.parse_args("--base configs/ours.yaml --gpus 0,1".split())
     assert args.train is True and args.notes == []
-    assert trainer_of(args) == {"accelerator": "gpu", "devices": [0, 1]} and cli.processes(trainer_of(args)) == 2
+    assert trainer_of(args) == {"accelerator": "gpu", "devices": [0, 1]}
 
 
 def test_all_flags_and_overrides_anywhere(gpus):
@@ -515,16 +516,6 @@ def test_gpus(gpus):
     assert trainer_of(cli.parse_args(["-b", "x", "--gpus", "0"])) == {"accelerator": "cpu", "devices": 1}
     for text in ("2,", "3", "0,0"):
         assert "the GPUs of this machine are 0, 1" in failure(cli.parse_args, ["-b", "x", "--gpus", text])
-
-
-def test_number_of_processes(gpus):
-    for count, options, expected in [
-            (0, {}, 1), (2, {}, 2), (2, {"devices": 1}, 1),
-            (2, {"accelerator": "cpu", "devices": 2, "num_nodes": 3}, 6),
-            (2, {"devices": "0,"}, 1), (4, {"devices": "0,1,3"}, 3), (4, {"devices": -1, "num_nodes": 2}, 8),
-            (4, {"accelerator": "cpu"}, 1), (4, {"devices": "2"}, 2)]:
-        gpus(count)
-        assert cli.processes(options) == expected, options
 
 
 def test_of_two_overrides_of_one_key_the_later_one_counts():

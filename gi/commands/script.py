@@ -1,6 +1,8 @@
 """What the command lines in scripts/ share: how they end, and their progress bar."""
 import argparse
 import contextlib
+import itertools
+import operator
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,16 +10,7 @@ from datetime import timedelta
 from typing import NoReturn
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, MofNCompleteColumn, Progress, TransferSpeedColumn
 
 from gi.config import allow
 from gi.errors import InputError
@@ -46,18 +39,14 @@ def allow_option(parser: argparse.ArgumentParser) -> None:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a program and exits with what it returns; with one line and 2 for bad input, 1 for a full disk and its like.
-    """
+    """Exits with what a program returns; with one line and 2 for bad input, or 1 for a full disk and its like."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a name or sign that the terminal cannot show is no reason to stop
     try:
         sys.exit(main() or 0)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -67,13 +56,11 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """`with progress("images", 1000) as advance:`, to be called after each; shows the time left on standard error.
 
-    A bar on a terminal, a line every half minute elsewhere, as in the logs of a cluster.
+    A bar on a terminal, a line every half minute elsewhere.
     """
     console, start, done, shown = Console(stderr=True), time.monotonic(), 0, 0.0
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TextColumn("left"), TimeRemainingColumn())
-        with Progress(*columns, console=console) as bar:
+        with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bar:
             task = bar.add_task(what, total=total)
             yield lambda: bar.advance(task)
         return
@@ -90,36 +77,28 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def follow(steps: Iterable[tuple[str, int, int]], name: str = "") -> None:
-    """Runs through (what, done, total), as a work of several stages yields it, and shows a `progress` for each stage.
-
-    A stage begins with what was done before; the time left is that of the rest.
-    """
-    with contextlib.ExitStack() as shown:
-        stage, before, advance = None, 0, None
-        for what, done, total in steps:
-            if what != stage:
-                shown.close()
-                stage, before = what, done
-                advance = shown.enter_context(progress(f"{name}: {what}" if name else what, total - done))
-            for _ in range(before, done):
-                advance()
-            before = done
+    """Runs through the (what, done, total) of a work, and shows a `progress` for each `what`, of what is left of it."""
+    for what, stage in itertools.groupby(steps, key=operator.itemgetter(0)):
+        _, before, total = next(stage)
+        with progress(f"{name}: {what}" if name else what, total - before) as advance:
+            for _, done, _ in stage:  # noqa: B031
+                for _ in range(before, done):
+                    advance()
+                before = done
 
 
 def download_progress() -> Progress:
     """A bar for bytes that disappears when it is done; nothing where there is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-               TextColumn("left"), TimeRemainingColumn())
     console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=console,
+                    transient=True, disable=not console.is_terminal)
 
 
 def report_problems(problems: Mapping[str, str], *, total: int, shown: int = 20) -> int:
     """Names what was left out of `total` items, on standard error, and returns the exit status: 1 if there is any."""
-    for name, problem in list(problems.items())[:shown]:
-        print(f"left out: {name}: {problem}", file=sys.stderr)
-    if len(problems) > shown:
-        print(f"left out: {len(problems) - shown} more", file=sys.stderr)
+    lines = [f"left out: {name}: {problem}" for name, problem in problems.items()]
+    if len(lines) > shown:
+        lines[shown:] = [f"left out: {len(problems) - shown} more"]
     if problems:
-        print(f"{len(problems)} of {total} left out", file=sys.stderr)
+        print(*lines, f"{len(problems)} of {total} left out", sep="\n", file=sys.stderr)
     return int(bool(problems))

@@ -1,18 +1,8 @@
 """Configurations in YAML: reading and merging (`yaml_files`, `load`), what they may name (`targets`), checking against
 signatures (`schema`), the device to use.
 """
-from gi.config.load import (
-    MANAGED,
-    check,
-    instantiate,
-    instantiate_all,
-    load_config,
-    merge,
-    parse_value,
-    save_config,
-    trainer_options,
-)
+from gi.config.load import check, instantiate, instantiate_all, load_config, parse_value, save_config, trainer_options
 from gi.config.targets import allow
 
-__all__ = ["MANAGED", "allow", "check", "instantiate", "instantiate_all", "load_config", "merge", "parse_value",
-           "save_config", "trainer_options"]
+__all__ = ["allow", "check", "instantiate", "instantiate_all", "load_config", "parse_value", "save_config",
+           "trainer_options"]

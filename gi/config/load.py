@@ -1,13 +1,12 @@
 """YAML configurations: inheritance, merging, overrides, and building what they describe.
 
     cfg = load_config(["configs/ours.yaml"], ["model.params.learning_rate=1e-4"])
-    check(cfg)                                   # every problem in it, before anything is built
+    check(cfg)
     model = instantiate(cfg.model, "model")
 
 A file may name others it builds on, `inherit: base.yaml` or a list, relative to itself; it is merged on top of them.
-Mappings are merged key by key, everything else (lists too) is replaced. One exception: where a node
-`{target: …, params: {…}}` names another target than the node below it, it replaces that node wholesale, so that
-switching to another class does not inherit the parameters of the first.
+Mappings are merged key by key, everything else (lists too) is replaced. But a node `{target: …, params: {…}}` that
+names another target than the node below it replaces that one wholesale, its params included.
 """
 import os
 from pathlib import Path
@@ -21,18 +20,15 @@ from gi.config.targets import nearest
 from gi.config.yaml_files import check_form, check_size, first_line, merge, read_inherited
 from gi.errors import InputError
 
-SECTIONS = {"model": dict, "data": dict, "lightning": dict, "paper": dict, "name": str, "seed": int}
+SECTIONS = ("model", "data", "lightning", "paper", "name", "seed")
 LIGHTNING = ("trainer", "callbacks", "logger")
 MANAGED = ("callbacks", "logger", "default_root_dir")  # Trainer options that only the program sets
 
 
-# Loading --------------------------------------------------------------------------------------------------------------
-
 def load_config(paths, overrides=()):
     """The files merged left to right, then the overrides ("a.b=value"), as a read-only DictConfig.
 
-    What earlier versions described otherwise is brought into the form of today (`gi.config.earlier`).
-    Interpolations (`${model.params.width}`) refer to the merged whole.
+    Interpolations (`${model.params.width}`) refer to the merged whole. See `gi.config.earlier` for older forms.
     """
     merged, done = {}, {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
@@ -41,16 +37,12 @@ def load_config(paths, overrides=()):
         _override(merged, override)
     earlier.update(merged)
     check_size(merged)
-    config = OmegaConf.create(merged)
-    OmegaConf.set_struct(config, True)
-    OmegaConf.set_readonly(config, True)
-    return config
+    return OmegaConf.create(merged, flags={"struct": True, "readonly": True})
 
 
 def save_config(config, path):
     """Writes the merged configuration, interpolations kept, so that load_config reads the same again."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = Path(f"{path}.tmp")
     temporary.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
     os.replace(temporary, path)
 
@@ -70,82 +62,73 @@ def _override(config, override):
     parts = key.split(".")
     if not equals or not all(parts):
         raise InputError(f"{override!r}: expected an override of the form key.path=value")
-    value = parse_value(text, key)
-    here = config
+    value, here, last = parse_value(text, key), config, len(parts) - 1
     for depth, part in enumerate(parts):
-        path, last = ".".join(parts[:depth + 1]), depth == len(parts) - 1
+        path = ".".join(parts[:depth + 1])
         if isinstance(here, list):
             if not part.isdecimal() or int(part) >= len(here):
                 raise InputError(f"{path}: the list has {len(here)} entries, the first is 0")
             part = int(part)
-        elif not isinstance(here, dict):
+        elif isinstance(here, dict):
+            here.setdefault(part, None)
+        else:
             raise InputError(f"{path}: {'.'.join(parts[:depth])} is {here!r}, not a section")
-        elif last and part == "target" and here.get("target", value) != value:
-            here.pop("params", None)  # the same rule as in merge
-        known = isinstance(here, list) or part in here
-        if last:
-            here[part] = merge(here[part], value) if known else value
-        elif not known or here[part] is None:
+        if depth == last:
+            if part == "target" and here[part] not in (None, value):
+                here.pop("params", None)  # the same rule as in merge
+            here[part] = merge(here[part], value)
+        elif here[part] is None:
             here[part] = {}
         here = here[part]
 
 
-# Building -------------------------------------------------------------------------------------------------------------
-
 def instantiate(node, path="model", **extra):
-    """The object a node stands for; nodes inside its params are built first. `extra` are further arguments.
+    """The object a node stands for, called with its params, built first where they are nodes, and `extra`.
 
     The whole node is checked before anything is built. Raises InputError with the YAML path `path`….
     """
-    node = _plain(node, path)
-    _check_node(node, path, tuple(extra))
+    node = plain(node, path)
+    _check_node(node, path, extra)
     return _build(node, path, **extra)
 
 
 def instantiate_all(nodes, path):
     """{name: object} for a mapping of named nodes, such as lightning.callbacks; entries set to null are left out."""
-    nodes = _plain(nodes, path) or {}
+    nodes = plain(nodes, path) or {}
     return {name: instantiate(node, f"{path}.{name}") for name, node in nodes.items() if node is not None}
 
 
-def trainer_options(config, **extra):
-    """Arguments for pl.Trainer: lightning.trainer, with the types it expects, and `extra`."""
-    options = _plain(config, "").get("lightning") or {}
-    return {**_check_trainer(options.get("trainer") or {}, _build), **extra}
+def trainer_options(config):
+    """Arguments for pl.Trainer: lightning.trainer, with the types it expects."""
+    lightning = plain(config, "").get("lightning") or {}
+    return _check_trainer(lightning.get("trainer") or {}, _build)
 
 
 def _build(node, path, **extra):
-    target, arguments = schema.node_arguments(node, path, _build, tuple(extra))
+    target, arguments = schema.node_arguments(node, path, _build, extra)
     try:
         return target(**arguments, **extra)
     except InputError as error:  # of the constructor itself: what is inside has been built already
         raise type(error)(f"{path}: {error}") from error
 
 
-# Checking -------------------------------------------------------------------------------------------------------------
-
 def check(config, *, require=("model", "data"), provided=None):
-    """Looks for mistakes in the whole configuration without building anything.
+    """Compares every node of the configuration with the signature of its target, without building anything.
 
-    Every node is compared with the signature of its target: unknown and missing keys, types, nodes inside. `provided`
-    names the arguments the program will add, by path: {"model": ("learning_rate",)}. Raises InputError for the first
-    mistake, one line with its YAML path and the nearest right name.
+    `provided` names the arguments the program will add, by section: {"model": ("learning_rate",)}. Raises InputError
+    for the first mistake, one line with its YAML path and the nearest right name.
     """
-    config, provided = _plain(config, ""), provided or {}
-    for key, value in config.items():
-        if key not in SECTIONS:
-            hint = nearest(key, SECTIONS, f"; there are {', '.join(SECTIONS)}")
-            raise InputError(f"{key}: no such section{hint}")
-        if SECTIONS[key] is not dict:
-            schema.convert(value, SECTIONS[key] | None, key, _check_node)
-    for section in require:
-        if not config.get(section):
-            raise InputError(f"{section}: this section is missing")
+    config, provided = plain(config, ""), provided or {}
+    _only(config, SECTIONS, "section")
+    for key, kind in ("name", str), ("seed", int):
+        schema.convert(config.get(key), kind | None, key, _check_node)
     for section in ("model", "data"):
         if config.get(section):
             _check_node(config[section], section, provided.get(section, ()))
+        elif section in require:
+            raise InputError(f"{section}: this section is missing")
     lightning = config.get("lightning") or {}
-    _only(lightning, LIGHTNING, "lightning")
+    _only(lightning, LIGHTNING, "key", "lightning.")
     _check_trainer(lightning.get("trainer") or {}, _check_node)
     for section in ("callbacks", "logger"):
         nodes = lightning.get(section) or {}
@@ -153,8 +136,7 @@ def check(config, *, require=("model", "data"), provided=None):
             raise InputError(f"lightning.{section}: expected named nodes, such as '{section}: {{name: {{target: …}}}}'")
         for name, node in nodes.items():
             if node is not None:  # null switches an inherited one off
-                path = f"lightning.{section}.{name}"
-                _check_node(node, path, provided.get(path, ()))
+                _check_node(node, f"lightning.{section}.{name}")
 
 
 def _check_node(node, path, provided=()):
@@ -168,16 +150,16 @@ def _check_trainer(options, make):
     return schema.arguments(Trainer, options, "lightning.trainer", make, provided=MANAGED, name="the Trainer")
 
 
-def _only(mapping, known, path):
+def _only(mapping, known, what, path=""):
     if not isinstance(mapping, dict):
-        raise InputError(f"{path}: expected a mapping with {', '.join(known)}")
+        raise InputError(f"{path.rstrip('.')}: expected a mapping with {', '.join(known)}")
     for key in mapping:
         if key not in known:
-            hint = nearest(key, known, f"; it has {', '.join(known)}")
-            raise InputError(f"{path}.{key}: no such key{hint}")
+            hint = nearest(key, known, f"; there are {', '.join(known)}")
+            raise InputError(f"{path}{key}: no such {what}{hint}")
 
 
-def _plain(node, path):
+def plain(node, path):
     """Plain containers with the interpolations resolved."""
     if not isinstance(node, DictConfig):
         return node

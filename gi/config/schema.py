@@ -1,7 +1,7 @@
 """Checks YAML values against the signatures of what they configure.
 
 A *node* is a mapping `{target: package.module.Name, params: {…}}`; it stands for the object its target returns. Every
-problem is an InputError of one line: the YAML path, what was found there, and the nearest right name.
+problem is an InputError of one line: YAML path, what was found there, the nearest right name.
 """
 import collections.abc
 import difflib
@@ -25,11 +25,11 @@ def is_node(value):
 
 
 def parameters(target):
-    """{name: (type hint, parameter)} of a callable and whether it takes any other name; (None, True) if unknown."""
+    """{name: (type hint, parameter)} of a callable and whether it takes any other name."""
     try:
         signature = inspect.signature(target)
     except (TypeError, ValueError):  # classes written in C
-        return None, True
+        return {}, True
     try:
         hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
     except Exception:  # names that only exist for type checkers
@@ -54,10 +54,9 @@ def node_arguments(node, path, make, provided=()):
 
     `make(node, path)` is called for every node inside; `provided` names the arguments the program adds itself.
     """
-    if not is_node(node):
-        _check_keys(node, path)
-        raise InputError(f"{path}: found {_show(node)}, expected a node with 'target' and 'params'")
     _check_keys(node, path)
+    if not is_node(node):
+        raise InputError(f"{path}: found {_show(node)}, expected a node with 'target' and 'params'")
     target, params = find_target(node["target"], path), node.get("params")
     params = {} if params is None else params
     if not isinstance(params, dict):
@@ -75,8 +74,6 @@ def arguments(target, params, path, make, *, provided=(), name=None):
     """The mapping `params`, checked against and converted to the signature of `target`."""
     name = name or target.__qualname__
     known, open_ended = parameters(target)
-    if known is None:
-        return {key: convert(value, Any, f"{path}.{key}", make) for key, value in params.items()}
     offered = [key for key in known if key not in provided]
     for key in params:
         if key in provided:
@@ -84,9 +81,9 @@ def arguments(target, params, path, make, *, provided=(), name=None):
         if key not in known and not open_ended:
             hint = nearest(key, offered, f"; it has {', '.join(offered) or 'none'}")
             raise InputError(f"{path}.{key}: {name} has no such parameter{hint}")
-    for key, (_, parameter) in known.items():
+    for key, (hint, parameter) in known.items():
         if parameter.default is parameter.empty and key not in params and key not in provided:
-            raise InputError(f"{path}.{key}: is missing, {name} needs it ({describe(known[key][0])})")
+            raise InputError(f"{path}.{key}: is missing, {name} needs it ({describe(hint)})")
     return {key: convert(value, known[key][0] if key in known else Any, f"{path}.{key}", make)
             for key, value in params.items()}
 
@@ -94,32 +91,29 @@ def arguments(target, params, path, make, *, provided=(), name=None):
 def convert(value, hint, path, make):
     """`value` as the type `hint` wants it, the nodes in it replaced by `make(node, path)`.
 
-    An int does for a float, a string that spells a number too (YAML 1.1 reads `1e-4` as a string), a whole float such
-    as `1e6` for an int, a list for a tuple, a string for a path. A bool is never a number.
+    An int or a string that spells a number (YAML 1.1 reads `1e-4` as one) does for a float, a whole float such as `1e6`
+    for an int, a list for a tuple, a string for a path. A bool is never a number.
     """
-    if typing.get_origin(hint) is typing.Annotated:
-        hint = typing.get_args(hint)[0]
     if is_node(value):
         target = find_target(value["target"], path)
         if not _provides(target, hint):
             raise InputError(f"{path}: {value['target']} is not {describe(hint)}")
         return make(value, path)
-    if isinstance(hint, str | typing.TypeVar | typing.ForwardRef) or hint in (Any, object, inspect.Parameter.empty):
-        return _walk(value, path, make)
+    if _is_open(hint):
+        if not isinstance(value, dict | list):
+            return value
+        hint = type(value)
     origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        return _walk(value, path, make) if Any in args else _convert_union(value, hint, path, make)
+        return convert(value, Any, path, make) if Any in args else _convert_union(value, hint, path, make)
     if origin is Literal:
-        for choice in args:
-            if type(choice) is type(value) and choice == value:
-                return value
+        if any(type(choice) is type(value) and choice == value for choice in args):
+            return value
         raise InputError(f"{path}: found {_show(value)}, expected {describe(hint)}{nearest(value, args)}")
     if origin is tuple and isinstance(value, list):
-        if not args:
-            return tuple(_walk(value, path, make))
-        if args[-1] is not ... and len(args) != len(value):
-            raise InputError(f"{path}: has {len(value)} entries, expected {len(args)}")
-        each = [args[0]] * len(value) if args[-1] is ... else args
+        each = args if args and args[-1] is not ... else [*args, Any][:1] * len(value)
+        if len(each) != len(value):
+            raise InputError(f"{path}: has {len(value)} entries, expected {len(each)}")
         return tuple(convert(v, h, f"{path}.{i}", make) for i, (v, h) in enumerate(zip(value, each, strict=True)))
     if origin in _LISTS and isinstance(value, list):
         items = [convert(v, args[0] if args else Any, f"{path}.{i}", make) for i, v in enumerate(value)]
@@ -131,9 +125,7 @@ def convert(value, hint, path, make):
 
 
 def _convert_scalar(value, hint, path):
-    if hint in (None, types.NoneType) and value is None:
-        return None
-    if hint in (bool, str) and isinstance(value, hint):
+    if value is None and hint in (None, types.NoneType) or hint in (bool, str) and isinstance(value, hint):
         return value
     if hint is Path and isinstance(value, str):
         return Path(value)
@@ -142,10 +134,7 @@ def _convert_scalar(value, hint, path):
             return hint(value)
     if hint is float and isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
-    is_class = isinstance(hint, type) and typing.get_origin(hint) is None  # Python 3.10 calls list[int] a type too
-    if is_class and issubclass(hint, str | int | float | type(None)) and type(value) is hint:
-        return value
-    if isinstance(value, dict) and is_class and difflib.get_close_matches("target", map(str, value)):
+    if isinstance(value, dict) and isinstance(hint, type) and difflib.get_close_matches("target", map(str, value)):
         _check_keys(value, path)  # a node whose target is misspelt
     quotes = "; put it in quotes" if hint is str and isinstance(value, int | float) else ""
     raise InputError(f"{path}: found {_show(value)}, expected {describe(hint)}{quotes}")
@@ -153,13 +142,11 @@ def _convert_scalar(value, hint, path):
 
 def _convert_union(value, hint, path, make):
     options = typing.get_args(hint)
-    kinds = (list, _LISTS + (tuple,)), (dict, _DICTS)
-    for kind, origins in kinds:  # the one option of the right kind, so that errors inside it keep their path
+    for kind, origins in (list, (*_LISTS, tuple)), (dict, _DICTS):  # if only one fits, errors keep their path
         fitting = [option for option in options if (typing.get_origin(option) or option) in origins]
         if isinstance(value, kind) and len(fitting) == 1:
             return convert(value, fitting[0], path, make)
-    exact = [option for option in options if option is type(value)]  # 1 stays an int where a float may stand too
-    for option in exact + [option for option in options if option not in exact]:
+    for option in sorted(options, key=lambda option: option is not type(value)):  # 1 stays an int beside a float
         try:
             return convert(value, option, path, make)
         except InputError:
@@ -168,17 +155,13 @@ def _convert_union(value, hint, path, make):
     raise InputError(f"{path}: found {_show(value)}, expected {describe(hint)}{nearest(value, choices)}")
 
 
-def _walk(value, path, make):
-    if isinstance(value, dict):
-        return {key: convert(item, Any, f"{path}.{key}", make) for key, item in value.items()}
-    if isinstance(value, list):
-        return [convert(item, Any, f"{path}.{i}", make) for i, item in enumerate(value)]
-    return value
+def _is_open(hint):
+    return hint in (Any, object) or isinstance(hint, typing.TypeVar | typing.ForwardRef)
 
 
 def _provides(target, hint):
     """Whether calling `target` can give an object of type `hint`, as far as classes and annotations tell."""
-    if hint in (Any, object, inspect.Parameter.empty) or isinstance(hint, str | typing.TypeVar):
+    if _is_open(hint):
         return True
     if typing.get_origin(hint) in (Union, types.UnionType):
         return any(_provides(target, option) for option in typing.get_args(hint))
@@ -216,10 +199,9 @@ def describe(hint):
 
 
 def _show(value):
-    """What was found, cut to a readable length."""
     if isinstance(value, dict):
         return f"a mapping with {', '.join(map(str, value))}"[:80] if value else "an empty mapping"
-    kind = {str: "str", bool: "bool", int: "int", float: "float", list: "list"}.get(type(value))
-    text = "null" if value is None else repr(value)
-    text = text if len(text) < 80 else text[:76] + " …"
-    return f"{text} ({kind})" if kind else text
+    if value is None:
+        return "null"
+    text = repr(value)
+    return f"{text if len(text) < 80 else f'{text[:76]} …'} ({type(value).__name__})"

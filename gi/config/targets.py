@@ -1,8 +1,8 @@
 """What a target of a configuration may name, and the class or function it stands for.
 
-A configuration often comes with a checkpoint from elsewhere, so it must not be able to call whatever it likes:
-`os.system` is a function like any other. It may name the classes that configurations are made of, which do nothing
-worse than compute and read, and what the user allows: `--allow my_package` on the command line, or `allow` in Python.
+A configuration often comes with a checkpoint from elsewhere, and `os.system` is a function like any other. So it may
+only name the classes that configurations are made of, which do nothing worse than compute and read, and what the user
+allows: `--allow my_package` on the command line, or `allow` in Python.
 """
 import difflib
 import importlib
@@ -38,8 +38,8 @@ def nearest(name, known, otherwise=""):
 def find_target(name: str, path: str):
     """The class or function `name` ("package.module.Name") stands for.
 
-    Modules of other packages are not even imported. What is found must be *defined* in one of the packages: modules
-    know many names that they only imported. Raises InputError that begins with `path`, for what does not exist, too.
+    Modules of other packages are not even imported. What is found must be *defined* in one of the packages, not only
+    imported there. Raises InputError that begins with `path`, for what does not exist, too.
     """
     parts = name.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
@@ -72,7 +72,8 @@ def _import(name, parts, path):
     module = None
     for depth in range(1, len(parts) + 1):
         here = ".".join(parts[:depth])
-        if not _within(here, (*CLASSES_OF, *_allowed)) and not _leads_to_allowed(here):
+        allowed = *CLASSES_OF, *_allowed
+        if not _within(here, allowed) and not any(_within(package, [here]) for package in allowed):
             if _exists(here):
                 raise _refused(name, path)
             return module, depth - 1
@@ -83,17 +84,13 @@ def _import(name, parts, path):
                 raise InputError(f"{path}.target: importing {name} failed: {error}") from error
             return module, depth - 1
         except Exception as error:  # whatever the module does while it is imported
-            reason = str(error).splitlines()[0] if str(error) else "no reason given"
-            raise InputError(f"{path}.target: importing {name} failed: {type(error).__name__}: {reason}") from error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(f"{path}.target: importing {name} failed: {reason}") from error
     return module, len(parts)
 
 
 def _within(name, packages):
     return any(name == package or name.startswith(f"{package}.") for package in packages)
-
-
-def _leads_to_allowed(name):
-    return any(package.startswith(f"{name}.") for package in (*CLASSES_OF, *_allowed))
 
 
 def _exists(module):

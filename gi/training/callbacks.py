@@ -22,21 +22,18 @@ class LastCheckpoint(pl.Callback):
     It is written every `every_n_steps` optimiser steps, at the end of each epoch and of the training, before each
     validation, and when a signal asks any of the processes to end, which then ends all of them. Always between
     optimiser steps: gradients waiting for the rest of their accumulation window are in no checkpoint.
-
-    Attributes:
-        signals: the `StopSignals` of the run; None: signals are not looked at.
     """
 
     def __init__(self, *, every_n_steps: int = 500):
         self.every_n_steps = every_n_steps
-        self.signals: StopSignals | None = None
+        self.signals = StopSignals()  # the program puts those of the run here
         self._saved_step = None
 
     def setup(self, trainer, pl_module, stage):
         self.path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
     def on_train_start(self, trainer, pl_module):
-        self._hold(True)
+        self.signals.hold(True)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not pl_module.between_steps:
@@ -54,28 +51,24 @@ class LastCheckpoint(pl.Callback):
         if trainer.global_step and trainer.global_step != self._saved_step and pl_module.between_steps:
             self._save(trainer)
         # Processes do not meet before the end of a validation, so each ends by itself; there is nothing left to save.
-        self._hold(trainer.global_step != self._saved_step)
+        self.signals.hold(trainer.global_step != self._saved_step)
 
     def on_validation_end(self, trainer, pl_module):
-        self._hold(not trainer.sanity_checking)
+        self.signals.hold(not trainer.sanity_checking)
 
     def on_train_end(self, trainer, pl_module):
-        self._hold(False)
-
-    def _hold(self, held):
-        if self.signals is not None:
-            self.signals.hold(held)
+        self.signals.hold(False)
 
     def _save(self, trainer):
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
 
     def _signal_of_any_process(self, trainer):
-        signum = self.signals.requested if self.signals is not None else 0
-        if trainer.world_size == 1:
-            return signum
-        signum = torch.tensor(float(signum), device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(signum, reduce_op="max"))
+        signum = self.signals.requested
+        if trainer.world_size > 1:
+            signum = torch.tensor(float(signum), device=trainer.strategy.root_device)
+            signum = int(trainer.strategy.reduce(signum, reduce_op="max"))
+        return signum
 
 
 def check_monitor(checkpoint: pl.callbacks.ModelCheckpoint, metrics: Iterable[Metric]) -> None:
@@ -89,13 +82,12 @@ def check_monitor(checkpoint: pl.callbacks.ModelCheckpoint, metrics: Iterable[Me
 class ImageGrids(pl.Callback):
     """Pictures of what the network does, to TensorBoard and to images/<set>/: one row a sample.
 
-    Columns: target with its hole, then each keyframe with its holes and aligned to the target, prediction, composite,
-    truth. Taken every `every_n_steps` optimiser steps in training and from the first batch of each evaluation set.
+    Columns: target with its hole, each keyframe with its holes and aligned to the target, prediction, composite, truth.
+    Taken every `every_n_steps` optimiser steps in training and from the first batch of each evaluation set.
     """
 
     def __init__(self, *, every_n_steps: int = 1000, n_samples: int = 4):
-        self.every_n_steps = every_n_steps
-        self.n_samples = n_samples
+        self.every_n_steps, self.n_samples = every_n_steps, n_samples
         self._last_step = None
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -140,9 +132,7 @@ def sample_grid(data, prediction, n_samples):
 class RunProgress(pl.callbacks.TQDMProgressBar):
     """Lightning's progress bar with the time left until the whole training, not only the epoch, is over."""
 
-    def __init__(self, *, refresh_rate: int = 1):
-        super().__init__(refresh_rate=refresh_rate)
-        self._start = None
+    _start = None
 
     def on_train_start(self, trainer, pl_module):
         super().on_train_start(trainer, pl_module)
@@ -150,14 +140,12 @@ class RunProgress(pl.callbacks.TQDMProgressBar):
 
     def get_metrics(self, trainer, pl_module):
         items = super().get_metrics(trainer, pl_module)
-        items.pop("v_num", None)
-        items = {name.removeprefix("train/"): value for name, value in items.items()}
+        items = {name.removeprefix("train/"): value for name, value in items.items() if name != "v_num"}
         if self._start and trainer.training:
             start, first = self._start
             steps, total = trainer.global_step - first, trainer.estimated_stepping_batches
             if steps > 0 and total != float("inf"):
-                left = (time.monotonic() - start) / steps * (total - trainer.global_step)
-                items["left"] = format_duration(left)
+                items["left"] = format_duration((time.monotonic() - start) / steps * (total - trainer.global_step))
         return items
 
 

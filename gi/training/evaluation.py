@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -12,10 +11,10 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from gi.compositing import composite
 from gi.data.datamodule import collate
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 from gi.flow.align import align_keyframes
 from gi.flow.estimate import ZeroFlow
-from gi.flow.guidance import FlowGuidance, Guidance
+from gi.flow.guidance import FlowGuidance
 from gi.metrics.functional import IMAGE_METRICS
 from gi.metrics.image import ImageMetrics, ImageScores
 from gi.metrics.metric import Measure, foremost, measures
@@ -36,14 +35,10 @@ RANKING = "psnr_hole"  # tells good images from bad ones; if it was not measured
 class EvaluationReport(pl.Callback):
     """Makes report.html of every test, one file with tables, plots and pictures of all test sets.
 
-    For each set: scores of composite and raw prediction beside the paper's, the same per tenth of hole area and as a
-    plot, and pictures. The scores are the module's own, complete when the test ends. With any number of processes.
-
     Args:
         samples: pictures in the report, for each set: spread evenly from the best to the worst image, so that 3 are the
             best, the median and the worst by PSNR in the hole (see `RANKING`).
-        baselines: also score the four ways to fill holes of `gi.training.comparison`: this network; the same without
-            keyframes; `copy_keyframe` along the flow the network is given; `opencv_inpaint`. Their table goes to the
+        baselines: also score the other ways to fill holes of `gi.training.comparison`. The table of all goes to the
             console and the report, all scores to metrics/comparison/<set>.json and .csv. List the callback after the
             progress bar, so that the tables follow it.
         save_predictions: write all composites to predictions/<set>/<name>.png, see `prediction_path`.
@@ -53,14 +48,12 @@ class EvaluationReport(pl.Callback):
     """
 
     def __init__(self, *, samples: int = 3, baselines: bool = True, save_predictions: bool = False):
-        if samples < 0:
-            raise InputError(f"samples: expected at least 0, got {samples}")
+        expect_at_least(0, samples=samples)
         self.samples, self.baselines, self.save_predictions = samples, baselines, save_predictions
         self.run: str | None = None
         self.paper: Mapping[str, Row] = {}
         self.about: Mapping = {}
         self._seconds, self._start = 0.0, None
-        self._metrics, self._compared, self._positions, self._frames = {}, {}, {}, {}
 
     # Time of the training, over interruptions -------------------------------------------------------------------------
 
@@ -121,9 +114,8 @@ class EvaluationReport(pl.Callback):
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
-        for name, scores in self._compared.items():  # what took long to compute first
-            write_comparison(folder / "metrics" / "comparison" / f"{file_name(name)}.json", name, scores)
         for name, scores in self._compared.items():
+            write_comparison(folder / "metrics" / "comparison" / f"{file_name(name)}.json", name, scores)
             print_table(comparison_rows(name, scores, short=True))
         config = folder / "configs" / "config.yaml"
         write_report(self.path(trainer), Report(
@@ -159,43 +151,40 @@ class EvaluationReport(pl.Callback):
     def _sample(self, trainer, pl_module, name, compared, title, image, score):
         """Predicts one image again: keeping the pictures of all images of a set would not fit into memory."""
         sample = trainer.datamodule.test[name][self._positions[name][image]]
-        batch = {key: value.to(pl_module.device) if isinstance(value, torch.Tensor) else value
-                 for key, value in collate([sample]).items()}
+        batch = pl_module.transfer_batch_to_device(collate([sample]), pl_module.device, 0)
         data = pl_module.prepare(batch)
         with trainer.precision_plugin.test_step_context():
             prediction = pl_module.predict(data, pl_module.best_generator())
         filled = {f"composite: {score}": prediction}
         if compared:
-            index = next(i for i, row in enumerate(compared["keyframes"].images) if row["name"] == image)
+            index = [row["name"] for row in compared["keyframes"].images].index(image)
             filled = {f"{METHODS[method]}: {compared[method].images[index]['composite/psnr_hole']:.1f} dB": result
                       for method, result in fill_holes(trainer, pl_module, batch, data, prediction).items()}
         return Sample(title=title, pictures=pictures(data, prediction, filled))
 
     def _facts(self, trainer, pl_module):
-        generator = pl_module.generator
-        kind = pl_module.device.type
+        generator, kind, seconds = pl_module.generator, pl_module.device.type, self._training_seconds()
         device = torch.cuda.get_device_name(pl_module.device) if kind == "cuda" else kind.upper()
-        threads = f", {torch.get_num_threads()} threads" if pl_module.device.type == "cpu" else ""
+        threads = f", {torch.get_num_threads()} threads" if kind == "cpu" else ""
         facts = {
             "network": type(generator).__name__,
             "parameters": f"{sum(p.numel() for p in generator.parameters()):,}",
             "checkpoint": self.about.get("checkpoint"),
             "optimiser steps": f"{trainer.global_step:,}" if trainer.global_step else None,
-            "training time": f"{format_duration(self._training_seconds())} with validation"
-                             if self._training_seconds() else None,
+            "training time": f"{format_duration(seconds)} with validation" if seconds else None,
             "device": f"{trainer.world_size} × {device}{threads}, precision {trainer.precision}",
             "folder": trainer.default_root_dir,
         }
         return [(name, str(value)) for name, value in facts.items() if value is not None]
 
 
-def _sees_holes(guidance: Guidance) -> bool:
+def _sees_holes(guidance):
     """Whether the flow knew what is in the holes."""
     zero = isinstance(guidance, FlowGuidance) and isinstance(guidance.estimator, ZeroFlow)
     return not zero and not guidance.mask_images
 
 
-def _notes(compared: bool, sees_holes: bool) -> str:
+def _notes(compared, sees_holes):
     text = ("Mean ± standard deviation over the images. In a composite the known pixels are kept, the raw prediction "
             "is all of the network's output. Stripes in pictures mark what is missing.")
     if compared:
@@ -208,20 +197,19 @@ def _notes(compared: bool, sees_holes: bool) -> str:
 
 def choose(scores: ImageScores, count: int) -> list[tuple[str, str, str]]:
     """(title, name, score) of images spread evenly from the best to the worst."""
-    measured = {key: measure for key, measure in scores.measures.items()
-                if isinstance(scores.totals["composite"][key], Mapping)}
+    measured = [key for key in scores.measures if isinstance(scores.totals["composite"][key], Mapping)]
     if not measured:
         return []
-    key = RANKING if RANKING in measured else next(iter(measured))
-    measure = measured[key]
-    images = sorted((image for image in scores.images if not math.isnan(image[f"composite/{key}"])),
-                    key=lambda image: image[f"composite/{key}"], reverse=measure.higher)
+    key = RANKING if RANKING in measured else measured[0]
+    measure, column = scores.measures[key], f"composite/{key}"
+    images = sorted((image for image in scores.images if not math.isnan(image[column])),
+                    key=lambda image: image[column], reverse=measure.higher)
     last, count = len(images) - 1, min(count, len(images))
     titles = {last // 2: "Median", last: "Worst", 0: "Best"}
     chosen = []
     for place in (i * last // max(1, count - 1) for i in range(count)):
         image, title = images[place], titles.get(place, f"Rank {place + 1} of {len(images)}")
-        score = f"{measure.label} {measure.text(image[f'composite/{key}'])}"
+        score = f"{measure.label} {measure.text(image[column])}"
         chosen.append((f"{title}: {image['name']}, hole {image['hole_area']:.0%}, {score}", image["name"], score))
     return chosen
 
@@ -238,16 +226,13 @@ def panels(scores: ImageScores, compared: Mapping[str, ImageScores]) -> dict[str
         for key, measure in foremost(scores.measures).items() if f"composite/{key}" in (scores.images or [{}])[0]}
 
 
-def _bin_means(scores: ImageScores, key: str) -> tuple[list[float], list[float]]:
+def _bin_means(scores, key):
     means = {0.1 * i + 0.05: entry["composite"][key]["mean"] for i, entry in enumerate(scores.bins) if entry["count"]}
     return list(means), list(means.values())
 
 
 def pictures(data: dict, prediction: torch.Tensor, filled: Mapping[str, torch.Tensor]):
-    """(caption, picture) of the first sample of a batch, from what is given to what comes out of it.
-
-    `filled` are predictions by caption, to show as composites; of the first one the error is shown.
-    """
+    """(caption, picture) of the first sample of a batch. `filled` are predictions by caption, to show as composites."""
     image, mask = data["image"][:1], data["mask"][:1]
     sources, source_masks = data["sources"][:1], data["source_masks"][:1]
     aligned, visible = align_keyframes(sources, source_masks, data["inputs"][2][:1])
@@ -264,7 +249,7 @@ def pictures(data: dict, prediction: torch.Tensor, filled: Mapping[str, torch.Te
             ("error of the composite (white: 50%)", error_map(next(iter(composites.values())), truth))]
 
 
-def _array(batch: torch.Tensor) -> np.ndarray:
+def _array(batch):
     """(1, C, H, W) on any device -> float (H, W, C)."""
     return batch[0].float().permute(1, 2, 0).cpu().numpy()
 
@@ -273,9 +258,7 @@ def curves(trainer: pl.Trainer, measured: Mapping[str, Measure]) -> dict:
     """What the run logged to TensorBoard, before an interruption or after: losses, then scores of validation sets."""
     titles = {key: f"validation: {measure.heading}" for key, measure in foremost(measured).items()}
     groups = {"training loss": {}} | {title: {} for title in titles.values()}
-    for logger in trainer.loggers:
-        if not isinstance(logger, TensorBoardLogger):
-            continue
+    for logger in (logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)):
         logger.experiment.flush()
         try:
             found = read_curves(logger.log_dir)

@@ -34,24 +34,20 @@ class GuidedInpainting(pl.LightningModule):
         guidance: gives the flow to the keyframes and its error, see `gi.flow.guidance.Guidance`.
         discriminator, objective: not needed for evaluation.
         metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
-        base_lr: learning rate per sample of the joint batch; see `learning_rates`.
-        discriminator_lr_factor: the discriminator's rate relative to the generator's.
+        base_lr: learning rate per sample of the joint batch; discriminator_lr_factor: see `learning_rates`.
         warmup_steps, decay_steps: see `warmup_cosine`.
         accumulate_grad_batches, gradient_clip_val: as in Lightning's Trainer, which leaves them to us because there are
             two optimisers. Clipping is by norm, per network.
-        generator_passes: 1 gives the discriminator the prediction the generator was just trained with, detached, which
-            is the usual way and cheaper. 2 predicts again with the updated generator, as the original release does.
+        generator_passes: 1 gives the discriminator the prediction the generator was just trained with. 2 predicts again
+            with the updated generator, as the original release does.
         average_decay: decay of a running average of the generator's weights, and of its BatchNorms' statistics, that
-            then serves evaluation; None for none. Updated every `average_every` optimiser steps from step
-            `average_start`.
+            then serves evaluation; None for none. Updated every `average_every` optimiser steps from `average_start`.
         channels_last: memory layout of the networks' weights in training, which those of their activations follow. Same
-            results to rounding. A step of `ours`, flow included, took 4 % less time with it on two CPU cores. It has no
-            effect on Apple GPUs: BatchNorm's backward pass failed with it until 2026 (pytorch/pytorch#188371).
-        compile: torch.compile for the generator in training. Each number of keyframes, size and batch size has a graph
-            of its own, without breaks. Same results to rounding; weights keep their names. Compiling takes minutes, and
-            on a CPU steps took as long as without. If a GPU asks for other strides, switch `channels_last` off
-            (pytorch/pytorch#171622). (The discriminator's gradient penalty needs second derivatives, which compiled
-            networks do not have.)
+            results to rounding. It has no effect on Apple GPUs: BatchNorm's backward pass failed with it until 2026
+            (pytorch/pytorch#188371).
+        compile: torch.compile for the generator in training (the discriminator's gradient penalty needs second
+            derivatives, which compiled networks do not have). Same results to rounding; weights keep their names. If a
+            GPU asks for other strides, switch `channels_last` off (pytorch/pytorch#171622).
     """
 
     def __init__(
@@ -81,15 +77,11 @@ class GuidedInpainting(pl.LightningModule):
             objective.check(discriminator)
         self.automatic_optimization = False
         self.channels_last = channels_last
-        self.generator = generator
-        self.discriminator = discriminator
-        self.average = None
+        self.generator, self.discriminator, self.average = generator, discriminator, None
         if average_decay is not None:
-            # With the statistics: those of the current weights do not fit the average of the last ones. Computing its
-            # own would take a pass over the training set before each validation.
+            # With the statistics: those of the current weights do not fit the average of the last ones.
             average = get_ema_multi_avg_fn(average_decay)
-            self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True)
-            self.average.requires_grad_(False)
+            self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         if compile:
             generator.compile(dynamic=False)
         # Frozen helpers stay out of the module tree, hence out of checkpoints, DDP's buffers and train(): see `_apply`.
@@ -100,13 +92,11 @@ class GuidedInpainting(pl.LightningModule):
         self.base_lr = base_lr
         self.discriminator_lr_factor = discriminator_lr_factor
         self.betas = tuple(betas or (0.9, 0.999))
-        self.warmup_steps = warmup_steps
-        self.decay_steps = decay_steps
+        self._multiplier = functools.partial(warmup_cosine, warmup=warmup_steps, end=decay_steps)
         self.accumulate_grad_batches = accumulate_grad_batches
         self.gradient_clip_val = gradient_clip_val
         self.generator_passes = generator_passes
-        self.average_every = average_every
-        self.average_start = average_start
+        self.average_every, self.average_start = average_every, average_start
         self.results = {}
         self._pending_terms = None
 
@@ -127,24 +117,16 @@ class GuidedInpainting(pl.LightningModule):
         return self.predict(self.prepare(batch), self.best_generator())
 
     def prepare(self, batch: Batch, with_sources: bool = True) -> dict:
-        """Floats in [0, 1] and the generator's four inputs, from a batch of uint8 images and masks.
-
-        with_sources=False leaves the keyframes out (T = 0).
-        """
+        """Floats in [0, 1] and the generator's four inputs, from a batch of uint8; without sources, T = 0."""
         image, sources = batch["image"].float() / 255, batch["sources"].float() / 255
         mask, source_masks = batch["mask"].float(), batch["source_masks"].float()
         if not with_sources:
             sources, source_masks = sources[:, :0], source_masks[:, :0]
         extra = {name: batch[name] for name in self.guidance.extra if name in batch and with_sources}
         flows, errors = self.guidance(image, mask, sources, source_masks, **extra)
-        return {
-            "image": image,
-            "mask": mask,
-            "sources": sources,
-            "source_masks": source_masks,
-            "inputs": (masked(image, mask), masked(sources, source_masks), flows, errors),
-            "seed": batch.get("seed"),
-        }
+        inputs = masked(image, mask), masked(sources, source_masks), flows, errors
+        return {"image": image, "mask": mask, "sources": sources, "source_masks": source_masks, "inputs": inputs,
+                "seed": batch.get("seed")}
 
     def predict(self, prepared: dict, generator: nn.Module) -> Tensor:
         # What is random in a generator follows from the sample, so that a resumed training draws what it would have.
@@ -180,35 +162,30 @@ class GuidedInpainting(pl.LightningModule):
         rates = self.learning_rates()
         pl.utilities.rank_zero_info(
             f"learning rate {rates[0]:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
-            f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)"
-        )
+            f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)")
         precision = self.trainer.precision_plugin
         scaled = getattr(precision, "scaler", None) is not None
         if scaled:
             precision.scaler = JointScaler(self.device.type, optimizers=len(rates))
-        optimizers = [
-            adam(network.parameters(), lr=rate, betas=self.betas, scaled=scaled)
-            for network, rate in zip((self.generator, self.discriminator), rates, strict=False)
-        ]
-        multiplier = functools.partial(warmup_cosine, warmup=self.warmup_steps, end=self.decay_steps)
-        return optimizers, [LambdaLR(optimizer, multiplier) for optimizer in optimizers]
+        optimizers = [adam(network.parameters(), lr=rate, betas=self.betas, scaled=scaled)
+                      for network, rate in zip((self.generator, self.discriminator), rates, strict=False)]
+        return optimizers, [LambdaLR(optimizer, self._multiplier) for optimizer in optimizers]
 
     def on_train_start(self):
         """Resuming goes on with the configuration's rates and betas, also if the checkpoint was trained with others."""
-        schedules = self._schedules()
-        groups = [schedule.optimizer.param_groups[0] for schedule in schedules]
-        now = [(rate, self.betas) for rate in self.learning_rates()]
-        before = [(group["initial_lr"], tuple(group["betas"])) for group in groups]
+        now, before = [(rate, self.betas) for rate in self.learning_rates()], []
+        for schedule, (rate, betas) in zip(self._schedules(), now, strict=True):
+            group = schedule.optimizer.param_groups[0]
+            before.append((group["initial_lr"], tuple(group["betas"])))
+            schedule.base_lrs = [rate]
+            group.update(initial_lr=rate, betas=betas, lr=rate * self._multiplier(schedule.last_epoch))
         if before != now:
             texts = (", ".join(f"{rate:.3g} with betas {betas}" for rate, betas in pairs) for pairs in (before, now))
             pl.utilities.rank_zero_info("learning rates in the checkpoint: {}; from here on: {}".format(*texts))
-        for schedule, group, (rate, betas) in zip(schedules, groups, now, strict=True):
-            schedule.base_lrs, (multiplier,) = [rate], schedule.lr_lambdas
-            group.update(initial_lr=rate, betas=betas, lr=rate * multiplier(schedule.last_epoch))
 
     def training_step(self, batch, batch_idx):
         n_window, is_last = self._accumulation(batch_idx)
-        optimizers = self.optimizers(use_pl_optimizer=True)
+        optimizers = self.optimizers()
         optimizer_g, optimizer_d = optimizers if self.discriminator is not None else (optimizers, None)
         objective = self._helpers["objective"]
         data = self.prepare(batch)
@@ -232,8 +209,7 @@ class GuidedInpainting(pl.LightningModule):
                 d_terms = objective.discriminator(prediction.detach(), data, self.discriminator)
                 self.manual_backward(sum(d_terms.values()) / n_window)
             if is_last:
-                # Not through Lightning's wrapper: it counts each step of it, and `max_steps` should mean the
-                # generator's.
+                # Not through Lightning's wrapper, which counts its steps: `max_steps` should mean the generator's.
                 self.trainer.strategy.optimizer_step(optimizer_d.optimizer, closure=lambda: None)
                 optimizer_d.zero_grad()
             terms |= d_terms
@@ -249,7 +225,7 @@ class GuidedInpainting(pl.LightningModule):
 
     def _accumulation(self, batch_idx):
         """Number of batches whose gradients are averaged with this one's, and whether this one is the last of them."""
-        start = batch_idx // self.accumulate_grad_batches * self.accumulate_grad_batches
+        start = batch_idx - batch_idx % self.accumulate_grad_batches
         n_window = min(self.accumulate_grad_batches, self.trainer.num_training_batches - start)
         return n_window, batch_idx + 1 == start + n_window
 
@@ -279,19 +255,18 @@ class GuidedInpainting(pl.LightningModule):
         self.check_finite()
         values = torch.stack([value.detach().float() for value in terms.values()])
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
-        self._pending_terms = (values, list(terms), self.global_step, self.current_epoch)
+        self._pending_terms = values, list(terms), f"optimiser step {self.global_step} (epoch {self.current_epoch})"
         self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
         self.log("lr", self._schedules()[0].optimizer.param_groups[0]["lr"])
 
     def check_finite(self):
         """Raises NonFiniteLoss if the last losses were not finite."""
-        if self._pending_terms is None:
-            return
-        values, names, step, epoch = self._pending_terms
-        self._pending_terms = None
-        for name, value in zip(names, values.tolist(), strict=True):
-            if not math.isfinite(value):
-                raise NonFiniteLoss(f"loss term '{name}' is {value} at optimiser step {step} (epoch {epoch})")
+        pending, self._pending_terms = self._pending_terms, None
+        if pending is not None:
+            values, names, where = pending
+            for name, value in zip(names, values.tolist(), strict=True):
+                if not math.isfinite(value):
+                    raise NonFiniteLoss(f"loss term '{name}' is {value} at {where}")
 
     def on_train_end(self):
         self.check_finite()

@@ -1,10 +1,8 @@
-"""Adam as one kernel for all parameters, however the run worked that wrote the checkpoint it resumes; loss scaling."""
+"""Adam as one kernel for all parameters, and the scale of losses in fp16."""
 from collections.abc import Iterable
 
 import torch
 from torch import nn
-
-_WITH_KERNEL = ("cpu", "cuda", "mps")
 
 
 def adam(
@@ -12,11 +10,10 @@ def adam(
 ) -> torch.optim.Adam:
     """Adam, fused where the parameters' device can.
 
-    scaled: whether gradients are scaled, as for fp16; the fused kernel would undo that itself, after they were clipped,
-    so it is not used then.
+    scaled: whether gradients are scaled, as for fp16: the fused kernel would undo that itself, after they were clipped.
     """
     parameters = list(parameters)
-    fused = not scaled and all(p.device.type in _WITH_KERNEL for p in parameters)
+    fused = not scaled and all(p.device.type in ("cpu", "cuda", "mps") for p in parameters)
     optimizer = torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
 
     def keep_flag(_, state):  # a checkpoint holds that of the run which wrote it
@@ -38,11 +35,8 @@ def _lay_out(optimizer):
 class JointScaler(torch.amp.GradScaler):
     """Scale of the losses in fp16 for `optimizers` that step in turn, changed once all of them have.
 
-    Lightning updates the scale after each optimiser's step. But gradients of the next one may wait that were
-    accumulated with the present scale, and have to be divided by the same.
-
-    Each optimiser leaves its step out where its own gradients overflow. Steps, schedule and average go on counting, as
-    they would in other precisions.
+    Lightning updates it after each optimiser's step, but gradients that wait for the next one's were accumulated with
+    the present scale. Each optimiser leaves its step out where its own gradients overflow; counts go on.
     """
 
     def __init__(self, device: str, *, optimizers: int):

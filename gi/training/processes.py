@@ -6,22 +6,19 @@ from torch import nn
 
 @torch.no_grad()
 def share_buffers(module: nn.Module) -> None:
-    """Gives every process the buffers of the first one, BatchNorm's running statistics.
+    """Gives every process the buffers of the first one, BatchNorm's running statistics, as in the original release.
 
-    DDP does that before each forward pass of what it wraps, but not where optimisation is manual. Statistics are only
-    used in evaluation, so before one is often enough, and leaves the same: those of the first process's share, as in
-    the original release. (Their average would be over more samples, but a resumed run would differ in rounding from
-    one that was not interrupted.)
+    DDP does that before each forward pass, but not where optimisation is manual; before each evaluation is enough.
+    (With an average of all, a resumed run would differ in rounding from one that was not interrupted.)
     """
     for buffer in module.buffers():
         torch.distributed.broadcast(buffer, src=0)
 
 
 class SyncGeneratorBatchNorm(TorchSyncBatchNorm):
-    """For the Trainer's `sync_batchnorm`: normalises the generator's features over the batches of all GPUs.
+    """For the Trainer's `sync_batchnorm`: the generator's BatchNorms over the batches of all GPUs.
 
-    Not the discriminator's: its gradient penalty needs second derivatives, which SyncBatchNorm does not have
-    (pytorch/pytorch#61222).
+    Not the discriminator's: its gradient penalty needs second derivatives (pytorch/pytorch#61222).
     """
 
     def apply(self, model):

@@ -20,18 +20,16 @@ class StopSignals:
     """Within this context, SIGTERM and SIGUSR1 (the warnings of schedulers) end the process with status 128 + n.
 
     At once, unless `hold` said that there is something to save. Then whoever saves looks at `requested`, and the
-    process ends at once only after `grace` seconds, or when it is asked again a second or more later: schedulers and
-    process groups may deliver one request twice.
+    process ends after `grace` seconds at the latest, or when it is asked again a second or more later (one request may
+    be delivered twice).
 
-    Python calls its handlers between two of its own instructions, which may be never: a process that waits for others
-    does so inside of a library. But Python writes the number of a signal to a socket right away, and a thread reads it.
+    Python calls its handlers between two of its own instructions, which may be never while a library waits for other
+    processes. But it writes the number of a signal to a socket right away, and a thread reads it.
 
-    Args:
-        launcher: Lightning's launcher, if it started the other processes of this machine: they end with this one.
-        grace: seconds.
+    launcher: Lightning's, if it started the other processes of this machine, which end with this one. grace: seconds.
     """
 
-    _entered: "StopSignals | None" = None
+    _entered = None
 
     def __init__(self, launcher=None, *, grace: float = 120.0):
         self.requested = 0  # the signal, once there was one

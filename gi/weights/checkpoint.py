@@ -3,7 +3,6 @@
 This is the only place that knows the originals' parameter names. Reading is strict, and never runs code from the file
 (`gi.weights.unpickle`).
 """
-
 import re
 from pathlib import Path
 
@@ -23,9 +22,8 @@ def load_generator(config, checkpoint, map_location="cpu"):
     """A generator in eval mode from a config and a checkpoint.
 
     config: path of a YAML (or a loaded config) whose `model.params.generator` describes the network. checkpoint: path
-    of one of our checkpoints, or of a file with the original's parameter names under "state_dict", "generator.…"; other
-    entries do not matter. Where the file holds averaged weights, these are used, as in evaluation during training.
-    Raises InputError that lists what is missing, unexpected or of another shape.
+    of one of our checkpoints, or of a file with the original's parameter names under "state_dict", "generator.…". Where
+    it holds averaged weights, these are used. Raises InputError that lists what is missing, unexpected or misshapen.
     """
     cfg = load_config([config]) if isinstance(config, str | Path) else config
     generator = instantiate(cfg.model.params.generator, path="model.params.generator")
@@ -38,8 +36,7 @@ def load_generator_weights(generator, path):
     state = _state_dict(path)
     averaged = state.get(AVERAGE.replace("module.", "n_averaged"), 0) > 0
     for prefix in (AVERAGE, GENERATOR, "") if averaged else (GENERATOR, ""):
-        weights = _with_prefix(state, prefix)
-        if weights:
+        if weights := _with_prefix(state, prefix):
             names = original_generator_names(weights) if _is_original(weights) else {}
             return load_strict(generator, rename(weights, names), path, names=_inverse(names))
     raise InputError(f"{path}: holds no generator; expected a state_dict with names such as '{GENERATOR}…'")
@@ -70,24 +67,20 @@ def _state_dict(path):
 
 
 def _with_prefix(state, prefix):
-    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def present_names(state):
-    """A state_dict of ours under the names of today.
-
-    What copies from keyframes is around a two-stream generator (`gi.models.guided_copy`) and was a part of it once.
-    """
+    """A state_dict of ours under the names of today: `gi.models.guided_copy` was once a part of the generator in it."""
     for prefix in (AVERAGE, GENERATOR, ""):
         if {f"{prefix}pixel_write.error_scale", f"{prefix}latents"} <= state.keys():
             parts = tuple(f"{prefix}{part}." for part in ("pixel_write", "blend"))
-            state = {f"{prefix}network.{key[len(prefix):]}" if key.startswith(prefix) and not key.startswith(parts)
-                     else key: value for key, value in state.items()}
+            state = {f"{prefix}network.{key.removeprefix(prefix)}" if key.startswith(prefix)
+                     and not key.startswith(parts) else key: value for key, value in state.items()}
     return state
 
 
 # The originals' names -------------------------------------------------------------------------------------------------
-
 
 def _is_original(weights):
     return any(key.startswith("model.") for key in weights)
@@ -99,12 +92,9 @@ def rename(weights, names):
     Our FFC layers have one convolution for paths with one input and one BatchNorm for all channels, local ones first.
     """
     parts = {}
-    for original in sorted(weights, key=lambda key: _GLOBAL_PATH.search(key) is not None):
+    for original in sorted(weights, key=lambda key: re.search(r"\.(convl2g|bn_g)\.", key) is not None):
         parts.setdefault(names.get(original, original), []).append(weights[original])
     return {ours: _join(values) for ours, values in parts.items()}
-
-
-_GLOBAL_PATH = re.compile(r"\.(convl2g|bn_g)\.")
 
 
 def _join(values):
@@ -124,11 +114,8 @@ def _inverse(names):
 
 def original_discriminator_names(weights):
     """{original: ours}: model0 … model4 are the stages, model5 is the head."""
-    return {
-        key: re.sub(r"^model(\d)\.", r"stages.\1.", re.sub(r"^model5\.0\.", "head.", key))
-        for key in weights
-        if key.startswith("model")
-    }
+    rules = [(r"^model5\.0\.", "head."), (r"^model(\d)\.", r"stages.\1.")]
+    return {key: _substitute(key, rules) for key in weights if key.startswith("model")}
 
 
 def original_generator_names(weights):
@@ -137,38 +124,22 @@ def original_generator_names(weights):
     The originals number all layers in one list: "model.1" to "model.4" are the encoder, then come positions and latents
     (two-stream only), the blocks, and, nameless, transposed convolutions, BatchNorms and the last convolution.
     """
-    numbers = {}
+    layers = {}
     for key in weights:
-        match = re.match(r"model\.(\d+)\.(.+)", key)
-        if match:
-            numbers.setdefault(int(match[1]), []).append(match[2])
-    encoders, blocks, plain = [], [], []
-    for n, rests in sorted(numbers.items()):
-        if any(re.match(r"(read|write|attn1|conv1)\.", rest) for rest in rests):
-            blocks.append(n)
-        elif any(re.match(r"(conv|ffc)\.", rest) for rest in rests):
-            encoders.append(n)
-        elif all(rest in _PLAIN for rest in rests):
-            plain.append(n)
-
-    names = {}
-    for n, rests in numbers.items():
-        if n in blocks:
-            prefix, rules = f"blocks.{blocks.index(n)}.", _BLOCK
-        elif n in encoders:
-            prefix, rules = f"encoder.layers.{encoders.index(n)}.", _ENCODER
-        elif n in plain[:-1]:  # transposed convolution and BatchNorm take turns; in `upsample` a ReLU follows each pair
-            pair, second = divmod(plain.index(n), 2)
-            prefix, rules = f"decoder.upsample.{3 * pair + second}.", []
-        elif n in plain:
-            prefix, rules = "decoder.to_rgb.", []
-        elif "latents" in rests:
-            prefix, rules = "", [(r"^project\.", "positions.project.")]
-        else:
-            continue
-        names |= {f"model.{n}.{rest}": prefix + _substitute(rest, rules) for rest in rests}
-    names |= {key: _substitute(key, _DEFORMABLE) for key in weights if key.startswith("deformable_writes.")}
-    return names
+        if match := re.match(r"model\.(\d+)\.(.+)", key):
+            layers.setdefault(int(match[1]), []).append(match[2])
+    encoders, blocks = ([n for n in sorted(layers) if any(re.match(start, rest) for rest in layers[n])]
+                        for start in (r"(conv|ffc)\.", r"(read|write|attn1|conv1)\."))
+    plain = [n for n in sorted(layers) if all(rest in _PLAIN for rest in layers[n])]
+    places = {n: ("", [(r"^project\.", "positions.project.")]) for n in layers if "latents" in layers[n]}
+    places |= {n: (f"encoder.layers.{i}.", _ENCODER) for i, n in enumerate(encoders)}
+    places |= {n: (f"blocks.{i}.", _BLOCK) for i, n in enumerate(blocks)}
+    # Transposed convolution and BatchNorm take turns; in `upsample` a ReLU follows each pair.
+    places |= {n: (f"decoder.upsample.{3 * (i // 2) + i % 2}.", []) for i, n in enumerate(plain[:-1])}
+    places |= {n: ("decoder.to_rgb.", []) for n in plain[-1:]}
+    names = {f"model.{n}.{rest}": prefix + _substitute(rest, rules)
+             for n, (prefix, rules) in places.items() for rest in layers[n]}
+    return names | {key: _substitute(key, _DEFORMABLE) for key in weights if key.startswith("deformable_writes.")}
 
 
 def _substitute(name, rules):

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from gi.config import load_config
-from gi.config.schema import find_target, parameters
+from gi.config.load import plain
+from gi.config.schema import find_target, is_node, parameters
 from gi.errors import InputError
 from gi.weights.files import WeightsFile, check_digest_form, file_sha256
 from gi.weights.unpickle import read_checkpoint
@@ -29,7 +27,7 @@ Progress = Callable[[int, int | None], None]
 
 
 class FetchError(Exception):
-    """A file could not be fetched. The message, one line, says why and what to do."""
+    """A file could not be fetched; the message, one line, says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,9 @@ class Wanted:
 
 
 def wanted_by_config(path: str | Path) -> list[Wanted]:
-    """What the networks of a configuration read, for training and evaluation.
-
-    Raises InputError if it cannot be read, or pins a file by a digest that cannot be.
-    """
+    """What the networks of a configuration read. Raises InputError, also for a digest in it that cannot be one."""
     found: dict[str, Wanted] = {}
-    try:
-        content = OmegaConf.to_container(load_config(path), resolve=True)
-    except OmegaConfBaseException as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
-    for network, params in _networks(content, str(path)):
+    for network, params in _networks(plain(load_config(path), str(path)), str(path)):
         file = network.file_of(params) if hasattr(network, "file_of") else None
         place = params.get("weights", parameters(network)[0]["weights"][1].default) if file else None
         if place is None:
@@ -69,7 +60,7 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
 
 def _networks(value: object, path: str) -> Iterator[tuple[type, dict]]:
     """Class and params of every node in a configuration, and of those that a node implies."""
-    if isinstance(value, dict) and isinstance(value.get("target"), str):
+    if is_node(value):
         network, params = find_target(value["target"], path), value.get("params") or {}
         yield network, params
         yield from _networks(network.implied(params) if hasattr(network, "implied") else [], path)
@@ -83,14 +74,9 @@ def fetch(
     """Puts a file at its place below `root`, unless it is there; returns what was done, in a few words.
 
     A part that was downloaded stays beside it, as `<name>.part`, and the next call goes on from there. Nothing appears
-    under its own name before its SHA-256 is right, or, where none is known, before it reads as weights.
-
-    Args:
-        mirror: a base URL or a folder that has the file, under its own name or under its place (checkpoints/…).
-        progress: called with the bytes done, and all of them if known.
-
-    Raises:
-        FetchError: if it cannot be had, is not what it should be, or another file is in its place.
+    under its own name before its SHA-256 is right, or, where none is known, before it reads as weights. mirror: a base
+    URL or a folder that has the file, under its own name or under its place (checkpoints/…). progress: called with the
+    bytes done, and all of them if known. Raises FetchError if the file cannot be had or another one is in its place.
     """
     file, place = item.file, Path(root) / item.path
     if place.is_file():
@@ -106,24 +92,25 @@ def fetch(
         place.parent.mkdir(parents=True, exist_ok=True)
         for source in _sources(item, mirror):
             expected = _digest(item, str(source).rpartition("/")[2])
-            resumed = part.is_file() and part.stat().st_size > 0
+            resumed = _size(part) > 0
             if not _get(source, part, progress):
                 continue
-            reason = _fault(part, expected)
-            if reason and resumed:  # perhaps the beginning was of another file
+            while reason := _fault(part, expected):
                 part.unlink()
+                if not resumed:
+                    raise FetchError(f"{source}: {reason}; {manually}")
+                resumed = False  # perhaps the beginning was of another file
                 _get(source, part, progress)
-                reason = _fault(part, expected)
-            if reason:
-                part.unlink()
-                raise FetchError(f"{source}: {reason}; {manually}")
-            note = "" if expected else "; its project publishes none, so compare it with one you trust"
-            digest = file_sha256(part)
             part.replace(place)
-            return f"fetched from {source}, SHA-256 {digest}{note}"
+            note = "" if expected else "; its project publishes none, so compare it with one you trust"
+            return f"fetched from {source}, SHA-256 {file_sha256(place)}{note}"
     except OSError as error:
         raise FetchError(f"{source}: {_reason(error)}; run this again to go on, {manually}") from error
     raise FetchError(f"{source}: not there; {manually}")
+
+
+def _size(part):
+    return part.stat().st_size if part.is_file() else 0
 
 
 def _digest(item: Wanted, name: str) -> str | None:
@@ -155,12 +142,6 @@ def _fault(path: Path, sha256: str | None) -> str | None:
     return None
 
 
-# Getting bytes --------------------------------------------------------------------------------------------------------
-
-class _Incomplete(OSError):
-    """The connection ended early."""
-
-
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request, answer, code, message, headers, url):
         if request.type == "https" and not url.lower().startswith("https:"):
@@ -176,24 +157,22 @@ def _get(source: str | Path, part: Path, progress: Progress) -> bool:
             progress(part.stat().st_size, part.stat().st_size)
         return source.is_file()
     for attempt in range(1, ATTEMPTS + 1):
-        before = part.stat().st_size if part.is_file() else 0
+        before = _size(part)
         try:
             _download(source, part, before, progress)
             return True
         except OSError as error:
-            code = getattr(error, "code", 0)  # of an HTTPError
+            code = getattr(error, "code", None)  # of an HTTPError
             if code in (404, 410):
                 return False
             if code == 416 and before:
                 if error.headers.get("Content-Range", "").strip() == f"bytes */{before}":
                     return True
                 part.unlink()  # longer than the file: of something else
-                continue
-            got_on = part.is_file() and part.stat().st_size > before
-            temporary = isinstance(error, TimeoutError | ConnectionError | _Incomplete) or code >= 500
-            if attempt == ATTEMPTS or not (got_on or temporary):
+            elif attempt == ATTEMPTS or code and code < 500:
                 raise
-            time.sleep(min(8, 2**attempt) / 4)
+            else:
+                time.sleep(2**attempt / 4)
 
 
 def _download(url: str, part: Path, start: int, progress: Progress) -> None:
@@ -210,13 +189,13 @@ def _download(url: str, part: Path, start: int, progress: Progress) -> None:
                 while data := response.read(1 << 18):
                     done += len(data)
                     if max(done, total or 0) > MAX_BYTES:
-                        raise OSError(f"more than {MAX_BYTES} bytes, which no weights here have")
+                        raise FetchError(f"{url}: more than {MAX_BYTES} bytes, which no weights here have")
                     file.write(data)
                     progress(done, total)
     except (http.client.HTTPException, ValueError) as error:
-        raise _Incomplete(f"no proper answer ({type(error).__name__})") from error
+        raise ConnectionError(f"no proper answer ({type(error).__name__})") from error
     if total is not None and done < total:
-        raise _Incomplete(f"the connection ended after {done} of {total} bytes")
+        raise ConnectionError(f"the connection ended after {done} of {total} bytes")
 
 
 def _reason(error: OSError) -> str:

@@ -17,6 +17,7 @@ from gi.weights.unpickle import read_checkpoint
 
 log = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).resolve().parents[2]
+MOST_NAMES = 40  # in a message: a network of another kind differs in hundreds
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class WeightsFile:
 
 
 def read_weights(path: str | Path, *, about: WeightsFile, sha256: str | None = None) -> dict[str, Tensor]:
-    """{name: tensor} from the file at `path`, or where `find` finds it if that is its usual place; runs no code of it.
+    """{name: tensor} from the file at `path`, or where `find` finds it if that is its usual place.
 
-    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more; None: that of `about`, or, as
-    torchvision names its files, of the name's end (a hyphen and the first 8 digits). The digest is logged in any case.
-    Raises MissingFile that says how to get the file, InputError for one with another digest or without weights.
+    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more; None: that of `about`, or of the name's
+    end, as torchvision names its files. The digest is logged in any case. Raises MissingFile that says how to get the
+    file, InputError for one with another digest or without weights.
     """
     path, known = about.find() if str(path) == about.path else Path(path), about.sha256 if about.only else None
     if not path.is_file():
@@ -90,12 +91,12 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *
     """Copies `state` into `module`, raising one InputError with all missing, unexpected and misshapen names.
 
     names: what the file at `path` calls them, if it does so differently; the message then gives both.
-    BatchNorm's `num_batches_tracked` may be missing: files of 2018 do not have it, and nothing frozen uses it.
     """
     def known(name):
         return f"{name} ({names[name]})" if names and name in names else name
 
     own = module.state_dict()
+    # Files of 2018 lack BatchNorm's counter, which nothing frozen uses.
     state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | state
     problems = {
         "missing": [known(name) for name in own if name not in state],
@@ -104,21 +105,18 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *
                       for name in own if name in state and state[name].shape != own[name].shape],
     }
     if any(problems.values()):
-        raise InputError(f"{path} does not fit {type(module).__name__}: "
-                         + "; ".join(f"{len(them)} {kind}: {_some(them)}" for kind, them in problems.items() if them))
+        lists = (f"{len(them)} {kind}: {', '.join(them[:MOST_NAMES])}"
+                 + (f" and {len(them) - MOST_NAMES} more" if len(them) > MOST_NAMES else "")
+                 for kind, them in problems.items() if them)
+        raise InputError(f"{path} does not fit {type(module).__name__}: {'; '.join(lists)}")
     module.load_state_dict(state)
-
-
-def _some(names: list[str], most: int = 40) -> str:
-    """A network of another kind differs in hundreds of names, of which the first ones tell enough."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class Frozen(nn.Module):
     """A helper network that is used and never trained: always in eval mode, whatever the module around it does.
 
-    Its constructor ends with `self.freeze()`. Gradients still flow through it to its input, unless it says otherwise.
-    `file` is what it reads, if anything, at the place that its parameter `weights` says.
+    Its constructor ends with `self.freeze()`. Gradients flow through it to its input, unless it says otherwise. `file`
+    is what it reads, if anything, at the place that its parameter `weights` says.
     """
 
     file: WeightsFile | None = None

@@ -8,6 +8,7 @@ from torch import nn
 from gi.config import instantiate, load_config
 from gi.errors import InputError, MissingFile
 from gi.weights.checkpoint import load_generator
+from gi.weights.files import REPOSITORY
 
 FLOWS = {
     "config": None,  # the estimator the network was trained with
@@ -16,10 +17,9 @@ FLOWS = {
     "aligned": {"target": "gi.flow.aligned.Aligned", "params": {"estimator": {"target": "gi.flow.estimate.DIS"}}},
     "zero": {"target": "gi.flow.estimate.ZeroFlow"},
 }
-ROOT = Path(__file__).resolve().parents[2]
 # The small trained network of the repository, which serves where no other is named.
-SMALL = ROOT / "checkpoints" / "ours_small.safetensors"
-SMALL_CONFIG = ROOT / "configs" / "small" / "ours_small.yaml"
+SMALL = REPOSITORY / "checkpoints" / "ours_small.safetensors"
+SMALL_CONFIG = REPOSITORY / "configs" / "small" / "ours_small.yaml"
 
 
 def load_parts(
@@ -33,10 +33,11 @@ def load_parts(
     if flow not in FLOWS:
         raise InputError(f"flow: expected one of {', '.join(FLOWS)}, got {flow!r}")
     checkpoint = SMALL if checkpoint is None else checkpoint
-    cfg = load_config([config or run_config(checkpoint)], overrides)
+    config = config or run_config(checkpoint)
+    cfg = load_config([config], overrides)
     guidance = _guidance(cfg, flow)
     if OmegaConf.select(cfg, "model.params.generator") is None:
-        raise InputError(f"{config or run_config(checkpoint)}: model.params.generator is missing")
+        raise InputError(f"{config}: model.params.generator is missing")
     return load_generator(cfg, checkpoint), guidance
 
 

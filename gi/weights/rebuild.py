@@ -10,6 +10,7 @@ import pathlib
 import re
 import reprlib
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -32,9 +33,6 @@ class StandIn:
         self.append = self.add = self.members.append
         self.extend = self.members.extend
         return self
-
-    def __setstate__(self, state):
-        self.state = state
 
     def __setitem__(self, key, value):
         self.entries[key] = value
@@ -87,17 +85,17 @@ def _tensor_with_attributes(rebuild, kind, args, state):
     return rebuild(*args)
 
 
-class Dtype:
-    """Stands for a numpy dtype while it is put together."""
+def _dtype(name, *flags):
+    dtype = np.dtype(name, copy=True) if isinstance(name, str) else None  # its byte order is set afterwards
+    if dtype is None or dtype.kind not in "biufcSU":
+        raise Refused(f"holds a numpy dtype {short(name)}")
+    return dtype
 
-    def __init__(self, name):
-        self.value = np.dtype(name) if isinstance(name, str) else None
-        if self.value is None or self.value.kind not in "biufcSU":
-            raise Refused(f"holds a numpy dtype {short(name)}")
 
-    def __setstate__(self, state):
-        if state[1] in ("<", ">"):
-            self.value = self.value.newbyteorder(state[1])
+def fill_dtype(dtype, state):
+    """What a dtype's `__setstate__` does, but that only the byte order can change."""
+    order = state[1] if state[1] in ("<", ">") else "|"
+    dtype.__setstate__((3, order, None, None, None, dtype.itemsize, dtype.alignment, dtype.flags))
 
 
 def fill_array(array, state):
@@ -105,13 +103,15 @@ def fill_array(array, state):
     _, shape, dtype, fortran, data = state
     data = data.encode("latin1") if isinstance(data, str) else data
     natural = isinstance(shape, tuple) and _natural(*shape)
-    if not natural or not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.value.itemsize:
+    if not natural or not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
         raise Refused(f"holds a numpy array of shape {short(shape)}")
-    array.__setstate__((1, shape, dtype.value, bool(fortran), data))
+    array.__setstate__((1, shape, dtype, bool(fortran), data))
 
 
 def _numpy_scalar(dtype, data):
-    return np.frombuffer(data if isinstance(data, bytes) else data.encode("latin1"), dtype.value, count=1)[0]
+    if not isinstance(dtype, np.dtype):
+        raise Refused(f"holds a number of type {short(dtype)}")
+    return np.frombuffer(data if isinstance(data, bytes) else data.encode("latin1"), dtype, count=1)[0]
 
 
 def _encode(text, encoding="latin1"):
@@ -130,16 +130,8 @@ def _checked(kind, *accepted):
     """`kind`, called with arguments of the accepted types only: bytes(10**12) would be a bomb."""
     def construct(*args):
         if not all(type(arg) in accepted for arg in args):
-            raise Refused(f"holds {kind.__name__} of {short(args)}")
-        return kind(*args)
-    return construct
-
-
-def _set_of(kind):
-    def construct(members):
-        if type(members) is not list:
-            raise Refused(f"holds {kind.__name__} of {short(members)}")
-        return kind(check_keys(members))
+            raise Refused(f"holds {kind.__name__} of {', '.join(map(short, args))}")
+        return kind(*map(check_keys, args))
     return construct
 
 
@@ -148,7 +140,7 @@ def _ordered(pairs=()):
     return collections.OrderedDict(pairs)
 
 
-UNTYPED = object()  # torch.UntypedStorage, as the kind of a storage; the class itself could be called
+_UNTYPED = SimpleNamespace(dtype=torch.uint8)  # for torch.UntypedStorage, which could be called
 KNOWN = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -156,24 +148,26 @@ KNOWN = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch._tensor._rebuild_from_type_v2": _tensor_with_attributes,
-    "torch.UntypedStorage": UNTYPED,
-    "torch.storage.UntypedStorage": UNTYPED,
+    "torch.UntypedStorage": _UNTYPED,
+    "torch.storage.UntypedStorage": _UNTYPED,
     "torch.Size": _checked(torch.Size, list, tuple),
     "torch.device": _checked(torch.device, str, int),
-    "numpy.dtype": lambda name, *flags: Dtype(name),
+    "numpy.dtype": _dtype,
     "_codecs.encode": _encode,
     "copyreg.__newobj__": _new,
     "copyreg._reconstructor": lambda cls, base, state: _new(cls) if state is None else _new(cls, state),
     "builtins.complex": _checked(complex, int, float),
-    "builtins.set": _set_of(set),
-    "builtins.frozenset": _set_of(frozenset),
+    "builtins.bytes": _checked(bytes, str, bytes),
+    "builtins.bytearray": _checked(bytearray, str, bytes),
+    "builtins.range": _checked(range, int),
+    "builtins.slice": _checked(slice, int, type(None)),
+    "builtins.set": _checked(set, list),
+    "builtins.frozenset": _checked(frozenset, list),
     "collections.OrderedDict": _ordered,
     "collections.Counter": _checked(collections.Counter, dict),
     "collections.defaultdict": lambda *args: {},  # without the function that makes missing values
 }
 KNOWN |= {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
-KNOWN |= {f"builtins.{kind.__name__}": _checked(kind, str, bytes) for kind in (bytes, bytearray)}
-KNOWN |= {f"builtins.{kind.__name__}": _checked(kind, int, type(None)) for kind in (range, slice)}
 for _module in ("pathlib", "pathlib._local"):
     for _system, _path in ("Posix", pathlib.PurePosixPath), ("Windows", pathlib.PureWindowsPath):
         KNOWN |= {f"{_module}.{pure}{_system}Path": _checked(_path, str) for pure in ("", "Pure")}
@@ -182,9 +176,11 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
 
 _CLASS_NAME = re.compile(r"_*[A-Z]\w*")
 _INERT_STDLIB = {"typing", "datetime", "enum", "argparse", "uuid", "decimal", "fractions"}  # modules of plain values
-_INERT_NAMES = {"numpy.ndarray", "collections.deque", "types.SimpleNamespace"}
-_INERT_NAMES |= {f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")}
-_INERT_NAMES |= {f"builtins.{name}" for name in ("object", "bool", "int", "float", "str", "list", "tuple", "dict")}
+_INERT_NAMES = {
+    "numpy.ndarray", "collections.deque", "types.SimpleNamespace",
+    *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
+    *(f"builtins.{name}" for name in ("object", "bool", "int", "float", "str", "list", "tuple", "dict")),
+}
 
 
 def find_class(module: str, name: str):

@@ -1,9 +1,8 @@
 """Reads checkpoints, files from the internet among them, without ever running code from the file.
 
-A pickle is a small program that may call any function it can name. What it gets for a name is decided here, in
-`gi.weights.rebuild`: our own versions of what rebuilds tensors, arrays and plain values; for classes of other packages,
-which checkpoints carry along (configuration objects, Lightning's callbacks), stand-ins that record what was done to
-them and do nothing. Everything else is refused.
+A pickle is a small program that may call any function it can name. `gi.weights.rebuild` decides what it gets for a
+name: our own versions of what rebuilds tensors, arrays and plain values; stand-ins for classes of other packages, which
+checkpoints carry along (configuration objects, Lightning's callbacks). Everything else is refused.
 
 `torch.load(weights_only=True)` does not serve: it cannot fill dictionaries and lists of classes it does not know, which
 Lightning of 2021 put into checkpoints, and it enlarges a storage to whatever size a tensor claims.
@@ -20,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from gi.errors import InputError, MissingFile
-from gi.weights.rebuild import UNTYPED, Dtype, Refused, StandIn, check_keys, fill_array, find_class, short
+from gi.weights.rebuild import Refused, StandIn, check_keys, fill_array, fill_dtype, find_class, short
 
 _MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a bomb
 
@@ -28,18 +27,12 @@ _MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a bomb
 def read_checkpoint(path, map_location="cpu"):
     """The content of a .ckpt, .pth or .pt file of torch.save (either format), or of a .safetensors file.
 
-    Tensors land on `map_location`. Objects of unknown classes are instances of `StandIn`. Raises InputError for a file
-    that is missing, damaged, no checkpoint, or that asks for anything which could run code.
+    Objects of unknown classes are instances of `StandIn`. Raises InputError for a file that is missing, damaged, no
+    checkpoint, or that asks for anything which could run code.
     """
     path = pathlib.Path(path)
     try:
-        file = open(path, "rb")
-    except FileNotFoundError:
-        raise MissingFile(f"{path}: no such checkpoint") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        with file:
+        with open(path, "rb") as file:
             if path.suffix == ".safetensors":
                 return load_file(path, device=str(map_location))
             restricted = SimpleNamespace(__name__=__name__, Unpickler=_restricted(*_inspect(file, path)))
@@ -47,8 +40,10 @@ def read_checkpoint(path, map_location="cpu"):
             return torch.load(file, map_location=map_location, pickle_module=restricted, weights_only=False)
     except InputError:
         raise
-    except MemoryError:
-        raise InputError(f"{path}: asks for more memory than there is") from None
+    except FileNotFoundError:
+        raise MissingFile(f"{path}: no such checkpoint") from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever a damaged file leads to
         reason = " ".join(str(error).split())[:200]  # one line, whatever names the file makes up
         if isinstance(error, Refused):
@@ -117,8 +112,10 @@ def _restricted(largest, sizes):
 
         def load_build(self):
             state, target = self.stack.pop(), self.stack[-1]
-            if isinstance(target, StandIn | Dtype):
-                target.__setstate__(state)
+            if isinstance(target, StandIn):
+                target.state = state
+            elif isinstance(target, np.dtype):
+                fill_dtype(target, state)
             elif type(target) is np.ndarray:
                 fill_array(target, state)
             elif type(target) is not collections.OrderedDict or not isinstance(state, dict):
@@ -130,23 +127,19 @@ def _restricted(largest, sizes):
             pid = self.stack.pop()
             if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] not in ("storage", b"storage"):
                 raise Refused(f"names something other than a storage: {short(pid)}")
-            word, kind, key, location, numel, *view = pid
+            _, kind, key, _, numel, *view = pid
             check_keys([key, *(view[0] or () if view else ())])
-            dtype = torch.uint8 if kind is UNTYPED else getattr(kind, "dtype", None)
+            dtype = getattr(kind, "dtype", None)
             if not isinstance(dtype, torch.dtype) or type(numel) is not int or numel < 0:
                 raise Refused(f"names a storage of {short(numel)} times {short(kind)}")
             storages[key] = numel * dtype.itemsize
             if storages[key] > (largest if sizes is None else sizes.get(key, -1)) or sum(storages.values()) > largest:
                 raise ValueError(f"{numel} values of {dtype} in storage {short(key)}, the file holds fewer")
-            kind = torch.UntypedStorage if kind is UNTYPED else kind
-            self.append(self.persistent_load((word, kind, key, location, numel, *view)))
-
-        def load_refused(self):
-            raise Refused("uses external buffers, which torch never writes")
+            self.append(self.persistent_load(pid))
 
         dispatch[pickle.BUILD[0]] = load_build
         dispatch[pickle.BINPERSID[0]] = load_binpersid
         for opcode in (pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER):
-            dispatch[opcode[0]] = load_refused
+            del dispatch[opcode[0]]  # torch never writes them, and they reserve whatever memory they name
 
     return Unpickler
