@@ -86,15 +86,13 @@ def encode_png(image: np.ndarray) -> bytes:
     rows = np.ascontiguousarray(image).reshape(height, -1)
     data = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()  # each row starts with its filter
     limit = 65535  # of a stored block
-    starts = range(0, len(data), limit)
-    blocks = b"".join(_block(data[i : i + limit], final=i + limit >= len(data)) for i in starts)
+    stream = b"\x78\x01"
+    for start in range(0, len(data), limit):
+        block = data[start : start + limit]
+        stream += struct.pack("<BHH", start + limit >= len(data), len(block), len(block) ^ 0xFFFF) + block
+    stream += struct.pack(">I", zlib.adler32(data))
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if image.ndim == 3 else 0, 0, 0, 0)
-    stream = b"\x78\x01" + blocks + struct.pack(">I", zlib.adler32(data))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", stream) + _chunk(b"IEND", b"")
-
-
-def _block(data: bytes, *, final: bool) -> bytes:
-    return struct.pack("<BHH", final, len(data), len(data) ^ 0xFFFF) + data
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -18,6 +18,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -57,23 +58,14 @@ class Settings:
         return round(self.size * 200 / 256)
 
 
-@dataclasses.dataclass(frozen=True)
-class Made:
-    """What came of it: samples in the set, how many of these were there before, {photograph: what is bad about it}."""
-
-    count: int
-    kept: int
-    bad: dict[str, str]
+class Made(NamedTuple):
+    count: int  # samples in the set
+    kept: int  # how many of them were there before
+    bad: dict[str, str]  # photograph: what is bad about it
 
 
-def make_validation(
-    images: str | Path,
-    out: str | Path,
-    settings: Settings,
-    *,
-    workers: int = 1,
-    advance: Callable[[], None] = lambda: None,
-) -> Made:
+def make_validation(images: str | Path, out: str | Path, settings: Settings, *, workers: int = 1,
+                    advance: Callable[[], None] = lambda: None) -> Made:
     """Writes the set of `settings` from the photographs below `images` to the folder `out`, and its manifest.
 
     What an interrupted call finished, or an earlier one, is verified by its hashes and not made again. Bad photographs
@@ -142,9 +134,8 @@ def _shared_out(make: Callable, jobs: list, workers: int) -> Iterator:
 
 # One sample -----------------------------------------------------------------------------------------------------------
 
-def _sample(
-    images: Path, out: Path, settings: Settings, job: tuple[int, str, dict | None]
-) -> tuple[dict | None, bool, str]:
+def _sample(images: Path, out: Path, settings: Settings,
+            job: tuple[int, str, dict | None]) -> tuple[dict | None, bool, str]:
     """The manifest's record of a sample, whether its files were there already, and why there is no record."""
     index, entry, record = job
     path = io.resolve_inside(images, entry)
@@ -187,11 +178,14 @@ def _sample(
 
 
 def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.ndarray, dict]:
-    """A keyframe from the view, and its transform. Its numbers are rounded first, so that those written down are exact.
-    """
-    steps = [_rounded(step) for step in geo.FrameGeometry().sample(rng, view=len(view), size=size)]
+    """A keyframe from the view, and its transform, whose numbers are rounded first: those written down are exact."""
+    steps, records = [], []
+    for step in geo.FrameGeometry().sample(rng, view=len(view), size=size):
+        numbers = {key: _rounded(value) for key, value in vars(step).items()}
+        steps.append(dataclasses.replace(step, **numbers))
+        records.append({"kind": type(step).__name__.lower()} | numbers)
     frame = integer_image.resample(view, geo.compose(steps, size=size))
-    transform = {"steps": [{"kind": type(step).__name__.lower()} | _numbers(step) for step in steps]}
+    transform: dict[str, Any] = {"steps": records}
     changes = frame_photometric()
     if rng.random() < changes.brightness_probability:
         limits = np.array([changes.brightness, changes.contrast])
@@ -205,16 +199,10 @@ def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.nd
     return frame, transform
 
 
-def _rounded(step: geo.Step) -> geo.Step:
-    if isinstance(step, geo.Perspective):
-        return dataclasses.replace(step, corners=np.round(step.corners, 4))
-    numbers = {key: round(x, 8) if isinstance(x, float) else x for key, x in _numbers(step).items()}
-    return dataclasses.replace(step, **numbers)
-
-
-def _numbers(step: geo.Step) -> dict:
-    return {key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-            for key, value in vars(step).items()}
+def _rounded(value: np.ndarray | float | int) -> list | float | int:
+    if isinstance(value, np.ndarray):
+        return np.round(value, 4).tolist()
+    return round(float(value), 8) if isinstance(value, float) else value
 
 
 def _write(path: Path, picture: np.ndarray) -> str:
@@ -239,32 +227,27 @@ def _finished(out: Path, header: dict) -> dict[tuple[int, str], dict]:
     """Records of what an earlier call wrote to `out`, by index and photograph; a folder ready for the journal."""
     out.mkdir(parents=True, exist_ok=True)
     manifest, journal = out / MANIFEST, out / JOURNAL
-    found, records = None, []
-    if journal.exists():
-        lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # the last one may be incomplete
-        parsed = [_parse(line) for line in lines]
-        found, records = (parsed or [None])[0], parsed[1:]
-    elif manifest.exists():
-        found = _parse(manifest.read_text(encoding="utf-8", errors="replace"))
-        if not isinstance(found, dict) or not isinstance(found.get("samples"), list):
-            raise InputError(f"{manifest}: cannot be read as the manifest of a set; delete the folder or name another")
-        records = found["samples"]
-    elif any(name for name in os.listdir(out) if not name.startswith(".")):
+    if not journal.exists() and not manifest.exists() and any(name[0] != "." for name in os.listdir(out)):
         raise InputError(f"{out}: holds other files, expected a new or empty folder, or a set to go on with")
-    if isinstance(found, dict):
-        for key, value in header.items():
-            if found.get(key) != value:
-                other, own = (json.dumps(x)[:200] for x in (found.get(key), value))
-                raise InputError(f"{out}: holds a set with other {key}, {other} instead of {own}; delete it or name "
-                                 "another folder")
+    found, records = header, []
+    try:
+        if journal.exists():  # its last line may be incomplete
+            found, *records = map(json.loads, journal.read_text(encoding="utf-8").split("\n")[:-1])
+        elif manifest.exists():
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+            records = found["samples"]
+        finished = {(record["index"], record["source"]): record for record in records}
+        differing = [(key, found[key]) for key in header if found[key] != header[key]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{out}: its manifest cannot be read; delete the folder or name another") from error
+    for key, other in differing:
+        raise InputError(f"{out}: holds a set with other {key}, {json.dumps(other)[:200]} instead of "
+                         f"{json.dumps(header[key])[:200]}; delete it or name another folder")
     for leftover in out.glob(".image_*.tmp.png"):  # of a process that was killed while writing
         leftover.unlink(missing_ok=True)
-    kinds = {"index": int, "source": str, "files": dict}
-    good = [record for record in records if isinstance(record, dict)
-            and all(isinstance(record.get(key), kind) for key, kind in kinds.items())]
     with io.atomic_write(journal) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in [header, *good]), encoding="utf-8")
-    return {(record["index"], record["source"]): record for record in good}
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in [header, *records]), encoding="utf-8")
+    return finished
 
 
 def _stands(record: dict, path: Path, out: Path) -> bool:
@@ -274,10 +257,3 @@ def _stands(record: dict, path: Path, out: Path) -> bool:
         )
     except (OSError, KeyError, InputError):
         return False
-
-
-def _parse(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
