@@ -29,7 +29,7 @@ from gi import __version__
 from gi.data import geometry as geo
 from gi.data import integer_image
 from gi.data.masks import MixedMask
-from gi.data.photometric import change_brightness, frame_photometric
+from gi.data.photometric import Photometric, change_brightness
 from gi.errors import InputError, expect_at_least
 from gi.media import io
 from gi.weights.files import file_sha256
@@ -186,7 +186,7 @@ def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.nd
         records.append({"kind": type(step).__name__.lower()} | numbers)
     frame = integer_image.resample(view, geo.compose(steps, size=size))
     transform: dict[str, Any] = {"steps": records}
-    changes = frame_photometric()
+    changes = Photometric.of_frames()
     if rng.random() < changes.brightness_probability:
         limits = np.array([changes.brightness, changes.contrast])
         brightness, contrast = (round(float(x), 6) for x in rng.uniform(-limits, limits))

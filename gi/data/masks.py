@@ -26,17 +26,8 @@ class Strokes:
     the latter on every other chain. With `brush="square"` only a square is stamped where each segment starts.
     """
 
-    def __init__(
-        self,
-        *,
-        max_chains: int = 6,
-        max_segments: int = 5,
-        min_length: int = 10,
-        max_length: int = 209,
-        min_width: int = 5,
-        max_width: int = 104,
-        brush: Literal["line", "square"] = "line",
-    ):
+    def __init__(self, *, max_chains: int = 6, max_segments: int = 5, min_length: int = 10, max_length: int = 209,
+                 min_width: int = 5, max_width: int = 104, brush: Literal["line", "square"] = "line"):
         expect_at_least(1, max_chains=max_chains, max_segments=max_segments)
         expect_at_least(0, min_length=min_length, min_width=min_width)
         expect_at_least(min_length, max_length=max_length)
@@ -103,13 +94,12 @@ class SuperResolutionGrid:
         self.max_step = max_step
 
     def __call__(self, rng: np.random.Generator, height: int, width: int, growth: float = 1.0) -> np.ndarray:
-        rows, columns = (self._lines(rng, extent) for extent in (height, width))
-        return (rows[:, None] | columns[None, :]).astype(np.uint8)
-
-    def _lines(self, rng: np.random.Generator, extent: int) -> np.ndarray:
-        step = rng.integers(2, self.max_step + 1)
-        thickness, offset = rng.integers(1, step), rng.integers(step)
-        return (np.arange(extent) + offset) % step < thickness
+        lines = []
+        for extent in (height, width):
+            step = rng.integers(2, self.max_step + 1)
+            thickness, offset = rng.integers(1, step), rng.integers(step)
+            lines.append((np.arange(extent) + offset) % step < thickness)
+        return np.logical_or.outer(*lines).astype(np.uint8)
 
 
 class Outpainting:

@@ -22,24 +22,14 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         position: asked whenever an iteration starts: the epoch, and how many of its batches are done already and to be
             passed over. None: the start of epoch 0.
 
-    Raises:
-        InputError: if the dataset does not fill a single joint batch.
+    Raises InputError if the dataset does not fill a single joint batch.
     """
 
-    def __init__(
-        self,
-        *,
-        length: int,
-        batch_size: int,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        position: Callable[[], tuple[int, int]] | None = None,
-    ):
+    def __init__(self, *, length: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1,
+                 position: Callable[[], tuple[int, int]] | None = None):
         if length < batch_size * world_size:
-            raise InputError(
-                f"training set: {length} samples do not fill a batch of {batch_size} on each of {world_size} processes"
-            )
+            raise InputError(f"training set: {length} samples do not fill a batch of {batch_size} on each of "
+                             f"{world_size} processes")
         self.length, self.batch_size, self.seed, self.rank, self.world_size = length, batch_size, seed, rank, world_size
         self.position = position
 

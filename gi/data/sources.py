@@ -50,9 +50,8 @@ class FileList(ImageSource):
 class Places365(ImageSource):
     """Places365 at high resolution as torchvision lays it out (see `data/README.md`); nothing is downloaded here."""
 
-    def __init__(
-        self, *, root: str, split: Literal["train-standard", "train-challenge", "val", "test"] = "train-standard"
-    ):
+    def __init__(self, *, root: str,
+                 split: Literal["train-standard", "train-challenge", "val", "test"] = "train-standard"):
         from torchvision import datasets  # slow to import, and most runs read plain folders
 
         try:

@@ -21,8 +21,7 @@ class StereoPair(Dataset):
     of the two views has a hole of its own.
 
     Args:
-        size: side of a sample in pixels.
-        length: number of samples.
+        size, length: side of a sample in pixels, and number of samples.
         min_window, max_window: the window's side, in pixels of the pair (which is 500 high), drawn uniformly.
         mask: a kind of `gi.data.masks`; half strokes, half boxes if None.
         seed: of windows and holes.

@@ -25,15 +25,8 @@ class GuidedFolder(Dataset):
     than asked for; when a sample is read, if a file is damaged or sizes differ within it.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        n_sources: int | None = None,
-        files: str | None = None,
-        mask_suffix: str = "_mask",
-        source_mask_suffix: str = "_m",
-    ):
+    def __init__(self, *, root: str, n_sources: int | None = None, files: str | None = None, mask_suffix: str = "_mask",
+                 source_mask_suffix: str = "_m"):
         expect_at_least(0, n_sources=n_sources or 0)
         self.root = Path(root)
         entries = [entry for entry in io.list_images(root) if entry.endswith(".png")]

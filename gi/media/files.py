@@ -42,9 +42,6 @@ class VideoFile(VideoSource):
         if wanted and wanted.stop == self.count:
             next(pictures, None)  # complains if there is another one
 
-    def _files(self) -> Sequence[Path]:
-        return [self.path]
-
 
 class VideoFolder(VideoSource):
     """A folder of images, in natural order of their names: frame_2 before frame_10.
@@ -83,9 +80,8 @@ def open_video(path: str | Path) -> VideoSource:
     A file is read through once to count its frames, mostly without decoding. Pictures are decoded with the colour
     matrix and range the file names and turned as its display matrix says.
 
-    Raises:
-        InputError: naming the file, if it is missing, no video, damaged, without a frame or larger than
-            `gi.media.io.MAX_PIXELS`, or if the images of a folder differ in size.
+    Raises InputError, naming the file, if it is missing, no video, damaged, without a frame or larger than
+    `gi.media.io.MAX_PIXELS`, or if the images of a folder differ in size.
     """
     path = Path(path)
     if path.is_dir():

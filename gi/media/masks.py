@@ -1,6 +1,6 @@
 """Masks of a video: a video, a folder of images, or one image for all frames."""
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -31,7 +31,6 @@ class MaskSource(VideoSource):
         self._threshold = self._find_threshold()
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Masks start … stop - 1, uint8 (H, W), 1 = missing; otherwise as `VideoSource.frames`."""
         for number, values in self._read(range(self.count)[start:stop]):
             if values.shape != (self.height, self.width):
                 raise InputError(f"{self.path}: mask {number} has another size than when the folder was opened")
@@ -52,9 +51,6 @@ class MaskSource(VideoSource):
         else:
             for number, frame in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):
                 yield number, frame.max(axis=2)
-
-    def _files(self) -> Sequence[Path]:
-        return [self.path]
 
     def _find_threshold(self) -> int:
         """128, or 1 where no mask reaches that: then they number objects, or are 0 and 1."""
@@ -80,9 +76,8 @@ def open_masks(path: str | Path, video: VideoSource, *, dilate: int | None = Non
     grow by `dilate` pixels, by default `DILATE` times as many as the video is larger than 432 x 240, in all directions:
     a pixel is missing if a missing one is at most that far away.
 
-    Raises:
-        InputError: as `open_video`; if number or size differ from the video's; if `dilate` is negative; if a video or
-            lossy image never reaches half white without being black.
+    Raises InputError as `open_video`; if number or size differ from the video's; if `dilate` is negative; if a video or
+    lossy image never reaches half white without being black.
     """
     path = Path(path)
     if dilate is None:

@@ -14,16 +14,6 @@ from gi.errors import InputError
 from gi.media import io
 from gi.media.samples import SampleFiles
 
-_TURNS = {  # EXIF orientation -> what undoes it
-    2: np.fliplr,
-    3: lambda pixels: np.rot90(pixels, 2),
-    4: np.flipud,
-    5: lambda pixels: np.swapaxes(pixels, 0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: np.swapaxes(np.rot90(pixels, 2), 0, 1),
-    8: np.rot90,
-}
-
 
 @dataclass
 class Photo:
@@ -33,7 +23,7 @@ class Photo:
     profile: bytes | None = None
 
 
-def read_photo(path: str | Path, *, max_pixels: int = io.MAX_PIXELS) -> Photo:
+def read_photo(path: str | Path) -> Photo:
     """Reads an image with its own depth and channels, turned as its EXIF orientation says.
 
     See `gi.media.io.native_pixels`; RGB and RGBA of 16 bits stay so in PNG and TIFF files. Raises InputError as
@@ -46,7 +36,7 @@ def read_photo(path: str | Path, *, max_pixels: int = io.MAX_PIXELS) -> Photo:
         pixels = pixels_of(image, str(path))  # also where it is read again below: damaged files end here
         return Photo(_read_deep(path, image, pixels) if deep else pixels, profile)
 
-    return io.look_at(path, look, max_pixels=max_pixels)
+    return io.look_at(path, look)
 
 
 def _read_deep(path, image, pixels):
@@ -55,8 +45,10 @@ def _read_deep(path, image, pixels):
     if deep is None or deep.dtype != np.uint16 or deep.ndim != 3:
         return pixels
     deep = cv2.cvtColor(deep, cv2.COLOR_BGR2RGB if deep.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    turn = _TURNS.get(image.getexif().get(0x0112), np.asarray)
-    for candidate in (turn(deep), deep):  # some of OpenCV's readers turn by themselves
+    order = Image.fromarray(np.arange(deep.shape[0] * deep.shape[1], dtype=np.int32).reshape(deep.shape[:2]))
+    order.getexif()[0x0112] = image.getexif().get(0x0112, 1)
+    turned = deep.reshape(-1, deep.shape[2])[np.asarray(ImageOps.exif_transpose(order))]
+    for candidate in (turned, deep):  # some of OpenCV's readers turn by themselves
         if candidate.shape[:2] == pixels.shape[:2]:
             difference = (candidate[..., :3] >> 8).astype(np.int16) - pixels[..., :3]
             if np.abs(difference).max() <= 1:
@@ -74,8 +66,7 @@ def write_photo(path: str | Path, pixels: np.ndarray, profile: bytes | None = No
             swap = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
             temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(pixels, swap))[1].tobytes())
         else:
-            options = {"icc_profile": profile} if profile else {}
-            Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", **options)
+            Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", icc_profile=profile)
 
 
 def pixels_of(image: np.ndarray | Image.Image, name: str) -> np.ndarray:
@@ -115,8 +106,8 @@ def mask_of(mask: np.ndarray | Image.Image, name: str) -> np.ndarray:
 def same_size(mask: np.ndarray, image: np.ndarray, name: str, owner: str) -> None:
     """Raises InputError, naming both sizes, unless a mask has the size of its image."""
     if mask.shape[:2] != image.shape[:2]:
-        raise InputError(f"{name}: is {mask.shape[1]}x{mask.shape[0]}, expected {image.shape[1]}x{image.shape[0]} as "
-                         f"{owner}")
+        size, expected = (f"{array.shape[1]}x{array.shape[0]}" for array in (mask, image))
+        raise InputError(f"{name}: is {size}, expected {expected} as {owner}")
 
 
 def _turned(image, name):
@@ -148,13 +139,9 @@ def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
     return None if mask.any() else f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
 
 
-def inpaint_samples(
-    inpainter, samples: Sequence[SampleFiles], out: str | Path
-) -> Iterator[tuple[SampleFiles, str | None, str | None]]:
-    """Fills samples one by one into `out/X.png` and yields (sample, problem, remark) after each.
-
-    A problem with one sample, bad input, does not keep the others from being filled.
-    """
+def inpaint_samples(inpainter, samples: Sequence[SampleFiles],
+                    out: str | Path) -> Iterator[tuple[SampleFiles, str | None, str | None]]:
+    """Fills samples one by one into `out/X.png` and yields (sample, problem, remark) after each, also a bad one."""
     for sample in samples:
         try:
             yield sample, None, inpaint_file(inpainter, sample, result_path(sample, out))

@@ -71,5 +71,5 @@ class VideoSource(ABC):
     @abstractmethod
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]: ...
 
-    @abstractmethod
-    def _files(self) -> Sequence[Path]: ...
+    def _files(self) -> Sequence[Path]:
+        return [self.path]

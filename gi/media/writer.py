@@ -9,7 +9,7 @@ import numpy as np
 from gi.errors import InputError
 from gi.media import container, io
 from gi.media.frame_folder import check_folder, write_folder
-from gi.media.sound import Sound
+from gi.media.sound import carry_sound
 from gi.media.source import VideoSource
 
 QUALITY = 16
@@ -111,14 +111,14 @@ def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callab
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(av.open(str(temporary.absolute()), "w", format=form))
             stream, stored = _picture_stream(file, encoder, video, quality)
-            sound = stack.enter_context(contextlib.closing(Sound(video.path, file, path)))
+            send_sound = stack.enter_context(carry_sound(video.path, file, path))
             file.start_encoding()
 
             def send(packets: list[av.Packet]) -> None:
                 for packet in packets:
                     until = packet.dts * packet.time_base  # muxing changes both
                     file.mux(packet)
-                    sound.send(until)
+                    send_sound(until)
 
             def put(number: int, frame: np.ndarray) -> None:
                 picture = video.colour.from_rgb(stored(frame), stream.codec_context.pix_fmt)
@@ -128,7 +128,7 @@ def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callab
 
             yield put
             send(stream.encode(None))
-            sound.send()
+            send_sound(None)
         _check_complete(path, temporary, video.count)
 
 
@@ -169,4 +169,4 @@ def _plain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        raise OSError(f"{path}: cannot write this video: {container.reason(error)}") from error
+        raise OSError(f"{path}: cannot write this video: {io.reason(error)}") from error
