@@ -36,9 +36,8 @@ class Inpainter:
     of the keyframes, has any influence, as what is there is to be removed.
 
     The network sees a square around the hole, twice as long as the hole and at least `max_side` (as much of it as the
-    picture has), reduced to `max_side` where it is longer: a hole of up to half of `max_side` is filled at full
-    resolution, a larger one is softer than its surroundings. Each keyframe is cut out where, by a coarse flow between
-    the whole pictures, it shows the same part of the scene. Tiles would not keep larger holes consistent.
+    picture has), reduced to `max_side` where it is longer: holes of more than half of `max_side` become softer than
+    their surroundings. Each keyframe is cut out where, by a coarse flow, it shows the same part of the scene.
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
@@ -61,10 +60,9 @@ class Inpainter:
                         overrides: Sequence[str] = ()) -> "Inpainter":
         """The generator of a checkpoint, ours or the original release's; of the small one in the repository without it.
 
-        config: the network's YAML; without it, the one of the run that the checkpoint lies in. flow: the estimator
-        between picture and keyframes, one of `FLOWS`; "config" takes what the network was trained with. overrides:
-        "key.path=value" on top of the config. Raises InputError, one line naming the file or key, if something is
-        missing or does not fit.
+        config: the network's YAML; without it, the one of the run that the checkpoint lies in. flow: one of `FLOWS`;
+        "config" takes what the network was trained with. overrides: "key.path=value" on top of the config. Raises
+        InputError naming the file or key, if something is missing or does not fit.
         """
         find_device(device)  # before anything slow
         generator, guidance = load_parts(checkpoint, config=config, flow=flow, overrides=overrides)
@@ -77,10 +75,9 @@ class Inpainter:
         """The picture with its hole filled: an array of the image's shape and type, uint8 (H, W, 3) for RGB.
 
         image: RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W), uint8 or uint16, or a PIL image (its EXIF orientation is
-        applied; palettes, CMYK and the like become 8-bit RGB). Alpha is no hint of what is missing: it is kept where
-        pixels are known, and opaque in the hole. mask: (H, W), where not 0 / 1 or bool, values of half the type's
-        range on are missing. keyframes: of any size, resized to the image's. keyframe_masks: one per keyframe, of its
-        size; None for a keyframe (or for all) says that all of it is known.
+        applied; palettes, CMYK and the like become 8-bit RGB). Alpha stays where pixels are known and is opaque in the
+        hole. mask: (H, W), see `mask_of`. keyframes: of any size, resized to the image's. keyframe_masks: one per
+        keyframe, of its size; None for a keyframe (or for all) says that all of it is known.
 
         With `return_details` also a dictionary: "prediction" float32 (h, w, 3) in [0, 1] of the network, "box" (top,
         left, bottom, right) that it belongs to, "flows" (T, 2, h, w) in pixels of it and "flow_errors" (T, 1, h, w).

@@ -28,7 +28,6 @@ class GuidedDataModule(pl.LightningDataModule):
         num_workers: processes that prepare samples, for each loader.
         eval_batch_size: evaluation samples a batch and process; 1 for sets whose images differ in size.
         seed: of the training order.
-        pin_memory: speeds up the transfer to a GPU.
     """
 
     def __init__(self, *, batch_size: int, train: Dataset | None = None,
@@ -63,10 +62,7 @@ class GuidedDataModule(pl.LightningDataModule):
         return self._evaluation_loaders(self.test)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the training order goes on after this checkpoint: the epoch, and the batches done in it and in all.
-
-        Right wherever a checkpoint is saved: after a batch, around validation, at the start or end of an epoch.
-        """
+        """Where the training order goes on after this checkpoint: the epoch, and the batches done in it and in all."""
         epoch, done = self._position()
         return {"epoch": epoch, "batches_done": done, "batches_total": self._batches_total()}
 
@@ -80,10 +76,8 @@ class GuidedDataModule(pl.LightningDataModule):
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
 
     def _position(self) -> tuple[int, int]:
-        """The epoch, and how many of its batches are done, counted from the start or the loaded checkpoint.
-
-        Lightning's own number of the epoch is of no use: resuming a checkpoint that was saved at the end of an epoch
-        runs an empty epoch first, which counts. The total of batches is always right.
+        """The epoch, and how many of its batches are done. Lightning's own number of the epoch is of no use: resuming a
+        checkpoint from the end of an epoch runs an empty epoch first, which counts. The total of batches is right.
         """
         done = self._start["batches_done"] + max(0, self._batches_total() - self._start["batches_total"])
         epoch_length = self._epoch_length()

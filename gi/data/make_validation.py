@@ -1,29 +1,30 @@
 """Makes a validation set from any folder of photographs, under the names of the original release (`GuidedFolder`).
 
-The target is the largest central square of a photograph, scaled to `size`; nothing else is done to it. Its keyframes
-are frames as in training (`gi.data.pairs`), each distorted on its own from a view of `size + margin` pixels around the
-target, at the target's scale. Where the photograph ends the view goes on mirrored, which only concerns what keyframes
-show beside the target, as the photograph has all of the target. Masks are those of training. The random numbers of a
-sample come from (seed, index), apart for target and keyframes: with more keyframes, the first ones stay the same.
+The target is the largest central square of a photograph, scaled to `size`. Its keyframes are frames as in training
+(`gi.data.pairs`), each distorted on its own from a view of `size + margin` pixels around the target, which goes on
+mirrored where the photograph ends. Masks are those of training. The random numbers of a sample come from (seed, index),
+apart for target and keyframes: with more keyframes, the first ones stay the same.
 
 A set is the same, bit for bit, whatever the number of workers, and on every machine with the same versions of Pillow
-(which decodes), NumPy (random numbers) and OpenCV (which draws strokes): everything else is computed in whole numbers,
-or in floating point steps that all machines round alike. Sines, cosines and tangents are the exception; they may differ
-in their last bit, which is then rounded off, but for odds below one to a thousand in a set of 2,000.
+(which decodes), NumPy (random numbers) and OpenCV (which draws strokes): all else is computed in whole numbers, or in
+floating point steps that all machines round alike. Sines, cosines and tangents may differ in their last bit, which is
+rounded off but for odds below one to a thousand in a set of 2,000.
 """
 import dataclasses
 import functools
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import PIL
-from torch.utils.data import DataLoader
 
 from gi import __version__
 from gi.data import geometry as geo
@@ -68,12 +69,10 @@ def make_validation(images: str | Path, out: str | Path, settings: Settings, *, 
                     advance: Callable[[], None] = lambda: None) -> Made:
     """Writes the set of `settings` from the photographs below `images` to the folder `out`, and its manifest.
 
-    What an interrupted call finished, or an earlier one, is verified by its hashes and not made again. Bad photographs
-    (unreadable, or with a side below 64 pixels) are replaced while there are others; once there are none, their samples
-    are left out. `advance` is called after every sample.
-
-    The manifest, `manifest.json`, has the settings, versions and bad photographs, and for every sample its photograph
-    and the SHA-256 of that, the square that is the target, every keyframe's transform, and the SHA-256 of every file.
+    What an earlier call finished is verified by its hashes and not made again. Bad photographs (unreadable, or with a
+    side below 64 pixels) are replaced while there are others, else their samples are left out. `advance` is called
+    after every sample. The manifest has settings, versions and bad photographs; for every sample its photograph, the
+    square of it that is the target, every keyframe's transform, and the SHA-256 of all files.
 
     Raises InputError if there are too few photographs, or `out` holds anything else than (part of) this set.
     """
@@ -122,13 +121,13 @@ def _shared_out(make: Callable, jobs: list, workers: int) -> Iterator:
     Raises InputError if a process dies, as it does when memory runs out.
     """
     workers = min(workers, len(jobs))
-    # Spawned, as a process with threads is not to be forked.
-    options = {"num_workers": workers, "multiprocessing_context": "spawn"} if workers > 1 else {}
-    try:
-        yield from DataLoader(jobs, batch_size=None, collate_fn=make, **options)
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
+    if workers == 1:
+        yield from map(make, jobs)
+        return
+    try:  # spawned, as a process with threads is not to be forked
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            yield from pool.map(make, jobs)
+    except BrokenProcessPool as error:
         raise InputError("a worker process died, perhaps for lack of memory; go on with fewer workers") from error
 
 
@@ -193,7 +192,8 @@ def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.nd
         frame = change_brightness(frame, brightness, contrast)
         transform |= {"brightness": brightness, "contrast": contrast}
     if rng.random() < changes.hsv_probability:
-        saturation, value = (round(float(x), 6) for x in rng.uniform(-changes.hsv[1:], changes.hsv[1:]))
+        limits = np.array([changes.saturation, changes.value])
+        saturation, value = (round(float(x), 6) for x in rng.uniform(-limits, limits))
         frame = integer_image.shift_saturation_value(frame, saturation, value)
         transform |= {"saturation": saturation, "value": value}
     return frame, transform

@@ -40,8 +40,8 @@ class GuidedPairs(Dataset):
         size, margin: side of a frame, and how much larger the shared view is, in pixels.
         mask: a kind of `gi.data.masks`; half strokes, half boxes if None.
         mask_growth: lets the holes grow with the epoch.
-        view_photometric, frame_photometric: changes of colour of the view and of each frame; the defaults if None.
-        frame_geometry: distortion of each frame; the default if None.
+        view_photometric, frame_photometric, frame_geometry: changes of colour of the view and of each frame, and
+            distortion of each frame; the defaults if None.
         flip: probability of mirroring the view left to right.
         length: samples an epoch. None: every photograph once. Otherwise photographs are taken from reshuffled
             passes over all of them that continue from epoch to epoch.
@@ -51,25 +51,12 @@ class GuidedPairs(Dataset):
         exact_flow: samples also hold the exact flow between target and keyframes. All else stays the same.
     """
 
-    def __init__(
-        self,
-        *,
-        images: ImageSource,
-        n_sources: int = 2,
-        size: int = 256,
-        margin: int = 200,
-        mask: MaskKind | None = None,
-        mask_growth: GrowthRamp | None = None,
-        view_photometric: Photometric | None = None,
-        frame_photometric: Photometric | None = None,
-        frame_geometry: geo.FrameGeometry | None = None,
-        flip: float = 0.5,
-        length: int | None = None,
-        seed: int = 0,
-        on_bad_image: Literal["error", "skip"] = "error",
-        min_side: int = 64,
-        exact_flow: bool = False,
-    ):
+    def __init__(self, *, images: ImageSource, n_sources: int = 2, size: int = 256, margin: int = 200,
+                 mask: MaskKind | None = None, mask_growth: GrowthRamp | None = None,
+                 view_photometric: Photometric | None = None, frame_photometric: Photometric | None = None,
+                 frame_geometry: geo.FrameGeometry | None = None, flip: float = 0.5, length: int | None = None,
+                 seed: int = 0, on_bad_image: Literal["error", "skip"] = "error", min_side: int = 64,
+                 exact_flow: bool = False):
         expect_at_least(0, n_sources=n_sources, margin=margin, seed=seed)
         expect_at_least(1, size=size, min_side=min_side, length=1 if length is None else length)
         expect_within(0, 1, flip=flip)
@@ -91,8 +78,8 @@ class GuidedPairs(Dataset):
         return self.sample(epoch, index)[0]
 
     def sample(self, epoch: int, index: int) -> tuple[SyntheticSample, np.ndarray]:
-        """The sample and its maps, float32 (1+T, 2, size, size): where each pixel of target and keyframes, in this
-        order, lies in the view they share (x, y in its pixels). Two maps together define the exact flow between frames.
+        """The sample and its maps, float32 (1+T, 2, size, size): where each pixel of target and keyframes lies in the
+        view they share (x, y in its pixels).
 
         Raises IndexError if there is no such sample, InputError for a bad photograph, or with "skip" without good ones.
         """

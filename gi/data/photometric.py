@@ -38,11 +38,6 @@ class Photometric:
             expect_within(0, 1 if name.endswith("probability") else np.inf, **{name: number})
         expect_at_least(1, max_clip_limit=self.max_clip_limit)
 
-    @property
-    def hsv(self) -> np.ndarray:
-        """The largest changes of hue, saturation and value."""
-        return np.array([self.hue, self.saturation, self.value])
-
     def __call__(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         if rng.random() < self.clahe_probability:
             image = equalise_locally(image, rng.uniform(1, self.max_clip_limit))
@@ -50,7 +45,8 @@ class Photometric:
             brightness = rng.uniform(-self.brightness, self.brightness)
             image = change_brightness(image, brightness, rng.uniform(-self.contrast, self.contrast))
         if rng.random() < self.hsv_probability:
-            image = shift_hsv(image, *rng.uniform(-self.hsv, self.hsv))
+            limits = np.array([self.hue, self.saturation, self.value])
+            image = shift_hsv(image, *rng.uniform(-limits, limits))
         return image
 
 

@@ -30,13 +30,6 @@ class Index:
     def __len__(self) -> int:
         return len(self.times)
 
-    def timeline(self, rate: Fraction) -> tuple[list[int], Fraction]:
-        """Timestamps and their unit; evenly spaced where the file has no useful ones."""
-        return (self.times.tolist(), self.time_base) if self.exact else (list(range(len(self))), 1 / rate)
-
-    def number(self, time: int | None, otherwise: int) -> int:
-        return int(np.searchsorted(self.times, time)) if self.exact and time is not None else otherwise
-
 
 def open_file(path: Path) -> av.container.InputContainer:
     """Opens a file of a known format; by its absolute path, since `http:x` alone would not be taken for a file."""
@@ -104,7 +97,8 @@ def decode(path: Path, file, stream, index: Index | None = None) -> Iterator[av.
     done = 0
 
     def number(time: int | None) -> int:
-        return index.number(time, done) if index else done
+        known = index and index.exact and time is not None
+        return int(np.searchsorted(index.times, time)) if known else done
 
     time = None
     try:

@@ -21,17 +21,17 @@ class VideoFile(VideoSource):
 
     def __init__(self, path: Path):
         super().__init__(path)
-        with container.opened(path) as (_, stream):
-            self.rate = Fraction(stream.average_rate or stream.guessed_rate or FOLDER_RATE)
-            self.aspect = Fraction(stream.sample_aspect_ratio or 1)
         self._index = container.read_index(path)
         self.count = len(self._index)
-        self.times, self.time_base = self._index.timeline(self.rate)
         with container.opened(path) as (file, stream):
+            self.rate = Fraction(stream.average_rate or stream.guessed_rate or FOLDER_RATE)
+            self.aspect = Fraction(stream.sample_aspect_ratio or 1)
             picture = next(container.decode(path, file, stream, self._index))
             self.colour = colour_of(picture, stream.codec_context)
             self.turn = turn_of(picture)
             self.width, self.height = picture.width, picture.height
+        exact = self._index.exact
+        self.times, self.time_base = self._index.times.tolist(), self._index.time_base if exact else 1 / self.rate
         if self.turn.swap:
             self.width, self.height, self.aspect = self.height, self.width, 1 / self.aspect
 

@@ -27,8 +27,8 @@ T = TypeVar("T")
 def read_image(path: str | Path) -> np.ndarray:
     """Reads an image as RGB, uint8 (H, W, 3).
 
-    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped
-    (the stored colours stay, nothing is composited). Of an animation, the first frame is read.
+    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; alpha is dropped, nothing is
+    composited. Of an animation, the first frame is read.
 
     Raises InputError, naming the file, if it is missing, not an image, damaged, or has more than `MAX_PIXELS` pixels by
     its header, before anything is decoded.
@@ -116,9 +116,8 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Gives a temporary name in the folder of `path` (made if missing); on leaving, that file becomes `path`.
 
-    After an error the temporary file is gone and whatever was at `path` is untouched. With `durable` the content is
-    forced to the disk first, so that even a power failure leaves either the old or the new file. The temporary name
-    is hidden and keeps the suffix, for writers that choose a format by it.
+    After an error the temporary file is gone and whatever was at `path` is untouched. With `durable` even a power
+    failure leaves either the old or the new file. The temporary name is hidden and keeps the suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,11 +140,9 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def list_images(root: str | Path) -> list[str]:
-    """Paths, relative to `root` and sorted, of all images in a folder and the folders below it.
+    """Paths, relative to `root` and sorted, of all images in a folder and the folders below it, told by their suffix.
 
-    Images are told by their suffix; hidden files are left out and links to folders are not followed.
-
-    Raises InputError if the folder does not exist or has no image.
+    Hidden files are left out, links to folders not followed. Raises InputError if there is no such folder or no image.
     """
     root = Path(root)
     if not root.is_dir():
@@ -186,16 +183,9 @@ def read_list(path: str | Path) -> list[str]:
 
 
 def resolve_inside(root: str | Path, relative: str) -> Path:
-    """`root/relative`, with links resolved.
-
-    Raises InputError if that is not below `root`: an absolute path, '..', or a link that leads elsewhere.
-    """
-    inside = _is_relative(relative)
-    if inside:
-        base = Path(root).resolve()
-        path = (base / relative).resolve()
-        inside = path.is_relative_to(base)
-    if not inside:
+    """`root/relative`, with links resolved. Raises InputError if that is not below `root`, as with '..' or a link."""
+    base = Path(root).resolve()
+    if not _is_relative(relative) or not (path := (base / relative).resolve()).is_relative_to(base):
         raise InputError(f"{root}: the entry {relative!r} leads out of this folder")
     return path
 

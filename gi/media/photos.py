@@ -57,10 +57,7 @@ def _read_deep(path, image, pixels):
 
 
 def write_photo(path: str | Path, pixels: np.ndarray, profile: bytes | None = None) -> None:
-    """Writes what `read_photo` gives as a PNG file, completely or not at all.
-
-    Colour of 16 bits is written without its profile, for which there is no writer here.
-    """
+    """Writes what `read_photo` gives as a PNG file, completely or not at all; 16-bit colour without its profile."""
     with io.atomic_write(path) as temporary:
         if pixels.dtype == np.uint16 and pixels.ndim == 3:
             swap = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
@@ -130,30 +127,27 @@ def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
         raise InputError(f"{out}: expected a name ending with .png; other formats would change the known pixels")
     if Path(out).exists() and any(Path(out).samefile(path) for path in sample.paths() if path.exists()):
         raise InputError(f"{out}: is one of the inputs, which would be lost")
-    photo = read_photo(sample.image)
-    mask = _read_mask(sample.mask, photo.pixels, sample.image)
-    keyframes = [read_photo(path).pixels for path, _ in sample.keyframes]
-    masks = [None if mask_path is None else _read_mask(mask_path, keyframe, path)
-             for keyframe, (path, mask_path) in zip(keyframes, sample.keyframes, strict=True)]
-    write_photo(out, inpainter(photo.pixels, mask, keyframes, masks), photo.profile)
-    return None if mask.any() else f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
+    photos, masks = [], []
+    for path, mask_path in [(sample.image, sample.mask), *sample.keyframes]:
+        photos.append(read_photo(path))
+        masks.append(None if mask_path is None else io.read_mask(mask_path).astype(bool))
+        if mask_path is not None:
+            same_size(masks[-1], photos[-1].pixels, str(mask_path), f"its image {path}")
+    image, *keyframes = (photo.pixels for photo in photos)
+    write_photo(out, inpainter(image, masks[0], keyframes, masks[1:]), photos[0].profile)
+    remark = f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
+    return None if masks[0].any() else remark
 
 
 def inpaint_samples(inpainter, samples: Sequence[SampleFiles],
-                    out: str | Path) -> Iterator[tuple[SampleFiles, str | None, str | None]]:
-    """Fills samples one by one into `out/X.png` and yields (sample, problem, remark) after each, also a bad one."""
+                    out: str | Path) -> Iterator[tuple[str | None, str | None]]:
+    """Fills samples one by one into `out/X.png` and yields (problem, remark) after each, also a bad one."""
     for sample in samples:
         try:
-            yield sample, None, inpaint_file(inpainter, sample, result_path(sample, out))
+            yield None, inpaint_file(inpainter, sample, result_path(sample, out))
         except InputError as error:
-            yield sample, " ".join(str(error).split()), None
+            yield " ".join(str(error).split()), None
 
 
 def result_path(sample: SampleFiles, out: str | Path) -> Path:
     return Path(out) / f"{sample.name}.png"
-
-
-def _read_mask(path, pixels, owner):
-    mask = io.read_mask(path).astype(bool)
-    same_size(mask, pixels, str(path), f"its image {owner}")
-    return mask

@@ -43,12 +43,9 @@ class VideoSource(ABC):
         return path.name if path.is_dir() else path.stem
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Frames start … stop - 1 (as in a slice), uint8 (H, W, 3) RGB, one after the other in constant memory.
+        """Frames start … stop - 1 (as in a slice), uint8 (H, W, 3) RGB, in constant memory. Iterators are independent.
 
-        Several iterators may be at work at once.
-
-        Raises:
-            InputError: naming the file and the frame, if that is damaged or of another size, or the file ends early.
+        Raises InputError, naming the file and the frame, if that is damaged or of another size, or the file ends early.
         """
         for number, frame in self._read(range(self.count)[start:stop]):
             if frame.shape[:2] != (self.height, self.width):

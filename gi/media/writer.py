@@ -32,9 +32,7 @@ class Writer:
     def write(self, frame: np.ndarray) -> None:
         """The next frame, uint8 (H, W, 3) RGB of the video's size, upright.
 
-        Raises:
-            InputError: if it is something else, or one more than the video has.
-            OSError: if it cannot be written, as on a full disk.
+        Raises InputError if it is something else or one too many, OSError if it cannot be written (a full disk).
         """
         expected = (self._video.height, self._video.width, 3)
         if frame.dtype != np.uint8 or frame.shape != expected:
@@ -56,9 +54,7 @@ def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY)
 
     After an error, or with frames missing, nothing is at `path` but what was there before.
 
-    Raises:
-        InputError: as `check_output`; on leaving, if frames are missing.
-        OSError: if something cannot be written, as on a full disk.
+    Raises InputError as `check_output`, and on leaving, if frames are missing; OSError as `Writer.write`.
     """
     path = Path(path)
     check_output(path, video, quality=quality)
@@ -71,12 +67,10 @@ def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY)
 
 
 def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY) -> None:
-    """Whether the first of `sources` can be written to `path`, for before the work.
+    """For before the work: whether the first of `sources` can be written to `path`.
 
-    Raises:
-        InputError: if `path` is one of the sources or inside one, is a folder with files that are not from here, has
-            a suffix nothing can be written for, or cannot hold the video; if the encoder is missing from PyAV or
-            `quality` is none of its values.
+    Raises InputError if `path` is one of the sources or inside one, is a folder with files that are not from here, has
+    a suffix nothing can be written for, or cannot hold the video; if PyAV lacks the encoder or that such a `quality`.
     """
     path, suffix = Path(path), Path(path).suffix.lower()
     for source in sources:
@@ -129,7 +123,12 @@ def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callab
             yield put
             send(stream.encode(None))
             send_sound(None)
-        _check_complete(path, temporary, video.count)
+        try:  # not every muxer reports that its last bytes did not reach the disk
+            arrived = len(container.read_index(temporary))
+        except InputError:
+            arrived = 0
+        if arrived != video.count:
+            raise OSError(f"{path}: only {arrived} of {video.count} frames arrived in the file, is the disk full?")
 
 
 def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
@@ -152,16 +151,6 @@ def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
     context.time_base = stream.time_base = video.time_base
     video.colour.label(context)
     return stream, stored
-
-
-def _check_complete(path: Path, temporary: Path, count: int) -> None:
-    # Not every muxer reports that its last bytes did not reach the disk.
-    try:
-        found = len(container.read_index(temporary))
-    except InputError:
-        found = 0
-    if found != count:
-        raise OSError(f"{path}: only {found} of {count} frames arrived in the file, is the disk full?")
 
 
 @contextlib.contextmanager
