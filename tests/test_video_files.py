@@ -54,7 +54,7 @@ def test_every_start_gives_the_same_frames(tmp_path, name):
     stored = stored_frames(tmp_path / name)
     frames = list(video.frames())
     assert len(stored) == len(frames) == video.count == 20 and frames[0].dtype == np.uint8
-    assert (video.width, video.height, video.rate, video.aspect, video.name) == (64, 48, 25, 1, name.split(".")[0])
+    assert (video.width, video.height, video.rate, video.aspect) == (64, 48, 25, 1)
     for start in range(21):
         np.testing.assert_array_equal(list(video.frames(start, start + 2)), frames[start : start + 2])
     assert len(list(video.frames(15))) == 5

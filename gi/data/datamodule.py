@@ -12,8 +12,6 @@ from gi.data.sample import Batch, Sample, check_sample
 from gi.data.sampler import EpochSampler
 from gi.errors import InputError, expect_at_least
 
-_STATE = ("epoch", "batches_done", "batches_total")
-
 
 class GuidedDataModule(pl.LightningDataModule):
     """Loaders for Lightning, with a training order that continues exactly where a checkpoint was taken.
@@ -44,7 +42,7 @@ class GuidedDataModule(pl.LightningDataModule):
         self.validation_names, self.test_names = list(self.validation), list(self.test)  # in the order of the loaders
         # With more processes than samples in a small set, some processes have nothing to do there.
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self._start = dict.fromkeys(_STATE, 0)
+        self._start = {"epoch": 0, "batches_done": 0, "batches_total": 0}
 
     def train_dataloader(self) -> DataLoader:
         if self.train is None:
@@ -68,9 +66,9 @@ class GuidedDataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises InputError if this is not what `state_dict` returns."""
-        numbers = {name: state_dict.get(name) for name in _STATE}
+        numbers = {name: state_dict.get(name) for name in self._start}
         if not all(isinstance(number, int) and number >= 0 for number in numbers.values()):
-            raise InputError(f"checkpoint: data position {state_dict}, expected numbers for {', '.join(_STATE)}")
+            raise InputError(f"checkpoint: data position {state_dict}, expected numbers for {', '.join(numbers)}")
         self._start = numbers
         # Lightning recognises only loaders of its own kind as able to continue within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")

@@ -83,7 +83,10 @@ def make_validation(images: str | Path, out: str | Path, settings: Settings, *, 
         raise InputError(f"{out}: lies inside the folder of photographs, expected another place")
     if len(entries) < settings.count:
         raise InputError(f"{images}: has {len(entries)} images, expected at least {settings.count}; ask for fewer")
-    header = _header(settings, entries)
+    listing = hashlib.sha256("\n".join(entries).encode(errors="surrogateescape")).hexdigest()
+    versions = {"gi": __version__, "numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__}
+    header = {"settings": dataclasses.asdict(settings),
+              "photographs": {"count": len(entries), "names_sha256": listing}, "versions": versions}
     order = [entries[i] for i in np.random.default_rng(settings.seed).permutation(len(entries))]
     assigned, spare = dict(enumerate(order[: settings.count])), order[settings.count :]
     finished = _finished(out, header)
@@ -93,11 +96,12 @@ def make_validation(images: str | Path, out: str | Path, settings: Settings, *, 
     kept = 0
     with open(out / JOURNAL, "a", encoding="utf-8") as journal:
         while assigned:
-            failed = {}
-            jobs = [(index, entry, finished.get((index, entry))) for index, entry in sorted(assigned.items())]
+            failed = []
+            jobs = [(index, entry, finished.get((index, entry))) for index, entry in assigned.items()]
             for (index, entry, _), (record, stands, reason) in zip(jobs, _shared_out(make, jobs, workers), strict=True):
                 if record is None:
-                    failed[index], bad[entry] = entry, reason
+                    failed.append(index)
+                    bad[entry] = reason
                     continue
                 kept += stands
                 if not stands:
@@ -105,8 +109,7 @@ def make_validation(images: str | Path, out: str | Path, settings: Settings, *, 
                     journal.flush()
                 records[index] = record
                 advance()
-            assigned = dict(zip(sorted(failed), spare, strict=False))
-            spare = spare[len(failed) :]
+            assigned, spare = dict(zip(failed, spare, strict=False)), spare[len(failed) :]
     head = json.dumps(header | {"bad": dict(sorted(bad.items()))}, indent=1).removesuffix("\n}")
     samples = ",\n".join(json.dumps(records[index]) for index in sorted(records))  # a line each
     with io.atomic_write(out / MANIFEST) as temporary:
@@ -116,10 +119,7 @@ def make_validation(images: str | Path, out: str | Path, settings: Settings, *, 
 
 
 def _shared_out(make: Callable, jobs: list, workers: int) -> Iterator:
-    """Results of `make` for each job, in their order, made by so many processes; in this process if it is one.
-
-    Raises InputError if a process dies, as it does when memory runs out.
-    """
+    """Results of `make` for each job, in their order, made by so many processes; in this process if it is one."""
     workers = min(workers, len(jobs))
     if workers == 1:
         yield from map(make, jobs)
@@ -151,18 +151,15 @@ def _sample(images: Path, out: Path, settings: Settings,
     view = integer_image.square_view(photograph, size=settings.size, margin=settings.margin)
     streams = np.random.SeedSequence((settings.seed, index)).spawn(1 + settings.keyframes)
     target_rng, *frame_rngs = (np.random.default_rng(stream) for stream in streams)
-    start = settings.margin // 2
-    name, inner, mask = f"image_{index:06d}", slice(start, start + settings.size), MixedMask()
-    pictures = {
-        f"{name}.png": view[inner, inner],
-        f"{name}_mask.png": mask(target_rng, settings.size, settings.size) * np.uint8(255),
-    }
-    frames = []
+    size, start = settings.size, settings.margin // 2
+    name, inner, mask = f"image_{index:06d}", slice(start, start + size), MixedMask()
+    pictures = {f"{name}.png": view[inner, inner], f"{name}_mask.png": 255 * mask(target_rng, size, size)}
+    transforms = []
     for number, rng in enumerate(frame_rngs):
-        frame, transform = _frame(rng, view, settings.size)
-        pictures[f"{name}_src_{number:06d}.png"] = frame
-        pictures[f"{name}_src_{number:06d}_m.png"] = mask(rng, settings.size, settings.size) * np.uint8(255)
-        frames.append(transform)
+        frame, transform = _frame(rng, view, size)
+        stem = f"{name}_src_{number:06d}"
+        pictures |= {f"{stem}.png": frame, f"{stem}_m.png": 255 * mask(rng, size, size)}
+        transforms.append(transform)
     side = min(height, width)
     record = {
         "index": index,
@@ -170,7 +167,7 @@ def _sample(images: Path, out: Path, settings: Settings,
         "source_sha256": source_sha256,
         "decoded_sha256": hashlib.sha256(photograph.tobytes()).hexdigest(),
         "square": {"left": (width - side) // 2, "top": (height - side) // 2, "side": side},
-        "keyframes": frames,
+        "keyframes": transforms,
         "files": {file: _write(out / file, picture) for file, picture in pictures.items()},
     }
     return record, False, ""
@@ -213,15 +210,6 @@ def _write(path: Path, picture: np.ndarray) -> str:
 
 
 # Going on with what is there ------------------------------------------------------------------------------------------
-
-def _header(settings: Settings, entries: list[str]) -> dict:
-    listing = hashlib.sha256("\n".join(entries).encode(errors="surrogateescape")).hexdigest()
-    return {
-        "settings": dataclasses.asdict(settings),
-        "photographs": {"count": len(entries), "names_sha256": listing},
-        "versions": {"gi": __version__, "numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__},
-    }
-
 
 def _finished(out: Path, header: dict) -> dict[tuple[int, str], dict]:
     """Records of what an earlier call wrote to `out`, by index and photograph; a folder ready for the journal."""

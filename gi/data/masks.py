@@ -1,8 +1,7 @@
 """Random holes. Every kind is a callable: `mask = kind(rng, height, width)`, uint8 (height, width), 1 = missing.
 
-Lengths are given in pixels at 256 x 256 and scale with the shorter side, so a hole covers the same share of any
-size. `growth` in (0, 1] shrinks the upper limit of lengths, for holes that grow during training (`GrowthRamp`).
-The kinds and their numbers follow the original release; the paper trains with half strokes, half boxes.
+Lengths are given in pixels at 256 x 256 and scale with the shorter side. `growth` in (0, 1] shrinks their upper limit,
+for holes that grow during training (`GrowthRamp`). The kinds and their numbers follow the original release.
 """
 from collections.abc import Sequence
 from typing import Literal, Protocol
@@ -84,10 +83,7 @@ class Boxes:
 
 
 class SuperResolutionGrid:
-    """Missing rows and columns that repeat every 2 to `max_step` pixels; at least one pixel of a step stays known.
-
-    Steps are pixels of the image itself: what is known is a small image, and they do not scale with the size.
-    """
+    """Missing rows and columns that repeat every 2 to `max_step` pixels of any image; some of a step stay known."""
 
     def __init__(self, *, max_step: int = 4):
         expect_at_least(2, max_step=max_step)
@@ -116,9 +112,8 @@ class Outpainting:
         largest = self.min_share + growth * (self.max_share - self.min_share)
         top, bottom, left, right = sides * rng.uniform(self.min_share, largest, 4)
         mask = np.ones((height, width), np.uint8)
-        top, bottom = round(top * height), height - round(bottom * height)
-        left, right = round(left * width), width - round(right * width)
-        mask[top:bottom, left:right] = 0
+        rows = slice(round(top * height), height - round(bottom * height))
+        mask[rows, round(left * width) : width - round(right * width)] = 0
         return mask
 
 

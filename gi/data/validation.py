@@ -13,12 +13,8 @@ from gi.media.samples import group_samples
 class GuidedFolder(Dataset):
     """A folder with, for each sample `X`: `X.png`, `X_mask.png` and keyframes `X_src_000000.png`, `X_src_000000_m.png`.
 
-    A sample's name is X without a leading `image_`. All keyframes have numbers from 0 on and a mask each.
-
-    Args:
-        root: the folder.
-        n_sources: how many keyframes to use, the first ones; None uses all that are there.
-        files: a list of the images (`X.png`) to use, one path a line, relative to `root`; None uses all of the folder.
+    A sample's name is X without a leading `image_`. All keyframes have numbers from 0 on and a mask each; the first
+    `n_sources` are used, or all. `files` lists the images (`X.png`) to use, one path a line, relative to `root`.
 
     Raises InputError, naming the file, if something is missing, doubled or left over, or a sample has fewer keyframes
     than asked for; when a sample is read, if a file is damaged or sizes differ within it.

@@ -117,10 +117,8 @@ def decode(path: Path, file, stream, index: Index | None = None) -> Iterator[av.
 
 
 def pictures(path: Path, index: Index, first: int) -> Iterator[av.VideoFrame]:
-    """The pictures of a file from number `first` to its end, exactly as many as the index promises.
-
-    Decoding starts at the keyframe before, if the timestamps prove that this leads to the wanted picture; else at the
-    beginning.
+    """The pictures of a file from number `first` to its end, exactly as many as the index promises. Decoding starts at
+    the keyframe before, if the timestamps prove that this leads to the wanted picture; else at the beginning.
     """
     found = _from_keyframe(path, index, first) if first and index.exact else None
     if found is None:
@@ -144,9 +142,8 @@ def _from(path: Path, index: Index, time: int | None = None) -> Iterator[av.Vide
 
 
 def _from_keyframe(path: Path, index: Index, first: int) -> Iterator[av.VideoFrame] | None:
-    """Pictures from `first` on; None where seeking does not lead there.
-
-    Pictures before a keyframe in time, but after it in the file, need the keyframe before: the second attempt.
+    """Pictures from `first` on; None where seeking does not lead there. Pictures before a keyframe in time, but after
+    it in the file, need the keyframe before: the second attempt.
     """
     time = int(index.times[first])
     for earlier in (0, 20):

@@ -44,16 +44,13 @@ class VideoFile(VideoSource):
 
 
 class VideoFolder(VideoSource):
-    """A folder of images, in natural order of their names: frame_2 before frame_10.
-
-    ending: only those whose names, without suffix, end so count.
-    """
+    """Images in natural order of their names, frame_2 before frame_10, of those that end with `ending` and a suffix."""
 
     def __init__(self, path: Path, ending: str = ""):
         super().__init__(path)
         found = [item for item in path.iterdir() if item.suffix.lower() in io.SUFFIXES and item.name[0] != "."
-                 and item.stem.endswith(ending)]
-        self.files = sorted((item for item in found if item.is_file()), key=lambda item: natural_order(item.name))
+                 and item.stem.endswith(ending) and item.is_file()]
+        self.files = sorted(found, key=lambda item: natural_order(item.name))
         if not self.files:
             expected = ", ".join(ending + suffix for suffix in io.SUFFIXES)
             raise InputError(f"{path}: no image in this folder, expected files ending with {expected}")
@@ -77,8 +74,8 @@ class VideoFolder(VideoSource):
 def open_video(path: str | Path) -> VideoSource:
     """A video file (mp4, mov, mkv, webm, avi) or a folder of images.
 
-    A file is read through once to count its frames, mostly without decoding. Pictures are decoded with the colour
-    matrix and range the file names and turned as its display matrix says.
+    A file is read through once to count its frames, mostly without decoding. Pictures are decoded with the file's
+    colour matrix and range and turned as its display matrix says.
 
     Raises InputError, naming the file, if it is missing, no video, damaged, without a frame or larger than
     `gi.media.io.MAX_PIXELS`, or if the images of a folder differ in size.

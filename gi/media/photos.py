@@ -24,10 +24,8 @@ class Photo:
 
 
 def read_photo(path: str | Path) -> Photo:
-    """Reads an image with its own depth and channels, turned as its EXIF orientation says.
-
-    See `gi.media.io.native_pixels`; RGB and RGBA of 16 bits stay so in PNG and TIFF files. Raises InputError as
-    `gi.media.io.read_image`.
+    """Reads an image as `io.native_pixels`, turned as its EXIF orientation says; RGB and RGBA of 16 bits stay so in PNG
+    and TIFF files. Raises InputError as `io.read_image`.
     """
     def look(image: Image.Image) -> Photo:
         deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile) and image.mode[:1] in "RL"
@@ -125,10 +123,12 @@ def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
         raise InputError(sample.problem)
     if Path(out).suffix.lower() != ".png":
         raise InputError(f"{out}: expected a name ending with .png; other formats would change the known pixels")
-    if Path(out).exists() and any(Path(out).samefile(path) for path in sample.paths() if path.exists()):
+    pairs = [(sample.image, sample.mask), *sample.keyframes]
+    inputs = [path for pair in pairs for path in pair if path is not None and path.exists()]
+    if Path(out).exists() and any(Path(out).samefile(path) for path in inputs):
         raise InputError(f"{out}: is one of the inputs, which would be lost")
     photos, masks = [], []
-    for path, mask_path in [(sample.image, sample.mask), *sample.keyframes]:
+    for path, mask_path in pairs:
         photos.append(read_photo(path))
         masks.append(None if mask_path is None else io.read_mask(mask_path).astype(bool))
         if mask_path is not None:

@@ -24,9 +24,6 @@ class SampleFiles:
     keyframes: list[tuple[Path, Path | None]] = field(default_factory=list)
     problem: str | None = None
 
-    def paths(self) -> list[Path]:
-        return [self.image, self.mask, *(path for pair in self.keyframes for path in pair if path is not None)]
-
 
 def find_samples(folder: str | Path, without: str | Path | None = None) -> list[SampleFiles]:
     """`group_samples` of all images in a folder and those below it, but for those below the folder `without`."""

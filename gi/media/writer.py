@@ -49,10 +49,9 @@ def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY)
 
     A name ending with .mp4, .m4v, .mov or .mkv becomes H.264, .webm VP9, with times of frames, size, pixel aspect,
     rotation, colour matrix and range, and sound of `video`; `quality` is the encoder's constant rate factor, smaller
-    is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4, the only way it has to keep such a size. Any
-    other name becomes a folder of PNG images named as those of `video`, or frame_000000.png and so on.
-
-    After an error, or with frames missing, nothing is at `path` but what was there before.
+    is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4. Any other name becomes a folder of PNG images
+    named as those of `video`, or frame_000000.png and so on. After an error, also with frames missing, nothing is at
+    `path` but what was there before.
 
     Raises InputError as `check_output`, and on leaving, if frames are missing; OSError as `Writer.write`.
     """
