@@ -191,7 +191,10 @@ def test_what_is_no_video(tmp_path, folder, pictures):
     assert "no such file" in _complaint(tmp_path / "nowhere.mp4")
     (tmp_path / "empty").mkdir()
     assert "no image" in _complaint(tmp_path / "empty")
-    for content in ("", "only text", "#EXTM3U\n#EXTINF:1\n/etc/passwd\n", "ffconcat version 1.0\nfile '/etc/passwd'\n"):
+    write_video(tmp_path / "real.mp4", pictures)
+    playlists = ("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nreal.mp4\n#EXT-X-ENDLIST\n",
+                 "ffconcat version 1.0\nfile real.mp4\n")
+    for content in ("", "only text", *playlists):
         (tmp_path / "text.mp4").write_text(content)
         assert "not a video" in _complaint(tmp_path / "text.mp4")
     (tmp_path / "junk.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(range(256)))
