@@ -130,7 +130,7 @@ def compose(steps: Sequence[Step], *, size: int) -> np.ndarray:
     y = x.T
     for step in reversed(steps):
         x, y = step(x, y)
-    return np.stack(np.broadcast_arrays(x, y)).astype(np.float32)
+    return np.stack(np.broadcast_arrays(x, y)).astype(np.float32, copy=False)
 
 
 def resample(image: np.ndarray, coordinates: np.ndarray) -> np.ndarray:

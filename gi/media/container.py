@@ -38,10 +38,7 @@ def open_file(path: Path) -> av.container.InputContainer:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The file and its first video stream that is not a cover picture.
-
-    Raises InputError if there is none, it cannot be decoded or has too many pixels.
-    """
+    """The file and its first video stream that is no cover picture. Raises InputError if none can be decoded."""
     try:
         file = open_file(path)
     except (av.FFmpegError, OSError) as error:
@@ -63,10 +60,7 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
 
 
 def read_index(path: Path) -> Index:
-    """Finds the frames of a file; decodes only where packets do not tell them.
-
-    Raises InputError if the file is damaged or has no frame.
-    """
+    """Finds the frames; decodes only where packets do not tell them. Raises InputError if there is none, or damage."""
     with opened(path) as (file, stream):
         base = Fraction(stream.time_base)
         plain = stream.codec_context.name in _ONE_TO_ONE and file.format.name != "avi"

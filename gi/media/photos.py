@@ -115,9 +115,8 @@ def _turned(image, name):
 # Filling files --------------------------------------------------------------------------------------------------------
 
 def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
-    """Fills one picture and writes it to `out`, a PNG file. Returns a remark for the user, if there is one.
-
-    Raises InputError naming the file that is missing, damaged or of another size.
+    """Fills one picture and writes it to `out`, a PNG file. Returns a remark for the user, if there is one. Raises
+    InputError naming the file that is missing, damaged or of another size.
     """
     if sample.problem:
         raise InputError(sample.problem)
