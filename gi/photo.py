@@ -4,8 +4,7 @@
     inpainter = Inpainter.from_checkpoint("logs/2026-01-31T12-00-00_ours/checkpoints/last.ckpt")
     result = inpainter(image, mask, keyframes=[other_view])
 
-The networks know nothing of files, sizes and bit depths; this is where pictures become their input. `gi.media.photos`
-does the same for files and folders.
+The networks know nothing of files, sizes and bit depths. `gi.media.photos` does the same for files and folders.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,12 +35,9 @@ class Inpainter:
     Known pixels of the result are the input's, bit for bit, at its full size. Nothing in the holes, of the picture or
     of the keyframes, has any influence, as what is there is to be removed.
 
-    Large pictures: the network sees a square around the hole, twice as long as the hole and at least `max_side` (as
-    much of it as the picture has), reduced to `max_side` where it is longer, and its prediction, enlarged again,
-    enters the hole. A hole of up to half of `max_side` is thus filled at full resolution however large the picture
-    is, and a larger one a little softer than its surroundings. Each keyframe is cut out where, by a coarse flow
-    between the whole pictures, it shows the same part of the scene. Overlapping tiles, the other way, keep no hole
-    consistent that is larger than a tile, and what lies deep in such a hole sees no known pixel.
+    The network sees a square around the hole, twice as long as the hole and at least `max_side` (as much of it as the
+    picture has), reduced to `max_side` where it is longer: holes of more than half of `max_side` become softer than
+    their surroundings. Each keyframe is cut out where, by a coarse flow, it shows the same part of the scene.
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
@@ -50,9 +46,8 @@ class Inpainter:
         max_side: largest side of the network's input in pixels. The networks are trained at 256.
     """
 
-    def __init__(
-        self, *, generator: nn.Module, guidance: Guidance, device: str | torch.device = "auto", max_side: int = 512
-    ):
+    def __init__(self, *, generator: nn.Module, guidance: Guidance, device: str | torch.device = "auto",
+                 max_side: int = 512):
         expect_at_least(MIN_SIDE, max_side=max_side)
         self.device = find_device(device)
         self.generator = prepare_for_inference(generator).to(self.device)
@@ -60,43 +55,29 @@ class Inpainter:
         self.max_side = max_side
 
     @classmethod
-    def from_checkpoint(
-        cls,
-        checkpoint: str | Path | None = None,
-        *,
-        config: str | Path | None = None,
-        device: str | torch.device = "auto",
-        flow: str = "config",
-        max_side: int = 512,
-        overrides: Sequence[str] = (),
-    ) -> "Inpainter":
+    def from_checkpoint(cls, checkpoint: str | Path | None = None, *, config: str | Path | None = None,
+                        device: str | torch.device = "auto", flow: str = "config", max_side: int = 512,
+                        overrides: Sequence[str] = ()) -> "Inpainter":
         """The generator of a checkpoint, ours or the original release's; of the small one in the repository without it.
 
-        config: the network's YAML; without it, the one of the run that the checkpoint lies in. flow: the estimator
-        between picture and keyframes, one of `FLOWS`; "config" takes what the network was trained with. overrides:
-        "key.path=value" on top of the config. Raises InputError, one line naming the file or key, if something is
-        missing or does not fit.
+        config: the network's YAML; without it, the one of the run that the checkpoint lies in. flow: one of `FLOWS`;
+        "config" takes what the network was trained with. overrides: "key.path=value" on top of the config. Raises
+        InputError naming the file or key, if something is missing or does not fit.
         """
         find_device(device)  # before anything slow
         generator, guidance = load_parts(checkpoint, config=config, flow=flow, overrides=overrides)
         return cls(generator=generator, guidance=guidance, device=device, max_side=max_side)
 
-    def __call__(
-        self,
-        image: np.ndarray | Image.Image,
-        mask: np.ndarray | Image.Image,
-        keyframes: Sequence[np.ndarray | Image.Image] = (),
-        keyframe_masks: Sequence[np.ndarray | Image.Image | None] | None = None,
-        *,
-        return_details: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, dict]:
+    def __call__(self, image: np.ndarray | Image.Image, mask: np.ndarray | Image.Image,
+                 keyframes: Sequence[np.ndarray | Image.Image] = (),
+                 keyframe_masks: Sequence[np.ndarray | Image.Image | None] | None = None, *,
+                 return_details: bool = False) -> np.ndarray | tuple[np.ndarray, dict]:
         """The picture with its hole filled: an array of the image's shape and type, uint8 (H, W, 3) for RGB.
 
         image: RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W), uint8 or uint16, or a PIL image (its EXIF orientation is
-        applied; palettes, CMYK and the like become 8-bit RGB). Alpha is no hint of what is missing: it is kept where
-        pixels are known, and opaque in the hole. mask: (H, W), where not 0 / 1 or bool, values of half the type's
-        range on are missing. keyframes: of any size, resized to the image's. keyframe_masks: one per keyframe, of its
-        size; None for a keyframe (or for all) says that all of it is known.
+        applied; palettes, CMYK and the like become 8-bit RGB). Alpha stays where pixels are known and is opaque in the
+        hole. mask: (H, W), see `mask_of`. keyframes: of any size, resized to the image's. keyframe_masks: one per
+        keyframe, of its size; None for a keyframe (or for all) says that all of it is known.
 
         With `return_details` also a dictionary: "prediction" float32 (h, w, 3) in [0, 1] of the network, "box" (top,
         left, bottom, right) that it belongs to, "flows" (T, 2, h, w) in pixels of it and "flow_errors" (T, 1, h, w).
@@ -130,13 +111,9 @@ class Inpainter:
         flows, errors = self.guidance(*views)
         prediction = self.generator(masked(target, target_mask), masked(sources, source_masks), flows, errors)
         height, width = size
-        crop = (..., slice(height), slice(width))
-        return {
-            "prediction": prediction[crop][0].float().permute(1, 2, 0).cpu().numpy(),
-            "box": box,
-            "flows": flows[0][crop].cpu().numpy(),
-            "flow_errors": errors[0][crop].cpu().numpy(),
-        }
+        prediction, flows, errors = (values[0, ..., :height, :width].cpu().numpy()
+                                     for values in (prediction.float(), flows, errors))
+        return {"prediction": prediction.transpose(1, 2, 0), "box": box, "flows": flows, "flow_errors": errors}
 
     def _boxes(self, image, mask, frames, box):
         """Where each keyframe shows what the picture shows in `box`: boxes of the same size, inside the keyframe."""

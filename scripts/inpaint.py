@@ -105,7 +105,7 @@ def inpaint_folder(args):
                    TextColumn("left"), TimeRemainingColumn()]
         with Progress(*columns) as progress:
             task = progress.add_task("pictures", total=len(todo))
-            for _, problem, remark in inpaint_samples(inpainter, todo, args.out):
+            for problem, remark in inpaint_samples(inpainter, todo, args.out):
                 problems += [problem] if problem else []
                 if remark:
                     progress.console.print(remark, markup=False, soft_wrap=True)

@@ -167,7 +167,7 @@ def test_photometric_distributions(monkeypatch):
         monkeypatch.setattr(photo, name, lambda image, *numbers, _found=found: _found.append(numbers) or image)
     rng, count = np.random.default_rng(3), 6000
     for _ in range(count):
-        photo.view_photometric()(rng, None)
+        photo.Photometric()(rng, None)
     for found in calls.values():
         assert abs(len(found) / count - 0.5) < 4 * 0.5 / np.sqrt(count)
     _uniform([clip for clip, in calls["equalise_locally"]], 1, 4)
@@ -177,7 +177,7 @@ def test_photometric_distributions(monkeypatch):
     for found in calls.values():
         found.clear()
     for _ in range(count):
-        photo.frame_photometric()(rng, None)
+        photo.Photometric.of_frames()(rng, None)
     assert not calls["equalise_locally"] and all(hue == 0 for hue, *_ in calls["shift_hsv"])
     for values in zip(*calls["change_brightness"], strict=True):
         _uniform(values, -0.01, 0.01)

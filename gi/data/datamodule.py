@@ -12,72 +12,44 @@ from gi.data.sample import Batch, Sample, check_sample
 from gi.data.sampler import EpochSampler
 from gi.errors import InputError, expect_at_least
 
-_STATE = ("epoch", "batches_done", "batches_total")
-
 
 class GuidedDataModule(pl.LightningDataModule):
     """Loaders for Lightning, with a training order that continues exactly where a checkpoint was taken.
 
-    Use it with `Trainer(use_distributed_sampler=False)`: samples are shared out here. Evaluation sets are split over
-    the processes without repeating or losing a sample. For samples and batches see `gi.data.sample`.
+    Use it with `Trainer(use_distributed_sampler=False)`: samples, see `gi.data.sample`, are shared out here, those of
+    evaluation sets without repeating or losing one.
 
     Args:
         batch_size: training samples a batch and process.
-        train: training set, of samples or (epoch, index) pairs; see `gi.data.pairs`.
-        validation, test: evaluation sets by name, null for an inherited one that is not wanted. Loaders come in this
-            order: see `validation_names`, `test_names`.
+        train: training set, asked for (epoch, index) pairs; see `gi.data.pairs`.
+        validation, test: evaluation sets by name, null for an inherited one that is not wanted.
         num_workers: processes that prepare samples, for each loader.
         eval_batch_size: evaluation samples a batch and process; 1 for sets whose images differ in size.
         seed: of the training order.
-        pin_memory: speeds up the transfer to a GPU.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_size: int,
-        train: Dataset | None = None,
-        validation: dict[str, Dataset | None] | None = None,
-        test: dict[str, Dataset | None] | None = None,
-        num_workers: int = 4,
-        eval_batch_size: int = 1,
-        seed: int = 0,
-        pin_memory: bool = False,
-    ):
+    def __init__(self, *, batch_size: int, train: Dataset | None = None,
+                 validation: dict[str, Dataset | None] | None = None, test: dict[str, Dataset | None] | None = None,
+                 num_workers: int = 4, eval_batch_size: int = 1, seed: int = 0, pin_memory: bool = False):
         super().__init__()
         expect_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         expect_at_least(0, num_workers=num_workers, seed=seed)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.pin_memory = seed, pin_memory
         self.train = train
-        self.validation, self.test = (
-            {name: dataset for name, dataset in (sets or {}).items() if dataset is not None}
-            for sets in (validation, test)
-        )
+        self.validation, self.test = ({name: dataset for name, dataset in (sets or {}).items() if dataset is not None}
+                                      for sets in (validation, test))
+        self.validation_names, self.test_names = list(self.validation), list(self.test)  # in the order of the loaders
         # With more processes than samples in a small set, some processes have nothing to do there.
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self._start = dict.fromkeys(_STATE, 0)
-
-    @property
-    def validation_names(self) -> list[str]:
-        return list(self.validation)
-
-    @property
-    def test_names(self) -> list[str]:
-        return list(self.test)
+        self._start = {"epoch": 0, "batches_done": 0, "batches_total": 0}
 
     def train_dataloader(self) -> DataLoader:
         if self.train is None:
             raise InputError("train: there is no training set")
         rank, world_size = self._place()
-        sampler = EpochSampler(
-            length=len(self.train),
-            batch_size=self.batch_size,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-            position=self._position,
-        )
+        sampler = EpochSampler(length=len(self.train), batch_size=self.batch_size, seed=self.seed, rank=rank,
+                               world_size=world_size, position=self._position)
         # Evaluation loaders start their workers anew: many sets would otherwise hold many idle processes.
         return self._loader(self.train, "train", batch_sampler=sampler, persistent_workers=self.num_workers > 0)
 
@@ -88,27 +60,22 @@ class GuidedDataModule(pl.LightningDataModule):
         return self._evaluation_loaders(self.test)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the training order goes on after this checkpoint: the epoch, and the batches done in it and in all.
-
-        Right wherever a checkpoint is saved: after a batch, around validation, at the start or end of an epoch.
-        """
+        """Where the training order goes on after this checkpoint: the epoch, and the batches done in it and in all."""
         epoch, done = self._position()
         return {"epoch": epoch, "batches_done": done, "batches_total": self._batches_total()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises InputError if this is not what `state_dict` returns."""
-        numbers = {name: state_dict.get(name) for name in _STATE}
+        numbers = {name: state_dict.get(name) for name in self._start}
         if not all(isinstance(number, int) and number >= 0 for number in numbers.values()):
-            raise InputError(f"checkpoint: data position {state_dict}, expected numbers for {', '.join(_STATE)}")
+            raise InputError(f"checkpoint: data position {state_dict}, expected numbers for {', '.join(numbers)}")
         self._start = numbers
         # Lightning recognises only loaders of its own kind as able to continue within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
 
     def _position(self) -> tuple[int, int]:
-        """The epoch, and how many of its batches are done, counted from the start or the loaded checkpoint.
-
-        Lightning's own number of the epoch is of no use: resuming a checkpoint that was saved at the end of an epoch
-        runs an empty epoch first, which counts. The total of batches is always right.
+        """The epoch, and how many of its batches are done. Lightning's own number of the epoch is of no use: resuming a
+        checkpoint from the end of an epoch runs an empty epoch first, which counts. The total of batches is right.
         """
         done = self._start["batches_done"] + max(0, self._batches_total() - self._start["batches_total"])
         epoch_length = self._epoch_length()
@@ -139,14 +106,9 @@ class GuidedDataModule(pl.LightningDataModule):
         return loaders
 
     def _loader(self, dataset: Dataset, name: str, **options: Any) -> DataLoader:
-        return DataLoader(
-            dataset,
-            num_workers=self.num_workers,
-            worker_init_fn=_init_worker,
-            collate_fn=functools.partial(collate, where=f"data set {name!r}"),
-            pin_memory=self.pin_memory,
-            **options,
-        )
+        return DataLoader(dataset, num_workers=self.num_workers, worker_init_fn=_init_worker,
+                          collate_fn=functools.partial(collate, where=f"data set {name!r}"),
+                          pin_memory=self.pin_memory, **options)
 
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
@@ -155,19 +117,16 @@ class GuidedDataModule(pl.LightningDataModule):
 def collate(samples: list[Sample], where: str = "data set") -> Batch:
     """Stacks samples into a batch.
 
-    Raises:
-        InputError: naming the set `where` and the entry, if one is no `Sample`; naming the two samples, if
-            their images differ in size or number of keyframes.
+    Raises InputError, naming the set `where` and the entry, if one is no `Sample`; naming the two samples, if their
+    images differ in size or number of keyframes.
     """
     first = samples[0]
     for sample in samples:
         check_sample(sample, where)
         for key, value in first.items():
             if isinstance(value, torch.Tensor) and value.shape != sample[key].shape:
-                raise InputError(
-                    f"samples {first['name']} and {sample['name']}: {key} has shapes {tuple(value.shape)} and"
-                    f" {tuple(sample[key].shape)}, expected the same within a batch, or a batch size of 1"
-                )
+                raise InputError(f"samples {first['name']} and {sample['name']}: {key} has shapes {tuple(value.shape)} "
+                                 f"and {tuple(sample[key].shape)}, expected the same in a batch, or a batch size of 1")
     return default_collate(samples)
 
 

@@ -12,10 +12,8 @@ def exact_flow(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Flow from a frame to another, float32 (2, H, W) in pixels, x first; and where there is one, bool (H, W).
 
     `start` and `end` are the frames' maps, float32 (2, H, W): where each pixel lies in the view both frames show. The
-    flow at p is q - p with end(q) = start(p), found by Newton's method on the map, which is read bilinearly.
-
-    There is no flow, and it is 0, where the other frame does not show the place; and where either frame shows what is
-    not part of the view but its mirrored or replicated border, a pixel around included.
+    flow at p is q - p with end(q) = start(p), found by Newton's method on the map, which is read bilinearly. There is
+    none, and it is 0, where the other frame does not show the place or either is not `upright`.
     """
     height, width = start.shape[1:]
     slopes = _slopes(end)
@@ -42,10 +40,8 @@ def exact_flow(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def upright(coordinates: np.ndarray) -> np.ndarray:
-    """Where a map (2, H, W) shows the view itself, bool (H, W), and not its mirrored or replicated border.
-
-    Mirroring turns the map's slopes around, along one axis or, beyond a corner, along both; replicating makes them 0.
-    Pixels beside such ones count as bordering too.
+    """Where a map (2, H, W) shows the view itself, bool (H, W), and neither its mirrored or replicated border, nor that
+    beside: mirroring turns the map's slopes around, along one axis or both; replicating makes them 0.
     """
     slopes = _slopes(coordinates)
     a, b, c, d = slopes

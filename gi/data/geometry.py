@@ -1,32 +1,25 @@
 """Geometric distortions as maps of coordinates, so that any number of them costs one resampling of the image.
 
-A step takes the coordinates (x, y) of OUTPUT pixels, float32 arrays that can be broadcast with each other (a row and a
-column, as long as they are a grid), and returns where each of them lies in its INPUT image, including the step's rule
-for what lies outside. Steps applied one after the other to images are composed by passing coordinates through them from
-the last to the first (`compose`). Pixel centres have integer coordinates. Steps round alike on every machine.
-
-The distributions are those of the original release.
+A step takes the coordinates (x, y) of OUTPUT pixels, float32 arrays that can be broadcast with each other, and returns
+where each of them lies in its INPUT image, including the step's rule for what lies outside. Pixel centres have integer
+coordinates. Steps round alike on every machine. The distributions are those of the original release.
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
 
 from gi.errors import expect_within
 
-
-class Step(Protocol):
-    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+Step = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Perspective:
     """Stretches a quadrilateral of the image to its full size; the border is replicated.
 
-    `corners` (4, 2): x, y in pixels of top left, top right, bottom right and bottom left, on the scale where the
-    image itself reaches from 0 to `size`, edge to edge.
+    `corners` (4, 2): x, y of top left, top right, bottom right and bottom left; edges of the image are at 0 and `size`.
     """
 
     corners: np.ndarray
@@ -57,15 +50,11 @@ class Affine:
     shear: float
     size: int
 
-    def matrix(self) -> np.ndarray:
-        """(2, 2), from input to output, both relative to the centre."""
-        cos, sin = np.cos(self.rotation), np.sin(self.rotation)
-        shear = np.array([[1, -np.tan(self.shear)], [0, 1]])
-        return np.array([[cos, -sin], [sin, cos]]) @ shear @ np.diag([self.scale_x, self.scale_y])
-
     def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        centre = (self.size - 1) / 2
-        (a, b), (c, d) = np.linalg.inv(self.matrix()).tolist()
+        cos, sin, centre = np.cos(self.rotation), np.sin(self.rotation), (self.size - 1) / 2
+        shear = np.array([[1, -np.tan(self.shear)], [0, 1]])
+        matrix = np.array([[cos, -sin], [sin, cos]]) @ shear @ np.diag([self.scale_x, self.scale_y])
+        (a, b), (c, d) = np.linalg.inv(matrix).tolist()  # from output to input, both relative to the centre
         x, y = x - centre, y - centre
         return mirror(a * x + b * y + centre, self.size), mirror(c * x + d * y + centre, self.size)
 
@@ -141,16 +130,11 @@ def compose(steps: Sequence[Step], *, size: int) -> np.ndarray:
     y = x.T
     for step in reversed(steps):
         x, y = step(x, y)
-    coordinates = np.empty((2, size, size), np.float32)
-    coordinates[0], coordinates[1] = x, y
-    return coordinates
+    return np.stack(np.broadcast_arrays(x, y)).astype(np.float32, copy=False)
 
 
 def resample(image: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
-    """Reads an image at float32 coordinates (2, H, W), x first, bilinearly: the only resampling of a frame.
-
-    OpenCV is more than twice as fast with four channels as with three.
-    """
+    """Reads an image at float32 coordinates (2, H, W), x first, bilinearly. OpenCV is faster with four channels."""
     return cv2.remap(image, coordinates[0], coordinates[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 

@@ -1,7 +1,6 @@
 """Image operations in whole numbers, for files that must come out the same, bit for bit, on every machine.
 
-Image libraries round differently on another processor or in another version, and compress differently too. Here pixels
-are computed in integers, and PNG files are stored without compression.
+Image libraries round and compress differently on another processor or in another version.
 """
 import math
 import struct
@@ -13,10 +12,10 @@ _STEPS = 256  # positions between two pixels that `resample` tells apart
 
 
 def square_view(photograph: np.ndarray, *, size: int, margin: int) -> np.ndarray:
-    """The central square of a photograph at `size` pixels, and `margin` / 2 pixels of what is around it on each side.
+    """The largest central square of a photograph at `size` pixels, and `margin` / 2 pixels around it on each side.
 
-    uint8 (H, W, 3) -> (size + margin, size + margin, 3). The largest central square is scaled by a triangle filter, as
-    wide as shrinking needs (bilinear where it enlarges). Where the photograph ends it goes on mirrored.
+    uint8 (H, W, 3) -> (size + margin, size + margin, 3), scaled by a triangle filter as wide as shrinking needs, which
+    is bilinear where it enlarges. Where the photograph ends it goes on mirrored.
     """
     side = min(photograph.shape[:2])
     rows, columns = (_taps(extent, side, size, margin) for extent in photograph.shape[:2])
@@ -63,10 +62,7 @@ def _positions(coordinate: np.ndarray, extent: int) -> list[tuple[np.ndarray, np
 
 
 def shift_saturation_value(image: np.ndarray, saturation: float, value: float) -> np.ndarray:
-    """Adds to saturation and value of HSV, whole numbers in 0..255 that are clipped. uint8 (H, W, 3) -> the same.
-
-    `photometric.shift_hsv` without its change of hue; the hue is kept exactly, where OpenCV's has steps of 2 degrees.
-    """
+    """`photometric.shift_hsv` of uint8 (H, W, 3) without a change of hue, which is kept exactly."""
     levels = image.astype(np.int64)
     highest, lowest = (extreme(levels, axis=-1, keepdims=True) for extreme in (np.max, np.min))
     chroma = np.maximum(1, highest - lowest)
@@ -86,15 +82,13 @@ def encode_png(image: np.ndarray) -> bytes:
     rows = np.ascontiguousarray(image).reshape(height, -1)
     data = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()  # each row starts with its filter
     limit = 65535  # of a stored block
-    starts = range(0, len(data), limit)
-    blocks = b"".join(_block(data[i : i + limit], final=i + limit >= len(data)) for i in starts)
+    stream = b"\x78\x01"
+    for start in range(0, len(data), limit):
+        block = data[start : start + limit]
+        stream += struct.pack("<BHH", start + limit >= len(data), len(block), len(block) ^ 0xFFFF) + block
+    stream += struct.pack(">I", zlib.adler32(data))
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if image.ndim == 3 else 0, 0, 0, 0)
-    stream = b"\x78\x01" + blocks + struct.pack(">I", zlib.adler32(data))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", stream) + _chunk(b"IEND", b"")
-
-
-def _block(data: bytes, *, final: bool) -> bytes:
-    return struct.pack("<BHH", final, len(data), len(data) ^ 0xFFFF) + data
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

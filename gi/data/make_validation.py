@@ -1,34 +1,36 @@
 """Makes a validation set from any folder of photographs, under the names of the original release (`GuidedFolder`).
 
-The target is the largest central square of a photograph, scaled to `size`; nothing else is done to it. Its keyframes
-are frames as in training (`gi.data.pairs`), each distorted on its own from a view of `size + margin` pixels around the
-target, at the target's scale. Where the photograph ends the view goes on mirrored, which only concerns what keyframes
-show beside the target, as the photograph has all of the target. Masks are those of training. The random numbers of a
-sample come from (seed, index), apart for target and keyframes: with more keyframes, the first ones stay the same.
+The target is the largest central square of a photograph, scaled to `size`. Its keyframes are frames as in training
+(`gi.data.pairs`), each distorted on its own from a view of `size + margin` pixels around the target, which goes on
+mirrored where the photograph ends. Masks are those of training. The random numbers of a sample come from (seed, index),
+apart for target and keyframes: with more keyframes, the first ones stay the same.
 
 A set is the same, bit for bit, whatever the number of workers, and on every machine with the same versions of Pillow
-(which decodes), NumPy (random numbers) and OpenCV (which draws strokes): everything else is computed in whole numbers,
-or in floating point steps that all machines round alike. Sines, cosines and tangents are the exception; they may differ
-in their last bit, which is then rounded off, but for odds below one to a thousand in a set of 2,000.
+(which decodes), NumPy (random numbers) and OpenCV (which draws strokes): all else is computed in whole numbers, or in
+floating point steps that all machines round alike. Sines, cosines and tangents may differ in their last bit, which is
+rounded off but for odds below one to a thousand in a set of 2,000.
 """
 import dataclasses
 import functools
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import PIL
-from torch.utils.data import DataLoader
 
 from gi import __version__
 from gi.data import geometry as geo
 from gi.data import integer_image
 from gi.data.masks import MixedMask
-from gi.data.photometric import change_brightness, frame_photometric
+from gi.data.photometric import Photometric, change_brightness
 from gi.errors import InputError, expect_at_least
 from gi.media import io
 from gi.weights.files import file_sha256
@@ -57,31 +59,20 @@ class Settings:
         return round(self.size * 200 / 256)
 
 
-@dataclasses.dataclass(frozen=True)
-class Made:
-    """What came of it: samples in the set, how many of these were there before, {photograph: what is bad about it}."""
-
-    count: int
-    kept: int
-    bad: dict[str, str]
+class Made(NamedTuple):
+    count: int  # samples in the set
+    kept: int  # how many of them were there before
+    bad: dict[str, str]  # photograph: what is bad about it
 
 
-def make_validation(
-    images: str | Path,
-    out: str | Path,
-    settings: Settings,
-    *,
-    workers: int = 1,
-    advance: Callable[[], None] = lambda: None,
-) -> Made:
+def make_validation(images: str | Path, out: str | Path, settings: Settings, *, workers: int = 1,
+                    advance: Callable[[], None] = lambda: None) -> Made:
     """Writes the set of `settings` from the photographs below `images` to the folder `out`, and its manifest.
 
-    What an interrupted call finished, or an earlier one, is verified by its hashes and not made again. Bad photographs
-    (unreadable, or with a side below 64 pixels) are replaced while there are others; once there are none, their samples
-    are left out. `advance` is called after every sample.
-
-    The manifest, `manifest.json`, has the settings, versions and bad photographs, and for every sample its photograph
-    and the SHA-256 of that, the square that is the target, every keyframe's transform, and the SHA-256 of every file.
+    What an earlier call finished is verified by its hashes and not made again. Bad photographs (unreadable, or with a
+    side below 64 pixels) are replaced while there are others, else their samples are left out. `advance` is called
+    after every sample. The manifest has settings, versions and bad photographs; for every sample its photograph, the
+    square of it that is the target, every keyframe's transform, and the SHA-256 of all files.
 
     Raises InputError if there are too few photographs, or `out` holds anything else than (part of) this set.
     """
@@ -92,7 +83,10 @@ def make_validation(
         raise InputError(f"{out}: lies inside the folder of photographs, expected another place")
     if len(entries) < settings.count:
         raise InputError(f"{images}: has {len(entries)} images, expected at least {settings.count}; ask for fewer")
-    header = _header(settings, entries)
+    listing = hashlib.sha256("\n".join(entries).encode(errors="surrogateescape")).hexdigest()
+    versions = {"gi": __version__, "numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__}
+    header = {"settings": dataclasses.asdict(settings),
+              "photographs": {"count": len(entries), "names_sha256": listing}, "versions": versions}
     order = [entries[i] for i in np.random.default_rng(settings.seed).permutation(len(entries))]
     assigned, spare = dict(enumerate(order[: settings.count])), order[settings.count :]
     finished = _finished(out, header)
@@ -102,11 +96,12 @@ def make_validation(
     kept = 0
     with open(out / JOURNAL, "a", encoding="utf-8") as journal:
         while assigned:
-            failed = {}
-            jobs = [(index, entry, finished.get((index, entry))) for index, entry in sorted(assigned.items())]
+            failed = []
+            jobs = [(index, entry, finished.get((index, entry))) for index, entry in assigned.items()]
             for (index, entry, _), (record, stands, reason) in zip(jobs, _shared_out(make, jobs, workers), strict=True):
                 if record is None:
-                    failed[index], bad[entry] = entry, reason
+                    failed.append(index)
+                    bad[entry] = reason
                     continue
                 kept += stands
                 if not stands:
@@ -114,8 +109,7 @@ def make_validation(
                     journal.flush()
                 records[index] = record
                 advance()
-            assigned = dict(zip(sorted(failed), spare, strict=False))
-            spare = spare[len(failed) :]
+            assigned, spare = dict(zip(failed, spare, strict=False)), spare[len(failed) :]
     head = json.dumps(header | {"bad": dict(sorted(bad.items()))}, indent=1).removesuffix("\n}")
     samples = ",\n".join(json.dumps(records[index]) for index in sorted(records))  # a line each
     with io.atomic_write(out / MANIFEST) as temporary:
@@ -125,26 +119,22 @@ def make_validation(
 
 
 def _shared_out(make: Callable, jobs: list, workers: int) -> Iterator:
-    """Results of `make` for each job, in their order, made by so many processes; in this process if it is one.
-
-    Raises InputError if a process dies, as it does when memory runs out.
-    """
+    """Results of `make` for each job, in their order, made by so many processes; in this process if it is one."""
     workers = min(workers, len(jobs))
-    # Spawned, as a process with threads is not to be forked.
-    options = {"num_workers": workers, "multiprocessing_context": "spawn"} if workers > 1 else {}
-    try:
-        yield from DataLoader(jobs, batch_size=None, collate_fn=make, **options)
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
+    if workers == 1:
+        yield from map(make, jobs)
+        return
+    try:  # spawned, as a process with threads is not to be forked
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            yield from pool.map(make, jobs)
+    except BrokenProcessPool as error:
         raise InputError("a worker process died, perhaps for lack of memory; go on with fewer workers") from error
 
 
 # One sample -----------------------------------------------------------------------------------------------------------
 
-def _sample(
-    images: Path, out: Path, settings: Settings, job: tuple[int, str, dict | None]
-) -> tuple[dict | None, bool, str]:
+def _sample(images: Path, out: Path, settings: Settings,
+            job: tuple[int, str, dict | None]) -> tuple[dict | None, bool, str]:
     """The manifest's record of a sample, whether its files were there already, and why there is no record."""
     index, entry, record = job
     path = io.resolve_inside(images, entry)
@@ -161,18 +151,15 @@ def _sample(
     view = integer_image.square_view(photograph, size=settings.size, margin=settings.margin)
     streams = np.random.SeedSequence((settings.seed, index)).spawn(1 + settings.keyframes)
     target_rng, *frame_rngs = (np.random.default_rng(stream) for stream in streams)
-    start = settings.margin // 2
-    name, inner, mask = f"image_{index:06d}", slice(start, start + settings.size), MixedMask()
-    pictures = {
-        f"{name}.png": view[inner, inner],
-        f"{name}_mask.png": mask(target_rng, settings.size, settings.size) * np.uint8(255),
-    }
-    frames = []
+    size, start = settings.size, settings.margin // 2
+    name, inner, mask = f"image_{index:06d}", slice(start, start + size), MixedMask()
+    pictures = {f"{name}.png": view[inner, inner], f"{name}_mask.png": 255 * mask(target_rng, size, size)}
+    transforms = []
     for number, rng in enumerate(frame_rngs):
-        frame, transform = _frame(rng, view, settings.size)
-        pictures[f"{name}_src_{number:06d}.png"] = frame
-        pictures[f"{name}_src_{number:06d}_m.png"] = mask(rng, settings.size, settings.size) * np.uint8(255)
-        frames.append(transform)
+        frame, transform = _frame(rng, view, size)
+        stem = f"{name}_src_{number:06d}"
+        pictures |= {f"{stem}.png": frame, f"{stem}_m.png": 255 * mask(rng, size, size)}
+        transforms.append(transform)
     side = min(height, width)
     record = {
         "index": index,
@@ -180,41 +167,39 @@ def _sample(
         "source_sha256": source_sha256,
         "decoded_sha256": hashlib.sha256(photograph.tobytes()).hexdigest(),
         "square": {"left": (width - side) // 2, "top": (height - side) // 2, "side": side},
-        "keyframes": frames,
+        "keyframes": transforms,
         "files": {file: _write(out / file, picture) for file, picture in pictures.items()},
     }
     return record, False, ""
 
 
 def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.ndarray, dict]:
-    """A keyframe from the view, and its transform. Its numbers are rounded first, so that those written down are exact.
-    """
-    steps = [_rounded(step) for step in geo.FrameGeometry().sample(rng, view=len(view), size=size)]
+    """A keyframe from the view, and its transform, whose numbers are rounded first: those written down are exact."""
+    steps, records = [], []
+    for step in geo.FrameGeometry().sample(rng, view=len(view), size=size):
+        numbers = {key: _rounded(value) for key, value in vars(step).items()}
+        steps.append(dataclasses.replace(step, **numbers))
+        records.append({"kind": type(step).__name__.lower()} | numbers)
     frame = integer_image.resample(view, geo.compose(steps, size=size))
-    transform = {"steps": [{"kind": type(step).__name__.lower()} | _numbers(step) for step in steps]}
-    changes = frame_photometric()
+    transform: dict[str, Any] = {"steps": records}
+    changes = Photometric.of_frames()
     if rng.random() < changes.brightness_probability:
         limits = np.array([changes.brightness, changes.contrast])
         brightness, contrast = (round(float(x), 6) for x in rng.uniform(-limits, limits))
         frame = change_brightness(frame, brightness, contrast)
         transform |= {"brightness": brightness, "contrast": contrast}
     if rng.random() < changes.hsv_probability:
-        saturation, value = (round(float(x), 6) for x in rng.uniform(-changes.hsv[1:], changes.hsv[1:]))
+        limits = np.array([changes.saturation, changes.value])
+        saturation, value = (round(float(x), 6) for x in rng.uniform(-limits, limits))
         frame = integer_image.shift_saturation_value(frame, saturation, value)
         transform |= {"saturation": saturation, "value": value}
     return frame, transform
 
 
-def _rounded(step: geo.Step) -> geo.Step:
-    if isinstance(step, geo.Perspective):
-        return dataclasses.replace(step, corners=np.round(step.corners, 4))
-    numbers = {key: round(x, 8) if isinstance(x, float) else x for key, x in _numbers(step).items()}
-    return dataclasses.replace(step, **numbers)
-
-
-def _numbers(step: geo.Step) -> dict:
-    return {key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-            for key, value in vars(step).items()}
+def _rounded(value: np.ndarray | float | int) -> list | float | int:
+    if isinstance(value, np.ndarray):
+        return np.round(value, 4).tolist()
+    return round(float(value), 8) if isinstance(value, float) else value
 
 
 def _write(path: Path, picture: np.ndarray) -> str:
@@ -226,45 +211,31 @@ def _write(path: Path, picture: np.ndarray) -> str:
 
 # Going on with what is there ------------------------------------------------------------------------------------------
 
-def _header(settings: Settings, entries: list[str]) -> dict:
-    listing = hashlib.sha256("\n".join(entries).encode(errors="surrogateescape")).hexdigest()
-    return {
-        "settings": dataclasses.asdict(settings),
-        "photographs": {"count": len(entries), "names_sha256": listing},
-        "versions": {"gi": __version__, "numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__},
-    }
-
-
 def _finished(out: Path, header: dict) -> dict[tuple[int, str], dict]:
     """Records of what an earlier call wrote to `out`, by index and photograph; a folder ready for the journal."""
     out.mkdir(parents=True, exist_ok=True)
     manifest, journal = out / MANIFEST, out / JOURNAL
-    found, records = None, []
-    if journal.exists():
-        lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # the last one may be incomplete
-        parsed = [_parse(line) for line in lines]
-        found, records = (parsed or [None])[0], parsed[1:]
-    elif manifest.exists():
-        found = _parse(manifest.read_text(encoding="utf-8", errors="replace"))
-        if not isinstance(found, dict) or not isinstance(found.get("samples"), list):
-            raise InputError(f"{manifest}: cannot be read as the manifest of a set; delete the folder or name another")
-        records = found["samples"]
-    elif any(name for name in os.listdir(out) if not name.startswith(".")):
+    if not journal.exists() and not manifest.exists() and any(name[0] != "." for name in os.listdir(out)):
         raise InputError(f"{out}: holds other files, expected a new or empty folder, or a set to go on with")
-    if isinstance(found, dict):
-        for key, value in header.items():
-            if found.get(key) != value:
-                other, own = (json.dumps(x)[:200] for x in (found.get(key), value))
-                raise InputError(f"{out}: holds a set with other {key}, {other} instead of {own}; delete it or name "
-                                 "another folder")
+    found, records = header, []
+    try:
+        if journal.exists():  # its last line may be incomplete
+            found, *records = map(json.loads, journal.read_text(encoding="utf-8").split("\n")[:-1])
+        elif manifest.exists():
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+            records = found["samples"]
+        finished = {(record["index"], record["source"]): record for record in records}
+        differing = [(key, found[key]) for key in header if found[key] != header[key]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{out}: its manifest cannot be read; delete the folder or name another") from error
+    for key, other in differing:
+        raise InputError(f"{out}: holds a set with other {key}, {json.dumps(other)[:200]} instead of "
+                         f"{json.dumps(header[key])[:200]}; delete it or name another folder")
     for leftover in out.glob(".image_*.tmp.png"):  # of a process that was killed while writing
         leftover.unlink(missing_ok=True)
-    kinds = {"index": int, "source": str, "files": dict}
-    good = [record for record in records if isinstance(record, dict)
-            and all(isinstance(record.get(key), kind) for key, kind in kinds.items())]
     with io.atomic_write(journal) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in [header, *good]), encoding="utf-8")
-    return {(record["index"], record["source"]): record for record in good}
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in [header, *records]), encoding="utf-8")
+    return finished
 
 
 def _stands(record: dict, path: Path, out: Path) -> bool:
@@ -274,10 +245,3 @@ def _stands(record: dict, path: Path, out: Path) -> bool:
         )
     except (OSError, KeyError, InputError):
         return False
-
-
-def _parse(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None

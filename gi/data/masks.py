@@ -1,8 +1,7 @@
 """Random holes. Every kind is a callable: `mask = kind(rng, height, width)`, uint8 (height, width), 1 = missing.
 
-Lengths are given in pixels at 256 x 256 and scale with the shorter side, so a hole covers the same share of any
-size. `growth` in (0, 1] shrinks the upper limit of lengths, for holes that grow during training (`GrowthRamp`).
-The kinds and their numbers follow the original release; the paper trains with half strokes, half boxes.
+Lengths are given in pixels at 256 x 256 and scale with the shorter side. `growth` in (0, 1] shrinks their upper limit,
+for holes that grow during training (`GrowthRamp`). The kinds and their numbers follow the original release.
 """
 from collections.abc import Sequence
 from typing import Literal, Protocol
@@ -26,17 +25,8 @@ class Strokes:
     the latter on every other chain. With `brush="square"` only a square is stamped where each segment starts.
     """
 
-    def __init__(
-        self,
-        *,
-        max_chains: int = 6,
-        max_segments: int = 5,
-        min_length: int = 10,
-        max_length: int = 209,
-        min_width: int = 5,
-        max_width: int = 104,
-        brush: Literal["line", "square"] = "line",
-    ):
+    def __init__(self, *, max_chains: int = 6, max_segments: int = 5, min_length: int = 10, max_length: int = 209,
+                 min_width: int = 5, max_width: int = 104, brush: Literal["line", "square"] = "line"):
         expect_at_least(1, max_chains=max_chains, max_segments=max_segments)
         expect_at_least(0, min_length=min_length, min_width=min_width)
         expect_at_least(min_length, max_length=max_length)
@@ -93,23 +83,19 @@ class Boxes:
 
 
 class SuperResolutionGrid:
-    """Missing rows and columns that repeat every 2 to `max_step` pixels; at least one pixel of a step stays known.
-
-    Steps are pixels of the image itself: what is known is a small image, and they do not scale with the size.
-    """
+    """Missing rows and columns that repeat every 2 to `max_step` pixels of any image; some of a step stay known."""
 
     def __init__(self, *, max_step: int = 4):
         expect_at_least(2, max_step=max_step)
         self.max_step = max_step
 
     def __call__(self, rng: np.random.Generator, height: int, width: int, growth: float = 1.0) -> np.ndarray:
-        rows, columns = (self._lines(rng, extent) for extent in (height, width))
-        return (rows[:, None] | columns[None, :]).astype(np.uint8)
-
-    def _lines(self, rng: np.random.Generator, extent: int) -> np.ndarray:
-        step = rng.integers(2, self.max_step + 1)
-        thickness, offset = rng.integers(1, step), rng.integers(step)
-        return (np.arange(extent) + offset) % step < thickness
+        lines = []
+        for extent in (height, width):
+            step = rng.integers(2, self.max_step + 1)
+            thickness, offset = rng.integers(1, step), rng.integers(step)
+            lines.append((np.arange(extent) + offset) % step < thickness)
+        return np.logical_or.outer(*lines).astype(np.uint8)
 
 
 class Outpainting:
@@ -126,9 +112,8 @@ class Outpainting:
         largest = self.min_share + growth * (self.max_share - self.min_share)
         top, bottom, left, right = sides * rng.uniform(self.min_share, largest, 4)
         mask = np.ones((height, width), np.uint8)
-        top, bottom = round(top * height), height - round(bottom * height)
-        left, right = round(left * width), width - round(right * width)
-        mask[top:bottom, left:right] = 0
+        rows = slice(round(top * height), height - round(bottom * height))
+        mask[rows, round(left * width) : width - round(right * width)] = 0
         return mask
 
 

@@ -6,12 +6,10 @@ from gi.errors import InputError
 
 
 class Mixture(Dataset):
-    """Sample i is one of the i-th of N `parts` in turn; where the shortest part ends, so does the mixture.
+    """Sample i is of part i % N of the N `parts`; where the shortest part ends, so does the mixture.
 
     Like its parts it is asked for samples or for (epoch, index) pairs, see `gi.data.pairs`. A sample's name begins with
-    that of its part. Samples that share a batch must have one shape: size and number of keyframes are the same in all.
-
-    Raises InputError without any part.
+    that of its part. Size and number of keyframes must be the same in all. Raises InputError without any part.
     """
 
     def __init__(self, *, parts: dict[str, Dataset]):

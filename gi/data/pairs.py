@@ -1,7 +1,7 @@
 """Guided pairs from single photographs: a target and T keyframes, each a differently distorted view with its own hole.
 
-Every sample has its own random generators, derived from (seed, epoch, index): which worker or process makes it does
-not matter. The streams of the view and of each frame are separate, so a sample's target is the same for any T.
+Every sample has its own random generators, derived from (seed, epoch, index), whichever process makes it. The streams
+of the view and of each frame are separate, so a sample's target is the same for any T.
 """
 import functools
 import logging
@@ -11,19 +11,18 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
+from gi.data import exact_flow as exact
 from gi.data import geometry as geo
-from gi.data.exact_flow import exact_flow as exact_flow_between
 from gi.data.masks import GrowthRamp, MaskKind, MixedMask
-from gi.data.photometric import Photometric, frame_photometric, view_photometric
+from gi.data.photometric import Photometric
 from gi.data.sample import SyntheticSample, make_sample
 from gi.data.sources import ImageSource
 from gi.errors import InputError, expect_at_least, expect_within
 from gi.media import io
 
 log = logging.getLogger(__name__)
-_WORKER_SLOTS = 256
 
 
 class GuidedPairs(Dataset):
@@ -32,49 +31,32 @@ class GuidedPairs(Dataset):
     A random square of `size + margin` pixels is the view all frames share (flipped, colours changed); each frame is
     distorted on its own from there. Smaller photographs are padded by mirroring, down to `min_side`.
 
-    `dataset[epoch, index]` is a sample of that epoch, `dataset[index]` one of epoch 0, so a loader without our
-    `EpochSampler` sees fixed samples, as evaluation needs. "seed" is a number of the sample's own, from which all that
-    is random in a training step follows.
+    `dataset[epoch, index]` is a sample of that epoch, `dataset[index]` one of epoch 0: a loader without `EpochSampler`
+    sees fixed samples, as evaluation needs.
 
     Args:
         images: a source of `gi.data.sources`.
         n_sources: T, the number of keyframes; may be 0.
-        size: side of a frame in pixels.
-        margin: how much larger the shared view is, in pixels.
+        size, margin: side of a frame, and how much larger the shared view is, in pixels.
         mask: a kind of `gi.data.masks`; half strokes, half boxes if None.
         mask_growth: lets the holes grow with the epoch.
-        view_photometric, frame_photometric: changes of colour of the view and of each frame; the defaults if None.
-        frame_geometry: distortion of each frame; the default if None.
+        view_photometric, frame_photometric, frame_geometry: changes of colour of the view and of each frame, and
+            distortion of each frame; the defaults if None.
         flip: probability of mirroring the view left to right.
-        distort: False switches all of this off; frames then differ by their crop only.
         length: samples an epoch. None: every photograph once. Otherwise photographs are taken from reshuffled
             passes over all of them that continue from epoch to epoch.
         seed: of all randomness.
-        on_bad_image: "skip" takes the next photograph instead, logs a warning and counts (`skipped`).
+        on_bad_image: "skip" takes the next photograph instead and logs a warning.
         min_side: photographs with a shorter side are bad.
         exact_flow: samples also hold the exact flow between target and keyframes. All else stays the same.
     """
 
-    def __init__(
-        self,
-        *,
-        images: ImageSource,
-        n_sources: int = 2,
-        size: int = 256,
-        margin: int = 200,
-        mask: MaskKind | None = None,
-        mask_growth: GrowthRamp | None = None,
-        view_photometric: Photometric | None = None,
-        frame_photometric: Photometric | None = None,
-        frame_geometry: geo.FrameGeometry | None = None,
-        flip: float = 0.5,
-        distort: bool = True,
-        length: int | None = None,
-        seed: int = 0,
-        on_bad_image: Literal["error", "skip"] = "error",
-        min_side: int = 64,
-        exact_flow: bool = False,
-    ):
+    def __init__(self, *, images: ImageSource, n_sources: int = 2, size: int = 256, margin: int = 200,
+                 mask: MaskKind | None = None, mask_growth: GrowthRamp | None = None,
+                 view_photometric: Photometric | None = None, frame_photometric: Photometric | None = None,
+                 frame_geometry: geo.FrameGeometry | None = None, flip: float = 0.5, length: int | None = None,
+                 seed: int = 0, on_bad_image: Literal["error", "skip"] = "error", min_side: int = 64,
+                 exact_flow: bool = False):
         expect_at_least(0, n_sources=n_sources, margin=margin, seed=seed)
         expect_at_least(1, size=size, min_side=min_side, length=1 if length is None else length)
         expect_within(0, 1, flip=flip)
@@ -82,19 +64,11 @@ class GuidedPairs(Dataset):
             raise InputError(f"on_bad_image: expected error or skip, got {on_bad_image!r}")
         self.images, self.n_sources, self.size, self.view = images, n_sources, size, size + margin
         self.mask, self.mask_growth = mask or MixedMask(), mask_growth
-        self.view_photometric = view_photometric or _view_photometric()
-        self.frame_photometric = frame_photometric or _frame_photometric()
+        self.view_photometric = view_photometric or Photometric()
+        self.frame_photometric = frame_photometric or Photometric.of_frames()
         self.frame_geometry = frame_geometry or geo.FrameGeometry()
-        self.flip, self.distort, self.length, self.seed = flip, distort, length, seed
+        self.flip, self.length, self.seed = flip, length, seed
         self.on_bad_image, self.min_side, self.exact_flow = on_bad_image, min_side, exact_flow
-        self._skips = torch.zeros(_WORKER_SLOTS, dtype=torch.int64)
-        if on_bad_image == "skip":
-            self._skips.share_memory_()  # workers count too
-
-    @property
-    def skipped(self) -> int:
-        """How often a bad photograph was passed over so far, in this process and its workers."""
-        return int(self._skips.sum())
 
     def __len__(self) -> int:
         return len(self.images) if self.length is None else self.length
@@ -104,12 +78,10 @@ class GuidedPairs(Dataset):
         return self.sample(epoch, index)[0]
 
     def sample(self, epoch: int, index: int) -> tuple[SyntheticSample, np.ndarray]:
-        """The sample and its maps, float32 (1+T, 2, size, size): where each pixel of target and keyframes, in this
-        order, lies in the view they share (x, y in its pixels). Two maps together define the exact flow between frames.
+        """The sample and its maps, float32 (1+T, 2, size, size): where each pixel of target and keyframes lies in the
+        view they share (x, y in its pixels).
 
-        Raises:
-            IndexError: if there is no such sample.
-            InputError: for a bad photograph, or with "skip" when there is no good one.
+        Raises IndexError if there is no such sample, InputError for a bad photograph, or with "skip" without good ones.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
@@ -145,8 +117,6 @@ class GuidedPairs(Dataset):
             except InputError as error:
                 if self.on_bad_image == "error":
                     raise
-                worker = get_worker_info()
-                self._skips[0 if worker is None else 1 + worker.id % (_WORKER_SLOTS - 1)] += 1
                 log.warning("skipped a photograph: %s", error)
                 continue
             # A name is unique within an epoch, also when photographs repeat or stand in for others.
@@ -155,29 +125,23 @@ class GuidedPairs(Dataset):
         raise InputError(f"{self.images.root}: no readable photograph among {len(self.images)}")
 
     def _shared_view(self, rng: np.random.Generator, photograph: np.ndarray) -> np.ndarray:
-        photograph = _pad_mirrored(photograph, self.view)
+        vertical, horizontal = (max(0, self.view - extent) for extent in photograph.shape[:2])
+        if vertical or horizontal:
+            top, left = vertical // 2, horizontal // 2
+            sides = top, vertical - top, left, horizontal - left
+            photograph = cv2.copyMakeBorder(photograph, *sides, cv2.BORDER_REFLECT_101)
         top, left = (rng.integers(extent - self.view + 1) for extent in photograph.shape[:2])
         view = photograph[top : top + self.view, left : left + self.view]
-        if not self.distort:
-            return view
         if rng.random() < self.flip:
             view = cv2.flip(view, 1)
         return self.view_photometric(rng, np.ascontiguousarray(view))
 
-    def _frame(
-        self, rng: np.random.Generator, view: np.ndarray, growth: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        geometry = self.frame_geometry if self.distort else _CROP_ONLY
-        coordinates = geo.compose(geometry.sample(rng, view=self.view, size=self.size), size=self.size)
-        frame = cv2.cvtColor(geo.resample(view, coordinates), cv2.COLOR_RGBA2RGB)
-        if self.distort:
-            frame = self.frame_photometric(rng, frame)
+    def _frame(self, rng: np.random.Generator, view: np.ndarray,
+               growth: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        steps = self.frame_geometry.sample(rng, view=self.view, size=self.size)
+        coordinates = geo.compose(steps, size=self.size)
+        frame = self.frame_photometric(rng, cv2.cvtColor(geo.resample(view, coordinates), cv2.COLOR_RGBA2RGB))
         return frame, self.mask(rng, self.size, self.size, growth), coordinates
-
-
-# Constructor arguments have the same names as these.
-_view_photometric, _frame_photometric = view_photometric, frame_photometric
-_CROP_ONLY = geo.FrameGeometry(probability=0.0)
 
 
 @functools.lru_cache(maxsize=8)
@@ -188,17 +152,9 @@ def _order(seed: int, number: int, count: int) -> np.ndarray:
 
 def _flows(maps: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
     target, *sources = maps
-    pairs = [*((target, source) for source in sources), *((source, target) for source in sources)]
-    found = [exact_flow_between(*pair) for pair in pairs]
+    found = [exact.exact_flow(target, source) for source in sources]
+    found += [exact.exact_flow(source, target) for source in sources]
     shape, size = (2, len(sources)), target.shape[1:]
     flows = np.array([flow for flow, _ in found], np.float32).reshape(*shape, 2, *size)
     valid = np.array([valid for _, valid in found], np.uint8).reshape(*shape, 1, *size)
     return {"flows": torch.from_numpy(flows), "flows_valid": torch.from_numpy(valid)}
-
-
-def _pad_mirrored(image: np.ndarray, least: int) -> np.ndarray:
-    vertical, horizontal = (max(0, least - extent) for extent in image.shape[:2])
-    if not vertical and not horizontal:
-        return image
-    top, left = vertical // 2, horizontal // 2
-    return cv2.copyMakeBorder(image, top, vertical - top, left, horizontal - left, cv2.BORDER_REFLECT_101)

@@ -28,15 +28,15 @@ class Photometric:
     saturation: float = 30.0
     value: float = 5.0
 
+    @classmethod
+    def of_frames(cls) -> "Photometric":
+        """What tells the frames of one sample apart: a few grey levels. The defaults are what they share."""
+        return cls(clahe_probability=0.0, brightness=0.01, contrast=0.01, hue=0.0, saturation=3.0, value=1.0)
+
     def __post_init__(self):
         for name, number in vars(self).items():
             expect_within(0, 1 if name.endswith("probability") else np.inf, **{name: number})
         expect_at_least(1, max_clip_limit=self.max_clip_limit)
-
-    @property
-    def hsv(self) -> np.ndarray:
-        """The largest changes of hue, saturation and value."""
-        return np.array([self.hue, self.saturation, self.value])
 
     def __call__(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         if rng.random() < self.clahe_probability:
@@ -45,18 +45,9 @@ class Photometric:
             brightness = rng.uniform(-self.brightness, self.brightness)
             image = change_brightness(image, brightness, rng.uniform(-self.contrast, self.contrast))
         if rng.random() < self.hsv_probability:
-            image = shift_hsv(image, *rng.uniform(-self.hsv, self.hsv))
+            limits = np.array([self.hue, self.saturation, self.value])
+            image = shift_hsv(image, *rng.uniform(-limits, limits))
         return image
-
-
-def view_photometric() -> Photometric:
-    """What the target and its keyframes share: large changes."""
-    return Photometric()
-
-
-def frame_photometric() -> Photometric:
-    """What tells the frames of one sample apart: changes of a few grey levels."""
-    return Photometric(clahe_probability=0.0, brightness=0.01, contrast=0.01, hue=0.0, saturation=3.0, value=1.0)
 
 
 def equalise_locally(image: np.ndarray, clip_limit: float) -> np.ndarray:

@@ -35,20 +35,7 @@ class SyntheticSample(Sample, total=False):
     flows_valid: Annotated[Tensor, torch.uint8, (2, "T", 1, "H", "W")]  # 1 = both frames show the place
 
 
-class Batch(TypedDict, total=False):
-    """Samples stacked by `gi.data.datamodule.collate`: each entry of a sample with B in front, on any device.
-
-    What else samples have is stacked too; a guidance gets what it names in `extra`.
-    """
-
-    image: Tensor
-    mask: Tensor
-    sources: Tensor
-    source_masks: Tensor
-    name: list[str]
-    seed: Tensor
-    flows: Tensor
-    flows_valid: Tensor
+Batch = dict[str, Any]  # samples stacked by `gi.data.datamodule.collate`: B in front of each entry, names in a list
 
 
 def make_sample(frames: Sequence[np.ndarray], masks: Sequence[np.ndarray], name: str) -> Sample:

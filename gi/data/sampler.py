@@ -8,38 +8,21 @@ from gi.errors import InputError
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) for one of several processes, in an order that (seed, epoch) decides.
+    """Batches of (epoch, index) for process `rank` of `world_size`, in an order that (seed, epoch) decides.
 
     The order of an epoch is cut into joint batches of `batch_size * world_size` samples, of which each process takes
-    its consecutive share. So with a constant product the joint batches, and with them the training, stay the same.
-    Samples that do not fill the last joint batch are left out; they differ from epoch to epoch.
+    its consecutive share: with a constant product the training stays the same. Of the `length` samples, those that do
+    not fill the last joint batch are left out; they differ from epoch to epoch.
 
-    Args:
-        length: number of samples of the dataset.
-        batch_size: of one process.
-        seed: of the order.
-        rank, world_size: number of this process and of all.
-        position: asked whenever an iteration starts: the epoch, and how many of its batches are done already and to be
-            passed over. None: the start of epoch 0.
-
-    Raises:
-        InputError: if the dataset does not fill a single joint batch.
+    `position` is asked whenever an iteration starts: the epoch, and how many of its batches are done already and to be
+    passed over. None: the start of epoch 0. Raises InputError if the dataset does not fill a single joint batch.
     """
 
-    def __init__(
-        self,
-        *,
-        length: int,
-        batch_size: int,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        position: Callable[[], tuple[int, int]] | None = None,
-    ):
+    def __init__(self, *, length: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1,
+                 position: Callable[[], tuple[int, int]] | None = None):
         if length < batch_size * world_size:
-            raise InputError(
-                f"training set: {length} samples do not fill a batch of {batch_size} on each of {world_size} processes"
-            )
+            raise InputError(f"training set: {length} samples do not fill a batch of {batch_size} on each of "
+                             f"{world_size} processes")
         self.length, self.batch_size, self.seed, self.rank, self.world_size = length, batch_size, seed, rank, world_size
         self.position = position
 

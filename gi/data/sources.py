@@ -50,9 +50,8 @@ class FileList(ImageSource):
 class Places365(ImageSource):
     """Places365 at high resolution as torchvision lays it out (see `data/README.md`); nothing is downloaded here."""
 
-    def __init__(
-        self, *, root: str, split: Literal["train-standard", "train-challenge", "val", "test"] = "train-standard"
-    ):
+    def __init__(self, *, root: str,
+                 split: Literal["train-standard", "train-challenge", "val", "test"] = "train-standard"):
         from torchvision import datasets  # slow to import, and most runs read plain folders
 
         try:
@@ -69,10 +68,7 @@ class BundledPhotographs(ImageSource):
     """Photographs that are installed together with scikit-image, by file name, such as `coffee.png`."""
 
     def __init__(self, *, names: list[str]):
-        package = importlib.util.find_spec("skimage")
-        if package is None or package.origin is None:
-            raise InputError("names: scikit-image is not installed, expected its bundled photographs")
-        root = Path(package.origin).parent / "data"
+        root = Path(importlib.util.find_spec("skimage").origin).parent / "data"
         absent = [name for name in names if not io.resolve_inside(root, name).is_file()]
         if absent or not names:
             there = ", ".join(io.list_images(root))

@@ -21,8 +21,7 @@ class StereoPair(Dataset):
     of the two views has a hole of its own.
 
     Args:
-        size: side of a sample in pixels.
-        length: number of samples.
+        size, length: side of a sample in pixels, and number of samples.
         min_window, max_window: the window's side, in pixels of the pair (which is 500 high), drawn uniformly.
         mask: a kind of `gi.data.masks`; half strokes, half boxes if None.
         seed: of windows and holes.
@@ -33,12 +32,12 @@ class StereoPair(Dataset):
     def __init__(self, *, size: int = 64, length: int = 32, min_window: int = 250, max_window: int = 500,
                  mask: MaskKind | None = None, seed: int = 0):
         views = BundledPhotographs(names=self.NAMES)
-        self.paths = [views.path(index) for index in range(len(views))]
-        height, width = self._views()[0].shape[:2]
+        self.paths = [views.path(0), views.path(1)]
+        side = min(_read(self.paths[0]).shape[:2])
         expect_at_least(1, length=length)
         expect_at_least(0, seed=seed)
-        if not 1 <= size <= min_window <= max_window <= min(height, width):
-            raise InputError(f"max_window: expected 1 <= size <= min_window <= max_window <= {min(height, width)}, "
+        if not 1 <= size <= min_window <= max_window <= side:
+            raise InputError(f"max_window: expected 1 <= size <= min_window <= max_window <= {side}, "
                              f"got {size}, {min_window} and {max_window}")
         self.size, self.length, self.min_window, self.max_window = size, length, min_window, max_window
         self.mask, self.seed = mask or MixedMask(), seed
@@ -51,19 +50,13 @@ class StereoPair(Dataset):
             raise IndexError(f"sample {index} of {self.length}")
         streams = np.random.SeedSequence((self.seed, index)).spawn(3)
         place, *holes = (np.random.default_rng(stream) for stream in streams)
-        views = self._views()
+        views = [_read(path) for path in self.paths]
         side = int(place.integers(self.min_window, self.max_window + 1))
         top, left = (int(place.integers(extent - side + 1)) for extent in views[0].shape[:2])
         frames = [cv2.resize(view[top:top + side, left:left + side], (self.size, self.size),
                              interpolation=cv2.INTER_AREA) for view in views]
         masks = [self.mask(rng, self.size, self.size) for rng in holes]
         return make_sample(frames, masks, f"{index:06d}")
-
-    def _views(self) -> tuple[np.ndarray, ...]:
-        views = tuple(_read(path) for path in self.paths)
-        if views[0].shape != views[1].shape:
-            raise InputError(f"{self.paths[1]}: expected the size of {self.paths[0].name}")
-        return views
 
 
 _read = functools.lru_cache(maxsize=2)(io.read_image)  # two views serve every sample of a process

@@ -13,32 +13,18 @@ from gi.media.samples import group_samples
 class GuidedFolder(Dataset):
     """A folder with, for each sample `X`: `X.png`, `X_mask.png` and keyframes `X_src_000000.png`, `X_src_000000_m.png`.
 
-    A sample's name is X without a leading `image_`. All keyframes have numbers from 0 on and a mask each.
-
-    Args:
-        root: the folder.
-        n_sources: how many keyframes to use, the first ones; None uses all that are there.
-        files: a list of the images (`X.png`) to use, one path a line, relative to `root`; None uses all of the folder.
-        mask_suffix, source_mask_suffix: what distinguishes a mask's name from its image's.
+    A sample's name is X without a leading `image_`. All keyframes have numbers from 0 on and a mask each; the first
+    `n_sources` are used, or all. `files` lists the images (`X.png`) to use, one path a line, relative to `root`.
 
     Raises InputError, naming the file, if something is missing, doubled or left over, or a sample has fewer keyframes
     than asked for; when a sample is read, if a file is damaged or sizes differ within it.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        n_sources: int | None = None,
-        files: str | None = None,
-        mask_suffix: str = "_mask",
-        source_mask_suffix: str = "_m",
-    ):
+    def __init__(self, *, root: str, n_sources: int | None = None, files: str | None = None):
         expect_at_least(0, n_sources=n_sources or 0)
         self.root = Path(root)
         entries = [entry for entry in io.list_images(root) if entry.endswith(".png")]
-        found = group_samples(root, entries, mask_suffix=mask_suffix, source_mask_suffix=source_mask_suffix)
-        by_image = {f"{sample.name}.png": sample for sample in found}
+        by_image = {f"{sample.name}.png": sample for sample in group_samples(root, entries)}
         samples: dict[str, tuple[Path, Path, list[tuple[Path, Path]]]] = {}  # image, mask, keyframes with masks
         for entry in by_image if files is None else io.read_list(files):
             sample = by_image.get(f"{entry.removesuffix('.png')}.png")

@@ -12,8 +12,8 @@ import numpy as np
 from gi.errors import InputError
 from gi.media import io
 
-# Told by the content, and then nothing else is tried: among FFmpeg's formats are play lists that open other files.
-_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+# Nothing else is tried: among FFmpeg's formats are play lists that open other files.
+_FORMATS = {"format_whitelist": "mov,matroska,avi"}
 # One packet is one shown frame. Elsewhere (VP8, AVI) packets may be invisible or empty.
 _ONE_TO_ONE = ("h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1", "png", "rawvideo",
                "qtrle", "huffyuv", "ffvhuff", "utvideo", "cfhd", "v210")
@@ -30,30 +30,20 @@ class Index:
     def __len__(self) -> int:
         return len(self.times)
 
-    def timeline(self, rate: Fraction) -> tuple[list[int], Fraction]:
-        """Timestamps and their unit; evenly spaced where the file has no useful ones."""
-        return (self.times.tolist(), self.time_base) if self.exact else (list(range(len(self))), 1 / rate)
-
-    def number(self, time: int | None, otherwise: int) -> int:
-        return int(np.searchsorted(self.times, time)) if self.exact and time is not None else otherwise
-
 
 def open_file(path: Path) -> av.container.InputContainer:
     """Opens a file of a known format; by its absolute path, since `http:x` alone would not be taken for a file."""
-    return av.open(str(path.absolute()), format=_format(path))
+    return av.open(str(path.absolute()), options=_FORMATS)
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The file and its first video stream that is not a cover picture.
-
-    Raises:
-        InputError: if there is none, it cannot be decoded or has too many pixels.
-    """
+    """The file and its first video stream that is no cover picture. Raises InputError if none can be decoded."""
     try:
         file = open_file(path)
     except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{path}: cannot open this video: {reason(error)}") from error
+        raise InputError(f"{path}: not a video, or cannot open this one: {io.reason(error)}; expected mp4, mov, mkv, "
+                         "webm or avi, or a folder of images") from error
     with file:
         cover = av.stream.Disposition.attached_pic
         stream = next((s for s in file.streams.video if not s.disposition & cover), None)
@@ -63,19 +53,14 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
         if decoder is None:
             raise InputError(f"{path}: PyAV cannot decode this kind of video, or its header is damaged")
         if decoder.width * decoder.height > io.MAX_PIXELS:
-            raise InputError(
-                f"{path}: {decoder.width}x{decoder.height} is more than the allowed {io.MAX_PIXELS} pixels"
-            )
+            size = f"{decoder.width}x{decoder.height}"
+            raise InputError(f"{path}: {size} is more than the allowed {io.MAX_PIXELS} pixels")
         stream.thread_type = "SLICE"  # threads that work on different frames take memory and misplace errors
         yield file, stream
 
 
 def read_index(path: Path) -> Index:
-    """Finds the frames of a file; decodes only where packets do not tell them.
-
-    Raises:
-        InputError: if the file is damaged or has no frame.
-    """
+    """Finds the frames; decodes only where packets do not tell them. Raises InputError if there is none, or damage."""
     with opened(path) as (file, stream):
         base = Fraction(stream.time_base)
         plain = stream.codec_context.name in _ONE_TO_ONE and file.format.name != "avi"
@@ -89,57 +74,49 @@ def read_index(path: Path) -> Index:
                 plain = plain and packet.pts is not None and not packet.is_discard and (times or packet.is_keyframe)
                 times.append(packet.pts)
         except av.FFmpegError as error:
-            raise InputError(f"{path}: damaged after {len(times)} frames: {reason(error)}") from error
+            raise InputError(f"{path}: damaged after {len(times)} frames: {io.reason(error)}") from error
     if not plain and times:
         with opened(path) as (file, stream):
             times = [picture.pts for picture in decode(path, file, stream)]
     if not times:
         raise InputError(f"{path}: no frame in this video")
-    known = None not in times
     if plain:
-        times = sorted(times)
-    exact = known and all(before < after for before, after in itertools.pairwise(times))
+        times.sort()
+    exact = None not in times and all(before < after for before, after in itertools.pairwise(times))
     return Index(np.array(times if exact else np.arange(len(times)), np.int64), base, exact)
 
 
 def decode(path: Path, file, stream, index: Index | None = None) -> Iterator[av.VideoFrame]:
-    """Decodes from where `file` stands.
-
-    Raises:
-        InputError: naming the frame that is damaged.
-    """
+    """Decodes from where `file` stands. Raises InputError, naming the frame that is damaged."""
     done = 0
-    packets = file.demux(stream)
-    while True:
-        time = None
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
+
+    def number(time: int | None) -> int:
+        known = index and index.exact and time is not None
+        return int(np.searchsorted(index.times, time)) if known else done
+
+    time = None
+    try:
+        for packet in file.demux(stream):
             time = packet.pts
-            pictures = packet.decode()
-        except av.FFmpegError as error:
-            number = index.number(time, done) if index else done
-            raise InputError(f"{path}: frame {number} cannot be decoded: {reason(error)}") from error
-        for picture in pictures:
-            if picture.is_corrupt:
-                number = index.number(picture.pts, done) if index else done
-                raise InputError(f"{path}: frame {number} is damaged")
-            if picture.width * picture.height > io.MAX_PIXELS:
-                raise InputError(f"{path}: frame {done} has more than the allowed {io.MAX_PIXELS} pixels")
-            yield picture
-            done += 1
+            for picture in packet.decode():
+                if picture.is_corrupt:
+                    raise InputError(f"{path}: frame {number(picture.pts)} is damaged")
+                if picture.width * picture.height > io.MAX_PIXELS:
+                    raise InputError(f"{path}: frame {done} has more than the allowed {io.MAX_PIXELS} pixels")
+                yield picture
+                done += 1
+            time = None
+    except av.FFmpegError as error:
+        raise InputError(f"{path}: frame {number(time)} cannot be decoded: {io.reason(error)}") from error
 
 
 def pictures(path: Path, index: Index, first: int) -> Iterator[av.VideoFrame]:
-    """The pictures of a file from number `first` to its end, exactly as many as the index promises.
-
-    Decoding starts at the keyframe before, if the timestamps prove that this leads to the wanted picture; else at the
-    beginning.
+    """The pictures of a file from number `first` to its end, exactly as many as the index promises. Decoding starts at
+    the keyframe before, if the timestamps prove that this leads to the wanted picture; else at the beginning.
     """
     found = _from_keyframe(path, index, first) if first and index.exact else None
     if found is None:
-        found = itertools.islice(_all(path, index), first, None)
+        found = itertools.islice(_from(path, index), first, None)
     number = first
     for picture in found:
         if number == len(index):
@@ -150,45 +127,25 @@ def pictures(path: Path, index: Index, first: int) -> Iterator[av.VideoFrame]:
         raise InputError(f"{path}: frame {number} is missing: {len(index)} frames are in its index")
 
 
-def _all(path: Path, index: Index) -> Iterator[av.VideoFrame]:
+def _from(path: Path, index: Index, time: int | None = None) -> Iterator[av.VideoFrame]:
+    """All pictures from the keyframe at `time` or before it on; from the beginning without one."""
     with opened(path) as (file, stream):
+        if time is not None:
+            file.seek(time, stream=stream)
         yield from decode(path, file, stream, index)
 
 
 def _from_keyframe(path: Path, index: Index, first: int) -> Iterator[av.VideoFrame] | None:
-    """Pictures from `first` on; None where seeking does not lead there.
-
-    Pictures before a keyframe in time, but after it in the file, need the keyframe before: the second attempt.
+    """Pictures from `first` on; None where seeking does not lead there. Pictures before a keyframe in time, but after
+    it in the file, need the keyframe before: the second attempt.
     """
     time = int(index.times[first])
-
-    def attempt(target: int) -> Iterator[av.VideoFrame]:
-        with opened(path) as (file, stream):
-            file.seek(target, stream=stream, backward=True, any_frame=False)
-            yield from (p for p in decode(path, file, stream, index) if p.pts is None or p.pts >= time)
-
     for earlier in (0, 20):
-        found = attempt(int(index.times[max(first - earlier, 0)]))
+        found = _from(path, index, int(index.times[max(first - earlier, 0)]))
+        later = (picture for picture in found if picture.pts is None or picture.pts >= time)
         with contextlib.suppress(InputError, av.FFmpegError):  # whether it is damaged shows from the beginning
-            picture = next(found, None)
+            picture = next(later, None)
             if picture is not None and picture.pts == time:
-                return itertools.chain([picture], found)
+                return itertools.chain([picture], later)
         found.close()
     return None
-
-
-def reason(error: Exception) -> str:
-    """What an error of PyAV says, in one line."""
-    return " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
-
-
-def _format(path: Path) -> str:
-    with open(path, "rb") as file:
-        head = file.read(12)
-    if head[4:8] in _ATOMS:
-        return "mov"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return "matroska"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "avi"
-    raise InputError(f"{path}: not a video, expected mp4, mov, mkv, webm or avi, or a folder of images")

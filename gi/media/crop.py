@@ -22,10 +22,8 @@ class Box(NamedTuple):
 
 
 def context_box(mask: np.ndarray, side: int) -> Box:
-    """The square around the hole of a mask (H, W), twice as long as the hole and at least `side`, inside the picture.
-
-    Holes cover a quarter of such a square at most, which is about what the networks have seen in training. Without
-    a hole it is around the middle.
+    """The square around the hole of a mask (H, W), or the middle without one, inside the picture: at least `side` and
+    twice as long as the hole, so that this covers a quarter at most, about what networks see in training.
     """
     spans = []
     for axis in (1, 0):

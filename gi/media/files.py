@@ -21,17 +21,17 @@ class VideoFile(VideoSource):
 
     def __init__(self, path: Path):
         super().__init__(path)
-        with container.opened(path) as (_, stream):
-            self.rate = Fraction(stream.average_rate or stream.guessed_rate or FOLDER_RATE)
-            self.aspect = Fraction(stream.sample_aspect_ratio or 1)
         self._index = container.read_index(path)
         self.count = len(self._index)
-        self.times, self.time_base = self._index.timeline(self.rate)
         with container.opened(path) as (file, stream):
+            self.rate = Fraction(stream.average_rate or stream.guessed_rate or FOLDER_RATE)
+            self.aspect = Fraction(stream.sample_aspect_ratio or 1)
             picture = next(container.decode(path, file, stream, self._index))
             self.colour = colour_of(picture, stream.codec_context)
             self.turn = turn_of(picture)
             self.width, self.height = picture.width, picture.height
+        exact = self._index.exact
+        self.times, self.time_base = self._index.times.tolist(), self._index.time_base if exact else 1 / self.rate
         if self.turn.swap:
             self.width, self.height, self.aspect = self.height, self.width, 1 / self.aspect
 
@@ -42,21 +42,15 @@ class VideoFile(VideoSource):
         if wanted and wanted.stop == self.count:
             next(pictures, None)  # complains if there is another one
 
-    def _files(self) -> Sequence[Path]:
-        return [self.path]
-
 
 class VideoFolder(VideoSource):
-    """A folder of images, in natural order of their names: frame_2 before frame_10.
-
-    ending: only those whose names, without suffix, end so count.
-    """
+    """Images in natural order of their names, frame_2 before frame_10, of those that end with `ending` and a suffix."""
 
     def __init__(self, path: Path, ending: str = ""):
         super().__init__(path)
         found = [item for item in path.iterdir() if item.suffix.lower() in io.SUFFIXES and item.name[0] != "."
-                 and item.stem.endswith(ending)]
-        self.files = sorted((item for item in found if item.is_file()), key=lambda item: natural_order(item.name))
+                 and item.stem.endswith(ending) and item.is_file()]
+        self.files = sorted(found, key=lambda item: natural_order(item.name))
         if not self.files:
             expected = ", ".join(ending + suffix for suffix in io.SUFFIXES)
             raise InputError(f"{path}: no image in this folder, expected files ending with {expected}")
@@ -80,12 +74,11 @@ class VideoFolder(VideoSource):
 def open_video(path: str | Path) -> VideoSource:
     """A video file (mp4, mov, mkv, webm, avi) or a folder of images.
 
-    A file is read through once to count its frames, mostly without decoding. Pictures are decoded with the colour
-    matrix and range the file names and turned as its display matrix says.
+    A file is read through once to count its frames, mostly without decoding. Pictures are decoded with the file's
+    colour matrix and range and turned as its display matrix says.
 
-    Raises:
-        InputError: naming the file, if it is missing, no video, damaged, without a frame or larger than
-            `gi.media.io.MAX_PIXELS`, or if the images of a folder differ in size.
+    Raises InputError, naming the file, if it is missing, no video, damaged, without a frame or larger than
+    `gi.media.io.MAX_PIXELS`, or if the images of a folder differ in size.
     """
     path = Path(path)
     if path.is_dir():

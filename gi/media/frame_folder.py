@@ -3,7 +3,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,16 +16,10 @@ _LIST = ".written"  # names of the images, so that a later run knows what it may
 
 
 def check_folder(path: Path) -> None:
-    """Whether a folder can become `path`.
-
-    Raises InputError if something is there, unless it is a folder that is empty or has only what `write_folder` wrote.
-    """
-    if not path.exists():
-        return
-    if not path.is_dir():
+    """Raises InputError if there is anything but a folder that is empty or has only what `write_folder` wrote."""
+    if path.exists() and not path.is_dir():
         raise InputError(f"{path}: this is a file, expected the name of a folder, or of a mp4, mov, mkv or webm file")
-    foreign = _foreign(path)
-    if foreign:
+    if path.exists() and (foreign := _foreign(path)):
         raise InputError(f"{path}: the folder holds {foreign[0]}, expected an empty folder or a new name")
 
 
@@ -57,19 +50,18 @@ def _put_in_place(hidden: Path, path: Path) -> None:
     if not path.exists():
         os.replace(hidden, path)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent)) / "frames"
+    aside = hidden.with_suffix(".old")
     os.replace(path, aside)
     try:
         os.replace(hidden, path)
     except BaseException:
         os.replace(aside, path)
-        aside.parent.rmdir()
         raise
     for name in _foreign(aside):  # came in after the check, and the work may have taken hours
         if not (path / name).exists():
             os.replace(aside / name, path / name)
     if not _foreign(aside):
-        shutil.rmtree(aside.parent)
+        shutil.rmtree(aside)
 
 
 def _foreign(path: Path) -> list[str]:
@@ -82,9 +74,8 @@ def _foreign(path: Path) -> list[str]:
 
 
 def _names(video: VideoSource) -> list[str]:
-    files = getattr(video, "files", None)
-    names = [f"{file.stem}.png" for file in files] if files else []
-    if not names or len({name.lower() for name in names}) < len(names):  # none of its own, or a.jpg beside a.png
+    names = [f"{file.stem}.png" for file in getattr(video, "files", ())]
+    if len({name.lower() for name in names}) < video.count:  # none of its own, or a.jpg beside a.png
         names = [f"frame_{number:06d}.png" for number in range(video.count)]
     return names
 

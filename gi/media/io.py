@@ -24,58 +24,57 @@ WITH_ALPHA = ("LA", "PA", "La", "RGBa")
 T = TypeVar("T")
 
 
-def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(path: str | Path) -> np.ndarray:
     """Reads an image as RGB, uint8 (H, W, 3).
 
-    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped
-    (the stored colours stay, nothing is composited). Of an animation, the first frame is read.
+    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; alpha is dropped, nothing is
+    composited. Of an animation, the first frame is read.
 
-    Raises InputError, naming the file, if it is missing, not an image, damaged, or has more than `max_pixels` pixels,
-    which is read from its header before anything is decoded.
+    Raises InputError, naming the file, if it is missing, not an image, damaged, or has more than `MAX_PIXELS` pixels by
+    its header, before anything is decoded.
     """
     def look(image: Image.Image) -> np.ndarray:
         ImageOps.exif_transpose(image, in_place=True)  # or it would copy all images
         return to_rgb(native_pixels(image, str(path)))
 
-    pixels = look_at(path, look, max_pixels=max_pixels)
+    pixels = look_at(path, look)
     return pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
 
 
-def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a mask as uint8 (H, W) with 1 = missing, where the grey value is at least half of the full range.
-
-    Raises InputError as `read_image`.
-    """
-    grey = Image.fromarray(read_image(path, max_pixels=max_pixels)).convert("L")
+def read_mask(path: str | Path) -> np.ndarray:
+    """uint8 (H, W), 1 = missing: grey values from half of the range on. Raises InputError as `read_image`."""
+    grey = Image.fromarray(read_image(path)).convert("L")
     return (np.asarray(grey) >= 128).astype(np.uint8)
 
 
-def read_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height of an image as `read_image` gives it, from its header alone.
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image as `read_image` gives it, from its header alone. Raises InputError as that does."""
+    def look(image: Image.Image) -> tuple[int, int]:
+        # Pillow decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
+        lying = (image.format != "PNG" or "exif" in image.info) and image.getexif().get(0x0112) in (5, 6, 7, 8)
+        return (image.height, image.width) if lying else image.size
 
-    Raises InputError as `read_image`, except for damage behind the header.
-    """
-    return look_at(path, _upright_size, max_pixels=max_pixels)
+    return look_at(path, look)
 
 
-def look_at(path: str | Path, look: Callable[[Image.Image], T], *, max_pixels: int = MAX_PIXELS) -> T:
-    """What `look` makes of the Pillow image, which is not decoded yet and closed afterwards.
-
-    Raises InputError as `read_image`, also for whatever `look` raises.
-    """
+def look_at(path: str | Path, look: Callable[[Image.Image], T]) -> T:
+    """What `look` makes of the Pillow image, not decoded yet. Raises InputError as `read_image`, for any error."""
+    # Pillow refuses above twice its own limit while opening, which would make ours ineffective.
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
     try:
-        with warnings.catch_warnings(), _pillow_limit(max_pixels):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # harmless oddities of single files; real damage raises
             with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise InputError(
-                        f"{path}: {image.width}x{image.height} is more than the allowed {max_pixels} pixels"
-                    )
+                if image.width * image.height > MAX_PIXELS:
+                    size = f"{image.width}x{image.height}"
+                    raise InputError(f"{path}: {size} is more than the allowed {MAX_PIXELS} pixels")
                 return look(image)
     except InputError:
         raise
     except Exception as error:  # a damaged file can make the decoders raise anything
         raise InputError(f"{path}: cannot read this image: {reason(error)}") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def native_pixels(image: Image.Image, name: str) -> np.ndarray:
@@ -106,13 +105,7 @@ def to_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Writes uint8 (H, W, 3), (H, W, 1) or (H, W) as a PNG file, completely or not at all.
-
-    Raises InputError if the array is not such an image.
-    """
-    image = np.asarray(image)
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
+    """Writes uint8 (H, W, 3) or (H, W) as a PNG file, completely or not at all. Raises InputError for other arrays."""
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise InputError(f"{path}: cannot write {image.dtype} {image.shape}, expected uint8 (H, W, 3) or (H, W)")
     with atomic_write(path) as temporary:
@@ -123,9 +116,8 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Gives a temporary name in the folder of `path` (made if missing); on leaving, that file becomes `path`.
 
-    After an error the temporary file is gone and whatever was at `path` is untouched. With `durable` the content is
-    forced to the disk first, so that even a power failure leaves either the old or the new file. The temporary name
-    is hidden and keeps the suffix, for writers that choose a format by it.
+    After an error the temporary file is gone and whatever was at `path` is untouched. With `durable` even a power
+    failure leaves either the old or the new file. The temporary name is hidden and keeps the suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,11 +140,9 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def list_images(root: str | Path) -> list[str]:
-    """Paths, relative to `root` and sorted, of all images in a folder and the folders below it.
+    """Paths, relative to `root` and sorted, of all images in a folder and the folders below it, told by their suffix.
 
-    Images are told by their suffix; hidden files are left out and links to folders are not followed.
-
-    Raises InputError if the folder does not exist or has no image.
+    Hidden files are left out, links to folders not followed. Raises InputError if there is no such folder or no image.
     """
     root = Path(root)
     if not root.is_dir():
@@ -193,35 +183,11 @@ def read_list(path: str | Path) -> list[str]:
 
 
 def resolve_inside(root: str | Path, relative: str) -> Path:
-    """`root/relative`, with links resolved.
-
-    Raises InputError if that is not below `root`: an absolute path, '..', or a link that leads elsewhere.
-    """
-    inside = _is_relative(relative)
-    if inside:
-        base = Path(root).resolve()
-        path = (base / relative).resolve()
-        inside = path.is_relative_to(base)
-    if not inside:
+    """`root/relative`, with links resolved. Raises InputError if that is not below `root`, as with '..' or a link."""
+    base = Path(root).resolve()
+    if not _is_relative(relative) or not (path := (base / relative).resolve()).is_relative_to(base):
         raise InputError(f"{root}: the entry {relative!r} leads out of this folder")
     return path
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    # Pillow decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
-    lying = (image.format != "PNG" or "exif" in image.info) and image.getexif().get(0x0112) in (5, 6, 7, 8)
-    return (image.height, image.width) if lying else image.size
-
-
-@contextlib.contextmanager
-def _pillow_limit(max_pixels: int) -> Iterator[None]:
-    # Pillow refuses above twice its own limit while opening, which would make a larger max_pixels ineffective.
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def _is_relative(entry: str) -> bool:
@@ -232,5 +198,4 @@ def _is_relative(entry: str) -> bool:
 
 def reason(error: Exception) -> str:
     """What an error says, in one line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    return " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__

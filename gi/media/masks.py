@@ -1,6 +1,6 @@
 """Masks of a video: a video, a folder of images, or one image for all frames."""
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -20,8 +20,7 @@ _LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 class MaskSource(VideoSource):
-    """As `VideoSource`, but `frames` gives uint8 (H, W), 1 = missing. Attributes not about size are those of the video.
-    """
+    """As `VideoSource`, but `frames` gives uint8 (H, W), 1 = missing; what is not about size is as in the video."""
 
     def __init__(self, path: Path, source: VideoSource | None, video: VideoSource, dilate: int):
         super().__init__(path)
@@ -31,7 +30,6 @@ class MaskSource(VideoSource):
         self._threshold = self._find_threshold()
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Masks start … stop - 1, uint8 (H, W), 1 = missing; otherwise as `VideoSource.frames`."""
         for number, values in self._read(range(self.count)[start:stop]):
             if values.shape != (self.height, self.width):
                 raise InputError(f"{self.path}: mask {number} has another size than when the folder was opened")
@@ -53,9 +51,6 @@ class MaskSource(VideoSource):
             for number, frame in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):
                 yield number, frame.max(axis=2)
 
-    def _files(self) -> Sequence[Path]:
-        return [self.path]
-
     def _find_threshold(self) -> int:
         """128, or 1 where no mask reaches that: then they number objects, or are 0 and 1."""
         brightest, where = 0, self.path
@@ -74,15 +69,12 @@ class MaskSource(VideoSource):
 def open_masks(path: str | Path, video: VideoSource, *, dilate: int | None = None) -> MaskSource:
     """Masks for the frames of `video`: a video or a folder with as many, or one image for all of them.
 
-    Missing is what is at least half white (the largest of the channels is at least 128). Two kinds of images that
-    would be empty so are understood as they are meant: of a palette with colours, every index but 0 is missing; and
-    if no image of a folder reaches half white (numbered objects, 0 and 1), whatever is not 0. Then missing regions
-    grow by `dilate` pixels, by default `DILATE` times as many as the video is larger than 432 x 240, in all directions:
-    a pixel is missing if a missing one is at most that far away.
+    Missing is what is at least half white (the largest of the channels is at least 128); of a palette with colours,
+    every index but 0; and if no image of a folder reaches half white (numbered objects, 0 and 1), whatever is not 0.
+    Then missing regions grow by `dilate` pixels in all directions, by default `DILATE` at 432 x 240.
 
-    Raises:
-        InputError: as `open_video`; if number or size differ from the video's; if `dilate` is negative; if a video or
-            lossy image never reaches half white without being black.
+    Raises InputError as `open_video`; if number or size differ from the video's; if `dilate` is negative; if a video or
+    lossy image never reaches half white without being black.
     """
     path = Path(path)
     if dilate is None:

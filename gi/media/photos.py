@@ -14,16 +14,6 @@ from gi.errors import InputError
 from gi.media import io
 from gi.media.samples import SampleFiles
 
-_TURNS = {  # EXIF orientation -> what undoes it
-    2: np.fliplr,
-    3: lambda pixels: np.rot90(pixels, 2),
-    4: np.flipud,
-    5: lambda pixels: np.swapaxes(pixels, 0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: np.swapaxes(np.rot90(pixels, 2), 0, 1),
-    8: np.rot90,
-}
-
 
 @dataclass
 class Photo:
@@ -33,11 +23,9 @@ class Photo:
     profile: bytes | None = None
 
 
-def read_photo(path: str | Path, *, max_pixels: int = io.MAX_PIXELS) -> Photo:
-    """Reads an image with its own depth and channels, turned as its EXIF orientation says.
-
-    See `gi.media.io.native_pixels`; RGB and RGBA of 16 bits stay so in PNG and TIFF files. Raises InputError as
-    `gi.media.io.read_image`.
+def read_photo(path: str | Path) -> Photo:
+    """Reads an image as `io.native_pixels`, turned as its EXIF orientation says; RGB and RGBA of 16 bits stay so in PNG
+    and TIFF files. Raises InputError as `io.read_image`.
     """
     def look(image: Image.Image) -> Photo:
         deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile) and image.mode[:1] in "RL"
@@ -46,7 +34,7 @@ def read_photo(path: str | Path, *, max_pixels: int = io.MAX_PIXELS) -> Photo:
         pixels = pixels_of(image, str(path))  # also where it is read again below: damaged files end here
         return Photo(_read_deep(path, image, pixels) if deep else pixels, profile)
 
-    return io.look_at(path, look, max_pixels=max_pixels)
+    return io.look_at(path, look)
 
 
 def _read_deep(path, image, pixels):
@@ -55,8 +43,10 @@ def _read_deep(path, image, pixels):
     if deep is None or deep.dtype != np.uint16 or deep.ndim != 3:
         return pixels
     deep = cv2.cvtColor(deep, cv2.COLOR_BGR2RGB if deep.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    turn = _TURNS.get(image.getexif().get(0x0112), np.asarray)
-    for candidate in (turn(deep), deep):  # some of OpenCV's readers turn by themselves
+    order = Image.fromarray(np.arange(deep.shape[0] * deep.shape[1], dtype=np.int32).reshape(deep.shape[:2]))
+    order.getexif()[0x0112] = image.getexif().get(0x0112, 1)
+    turned = deep.reshape(-1, deep.shape[2])[np.asarray(ImageOps.exif_transpose(order))]
+    for candidate in (turned, deep):  # some of OpenCV's readers turn by themselves
         if candidate.shape[:2] == pixels.shape[:2]:
             difference = (candidate[..., :3] >> 8).astype(np.int16) - pixels[..., :3]
             if np.abs(difference).max() <= 1:
@@ -65,17 +55,13 @@ def _read_deep(path, image, pixels):
 
 
 def write_photo(path: str | Path, pixels: np.ndarray, profile: bytes | None = None) -> None:
-    """Writes what `read_photo` gives as a PNG file, completely or not at all.
-
-    Colour of 16 bits is written without its profile, for which there is no writer here.
-    """
+    """Writes what `read_photo` gives as a PNG file, completely or not at all; 16-bit colour without its profile."""
     with io.atomic_write(path) as temporary:
         if pixels.dtype == np.uint16 and pixels.ndim == 3:
             swap = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
             temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(pixels, swap))[1].tobytes())
         else:
-            options = {"icc_profile": profile} if profile else {}
-            Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", **options)
+            Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", icc_profile=profile)
 
 
 def pixels_of(image: np.ndarray | Image.Image, name: str) -> np.ndarray:
@@ -115,8 +101,8 @@ def mask_of(mask: np.ndarray | Image.Image, name: str) -> np.ndarray:
 def same_size(mask: np.ndarray, image: np.ndarray, name: str, owner: str) -> None:
     """Raises InputError, naming both sizes, unless a mask has the size of its image."""
     if mask.shape[:2] != image.shape[:2]:
-        raise InputError(f"{name}: is {mask.shape[1]}x{mask.shape[0]}, expected {image.shape[1]}x{image.shape[0]} as "
-                         f"{owner}")
+        size, expected = (f"{array.shape[1]}x{array.shape[0]}" for array in (mask, image))
+        raise InputError(f"{name}: is {size}, expected {expected} as {owner}")
 
 
 def _turned(image, name):
@@ -129,44 +115,38 @@ def _turned(image, name):
 # Filling files --------------------------------------------------------------------------------------------------------
 
 def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
-    """Fills one picture and writes it to `out`, a PNG file. Returns a remark for the user, if there is one.
-
-    Raises InputError naming the file that is missing, damaged or of another size.
+    """Fills one picture and writes it to `out`, a PNG file. Returns a remark for the user, if there is one. Raises
+    InputError naming the file that is missing, damaged or of another size.
     """
     if sample.problem:
         raise InputError(sample.problem)
     if Path(out).suffix.lower() != ".png":
         raise InputError(f"{out}: expected a name ending with .png; other formats would change the known pixels")
-    if Path(out).exists() and any(Path(out).samefile(path) for path in sample.paths() if path.exists()):
+    pairs = [(sample.image, sample.mask), *sample.keyframes]
+    inputs = [path for pair in pairs for path in pair if path is not None and path.exists()]
+    if Path(out).exists() and any(Path(out).samefile(path) for path in inputs):
         raise InputError(f"{out}: is one of the inputs, which would be lost")
-    photo = read_photo(sample.image)
-    mask = _read_mask(sample.mask, photo.pixels, sample.image)
-    keyframes = [read_photo(path).pixels for path, _ in sample.keyframes]
-    masks = [None if mask_path is None else _read_mask(mask_path, keyframe, path)
-             for keyframe, (path, mask_path) in zip(keyframes, sample.keyframes, strict=True)]
-    write_photo(out, inpainter(photo.pixels, mask, keyframes, masks), photo.profile)
-    return None if mask.any() else f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
+    photos, masks = [], []
+    for path, mask_path in pairs:
+        photos.append(read_photo(path))
+        masks.append(None if mask_path is None else io.read_mask(mask_path).astype(bool))
+        if mask_path is not None:
+            same_size(masks[-1], photos[-1].pixels, str(mask_path), f"its image {path}")
+    image, *keyframes = (photo.pixels for photo in photos)
+    write_photo(out, inpainter(image, masks[0], keyframes, masks[1:]), photos[0].profile)
+    remark = f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
+    return None if masks[0].any() else remark
 
 
-def inpaint_samples(
-    inpainter, samples: Sequence[SampleFiles], out: str | Path
-) -> Iterator[tuple[SampleFiles, str | None, str | None]]:
-    """Fills samples one by one into `out/X.png` and yields (sample, problem, remark) after each.
-
-    A problem with one sample, bad input, does not keep the others from being filled.
-    """
+def inpaint_samples(inpainter, samples: Sequence[SampleFiles],
+                    out: str | Path) -> Iterator[tuple[str | None, str | None]]:
+    """Fills samples one by one into `out/X.png` and yields (problem, remark) after each, also a bad one."""
     for sample in samples:
         try:
-            yield sample, None, inpaint_file(inpainter, sample, result_path(sample, out))
+            yield None, inpaint_file(inpainter, sample, result_path(sample, out))
         except InputError as error:
-            yield sample, " ".join(str(error).split()), None
+            yield " ".join(str(error).split()), None
 
 
 def result_path(sample: SampleFiles, out: str | Path) -> Path:
     return Path(out) / f"{sample.name}.png"
-
-
-def _read_mask(path, pixels, owner):
-    mask = io.read_mask(path).astype(bool)
-    same_size(mask, pixels, str(path), f"its image {owner}")
-    return mask

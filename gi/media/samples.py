@@ -24,9 +24,6 @@ class SampleFiles:
     keyframes: list[tuple[Path, Path | None]] = field(default_factory=list)
     problem: str | None = None
 
-    def paths(self) -> list[Path]:
-        return [self.image, self.mask, *(path for pair in self.keyframes for path in pair if path is not None)]
-
 
 def find_samples(folder: str | Path, without: str | Path | None = None) -> list[SampleFiles]:
     """`group_samples` of all images in a folder and those below it, but for those below the folder `without`."""
@@ -36,37 +33,33 @@ def find_samples(folder: str | Path, without: str | Path | None = None) -> list[
     return group_samples(folder, entries)
 
 
-def group_samples(
-    folder: str | Path, entries: Sequence[str], *, mask_suffix: str = "_mask", source_mask_suffix: str = "_m"
-) -> list[SampleFiles]:
+def group_samples(folder: str | Path, entries: Sequence[str]) -> list[SampleFiles]:
     """Images, given by their paths in `folder`, as samples in the order of their names; suffixes like .png may differ.
 
     What does not fit (masks and keyframes that are missing, doubled or left over) makes a sample with a problem.
     Raises InputError if there is no sample.
     """
-    source = re.compile(rf"(?P<owner>.+)_src_(?P<number>\d+)(?P<mask>{re.escape(source_mask_suffix)})?")
     groups: dict[str, dict[str, list[Path]]] = {}  # name -> role ("", "mask", "0", "0_m", …) -> files
     for entry in entries:
         name, role = entry.removesuffix(Path(entry).suffix), ""
-        if match := source.fullmatch(name):
-            name, role = match["owner"], f"{int(match['number'])}{'_m' if match['mask'] else ''}"
-        elif name.endswith(mask_suffix):
-            name, role = name.removesuffix(mask_suffix), "mask"
+        if match := re.fullmatch(r"(.+)_src_(\d+)(_m)?", name):
+            name, role = match[1], f"{int(match[2])}{match[3] or ''}"
+        elif name.endswith("_mask"):
+            name, role = name.removesuffix("_mask"), "mask"
         groups.setdefault(name, {}).setdefault(role, []).append(Path(folder, entry))
     if not groups:
-        raise InputError(f"{folder}: no sample, expected X.png with X{mask_suffix}.png and so on")
-    return [_sample(name, roles, Path(folder, name), mask_suffix, source_mask_suffix)
-            for name, roles in sorted(groups.items())]
+        raise InputError(f"{folder}: no sample, expected X.png with X_mask.png and so on")
+    return [_sample(name, roles, Path(folder, name)) for name, roles in sorted(groups.items())]
 
 
-def _sample(name, roles, stem, mask_suffix, source_mask_suffix):
+def _sample(name, roles, stem):
     numbers = sorted({int(role.removesuffix("_m")) for role in roles if role[:1].isdigit()})
-    needed = {"": f"{stem}.png", "mask": f"{stem}{mask_suffix}.png"}
+    needed = {"": f"{stem}.png", "mask": f"{stem}_mask.png"}
     for number in range(max(numbers, default=-1) + 1):
         needed[str(number)] = f"{stem}_src_{number:06d}.png"
         if number not in numbers:
             break
-        needed[f"{number}_m"] = f"{stem}_src_{number:06d}{source_mask_suffix}.png"
+        needed[f"{number}_m"] = f"{stem}_src_{number:06d}_m.png"
     beside = next(iter(roles.values()))[0].name
     problems = [f"{file}: no such file, expected beside {beside}" for role, file in needed.items() if role not in roles]
     problems += [f"{files[0]}: is there twice, as {files[1].name} too" for files in roles.values() if len(files) > 1]

@@ -17,7 +17,7 @@ FOLDER_RATE = Fraction(25)  # of frames that come without one
 class VideoSource(ABC):
     """Frames of one size, as a player shows them.
 
-    path, name; width, height: pixels; count: frames; rate: frames a second, on average; aspect: of a pixel.
+    path; width, height: pixels; count: frames; rate: frames a second, on average; aspect: of a pixel.
     times: when each frame is shown, in units of `time_base` seconds, strictly increasing.
     colour, turn: how the frames are stored, for writing them in the same way.
     """
@@ -37,18 +37,10 @@ class VideoSource(ABC):
         self.path = path
         self._fingerprint: str | None = None
 
-    @property
-    def name(self) -> str:
-        path = self.path.resolve()
-        return path.name if path.is_dir() else path.stem
-
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Frames start … stop - 1 (as in a slice), uint8 (H, W, 3) RGB, one after the other in constant memory.
+        """Frames start … stop - 1 (as in a slice), uint8 (H, W, 3) RGB, in constant memory. Iterators are independent.
 
-        Several iterators may be at work at once.
-
-        Raises:
-            InputError: naming the file and the frame, if that is damaged or of another size, or the file ends early.
+        Raises InputError, naming the file and the frame, if that is damaged or of another size, or the file ends early.
         """
         for number, frame in self._read(range(self.count)[start:stop]):
             if frame.shape[:2] != (self.height, self.width):
@@ -71,5 +63,5 @@ class VideoSource(ABC):
     @abstractmethod
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]: ...
 
-    @abstractmethod
-    def _files(self) -> Sequence[Path]: ...
+    def _files(self) -> Sequence[Path]:
+        return [self.path]

@@ -7,25 +7,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Turn:
-    """Swap rows and columns first, then mirror. `matrix`: the nine numbers it was read from, row by row."""
+    """Swap rows and columns first, then read them in steps of 1 or, mirrored, -1. `matrix`: where it was read from."""
 
     swap: bool = False
-    left_right: bool = False
-    up_down: bool = False
+    rows: int = 1
+    columns: int = 1
     matrix: tuple[int, ...] | None = None
 
     def upright(self, pixels: np.ndarray) -> np.ndarray:
         """(H, W, …) as stored -> as shown."""
-        return np.ascontiguousarray(self._mirror(np.swapaxes(pixels, 0, 1) if self.swap else pixels))
+        pixels = np.swapaxes(pixels, 0, 1) if self.swap else pixels
+        return np.ascontiguousarray(pixels[:: self.rows, :: self.columns])
 
     def undo(self, pixels: np.ndarray) -> np.ndarray:
         """(H, W, …) as shown -> as stored."""
-        pixels = self._mirror(pixels)
+        pixels = pixels[:: self.rows, :: self.columns]
         return np.ascontiguousarray(np.swapaxes(pixels, 0, 1) if self.swap else pixels)
-
-    def _mirror(self, pixels: np.ndarray) -> np.ndarray:
-        pixels = pixels[:, ::-1] if self.left_right else pixels
-        return pixels[::-1] if self.up_down else pixels
 
 
 def turn_of(picture: av.VideoFrame) -> Turn:
@@ -36,5 +33,5 @@ def turn_of(picture: av.VideoFrame) -> Turn:
     matrix = tuple(np.frombuffer(bytes(data), np.int32).tolist())
     a, b, _, c, d = matrix[:5]  # shown x = a x + c y, shown y = b x + d y
     swap = abs(b) + abs(c) > abs(a) + abs(d)
-    turn = Turn(swap, (c if swap else a) < 0, (b if swap else d) < 0, matrix)
-    return turn if turn.swap or turn.left_right or turn.up_down else Turn()
+    columns, rows = (-1 if number < 0 else 1 for number in ((c, b) if swap else (a, d)))
+    return Turn(swap, rows, columns, matrix) if (swap, rows, columns) != (False, 1, 1) else Turn()

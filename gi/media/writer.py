@@ -9,7 +9,7 @@ import numpy as np
 from gi.errors import InputError
 from gi.media import container, io
 from gi.media.frame_folder import check_folder, write_folder
-from gi.media.sound import Sound
+from gi.media.sound import carry_sound
 from gi.media.source import VideoSource
 
 QUALITY = 16
@@ -32,9 +32,7 @@ class Writer:
     def write(self, frame: np.ndarray) -> None:
         """The next frame, uint8 (H, W, 3) RGB of the video's size, upright.
 
-        Raises:
-            InputError: if it is something else, or one more than the video has.
-            OSError: if it cannot be written, as on a full disk.
+        Raises InputError if it is something else or one too many, OSError if it cannot be written (a full disk).
         """
         expected = (self._video.height, self._video.width, 3)
         if frame.dtype != np.uint8 or frame.shape != expected:
@@ -51,14 +49,11 @@ def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY)
 
     A name ending with .mp4, .m4v, .mov or .mkv becomes H.264, .webm VP9, with times of frames, size, pixel aspect,
     rotation, colour matrix and range, and sound of `video`; `quality` is the encoder's constant rate factor, smaller
-    is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4, the only way it has to keep such a size. Any
-    other name becomes a folder of PNG images named as those of `video`, or frame_000000.png and so on.
+    is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4. Any other name becomes a folder of PNG images
+    named as those of `video`, or frame_000000.png and so on. After an error, also with frames missing, nothing is at
+    `path` but what was there before.
 
-    After an error, or with frames missing, nothing is at `path` but what was there before.
-
-    Raises:
-        InputError: as `check_output`; on leaving, if frames are missing.
-        OSError: if something cannot be written, as on a full disk.
+    Raises InputError as `check_output`, and on leaving, if frames are missing; OSError as `Writer.write`.
     """
     path = Path(path)
     check_output(path, video, quality=quality)
@@ -71,12 +66,10 @@ def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY)
 
 
 def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY) -> None:
-    """Whether the first of `sources` can be written to `path`, for before the work.
+    """For before the work: whether the first of `sources` can be written to `path`.
 
-    Raises:
-        InputError: if `path` is one of the sources or inside one, is a folder with files that are not from here, has
-            a suffix nothing can be written for, or cannot hold the video; if the encoder is missing from PyAV or
-            `quality` is none of its values.
+    Raises InputError if `path` is one of the sources or inside one, is a folder with files that are not from here, has
+    a suffix nothing can be written for, or cannot hold the video; if PyAV lacks the encoder or that such a `quality`.
     """
     path, suffix = Path(path), Path(path).suffix.lower()
     for source in sources:
@@ -111,14 +104,14 @@ def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callab
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(av.open(str(temporary.absolute()), "w", format=form))
             stream, stored = _picture_stream(file, encoder, video, quality)
-            sound = stack.enter_context(contextlib.closing(Sound(video.path, file, path)))
+            send_sound = stack.enter_context(carry_sound(video.path, file, path))
             file.start_encoding()
 
             def send(packets: list[av.Packet]) -> None:
                 for packet in packets:
                     until = packet.dts * packet.time_base  # muxing changes both
                     file.mux(packet)
-                    sound.send(until)
+                    send_sound(until)
 
             def put(number: int, frame: np.ndarray) -> None:
                 picture = video.colour.from_rgb(stored(frame), stream.codec_context.pix_fmt)
@@ -128,8 +121,13 @@ def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callab
 
             yield put
             send(stream.encode(None))
-            sound.send()
-        _check_complete(path, temporary, video.count)
+            send_sound(None)
+        try:  # not every muxer reports that its last bytes did not reach the disk
+            arrived = len(container.read_index(temporary))
+        except InputError:
+            arrived = 0
+        if arrived != video.count:
+            raise OSError(f"{path}: only {arrived} of {video.count} frames arrived in the file, is the disk full?")
 
 
 def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
@@ -154,19 +152,9 @@ def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
     return stream, stored
 
 
-def _check_complete(path: Path, temporary: Path, count: int) -> None:
-    # Not every muxer reports that its last bytes did not reach the disk.
-    try:
-        found = len(container.read_index(temporary))
-    except InputError:
-        found = 0
-    if found != count:
-        raise OSError(f"{path}: only {found} of {count} frames arrived in the file, is the disk full?")
-
-
 @contextlib.contextmanager
 def _plain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        raise OSError(f"{path}: cannot write this video: {container.reason(error)}") from error
+        raise OSError(f"{path}: cannot write this video: {io.reason(error)}") from error
