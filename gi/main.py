@@ -21,10 +21,12 @@ from omegaconf import OmegaConf
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gi.commands.arguments import parse_args, processes
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
-from gi.errors import InputError
+from gi.config.yaml_files import first_line
+from gi.errors import InputError, expect_kind, expect_within
 from gi.report.paper import stated_rows
 from gi.report.results import report_results
 from gi.training.callbacks import LastCheckpoint, check_monitor
@@ -45,12 +47,15 @@ TRAINING_SETS = ("train", "validation")
 
 def run(cfg, args, logdir):
     """Builds what `cfg` describes, trains and tests it as `args` say; returns {test set: scores} (or of validation)."""
-    pl.seed_everything(cfg.get("seed", 0), workers=True, verbose=False)
+    seed = cfg.get("seed") or 0
+    expect_within(0, 2**32 - 1, seed=seed)
+    pl.seed_everything(seed, workers=True, verbose=False)
     options = trainer_options(cfg)
     module_options = {name: options.pop(name) for name in MODULE_OPTIONS if name in options}
-    # What only training needs is not built for an evaluation, so its files need not be there.
+    # What only training needs is not built for an evaluation, so its files need not be there; nor are sets for no test.
     model = instantiate(without(cfg.model, [] if args.train else TRAINING_PARTS), "model", **module_options)
-    data = instantiate(without(cfg.data, [] if args.train else TRAINING_SETS), "data")
+    unused = [*([] if args.train else TRAINING_SETS), *([] if args.test else ["test"])]
+    data = instantiate(without(cfg.data, unused), "data")
     trainer = build_trainer(cfg, options, logdir, model.measured)
     if trainer.is_global_zero:
         (logdir / "configs").mkdir(parents=True, exist_ok=True)
@@ -118,6 +123,10 @@ def without(node, names):
 def build_trainer(cfg, options, logdir, metrics=()):
     lightning = cfg.get("lightning", {})
     callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
+    loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
+    for section, kind, parts in ("callbacks", pl.Callback, callbacks), ("logger", pl.loggers.Logger, loggers):
+        for name, part in parts.items():
+            expect_kind(part, kind, f"lightning.{section}.{name}")
     best = [callback for callback in callbacks.values() if isinstance(callback, pl.callbacks.ModelCheckpoint)]
     for callback in best:
         callback.dirpath = callback.dirpath or str(logdir / "checkpoints")
@@ -126,21 +135,23 @@ def build_trainer(cfg, options, logdir, metrics=()):
     if not options.get("enable_progress_bar", True):
         bars = [name for name, callback in callbacks.items() if isinstance(callback, pl.callbacks.ProgressBar)]
         callbacks = {name: callback for name, callback in callbacks.items() if name not in bars}
-    loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
     if processes(options) > 1:
         # In each backward pass one of the two networks gets no gradients.
         options.setdefault("strategy", DDPStrategy(find_unused_parameters=True))
     plugins = [SafeCheckpointIO()]
     if options.get("sync_batchnorm"):
         plugins.append(SyncGeneratorBatchNorm())
-    trainer = pl.Trainer(
-        default_root_dir=str(logdir),
-        logger=list(loggers.values()) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
-        callbacks=list(callbacks.values()),
-        plugins=plugins,
-        use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
-        **options,
-    )
+    try:
+        trainer = pl.Trainer(
+            default_root_dir=str(logdir),
+            logger=list(loggers.values()) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
+            callbacks=list(callbacks.values()),
+            plugins=plugins,
+            use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
+            **options,
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:  # of values that only the Trainer judges
+        raise InputError(f"lightning.trainer: {first_line(error)}") from error
     if options.get("sync_batchnorm") and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
         raise InputError("lightning.trainer.sync_batchnorm: only GPUs have it, and this run is on "
                          f"{trainer.strategy.root_device.type}")

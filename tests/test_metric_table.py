@@ -134,6 +134,11 @@ def test_mistakes_are_named():
         with pytest.raises(InputError, match=message) as error:
             choose(wanted, IMAGE_METRICS)
         assert "\n" not in str(error.value)
+    image = torch.rand(2, 3, 8, 8)
+    for function in (lambda a, b: (a - b).mean(), lambda a, b: a - b, lambda a, b: [1.0, 2.0]):
+        metrics = ImageMetrics(metrics=[Metric("x", 1, True, "own", function)])
+        with pytest.raises(InputError, match="^metric own: gave .*, expected a score an image"):
+            metrics.update(prediction=image, image=image, mask=image[:, :1].round(), names=["a", "b"])
     with pytest.raises(InputError, match="no parameter metircs; did you mean metrics"):
         ImageMetrics(metircs=["psnr"])
 

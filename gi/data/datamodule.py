@@ -66,6 +66,11 @@ class GuidedDataModule(pl.LightningDataModule):
     def test_names(self) -> list[str]:
         return list(self.test)
 
+    def setup(self, stage: str) -> None:
+        """Raises InputError for test sets that are too small, before a training rather than after it."""
+        for datasets in (self.validation, self.test):
+            self._expect_samples(datasets)
+
     def train_dataloader(self) -> DataLoader:
         if self.train is None:
             raise InputError("train: there is no training set")
@@ -133,10 +138,15 @@ class GuidedDataModule(pl.LightningDataModule):
         for name, dataset in datasets.items():
             share = dataset if world_size == 1 else Subset(dataset, range(rank, len(dataset), world_size))
             loaders.append(self._loader(share, name, batch_size=self.eval_batch_size))
-        # In every process, not only in one that has nothing to do: the others would wait for it.
+        self._expect_samples(datasets)
+        return loaders
+
+    def _expect_samples(self, datasets: dict[str, Dataset]) -> None:
+        """Raises InputError if a process would have nothing to do; in every process, or the others would wait for it.
+        """
+        world_size = self._place()[1]
         if datasets and max(map(len, datasets.values())) < world_size:
             raise InputError(f"evaluation sets: fewer samples in {', '.join(datasets)} than the {world_size} processes")
-        return loaders
 
     def _loader(self, dataset: Dataset, name: str, **options: Any) -> DataLoader:
         return DataLoader(
@@ -157,11 +167,14 @@ def collate(samples: list[Sample], where: str = "data set") -> Batch:
 
     Raises:
         InputError: naming the set `where` and the entry, if one is no `Sample`; naming the two samples, if
-            their images differ in size or number of keyframes.
+            they differ in their entries, or their images in size or number of keyframes.
     """
     first = samples[0]
     for sample in samples:
         check_sample(sample, where)
+        if odd := sample.keys() ^ first.keys():
+            raise InputError(f"{where}: one of the samples {first['name']} and {sample['name']} has no {min(odd)!r}, "
+                             "expected the same entries in all")
         for key, value in first.items():
             if isinstance(value, torch.Tensor) and value.shape != sample[key].shape:
                 raise InputError(

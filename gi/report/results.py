@@ -88,6 +88,10 @@ def read_results(path: str | Path) -> dict:
     for key, kind in _KEYS.items():
         if not isinstance(result.get(key), kind):
             raise InputError(f"{path}: no {key} in it, expected the results of an evaluation")
+    result = {"run": Path(path).stem, "set": Path(path).stem} | result
+    for key in "run", "set":
+        if not isinstance(result[key], str):
+            raise InputError(f"{path}: {key} is {result[key]!r:.80}, expected a name")
     for view in "composite", "raw":
         scores = result["totals"].get(view)
         if not isinstance(scores, dict) or not all(_is_score(score) for score in scores.values()):
@@ -98,7 +102,7 @@ def read_results(path: str | Path) -> dict:
         read_measures(result["measures"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return {"run": Path(path).stem, "set": Path(path).stem} | result
+    return result
 
 
 def read_run(path: str | Path) -> list[dict]:
@@ -118,8 +122,8 @@ def read_run(path: str | Path) -> list[dict]:
 
 def _is_score(score: object) -> bool:
     if isinstance(score, dict):
-        return all(isinstance(score.get(key), int | float) for key in ("mean", "std"))
-    return isinstance(score, int | float)
+        return all(_is_score(score.get(key)) and not isinstance(score[key], dict) for key in ("mean", "std"))
+    return isinstance(score, float) or (type(score) is int and abs(score) < 2**63)
 
 
 def _encoded(value: object) -> object:
