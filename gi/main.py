@@ -21,14 +21,16 @@ from omegaconf import OmegaConf
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gi.commands import script
 from gi.commands.arguments import parse_args
 from gi.config import check, instantiate, instantiate_all, load_config, save_config, trainer_options
-from gi.errors import InputError
+from gi.config.yaml_files import first_line
+from gi.errors import InputError, expect_kind, expect_within
 from gi.report.paper import stated_rows
 from gi.report.results import report_results
-from gi.training.callbacks import LastCheckpoint, check_monitor
+from gi.training.callbacks import LastCheckpoint, check_checkpoint
 from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.evaluation import EvaluationReport
 from gi.training.module import NonFiniteLoss
@@ -45,13 +47,16 @@ TRAINING_SETS = ("train", "validation")
 
 def run(cfg, args, logdir):
     """Builds what `cfg` describes, trains and tests it as `args` say; returns {test set: scores} (or of validation)."""
-    pl.seed_everything(cfg.get("seed", 0), workers=True, verbose=False)
+    seed = cfg.get("seed") or 0
+    expect_within(0, 2**32 - 1, seed=seed)
+    pl.seed_everything(seed, workers=True, verbose=False)
     options = trainer_options(cfg)
     module_options = {name: options.pop(name) for name in MODULE_OPTIONS if name in options}
-    # What only training needs is not built for an evaluation, so its files need not be there.
+    # What only training needs is not built for an evaluation, so its files need not be there; nor are sets for no test.
     model = instantiate(without(cfg.model, [] if args.train else TRAINING_PARTS), "model", **module_options)
-    data = instantiate(without(cfg.data, [] if args.train else TRAINING_SETS), "data")
-    trainer = build_trainer(cfg, options, logdir, model.measured)
+    unused = [*([] if args.train else TRAINING_SETS), *([] if args.test else ["test"])]
+    data = instantiate(without(cfg.data, unused), "data")
+    trainer = build_trainer(cfg, options, logdir, data, model.measured)
     if trainer.is_global_zero:
         (logdir / "configs").mkdir(parents=True, exist_ok=True)
         save_config(cfg, logdir / "configs" / "config.yaml")
@@ -118,26 +123,33 @@ def without(node, names):
     return {**node, "params": {name: value for name, value in node.get("params", {}).items() if name not in names}}
 
 
-def build_trainer(cfg, options, logdir, metrics=()):
+def build_trainer(cfg, options, logdir, data, metrics):
     lightning = cfg.get("lightning", {})
-    callbacks = list(instantiate_all(lightning.get("callbacks"), "lightning.callbacks").values())
+    callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
+    loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
+    for section, kind, parts in ("callbacks", pl.Callback, callbacks), ("logger", pl.loggers.Logger, loggers):
+        for name, part in parts.items():
+            expect_kind(part, kind, f"lightning.{section}.{name}")
+    callbacks = list(callbacks.values())
     best = [callback for callback in callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)]
     for callback in best:
         callback.dirpath = callback.dirpath or str(logdir / "checkpoints")
-        check_monitor(callback, metrics)
+        check_checkpoint(callback, logdir, data.validation_names, metrics)
     options.setdefault("enable_checkpointing", bool(best))  # or Lightning adds one of its own, next to the events
     if not options.get("enable_progress_bar", True):
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
-    loggers = instantiate_all(lightning.get("logger"), "lightning.logger").values()
     synchronised = options.get("sync_batchnorm")
-    trainer = pl.Trainer(
-        default_root_dir=str(logdir),
-        logger=list(loggers) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
-        callbacks=callbacks,
-        plugins=[SafeCheckpointIO(), *([SyncGeneratorBatchNorm()] if synchronised else [])],
-        use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
-        **options,
-    )
+    try:
+        trainer = pl.Trainer(
+            default_root_dir=str(logdir),
+            logger=list(loggers.values()) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
+            callbacks=callbacks,
+            plugins=[SafeCheckpointIO(), *([SyncGeneratorBatchNorm()] if synchronised else [])],
+            use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
+            **options,
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:  # of values that only the Trainer judges
+        raise InputError(f"lightning.trainer: {first_line(error)}") from error
     if "strategy" not in options and isinstance(trainer.strategy, DDPStrategy):
         # In each backward pass one of the two networks gets no gradients.
         trainer.strategy._ddp_kwargs["find_unused_parameters"] = True

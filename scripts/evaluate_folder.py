@@ -53,6 +53,7 @@ def main() -> int:
     device, row = find_device(args.device), parse_row(args.paper) if args.paper else None
 
     pairs, problems = find_pairs(args.truth, args.predictions, args.masks)
+    script.trust(args.metrics)
     metrics = build_metrics(args.metrics, cache=args.cache.expanduser()).to(device)
     with script.progress("images", len(pairs)) as advance:
         scores, unreadable = score_pairs(pairs, metrics, batch_size=args.batch_size, advance=advance)

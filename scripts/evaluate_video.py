@@ -63,6 +63,7 @@ def main() -> int:
     args = parser.parse_args()
     find_device(args.device)
     row = parse_row(args.paper) if args.paper else None
+    script.trust([*(args.metrics or ()), *(args.method or ())])
     metrics, notes = (args.metrics, []) if args.metrics else with_weights(VIDEO_METRICS)
     out = args.out or args.predictions.resolve().with_name(f"{name_of(args.predictions)}_scores")
     if args.method is None:

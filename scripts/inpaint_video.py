@@ -9,7 +9,7 @@ if __name__ == "__main__":  # find the package uninstalled, from any folder
 import gi  # noqa: F401  # before everything that imports torchvision
 
 # isort: split
-from gi.commands.script import Parser, allow_option, follow, run
+from gi.commands.script import Parser, allow_option, follow, run, trust
 from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
@@ -144,6 +144,7 @@ def main(argv=None):
     video = open_video(args.video)
     masks = open_masks(args.masks, video, dilate=args.dilate)
     edited = _edited(args.keyframe, video)
+    trust([args.method or ""])
     method = build_method("flow" if args.no_network else args.method or "keyframes", args.options)
     job = VideoJob(method, video, masks, args.out, edited=edited, quality=args.quality)
     if job.others:

@@ -37,6 +37,7 @@ def main() -> int:
 
     offered = {name: getattr(args, name) for name in ("checkpoint", "config", "flow", "device")
                if getattr(args, name) is not None}
+    script.trust(args.method)
     methods = study.methods(args.method or (), offered)
     cases = study.cases(args.root, longest=args.frames)
     rows = {}

@@ -90,6 +90,16 @@ def test_estimators_and_guidances_that_are_none_are_named():
             make(generator=nn.Identity(), guidance=FlowGuidance(estimator=ZeroFlow()))
 
 
+def test_flow_of_another_size_is_no_flow():
+    class Small(Shift):
+        def forward(self, first, second):
+            return super().forward(first, second)[..., ::2, ::2]
+
+    image, mask = torch.zeros(2, 3, 8, 16), torch.zeros(2, 1, 8, 16)
+    with pytest.raises(InputError, match=r"^Small gave flow \(4, 2, 4, 8\), expected \(4, 2, 8, 16\)$"):
+        FlowGuidance(estimator=Small(x=1), resolution=None)(image, mask, image[:, None], mask[:, None])
+
+
 def test_guidance_of_ones_own_gets_what_it_asks_for():
     batch = {"image": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "mask": torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
              "sources": torch.zeros(2, 1, 3, 8, 8, dtype=torch.uint8), "name": ["a", "b"],

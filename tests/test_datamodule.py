@@ -242,6 +242,10 @@ def test_evaluation_samples_are_shared_out_once():
         data.trainer = _Place(rank, 3)
         with pytest.raises(InputError, match="fewer samples in b than the 3 processes"):
             data.val_dataloader()
+    data = _data(validation={"a": Indices(7)}, test={"b": Indices(2)})
+    data.trainer = _Place(0, 3)
+    with pytest.raises(InputError, match="fewer samples in b than the 3 processes"):  # before hours of training
+        data.setup("fit")
 
 
 def test_training_batches_are_shared_out():
@@ -259,6 +263,9 @@ def test_sizes_within_a_batch_must_agree():
     with pytest.raises(InputError, match=r"samples 0/0 and 0/1: image has shapes \(3, 4, 4\) and \(3, 4, 6\)"):
         next(iter(_data(validation={"a": dataset}, eval_batch_size=2).val_dataloader()[0]))
     assert len(list(_data(validation={"a": dataset}).val_dataloader()[0])) == 4
+    for samples in ([dataset[0] | {"depth": 1}, dataset[2]], [dataset[0], dataset[2] | {"depth": 1}]):
+        with pytest.raises(InputError, match="^data set: one of the samples 0/0 and 0/2 has no 'depth', expected"):
+            collate(samples)
     batch = collate([dataset[0], dataset[2]])
     assert batch["image"].shape == (2, 3, 4, 4) and batch["name"] == ["0/0", "0/2"]
 

@@ -21,7 +21,7 @@ from gi.metrics.video_scores import VideoScores
 from gi.report.page import Report, Section, render
 from gi.report.results import describe, read_results, write_results
 from gi.report.scores import bin_table, comparison_table, score_table, video_table
-from gi.training.callbacks import check_monitor
+from gi.training.callbacks import check_checkpoint
 
 
 def largest_error(prediction, image, mask=None):
@@ -134,17 +134,35 @@ def test_mistakes_are_named():
         with pytest.raises(InputError, match=message) as error:
             choose(wanted, IMAGE_METRICS)
         assert "\n" not in str(error.value)
+    image = torch.rand(2, 3, 8, 8)
+    for function in (lambda a, b: (a - b).mean(), lambda a, b: a - b, lambda a, b: [1.0, 2.0]):
+        metrics = ImageMetrics(metrics=[Metric("x", 1, True, "own", function)])
+        with pytest.raises(InputError, match="^metric own: gave .*, expected a score an image"):
+            metrics.update(prediction=image, image=image, mask=image[:, :1].round(), names=["a", "b"])
     with pytest.raises(InputError, match="no parameter metircs; did you mean metrics"):
         ImageMetrics(metircs=["psnr"])
 
 
-def test_a_checkpoint_is_not_kept_for_being_the_worst(root):
+def test_a_checkpoint_is_the_best_of_a_score_there_is_and_stays_in_the_run(root, tmp_path):
     chosen = choose(["psnr", "fid", WORST], IMAGE_METRICS)
     assert [mode_of(f"val/two/{key}", chosen) for key in ("psnr_hole", "raw/fid", "worst", "train/l1")] == [
         "max", "min", "min", None]
-    check_monitor(pl.callbacks.ModelCheckpoint(monitor="val/two/fid", mode="min"), chosen)
-    with pytest.raises(InputError, match="monitor val/two/psnr_hole has mode min, expected max"):
-        check_monitor(pl.callbacks.ModelCheckpoint(monitor="val/two/psnr_hole", mode="min"), chosen)
+
+    def check(monitor="val/two/fid", mode="min", place="checkpoints", **options):
+        checkpoint = pl.callbacks.ModelCheckpoint(tmp_path / place, monitor=monitor, mode=mode, **options)
+        check_checkpoint(checkpoint, tmp_path, ["two"], chosen)
+
+    check()
+    check("train/l1", filename="sub/best-{step}")
+    for options, message in (
+        ({"monitor": "val/two/psnr_hole"}, "monitor val/two/psnr_hole has mode min, expected max"),
+        ({"monitor": "val/two/psnr_hold"}, "no validation gives val/two/psnr_hold; did you mean val/two/psnr_hole"),
+        ({"monitor": "val/four/fid"}, "no validation gives val/four/fid"),
+        ({"place": "../elsewhere"}, "would write to .*elsewhere, expected a place below the folder of the run"),
+        ({"filename": "../../x/{step}"}, "would write to .*x/.step., expected a place below the folder of the run"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check(**options)
     for path in (root / "configs").glob("*.yaml"):
         best = load_config(path).lightning.callbacks.best.params
         assert mode_of(best.monitor, IMAGE_METRICS.values()) == best.mode, path.stem

@@ -100,15 +100,16 @@ def test_the_report_of_many_large_images_stays_small(pictures):
 
 
 def test_marks_are_the_same_on_the_console_and_in_html(capsys):
-    table = Table(["", "score"], [["a", "1"], ["[b]", "2"]], {(0, 1): "worse", (1, 1): "best"}, title="t [x]", note="n")
+    table = Table(["", "score"], [["a", "1"], ["[b]", "2"]], {(0, 1): "worse", (1, 1): "best"}, title="t [x]",
+                  note="n\x1b[2J")
     drawn = console_table(table)
     assert list(drawn.columns[1].cells) == ["[red]1[/]", "[bold]2[/]"]
     print_table(table)
     printed = capsys.readouterr().out
-    assert all(text in printed for text in ("t [x]", "[b]", "n"))
+    assert all(text in printed for text in ("t [x]", "[b]", "n\N{REPLACEMENT CHARACTER}[2J"))
     text = report.render(report.Report(title="", sections=[report.Section(title="", tables=[table])]))
     assert '<td class="worse">1</td>' in text and '<td class="best">2</td>' in text
-    assert "<caption>t [x]</caption>" in text and '<p class="muted">n</p>' in text
+    assert "<caption>t [x]</caption>" in text and '<p class="muted">n\x1b[2J</p>' in text
 
 
 def test_a_file_that_cannot_be_text_is_still_written(tmp_path, pictures):

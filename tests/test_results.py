@@ -72,7 +72,11 @@ def test_reading_something_else(tmp_path):
         (json.dumps(right | {"totals": {"composite": {"fid": {"mean": 1}}, "raw": {}}}), "totals.composite"),
         *((json.dumps(right | {"measures": measures}), "measures: expected label") for measures in (
             [], {"x": 1}, {"x": {"label": "X"}}, {"x": {"label": "X", "decimals": 10**9, "higher": True}},
-            {"x": {"label": 1, "decimals": 2, "higher": True}}, {"x": {"label": "X", "decimals": "2", "higher": 1}})),
+            {"x": {"label": 1, "decimals": 2, "higher": True}}, {"x": {"label": "X", "decimals": "2", "higher": 1}},
+            {"x": {"label": "X", "decimals": True, "higher": True}})),
+        *((json.dumps(right | change), message) for change, message in (
+            ({"run": 5}, "run is 5, expected a name"), ({"set": ["a"]}, "set is .*, expected a name"),
+            ({"totals": {"composite": {"psnr": 10**400}, "raw": {}}}, "totals.composite"))),
     ):
         path.write_text(content)
         with pytest.raises(InputError, match=message):

@@ -342,3 +342,14 @@ def test_no_module_imports_itself_by_a_circle(root):
                 imports[name] |= {other if other in modules else node.module for other in names}
     order = list(graphlib.TopologicalSorter(imports).static_order())  # CycleError names the circle
     assert order.index("gi.errors") < order.index("gi.video.method") < order.index("gi.video.job")
+
+
+def test_what_is_typed_is_trusted_and_nothing_else(video, tmp_path, script, monkeypatch):
+    """A method or metric on a command line is the user's own word; one in a configuration is not."""
+    (tmp_path / "typed_method.py").write_text(
+        "from tests.toy_methods import Grey\n\n\nclass Own(Grey):\n    pass\n\n\nclass Other(Grey):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="typed_method.Own is not allowed"):
+        build_method("typed_method.Own")
+    words = [str(video / "frames"), str(video / "masks"), str(tmp_path / "out"), "--method", "typed_method.Own level=3"]
+    assert script("inpaint_video").main(words) == 0

@@ -38,6 +38,12 @@ def allow_option(parser: argparse.ArgumentParser) -> None:
                         help="configurations may name code of this package of yours; repeatable")
 
 
+def trust(names: Iterable[str] | None) -> None:
+    """Allows the modules of what a user has typed: of "package.module.Name key=value", package.module."""
+    words = [name.split()[0] for name in names or () if name.strip()]
+    allow(*(word.rpartition(".")[0] for word in words if "." in word))
+
+
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Exits with what a program returns; with one line and 2 for bad input, or 1 for a full disk and its like."""
     if hasattr(sys.stdout, "reconfigure"):

@@ -102,5 +102,5 @@ def _exists(module):
 
 
 def _refused(name, path):
-    return InputError(f"{path}.target: {name} is not allowed in a configuration, expected a class of gi, torch.nn, "
+    return InputError(f"{path}.target: {name} is not allowed here, expected a class of gi, torch.nn, "
                       f"torchvision or Lightning; for others that you trust, add --allow {name.rpartition('.')[0]}")

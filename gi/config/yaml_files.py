@@ -66,7 +66,7 @@ def _read(path: Path, by: Path | None) -> dict:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{path}: cannot be read as YAML: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping")

@@ -44,6 +44,11 @@ class GuidedDataModule(pl.LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self._start = {"epoch": 0, "batches_done": 0, "batches_total": 0}
 
+    def setup(self, stage: str) -> None:
+        """Raises InputError for test sets that are too small, before a training rather than after it."""
+        for datasets in (self.validation, self.test):
+            self._expect_samples(datasets)
+
     def train_dataloader(self) -> DataLoader:
         if self.train is None:
             raise InputError("train: there is no training set")
@@ -100,10 +105,15 @@ class GuidedDataModule(pl.LightningDataModule):
         for name, dataset in datasets.items():
             share = dataset if world_size == 1 else Subset(dataset, range(rank, len(dataset), world_size))
             loaders.append(self._loader(share, name, batch_size=self.eval_batch_size))
-        # In every process, not only in one that has nothing to do: the others would wait for it.
+        self._expect_samples(datasets)
+        return loaders
+
+    def _expect_samples(self, datasets: dict[str, Dataset]) -> None:
+        """Raises InputError if a process would have nothing to do; in every process, or the others would wait for it.
+        """
+        world_size = self._place()[1]
         if datasets and max(map(len, datasets.values())) < world_size:
             raise InputError(f"evaluation sets: fewer samples in {', '.join(datasets)} than the {world_size} processes")
-        return loaders
 
     def _loader(self, dataset: Dataset, name: str, **options: Any) -> DataLoader:
         return DataLoader(dataset, num_workers=self.num_workers, worker_init_fn=_init_worker,
@@ -117,12 +127,15 @@ class GuidedDataModule(pl.LightningDataModule):
 def collate(samples: list[Sample], where: str = "data set") -> Batch:
     """Stacks samples into a batch.
 
-    Raises InputError, naming the set `where` and the entry, if one is no `Sample`; naming the two samples, if their
-    images differ in size or number of keyframes.
+    Raises InputError, naming the set `where` and the entry, if one is no `Sample`; naming the two samples, if they
+    differ in their entries, or their images in size or number of keyframes.
     """
     first = samples[0]
     for sample in samples:
         check_sample(sample, where)
+        if odd := sample.keys() ^ first.keys():
+            raise InputError(f"{where}: one of the samples {first['name']} and {sample['name']} has no {min(odd)!r}, "
+                             "expected the same entries in all")
         for key, value in first.items():
             if isinstance(value, torch.Tensor) and value.shape != sample[key].shape:
                 raise InputError(f"samples {first['name']} and {sample['name']}: {key} has shapes {tuple(value.shape)} "

@@ -76,6 +76,8 @@ class FlowGuidance(Guidance):
             # Both directions in one call of twice the batch.
             ends = torch.cat([target, source]), torch.cat([source, target])
             estimated = self.estimator.between(images, *ends)
+        if estimated.shape != (expected := (2 * batch * frames, 2, *images.shape[-2:])):
+            raise InputError(f"{type(self.estimator).__name__} gave flow {tuple(estimated.shape)}, expected {expected}")
         return self.complete(estimated.view(2, batch, frames, *estimated.shape[1:]), mask)
 
     def seen(self, image: Tensor, mask: Tensor) -> Tensor:

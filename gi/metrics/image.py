@@ -106,9 +106,11 @@ class ImageMetrics(torchmetrics.Metric):
         columns = []
         for metric in self.scored:
             given = [self.networks[metric.network.name]] if metric.network else []
-            columns.append(metric(view, image, *given).float())
-            if metric.in_hole:
-                columns.append(metric(view, image, mask, *given).float())
+            for hole in ([], [mask]) if metric.in_hole else ([],):
+                column = metric(view, image, *hole, *given)
+                if (shape := getattr(column, "shape", type(column).__name__)) != (len(view),):
+                    raise InputError(f"metric {metric.name}: gave {shape}, expected a score an image ({len(view)},)")
+                columns.append(column.float())
         return torch.stack(columns, dim=1) if columns else view.new_zeros(len(view), 0)
 
     def _apply(self, fn, exclude_state: Sequence[str] = ""):

@@ -135,7 +135,8 @@ def read_measures(content: Mapping, where: str = "measures") -> dict[str, Measur
         found = {key: Measure(**entry) for key, entry in content.items()}
     except (AttributeError, TypeError):
         found = None
-    if found is None or any((type(measure.label), type(measure.higher)) != (str, bool) or
+    kinds = str, int, bool
+    if found is None or any((type(measure.label), type(measure.decimals), type(measure.higher)) != kinds or
                             measure.decimals not in range(10) for measure in found.values()):
         raise InputError(f"{where}: expected label, decimals (0 to 9) and higher of every score")
     return found

@@ -83,6 +83,10 @@ def read_results(path: str | Path) -> dict:
     for key, kind in _KEYS.items():
         if not isinstance(result.get(key), kind):
             raise InputError(f"{path}: no {key} in it, expected the results of an evaluation")
+    result = {"run": Path(path).stem, "set": Path(path).stem} | result
+    for key in "run", "set":
+        if not isinstance(result[key], str):
+            raise InputError(f"{path}: {key} is {result[key]!r:.80}, expected a name")
     for view in "composite", "raw":
         scores = result["totals"].get(view)
         if not isinstance(scores, dict) or not all(_is_score(score) for score in scores.values()):
@@ -90,7 +94,7 @@ def read_results(path: str | Path) -> dict:
     known = measures(IMAGE_METRICS.values())  # of files that do not say how their scores are shown
     result.setdefault("measures", {key: vars(known[key]) for key in result["totals"]["composite"] if key in known})
     read_measures(result["measures"], f"{path}: measures")
-    return {"run": Path(path).stem, "set": Path(path).stem} | result
+    return result
 
 
 def read_run(path: str | Path) -> list[dict]:
@@ -104,8 +108,9 @@ def read_run(path: str | Path) -> list[dict]:
 
 
 def _is_score(score: object) -> bool:
-    numbers = [score.get("mean"), score.get("std")] if isinstance(score, dict) else [score]
-    return all(isinstance(number, int | float) for number in numbers)
+    if isinstance(score, dict):
+        return all(_is_score(score.get(key)) and not isinstance(score[key], dict) for key in ("mean", "std"))
+    return isinstance(score, float) or (type(score) is int and abs(score) < 2**63)
 
 
 def _encoded(value: object) -> object:

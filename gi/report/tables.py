@@ -1,12 +1,12 @@
 """Tables as text by rows: one content, drawn on the console or in a report."""
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import rich.table
-from rich import box
+from rich import box, markup
 from rich.console import Console
-from rich.markup import escape
 
 STYLES = {"best": "bold", "better": "green", "worse": "red", "muted": "dim"}
 
@@ -38,6 +38,11 @@ def console_table(table: Table) -> rich.table.Table:
         drawn.add_row(*(f"[{style}]{escape(cell)}[/]" if style else escape(cell)
                         for cell, style in zip(row, styles, strict=True)))
     return drawn
+
+
+def escape(text: str) -> str:
+    """Text that rich and the terminal show as it is: names from elsewhere must not clear the screen."""
+    return markup.escape(re.sub(r"[\x00-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text))
 
 
 def print_table(table: Table) -> None:

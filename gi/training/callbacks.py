@@ -8,10 +8,11 @@ import torch
 from torchvision.utils import make_grid
 
 from gi.compositing import composite
+from gi.config.targets import nearest
 from gi.errors import InputError
 from gi.flow.warp import warp
 from gi.media.io import write_image
-from gi.metrics.metric import Metric, mode_of
+from gi.metrics.metric import Metric, measures, mode_of
 from gi.report.results import file_name
 from gi.training.signals import StopRequested, StopSignals
 
@@ -71,12 +72,24 @@ class LastCheckpoint(pl.Callback):
         return signum
 
 
-def check_monitor(checkpoint: pl.callbacks.ModelCheckpoint, metrics: Iterable[Metric]) -> None:
-    """Raises InputError if it would keep the worst checkpoints by a score that one of `metrics` gives."""
-    mode = mode_of(checkpoint.monitor or "", metrics)
+def check_checkpoint(
+    checkpoint: pl.callbacks.ModelCheckpoint, folder: Path, sets: Iterable[str], metrics: Iterable[Metric]
+) -> None:
+    """Raises InputError if it would write outside the folder of the run, watch a score that no validation of `sets`
+    by `metrics` gives, or keep the worst."""
+    place = Path(checkpoint.dirpath, checkpoint.filename or "")
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"lightning.callbacks: ModelCheckpoint would write to {place}, expected a place below the "
+                         f"folder of the run, {folder}")
+    monitor, sets, metrics = checkpoint.monitor or "", list(sets), list(metrics)
+    scores = [f"val/{name}/{view}{key}" for name in sets for view in ("", "raw/") for key in measures(metrics)]
+    if sets and monitor.startswith("val/") and monitor not in scores:
+        raise InputError(f"lightning.callbacks: ModelCheckpoint: no validation gives {monitor}"
+                         f"{nearest(monitor, scores)}")
+    mode = mode_of(monitor, metrics)
     if mode is not None and checkpoint.mode != mode:
-        raise InputError(f"lightning.callbacks: ModelCheckpoint with monitor {checkpoint.monitor} has mode "
-                         f"{checkpoint.mode}, expected {mode}")
+        raise InputError(f"lightning.callbacks: ModelCheckpoint with monitor {monitor} has mode {checkpoint.mode}, "
+                         f"expected {mode}")
 
 
 class ImageGrids(pl.Callback):

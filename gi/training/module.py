@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gi.compositing import masked
 from gi.data.sample import Batch
-from gi.errors import expect_kind
+from gi.errors import expect_at_least, expect_kind
 from gi.flow.guidance import Guidance
 from gi.losses.objective import Objective
 from gi.models.fold import prepare_for_inference
@@ -73,6 +73,7 @@ class GuidedInpainting(pl.LightningModule):
         compile: bool = False,
     ):
         super().__init__()
+        expect_at_least(1, accumulate_grad_batches=accumulate_grad_batches, average_every=average_every)
         if objective is not None:
             objective.check(discriminator)
         self.automatic_optimization = False
