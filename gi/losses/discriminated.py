@@ -6,11 +6,9 @@ from torch import Tensor, nn
 
 
 class Discriminated:
-    """The discriminator's passes, each made when it is first asked for. Each is (logits (N,1,h,w), activations).
+    """The discriminator's passes over images (N,3,H,W) in [0,1], each made when it is first asked for.
 
-    Args:
-        discriminator: maps images (N,3,H,W) in [0,1] to logits and a list of activations.
-        prediction, image: (N,3,H,W) in [0,1].
+    Each is (logits (N,1,h,w), list of activations).
     """
 
     def __init__(self, discriminator: nn.Module, prediction: Tensor, image: Tensor):

@@ -8,10 +8,7 @@ class DiscriminatorLoss(nn.Module):
     """Real images should look real, and predictions should look real where pixels were known and fake in the hole.
 
     Known pixels of a prediction count as real, so that the discriminator looks for holes and not for the slight blur
-    of an autoencoder; the mask meets the logits by nearest resizing.
-
-    Args:
-        r1: weight of the gradient penalty.
+    of an autoencoder; the mask meets the logits by nearest resizing. `r1` is the weight of the gradient penalty.
     """
 
     def __init__(self, *, r1: float = 0.001):

@@ -5,11 +5,10 @@ A term is any module `term(prediction, batch, discriminated) -> scalar`, its wei
 - prediction: (B, 3, H, W) in [0, 1], the raw one, not the composite,
 - batch: what `GuidedInpainting.prepare` returns, such as "image" (B, 3, H, W) in [0, 1] and "mask" (B, 1, H, W), 1 =
   missing,
-- discriminated: the discriminator's passes on both, see `gi.losses.discriminated`; None without a discriminator. A
-  term that cannot do without says `needs_discriminator = True`.
+- discriminated: see `gi.losses.discriminated`; None without a discriminator. A term that cannot do without says
+  `needs_discriminator = True`.
 
-A new one is a file with such a module, from wherever, and a line under `terms` of a configuration. If it has a
-`weight`, it is not computed while that is 0.
+A new one is a line under `terms` of a configuration. If it has a `weight`, it is not computed while that is 0.
 """
 from torch import Tensor, nn
 
@@ -26,8 +25,7 @@ class Objective(nn.Module):
         discriminator: module (prediction, batch, discriminator) -> {name: scalar}, the names in the log beginning with
             "discriminator_"; by default the paper's loss.
 
-    Raises:
-        InputError: if no term is left.
+    Raises InputError if no term is left.
     """
 
     def __init__(self, *, terms: dict[str, nn.Module | None], discriminator: nn.Module | None = None):
