@@ -22,7 +22,7 @@ RAFT_THINGS = WeightsFile(
     name="raft",
     path="checkpoints/flow/raft/raft-things.pth",
     origin="raft-things.pth of github.com/princeton-vl/RAFT, or torchvision's raft_large_C_T_V1-22a6c225.pth, the same "
-    "weights",
+           "weights",
     url="https://download.pytorch.org/models/raft_large_C_T_V1-22a6c225.pth",
     licence="BSD 3-Clause",
     sha256="22a6c225",
@@ -44,7 +44,7 @@ class Estimator(Frozen):
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Flow (N,2,H,W) from `images[first]` to `images[second]`, given images (M,3,H,W) and N indices for each end.
 
-        The same as `forward`; where an image belongs to several pairs, what concerns it alone can be computed once.
+        What concerns one image alone can be computed once, where it belongs to several pairs.
         """
         return self(images[first], images[second])
 
@@ -100,6 +100,7 @@ class RAFT(PairEstimator):
 
 # Names in the original's raft-things.pth -> names in torchvision's network.
 _RAFT_NAMES = [
+    (r"^module\.", ""),
     (r"^fnet\.", "feature_encoder."),
     (r"^cnet\.", "context_encoder."),
     (r"_encoder\.conv1\.", "_encoder.convnormrelu.0."),
@@ -120,13 +121,11 @@ def torchvision_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """RAFT's weights under torchvision's names, from the same or from the original's, with or without "module."."""
     renamed = {}
     for name, value in state.items():
-        name = re.sub(r"^module\.", "", name)
         # A layer the original stores twice; the other name is downsample.1. Instance norms have nothing to load.
-        if re.search(r"cnet\.layer\d\.\d\.norm3\.", name):
-            continue
-        for pattern, replacement in _RAFT_NAMES:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
+        if not re.search(r"cnet\.layer\d\.\d\.norm3\.", name):
+            for pattern, replacement in _RAFT_NAMES:
+                name = re.sub(pattern, replacement, name)
+            renamed[name] = value
     return renamed
 
 

@@ -20,8 +20,7 @@ def inpaint_flow(flow: Tensor, mask: Tensor, samples: int = 20, seed: int = 1) -
     drawn pixel keeps its own flow. Returns float32 (N,C,H,W); outside the holes the values are those of `flow`.
     """
     flow = flow.float()
-    number, _, height, width = flow.shape
-    hole = mask[:, 0] > 0.5
+    number, hole = len(flow), mask[:, 0] > 0.5
     if number == 0:
         return flow.clone()
 

@@ -45,8 +45,8 @@ def forward_backward_error(flow: Tensor, backward: Tensor, estimated_at: tuple[i
     """How far a pixel lands from itself after going along `flow` and back along `backward`: (N,1,H,W), >= 0, float32.
 
     Mean over x and y of |flow + backward sampled at flow|, both (N,2,H,W), in pixels. `estimated_at` is the (height,
-    width) at which the flow was estimated before it was resized to this grid: the original release multiplies each
-    component by (width, height) / estimated size on top of the resizing, and its networks were trained on that.
+    width) that the flow was estimated at: the original release multiplies each component by (width, height) / this
+    size on top of the resizing, and its networks were trained on that.
     """
     height, width = flow.shape[-2:]
     difference = (flow.float() + warp(backward.float(), flow)).abs()

@@ -1,5 +1,4 @@
 """Deformable write: high-frequency detail of aligned keyframes enters the target's local map (section 3.3)."""
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,9 +12,8 @@ class DeformableWrite(nn.Module):
     Query and value are 1x1 convolutions of the warped map and the flow error. Such a convolution commutes with the
     warp, so its part that reads the map is made before (`project`), once for all targets that a frame guides.
 
-    The paper's query sees the warped keyframe and the flow error; in the original release it sees the target's map as
-    well. What that and the query's bias add is the same for every keyframe, though, and cancels in the softmax over
-    them: these weights exist for the sake of checkpoints and are not used.
+    In the original release the query sees the target's map as well. What that and the query's bias add is the same for
+    every keyframe and cancels in the softmax: these weights are there for the sake of checkpoints and not used.
     """
 
     def __init__(self, channels: int):
@@ -39,8 +37,7 @@ class DeformableWrite(nn.Module):
 
         Without gradients, one keyframe is aligned after the other, so that memory does not grow with their number.
         """
-        b, t = len(target), len(detail)
-        size = target.shape[-2:]
+        b, t, size = len(target), len(detail), target.shape[-2:]
         flows = resize_flow(flows.flatten(0, 1), size).unflatten(0, (b, t))
         errors = resize(flow_errors.flatten(0, 1), size).unflatten(0, (b, t))
         if torch.is_grad_enabled() or torch.compiler.is_compiling():

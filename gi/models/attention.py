@@ -1,5 +1,4 @@
 """The global stream: read from the local map into latents, attention among latents, write back (section 3.2, 3.3)."""
-
 import torch
 import torch.nn.functional as F
 from torch import nn

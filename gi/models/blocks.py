@@ -1,5 +1,4 @@
 """The parts every generator shares: encoder, decoder, positions, MLPs, initial weights."""
-
 import math
 
 import torch
@@ -28,9 +27,8 @@ class Encoder(nn.Module):
 
     def forward(self, x):
         if min(x.shape[-2:]) <= 2**self.n_down:  # a 1-pixel feature map cannot be padded by reflection
-            raise InputError(
-                f"image of {x.shape[-1]}x{x.shape[-2]} pixels is too small: more than {2**self.n_down} are needed"
-            )
+            raise InputError(f"image of {x.shape[-1]}x{x.shape[-2]} pixels is too small: more than {2**self.n_down} "
+                             "are needed")
         return self.layers(x)
 
 
@@ -45,8 +43,8 @@ class Decoder(nn.Module):
         widths = [in_channels] + [min(ngf * 2**i, max_channels or math.inf) for i in reversed(range(n_down))]
         layers = []
         for a, b in zip(widths, widths[1:], strict=False):
-            layers.append(nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1))
-            layers += [nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
+            upsample = nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1)
+            layers += [upsample, nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
         self.upsample = nn.Sequential(*layers)
         self.to_rgb = nn.Conv2d(widths[-1], 3, 7, padding=3, padding_mode="reflect")
 
@@ -116,8 +114,7 @@ def initialise(network):
 
 def crop_like(prediction, image):
     """Cuts what the decoder adds at the right and bottom when a side of `image` is not a multiple of the stride."""
-    height, width = image.shape[-2:]
-    return prediction[..., :height, :width]
+    return prediction[..., :image.shape[-2], :image.shape[-1]]
 
 
 def check_inputs(target, sources, flows, flow_errors):

@@ -1,5 +1,4 @@
 """Fast Fourier convolutions (Chi et al. 2020) as LaMa uses them (Suvorov et al. 2021), and their residual block."""
-
 import torch
 from torch import nn
 
@@ -39,9 +38,8 @@ class SpectralTransform(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.reduce = nn.Sequential(
-            nn.Conv2d(channels, channels // 2, 1, bias=False), nn.BatchNorm2d(channels // 2), nn.ReLU(inplace=True)
-        )
+        self.reduce = nn.Sequential(nn.Conv2d(channels, channels // 2, 1, bias=False), nn.BatchNorm2d(channels // 2),
+                                    nn.ReLU(inplace=True))
         self.fourier = FourierUnit(channels // 2)
         self.expand = nn.Conv2d(channels // 2, channels, 1, bias=False)
 
@@ -75,9 +73,8 @@ class FFC(nn.Module):
         elif self.from_local is None:
             y = self.global_to_global(x_global)
         else:
-            y = self.from_local(x_local) + torch.cat(
-                [self.global_to_local(x_global), self.global_to_global(x_global)], dim=1
-            )
+            y = self.from_local(x_local)
+            y = y + torch.cat([self.global_to_local(x_global), self.global_to_global(x_global)], dim=1)
         return self.norm(y).relu_()
 
 
@@ -85,9 +82,8 @@ def split_channels(channels, share):
     """Number of global channels; InputError unless it is 0 or an even number (the spectral transform halves it)."""
     n_global = int(channels * share)
     if not 0 <= share <= 1 or n_global % 2:
-        raise InputError(
-            f"ffc_share {share} of {channels} channels: expected between 0 and 1, giving an even number of channels"
-        )
+        raise InputError(f"ffc_share {share} of {channels} channels: expected between 0 and 1, giving an even number "
+                         "of channels")
     return n_global
 
 

@@ -6,10 +6,9 @@ flow_errors)`,
 - `encode_keyframes(sources) -> Keyframes`: the stream for sources (B, T, 4, H, W), T >= 0,
 - `predict(target, keyframes, flows, flow_errors)`: the rest, flows and errors being those of `keyframes` in order,
 
-so that a frame that guides several targets is encoded once. Any list of frames encoded alone makes the keyframes of a
-target by `join`; the result is that of `forward`, up to rounding. Neither method checks shapes, `forward` does.
+so that a frame that guides several targets is encoded once; `join` makes one stream of frames encoded alone. The result
+is that of `forward`, up to rounding. Neither method checks shapes, `forward` does.
 """
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,11 +38,9 @@ def join(streams: Sequence[Keyframes]) -> Keyframes:
     """
     if not streams:
         return Keyframes()
-    blocks = zip(*(stream.blocks for stream in streams), strict=True)
-    return Keyframes(
-        tuple(KeyframeFeatures(*map(_cat, zip(*block, strict=True))) for block in blocks),
-        _cat([stream.sources for stream in streams]),
-    )
+    blocks, sources = zip(*streams, strict=True)
+    return Keyframes(tuple(KeyframeFeatures(*map(_cat, zip(*block, strict=True)))
+                           for block in zip(*blocks, strict=True)), _cat(sources))
 
 
 def _cat(parts):

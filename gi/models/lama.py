@@ -1,5 +1,4 @@
 """LaMa (Suvorov et al. 2021): the single-image baseline, an encoder, FFC residual blocks and a decoder."""
-
 from torch import nn
 
 from gi.models.blocks import Decoder, Encoder, check_inputs, crop_like

@@ -1,10 +1,8 @@
 """Pixel write: colours of aligned keyframes enter the output at the image's own resolution. Ours, not the paper's.
 
-The deformable write brings keyframes in at the resolution of the features, so whatever is finer has to be drawn anew by
-the decoder. Here every keyframe is warped to the target as an image, and the output is, pixel by pixel, a weighted mean
-of what the decoder drew and of what the keyframes show.
+The deformable write brings keyframes in at the resolution of the features, and the decoder draws anew what is finer.
+Here every keyframe is warped to the target as an image, and the output is a weighted mean of them and of the drawing.
 """
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -28,12 +26,8 @@ class PixelWrite(nn.Module):
         super().__init__()
         conv = dict(kernel_size=3, padding=1, padding_mode="reflect")
         self.head = nn.Sequential(
-            nn.Conv2d(15 + 2 * len(self.POOLING), width, **conv),
-            nn.ReLU(),
-            nn.Conv2d(width, width, **conv),
-            nn.ReLU(),
-            nn.Conv2d(width, 1, **conv),
-        )
+            nn.Conv2d(15 + 2 * len(self.POOLING), width, **conv), nn.ReLU(),
+            nn.Conv2d(width, width, **conv), nn.ReLU(), nn.Conv2d(width, 1, **conv))
         self.error_scale = nn.Parameter(torch.tensor(2.0))
         for layer in self.head[:3:2]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -75,9 +69,8 @@ class PixelWrite(nn.Module):
         """For each scale the mean mismatch of the pixels where target and keyframe are known, and their share."""
         size = both.shape[-2:]
         for step in self.POOLING:
-            mismatch, both = (
-                F.avg_pool2d(x, step, ceil_mode=True, count_include_pad=False) for x in (mismatch, both)
-            )
+            mismatch, both = (F.avg_pool2d(x, step, ceil_mode=True, count_include_pad=False)
+                              for x in (mismatch, both))
             share = resize(both, size)
             yield resize(mismatch, size) / (share + 1e-4)
             yield share

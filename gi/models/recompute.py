@@ -1,5 +1,4 @@
 """Less memory in training for more time: what a part of a network computed is computed again in the backward pass."""
-
 import contextlib
 
 from torch import nn
@@ -9,13 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 def recomputed(module: nn.Module, *inputs):
     """`module(*inputs)`, of which only inputs and outputs are kept. Gradients and running statistics are the same."""
-    return checkpoint(
-        module,
-        *inputs,
-        use_reentrant=False,
-        preserve_rng_state=False,  # nothing here is random
-        context_fn=lambda: (contextlib.nullcontext(), _without_statistics(module)),
-    )
+    return checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False,  # nothing here is random
+                      context_fn=lambda: (contextlib.nullcontext(), _without_statistics(module)))
 
 
 @contextlib.contextmanager

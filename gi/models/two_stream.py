@@ -1,11 +1,10 @@
 """The paper's generator: a local stream (LIF) of convolutions and a global stream (GIF) of attention over latents."""
-
 from typing import Literal
 
 import torch
 from torch import nn
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_within
 from gi.models.aggregate import DeformableWrite
 from gi.models.attention import Attention, Read, Write
 from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, conv_norm_relu, crop_like, initialise
@@ -48,44 +47,25 @@ class TwoStreamGenerator(nn.Module):
     """ours (4 blocks), ours big (12 blocks), ours w/o FFC (6 blocks, local_block="grouped_conv").
 
     `n_cross` of the blocks, counted from the first, look at keyframes: by attention if `cross_attention`, by aligned
-    detail if `deformable_write`. `n_latents` must be a square number. Sizes of table 2 of the paper are the defaults.
-
-    `checkpoint_blocks` computes the blocks a second time in the backward pass instead of keeping their activations. The
-    peak of a training step, gradients included, per 256 x 256 sample with 2 keyframes: 566 instead of 1107 MiB with
-    these sizes, 889 instead of 1750 with 12 blocks.
-
+    detail if `deformable_write`. `n_latents` must be a square number. Defaults are those of table 2 of the paper.
+    `checkpoint_blocks` computes the blocks a second time in the backward pass instead of keeping their activations.
     `encode_keyframes` and `predict` are the two parts of `forward`, see `gi.models.keyframes`.
     """
 
-    def __init__(
-        self,
-        *,
-        ngf: int = 64,
-        n_down: int = 3,
-        n_blocks: int = 4,
-        n_cross: int = 2,
-        cross_attention: bool = True,
-        deformable_write: bool = True,
-        local_block: Literal["ffc", "grouped_conv"] = "ffc",
-        ffc_share: float = 0.75,
-        groups: int = 4,
-        heads: int = 8,
-        n_latents: int = 256,
-        latent_width: int = 512,
-        checkpoint_blocks: bool = False,
-    ):
+    def __init__(self, *, ngf: int = 64, n_down: int = 3, n_blocks: int = 4, n_cross: int = 2,
+                 cross_attention: bool = True, deformable_write: bool = True,
+                 local_block: Literal["ffc", "grouped_conv"] = "ffc", ffc_share: float = 0.75, groups: int = 4,
+                 heads: int = 8, n_latents: int = 256, latent_width: int = 512, checkpoint_blocks: bool = False):
         super().__init__()
         self.encoder = Encoder(ngf=ngf, n_down=n_down)
         channels = self.encoder.out_channels
         m = round(n_latents**0.5)
         if m * m != n_latents:
             raise InputError(f"n_latents {n_latents}: expected a square number")
-        if n_cross > n_blocks:
-            raise InputError(f"n_cross {n_cross}: expected at most n_blocks = {n_blocks}")
+        expect_within(0, n_blocks, n_cross=n_cross)
         if channels % heads or latent_width % heads:
-            raise InputError(
-                f"heads {heads}: expected a divisor of {channels} local channels and latent_width {latent_width}"
-            )
+            raise InputError(f"heads {heads}: expected a divisor of {channels} local channels and latent_width "
+                             f"{latent_width}")
 
         def local():
             if local_block == "ffc":
@@ -101,9 +81,8 @@ class TwoStreamGenerator(nn.Module):
         self.checkpoint_blocks = checkpoint_blocks
         self.cross_attention = cross_attention
         self.n_cross = n_cross if cross_attention or deformable_write else 0
-        self.deformable_writes = nn.ModuleList(
-            DeformableWrite(channels) for _ in range(n_cross if deformable_write else 0)
-        )
+        writes = n_cross if deformable_write else 0
+        self.deformable_writes = nn.ModuleList(DeformableWrite(channels) for _ in range(writes))
         self.decoder = Decoder(in_channels=channels, ngf=ngf, n_down=n_down)
         initialise(self)
         nn.init.normal_(self.latents, std=0.02)

@@ -4,6 +4,7 @@ Finished parts, and the state of a method that is fitted to the video, lie in a 
 after the checksum of inputs, settings and code: only a run with the same ones finds them. Parts do not depend on each
 other, so several machines can share them out.
 """
+import glob
 import hashlib
 import itertools
 import json
@@ -39,8 +40,7 @@ class VideoJob:
         edited: frames edited by hand by their number, uint8 (H, W, 3) of the video's size.
         quality: of a video file, see `gi.media.writer`.
 
-    Raises:
-        InputError: if the result cannot be written there or an edited frame does not fit.
+    Raises InputError if the result cannot be written there or an edited frame does not fit.
     """
 
     def __init__(self, method: VideoMethod, video: VideoSource, masks: VideoSource, out: str | Path, *,
@@ -64,16 +64,13 @@ class VideoJob:
     @property
     def others(self) -> list[Path]:
         """Folders with parts of the same result from other inputs, settings or code."""
-        if not self.out.parent.is_dir():
-            return []
-        found = [path for path in self.out.parent.iterdir() if path.is_dir()
-                 and path.name.startswith(f".{self.out.name}.") and path.name.endswith(".chunks")]
-        return sorted(set(found) - {self.folder})
+        found = self.out.parent.glob(f".{glob.escape(self.out.name)}.*.chunks")
+        return sorted(path for path in found if path.is_dir() and path != self.folder)
 
     def share(self, number: int, of: int) -> list[Part]:
         """The parts that one of several machines is to compute, `number` from 1 to `of`.
 
-        A method that is fitted to the video is so for the first share; raises InputError for another one before.
+        Raises InputError for another share than the first, which fits the method to the video, before that is done.
         """
         parts = share(self.parts, number, of)
         if number > 1 and self.method.fits and not self._fitted.is_file():
@@ -118,11 +115,7 @@ class VideoJob:
                 yield Progress("frames filled", done, total)  # the last one, now that the part is on disk
 
     def join(self) -> Iterator[Progress]:
-        """Writes the result from the parts on disk and deletes them.
-
-        Raises:
-            InputError: if a part is missing or damaged.
-        """
+        """Writes the result from the parts on disk and deletes them. Raises InputError if one is missing or damaged."""
         yield Progress("frames written", 0, self.video.count)
         with open_writer(self.out, self.video, **self.options) as writer:
             sources = zip(self.video.frames(), self.masks.frames(), strict=True)
@@ -150,8 +143,8 @@ class VideoJob:
     def _fills(self, part):
         """(fill, box of its hole) of each frame of a part, both None where nothing is to be filled."""
         visible = _Visible(self.video, self.masks)
-        frames, masks, holes = apart(((frame, mask, _box(mask)) for frame, mask
-                                       in visible.pairs(part.start, part.end)), 3)
+        pairs = visible.pairs(part.start, part.end)
+        frames, masks, holes = apart(((frame, mask, _box(mask)) for frame, mask in pairs), 3)
         fills = self.method.fill(frames, masks, edited=self.edited, part=part)
         holes = itertools.islice(holes, part.first - part.start, None)  # without those of frames that only help
         for number in part.frames:

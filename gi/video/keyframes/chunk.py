@@ -1,4 +1,6 @@
 """One chunk of a video: its key targets, then the frames between them."""
+import ctypes
+import sys
 from typing import Protocol
 
 import numpy as np
@@ -11,12 +13,12 @@ from gi.models.classical import opencv_inpaint
 from gi.video.keyframes import plan
 from gi.video.keyframes.flows import VideoFlows
 from gi.video.keyframes.frame_streams import FrameStreams
-from gi.video.keyframes.heap import release_freed
 from gi.video.keyframes.propagate import propagate
 from gi.video.keyframes.trace import Step
 from gi.video.keyframes.window import Window
 
 FARTHEST = 40  # frames that a pixel is followed through; on two videos, 80 found nothing better
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 class Settings(Protocol):
@@ -122,9 +124,9 @@ class ChunkFiller:
         if self.streams is None:
             return opencv_inpaint(image, mask)
         flows, errors = self.flows.to_guides(number, guides)
-        release_freed()
+        _release_freed()
         prediction = self.streams.predict(masked(image, mask), [stream(guide) for guide in guides], flows, errors)
-        release_freed()
+        _release_freed()
         return composite(prediction.float(), image, mask)
 
     # What a frame shows: to pixels on their way (image (1,3,h,w), known (1,1,h,w)), to the generator (key, maker).
@@ -153,3 +155,9 @@ class ChunkFiller:
     def _key_target(self, number):
         image = self._filled[number]
         return ("filled", number), lambda: masked(image, torch.zeros_like(image[:, :1]))
+
+
+def _release_freed():
+    """Hands freed memory back to the system: glibc keeps it, in pieces that the next large tensor does not fit into."""
+    if _trim is not None:
+        _trim(0)

@@ -5,7 +5,7 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 from gi.models.blocks import check_inputs
 from gi.models.keyframes import join
 
@@ -16,19 +16,13 @@ class FrameStreams:
     """Predicts targets and keeps the streams of the frames that guided them, the last used `capacity` of them.
 
     With the paper's 14 guides around every 20th frame, 4 frames per target are new; 40 kept streams are enough for it.
+    A kept frame takes, with "ours" in float32, 128 bytes per pixel (144 inside `GuidedCopy`) and 2 MiB for its latents
+    on the generator's device, which must be in eval mode: training makes the frames of a batch depend on each other.
     A generator without `encode_keyframes` and `predict` (see `gi.models.keyframes`) is called plainly.
-
-    A kept frame takes, with "ours" in float32, 128 bytes per pixel (144 inside `GuidedCopy`) and 2 MiB for its latents:
-    15 MB at 432x240, 0.27 GB at 1920x1080, on the generator's device.
-
-    Args:
-        generator: in eval mode, as training makes the frames of a batch depend on each other.
-        capacity: frames kept, 1 or more.
     """
 
     def __init__(self, generator: nn.Module, capacity: int = 64):
-        if capacity < 1:
-            raise InputError(f"capacity of FrameStreams: expected 1 frame or more, got {capacity}")
+        expect_at_least(1, capacity=capacity)
         self.generator = generator
         self.passes = 0  # frames that went through the keyframe stream
         self._kept = LRUCache(capacity)
@@ -44,10 +38,8 @@ class FrameStreams:
                 form of the target; it is called only if that key's stream is not at hand.
             flows: (1,T,2,H,W) from the target to each keyframe, in pixels. errors: (1,T,1,H,W).
 
-        A target of another size, dtype or device than the one before makes all streams be forgotten.
-
-        Raises:
-            InputError: if shapes do not fit together; a keyframe's error names its key.
+        A target of another size, dtype or device than the one before makes all streams be forgotten. Raises InputError
+        if shapes do not fit together; a keyframe's error names its key.
         """
         check_inputs(target, target[:, None].expand(-1, len(guides), -1, -1, -1), flows, errors)
         if not hasattr(self.generator, "encode_keyframes"):

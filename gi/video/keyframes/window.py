@@ -22,17 +22,10 @@ class Window:
         device: where `image` and `mask` put their tensors.
     """
 
-    def __init__(
-        self,
-        frames: Iterable[np.ndarray],
-        masks: Iterable[np.ndarray],
-        *,
-        size: Callable[[tuple[int, int]], tuple[int, int]] = lambda size: size,
-        edited: Mapping[int, np.ndarray] | None = None,
-        first: int = 0,
-        count: int | None = None,
-        device: torch.device | str = "cpu",
-    ):
+    def __init__(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *,
+                 size: Callable[[tuple[int, int]], tuple[int, int]] = lambda size: size,
+                 edited: Mapping[int, np.ndarray] | None = None, first: int = 0, count: int | None = None,
+                 device: torch.device | str = "cpu"):
         self._frames, self._masks = iter(frames), iter(masks)
         self._size, self.edited, self.device = size, dict(edited or {}), device
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -43,9 +36,8 @@ class Window:
     def read_to(self, stop: int) -> None:
         """Reads on until the frames before `stop` are there, or all.
 
-        Raises:
-            InputError: if a frame or mask is not such an array, is of another size than the first frame, or if frames
-                and masks are not equally many.
+        Raises InputError if a frame or mask is not such an array, is of another size than the first frame, or if frames
+        and masks are not equally many.
         """
         while self.next < (stop if self.count is None else min(stop, self.count)):
             frame, mask = next(self._frames, None), next(self._masks, None)
@@ -61,9 +53,8 @@ class Window:
 
     def drop(self, before: int, *, keep: Container[int] = ()) -> None:
         """Forgets the frames before that number, except the edited ones and those of `keep`."""
-        for number in [number for number in self._kept if number < before]:
-            if number not in self.edited and number not in keep:
-                del self._kept[number]
+        self._kept = {number: kept for number, kept in self._kept.items()
+                      if number >= before or number in self.edited or number in keep}
 
     def image(self, number: int) -> Tensor:
         """(1, 3, h, w) in [0, 1], 0 in the hole."""
