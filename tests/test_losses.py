@@ -7,11 +7,10 @@ import torch
 
 from gi.errors import InputError
 from gi.losses.adversarial import AdversarialLoss
-from gi.losses.discriminated import Discriminated
 from gi.losses.discriminator import DiscriminatorLoss, masked_fake, r1_penalty
 from gi.losses.feature_matching import FeatureMatchingLoss
 from gi.losses.l1 import L1Loss
-from gi.losses.objective import Objective
+from gi.losses.objective import Discriminated, Objective
 from gi.losses.perceptual import PerceptualLoss
 from gi.models.discriminator import PatchDiscriminator
 from tests.test_discriminator import with_original_weights

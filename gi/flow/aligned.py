@@ -23,12 +23,8 @@ _LARGEST = 1024  # the longer side of an enlarged image
 class Aligned(PairEstimator):
     """An estimator that sees the second image brought onto the first by a homography, from matched SIFT keypoints.
 
-    Where two images show no common plane, the estimator sees them as they are.
-
-    Args:
-        estimator: finds what the homography leaves over, such as DIS.
-        keypoints: the most to look for in an image.
-        least: matches that must agree.
+    Where two images show no common plane, it sees them as they are. `keypoints` are the most to look for in an image,
+    `least` the matches that must agree.
     """
 
     def __init__(self, *, estimator: Estimator, keypoints: int = 1500, least: int = 8):

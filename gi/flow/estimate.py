@@ -34,10 +34,9 @@ class Estimator(Frozen):
     """The contract of an optical flow estimator; a subclass writes `forward` and ends its constructor with `freeze`."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Flow (N,2,H,W), float32 in pixels, from `first` to `second`, (N,3,H,W) in [0,1]; N may be 0.
+        """Flow (N,2,H,W), float32 in pixels, from `first` to `second`, (N,3,H,W) in [0,1], of any size; N may be 0.
 
-        The flow is on the images' device. Every size is taken, and the N pairs do not influence each other.
-        Raises InputError for other shapes, see `check_pair`.
+        The N pairs do not influence each other. Raises InputError for other shapes, see `check_pair`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(first, second)")
 
@@ -63,8 +62,7 @@ class RAFT(PairEstimator):
 
     Args:
         weights: file with the original's weights (raft-things.pth, the paper's choice) or torchvision's; None leaves
-            the network untrained, for tests.
-        sha256: expected SHA-256 of that file, or its first digits.
+            the network untrained, for tests. sha256: of that file, or its first digits.
         iterations: updates of the flow.
     """
 

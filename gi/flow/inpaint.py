@@ -3,7 +3,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gi.flow.morphology import erode
+from gi.flow.morphology import dilate
 
 _PIXELS_AT_ONCE = 1 << 18  # bounds the memory of the (pixels, samples) weights to some 100 MB
 
@@ -24,7 +24,7 @@ def inpaint_flow(flow: Tensor, mask: Tensor, samples: int = 20, seed: int = 1) -
     if number == 0:
         return flow.clone()
 
-    edge = hole & ~(erode(mask > 0.5)[:, 0])
+    edge = hole & dilate(~hole)
     edge[:, [0, -1], :] = False
     edge[:, :, [0, -1]] = False
     points = edge.nonzero()  # (P, 3) of image, row, column: image after image, in each of them row after row

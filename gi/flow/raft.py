@@ -1,8 +1,8 @@
 """RAFT's forward pass, cheaper than the network's own and with the same result to rounding.
 
-What an image is encoded to serves every pair it belongs to; what the context adds to a recurrent unit is the same in
-every iteration, so is convolved once; two gates that read the same are one convolution; only the last flow is brought
-to full size. On CPUs everything is in the layout channels_last, in which convolutions are faster there.
+What an image is encoded to serves every pair it belongs to; what the context adds to a recurrent unit is convolved
+once; two gates that read the same are one convolution; only the last flow is brought to full size. On CPUs everything
+is in the layout channels_last, in which convolutions are faster there.
 """
 import torch
 import torch.nn.functional as F

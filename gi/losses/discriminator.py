@@ -39,8 +39,7 @@ class DiscriminatorLoss(nn.Module):
 
 
 def masked_fake(fake_logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean of softplus(D) where the mask (N,1,H,W), resized to the logits (N,1,h,w), is 1, and softplus(-D) elsewhere.
-    """
+    """Mean of softplus(D) where the mask (N,1,H,W), resized to the logits (N,1,h,w), is 1, else of softplus(-D)."""
     fake_logits = fake_logits.float()
     missing = F.interpolate(mask.float(), size=fake_logits.shape[-2:], mode="nearest")
     return (missing * F.softplus(fake_logits) + (1 - missing) * F.softplus(-fake_logits)).mean()

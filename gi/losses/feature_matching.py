@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gi.losses.discriminated import Discriminated
+from gi.losses.objective import Discriminated
 
 
 class FeatureMatchingLoss(nn.Module):

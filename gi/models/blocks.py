@@ -18,8 +18,7 @@ class Encoder(nn.Module):
     def __init__(self, *, in_channels: int = 4, ngf: int = 64, n_down: int = 3, max_channels: int | None = None):
         super().__init__()
         widths = [min(ngf * 2**i, max_channels or math.inf) for i in range(n_down + 1)]
-        self.n_down = n_down
-        self.out_channels = widths[-1]
+        self.n_down, self.out_channels = n_down, widths[-1]
         self.layers = nn.Sequential(
             conv_norm_relu(in_channels, widths[0], kernel_size=7),
             *(conv_norm_relu(a, b, kernel_size=3, stride=2) for a, b in zip(widths, widths[1:], strict=False)),
@@ -69,8 +68,7 @@ class FourierPositions(nn.Module):
 
     def __init__(self, *, in_channels: int, out_channels: int, n_frequencies: int = 64, max_frequency: float = 16.0):
         super().__init__()
-        self.n_frequencies = n_frequencies
-        self.max_frequency = max_frequency
+        self.n_frequencies, self.max_frequency = n_frequencies, max_frequency
         self.project = nn.Conv2d(in_channels + 2 + 4 * n_frequencies, out_channels, 1)
 
     def forward(self, x):
@@ -89,18 +87,25 @@ class FourierPositions(nn.Module):
         return torch.cat([position, phase.sin().flatten(0, 1), phase.cos().flatten(0, 1)])[None]
 
 
-class Mlp(nn.Sequential):
-    """Linear, exact GELU, Linear, all of one width (the release does not widen in between). Acts on the last axis."""
+class Residual(nn.Module):
+    """x plus what the layers, one after the other, make of it."""
 
-    def __init__(self, width: int):
-        super().__init__(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+    def __init__(self, *layers: nn.Module):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return x + self.layers(x)
 
 
-class ConvMlp(nn.Sequential):
-    """The same with 1x1 convolutions. Acts on the channels of a map."""
+def grouped_block(channels: int, groups: int) -> Residual:
+    """x + ReLU(BN(3x3 grouped convolution)): the local block of "ours w/o FFC"."""
+    return Residual(*conv_norm_relu(channels, channels, kernel_size=3, groups=groups))
 
-    def __init__(self, width: int):
-        super().__init__(nn.Conv2d(width, width, 1), nn.GELU(), nn.Conv2d(width, width, 1))
+
+def mlp(width: int, layer=nn.Linear) -> nn.Sequential:
+    """Two layers and exact GELU, all of one width (the release does not widen in between)."""
+    return nn.Sequential(layer(width, width), nn.GELU(), layer(width, width))
 
 
 def initialise(network):

@@ -4,7 +4,6 @@ Images (B,3,H,W) in [0,1], masks (B,1,H,W) with 1 = missing. Known pixels of a r
 bit, and no result depends on what an image or a keyframe holds inside its hole.
 """
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,16 +36,10 @@ def opencv_inpaint(image: Tensor, mask: Tensor) -> Tensor:
     """`cv2.inpaint` (Telea 2004), in 8 bits: (B,3,H,W) float32. An image without any known pixel becomes grey."""
     image, mask = image.float(), (mask > 0.5).float()
     pixels = (255 * composite(torch.zeros_like(image), image, mask).clamp(0, 1)).round().to(torch.uint8)
-    pixels, masks = pixels.permute(0, 2, 3, 1).cpu().numpy(), mask[:, 0].byte().cpu().numpy()
-    filled = [_inpaint(p, m) for p, m in zip(pixels, masks, strict=True)]
-    stacked = np.stack(filled) if filled else np.zeros((0, *image.shape[2:], 3), np.uint8)
-    filled = torch.from_numpy(stacked).to(image.device).permute(0, 3, 1, 2).float() / 255
-    return composite(filled, image, mask)
-
-
-def _inpaint(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    if not mask.any():
-        return pixels
-    if mask.all():
-        return np.full_like(pixels, 128)
-    return cv2.inpaint(np.ascontiguousarray(pixels), mask, 3, cv2.INPAINT_TELEA)  # 3 pixels around
+    filled = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    for i, hole in enumerate(mask[:, 0].byte().cpu().numpy()):
+        if hole.all():
+            filled[i] = 128
+        elif hole.any():
+            filled[i] = cv2.inpaint(filled[i], hole, 3, cv2.INPAINT_TELEA)  # 3 pixels around
+    return composite(torch.from_numpy(filled).to(image.device).permute(0, 3, 1, 2).float() / 255, image, mask)

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from gi.errors import InputError
+from gi.models.blocks import Residual
 
 
 class FourierUnit(nn.Module):
@@ -87,12 +88,6 @@ def split_channels(channels, share):
     return n_global
 
 
-class FFCResidualBlock(nn.Module):
+def ffc_block(channels: int, share: float = 0.75) -> Residual:
     """x + FFC(FFC(x)), LaMa's residual block. Input and output (N, channels, h, w)."""
-
-    def __init__(self, *, channels: int, share: float = 0.75):
-        super().__init__()
-        self.layers = nn.Sequential(FFC(channels=channels, share=share), FFC(channels=channels, share=share))
-
-    def forward(self, x):
-        return x + self.layers(x)
+    return Residual(FFC(channels=channels, share=share), FFC(channels=channels, share=share))

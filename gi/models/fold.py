@@ -1,8 +1,8 @@
 """Trained generators made ready for prediction: the same function, up to rounding, in less time.
 
-Without batch statistics, a BatchNorm is a scale and a shift per channel and goes into the convolution beside it. Maps
-have their channels innermost ("channels last"), where a 1x1 convolution is one matrix product, also of some of the
-channels, and where a spectrum's real and imaginary parts, interleaved as channels, are what a complex number is.
+A BatchNorm with fixed statistics goes into the convolution beside it. Maps have their channels innermost ("channels
+last"), where a 1x1 convolution is one matrix product, also of some of the channels, and where a spectrum's real and
+imaginary parts, interleaved as channels, are what a complex number is.
 """
 import copy
 

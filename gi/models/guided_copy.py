@@ -24,9 +24,7 @@ class GuidedCopy(nn.Module):
         super().__init__()
         if network is None and not smooth_start:
             raise InputError("smooth_start false: expected a network, as nothing else fills what no keyframe shows")
-        self.network = network
-        self.pixel_write = PixelWrite(pixel_width)
-        self.smooth_start = smooth_start
+        self.network, self.pixel_write, self.smooth_start = network, PixelWrite(pixel_width), smooth_start
         self.blend = Blend() if network is not None and smooth_start else None
         self.seeded = self.blend is not None  # training needs `seeds`
         self._has_stream = hasattr(network, "encode_keyframes")

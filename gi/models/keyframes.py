@@ -32,10 +32,7 @@ class Keyframes(NamedTuple):
 
 
 def join(streams: Sequence[Keyframes]) -> Keyframes:
-    """One stream of all the frames of `streams` (B alike), in order; of none, that of T = 0.
-
-    Maps, which are large, are shared with `streams`, not copied.
-    """
+    """One stream of all the frames of `streams` (B alike), in order, sharing their maps; of none, that of T = 0."""
     if not streams:
         return Keyframes()
     blocks, sources = zip(*streams, strict=True)

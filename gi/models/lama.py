@@ -2,7 +2,7 @@
 from torch import nn
 
 from gi.models.blocks import Decoder, Encoder, check_inputs, crop_like
-from gi.models.ffc import FFCResidualBlock
+from gi.models.ffc import ffc_block
 
 
 class LaMaGenerator(nn.Module):
@@ -16,7 +16,7 @@ class LaMaGenerator(nn.Module):
         super().__init__()
         self.encoder = Encoder(ngf=ngf, n_down=n_down)
         channels = self.encoder.out_channels
-        self.blocks = nn.ModuleList(FFCResidualBlock(channels=channels, share=ffc_share) for _ in range(n_blocks))
+        self.blocks = nn.ModuleList(ffc_block(channels, ffc_share) for _ in range(n_blocks))
         self.decoder = Decoder(in_channels=channels, ngf=ngf, n_down=n_down)
 
     def forward(self, target, sources, flows, flow_errors):

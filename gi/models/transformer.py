@@ -1,7 +1,6 @@
 """The Transformer baseline: the two-stream model without its local stream (section 4; its code was never published).
 
-An encoder to stride 16 gives 16 x 16 tokens for a 256 x 256 image, as many as the two-stream model has latents. Other
-image sizes give other numbers of tokens.
+An encoder to stride 16 gives 16 x 16 tokens for a 256 x 256 image, as many as the two-stream model has latents.
 """
 from torch import nn
 

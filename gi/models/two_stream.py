@@ -7,21 +7,10 @@ from torch import nn
 from gi.errors import InputError, expect_within
 from gi.models.aggregate import DeformableWrite
 from gi.models.attention import Attention, Read, Write
-from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, conv_norm_relu, crop_like, initialise
-from gi.models.ffc import FFCResidualBlock
+from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, crop_like, grouped_block, initialise
+from gi.models.ffc import ffc_block
 from gi.models.keyframes import KeyframeFeatures, Keyframes
 from gi.models.recompute import recomputed
-
-
-class GroupedResidualBlock(nn.Module):
-    """x + ReLU(BN(3x3 grouped convolution)): the local block of "ours w/o FFC"."""
-
-    def __init__(self, *, channels: int, groups: int = 4):
-        super().__init__()
-        self.layers = conv_norm_relu(channels, channels, kernel_size=3, groups=groups)
-
-    def forward(self, x):
-        return x + self.layers(x)
 
 
 class TwoStreamBlock(nn.Module):
@@ -69,8 +58,8 @@ class TwoStreamGenerator(nn.Module):
 
         def local():
             if local_block == "ffc":
-                return FFCResidualBlock(channels=channels, share=ffc_share)
-            return GroupedResidualBlock(channels=channels, groups=groups)
+                return ffc_block(channels, ffc_share)
+            return grouped_block(channels, groups)
 
         self.positions = FourierPositions(in_channels=channels, out_channels=channels)
         self.latents = nn.Parameter(torch.empty(n_latents, latent_width))
@@ -78,8 +67,7 @@ class TwoStreamGenerator(nn.Module):
             TwoStreamBlock(channels=channels, width=latent_width, m=m, heads=heads, local_blocks=[local(), local()])
             for _ in range(n_blocks)
         )
-        self.checkpoint_blocks = checkpoint_blocks
-        self.cross_attention = cross_attention
+        self.checkpoint_blocks, self.cross_attention = checkpoint_blocks, cross_attention
         self.n_cross = n_cross if cross_attention or deformable_write else 0
         writes = n_cross if deformable_write else 0
         self.deformable_writes = nn.ModuleList(DeformableWrite(channels) for _ in range(writes))

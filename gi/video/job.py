@@ -1,8 +1,7 @@
 """Inpainting a video file or a folder of frames, in parts that are kept on disk, so that an interrupted run goes on.
 
 Finished parts, and the state of a method that is fitted to the video, lie in a hidden folder beside the result, named
-after the checksum of inputs, settings and code: only a run with the same ones finds them. Parts do not depend on each
-other, so several machines can share them out.
+after the checksum of inputs, settings and code. Several machines can share the parts out.
 """
 import glob
 import hashlib
@@ -55,6 +54,7 @@ class VideoJob:
         self.parts = method.parts(video.count, edited=self.edited)
         self.checksum = self._checksum()
         self.folder = self.out.parent / f".{self.out.name}.{self.checksum[:16]}.chunks"
+        self._fitted = self.folder / "fitted"  # is there when the method has been fitted to the end
 
     @property
     def missing(self) -> list[Part]:
@@ -90,10 +90,9 @@ class VideoJob:
     def fit(self) -> Iterator[Progress]:
         """Fits the method to the video, if that is its way, from where an earlier run has left it."""
         if self.method.fits:
-            state = self.folder / "fit"
+            state, visible = self.folder / "fit", _Visible(self.video, self.masks)
             state.mkdir(parents=True, exist_ok=True)
-            for done, total in self.method.fit(_Visible(self.video, self.masks), self.masks, folder=state,
-                                               edited=self.edited):
+            for done, total in self.method.fit(visible, self.masks, folder=state, edited=self.edited):
                 yield Progress("steps of fitting", done, total)
             self._fitted.touch()
 
@@ -132,18 +131,12 @@ class VideoJob:
         for folder in (self.folder, *self.others):
             shutil.rmtree(folder, ignore_errors=True)
 
-    @property
-    def _fitted(self):
-        """A file that is there when the method has been fitted to the end."""
-        return self.folder / "fitted"
-
     def _path(self, part):
         return self.folder / f"{part.first:06d}.npz"
 
     def _fills(self, part):
         """(fill, box of its hole) of each frame of a part, both None where nothing is to be filled."""
-        visible = _Visible(self.video, self.masks)
-        pairs = visible.pairs(part.start, part.end)
+        pairs = _Visible(self.video, self.masks).pairs(part.start, part.end)
         frames, masks, holes = apart(((frame, mask, _box(mask)) for frame, mask in pairs), 3)
         fills = self.method.fill(frames, masks, edited=self.edited, part=part)
         holes = itertools.islice(holes, part.first - part.start, None)  # without those of frames that only help

@@ -25,13 +25,9 @@ ENOUGH = 0.3  # of such a square must be known
 class VideoFlows:
     """Flow between neighbours, for following pixels, and between a target and its guides, for the generator.
 
-    Both directions of a pair are estimated together and each pair on its own: results do not depend on what is kept,
-    so chunks computed apart equal chunks computed one after the other. What was used last is kept, on the host.
-
-    Args:
-        guidance: its estimator, and how the generator wants its flow; must hide what is in the holes (mask_images).
-        window: where the frames are.
-        budget: bytes kept. What alone is larger is never kept.
+    Each pair is estimated on its own, in both directions: results do not depend on what is kept, so chunks computed
+    apart equal chunks computed one after the other. What was used last is kept on the host, up to `budget` bytes.
+    `guidance` has the estimator, and says how the generator wants its flow; it must have `mask_images`.
     """
 
     def __init__(self, guidance: FlowGuidance, window: Window, *, budget: int = 1 << 29):
@@ -49,19 +45,14 @@ class VideoFlows:
         return both.split(1) if number == first else both.flip(0).split(1)
 
     def gain(self, number: int, other: int) -> Tensor:
-        """(3,) what the colours of the frame before or after are to be multiplied by to be as bright as this one's.
-
-        Of what both frames show. Cameras change their exposure.
-        """
+        """(3,) what the colours of the frame before or after are to be multiplied by to be as bright as this one's."""
         first, second = sorted((number, other))
         gain = self._cached("gain", first, second, self._gain)
         return gain if number == first else 1 / gain
 
     def to_guides(self, target: int, guides: list[int]) -> tuple[Tensor, Tensor]:
         """From a frame to its guides: flows (1,T,2,h,w) and errors (1,T,1,h,w) as the generator was trained with."""
-        mask = self.window.mask(target)
-        if not guides:
-            return mask.new_zeros(1, 0, 2, *mask.shape[-2:]), mask.new_zeros(1, 0, 1, *mask.shape[-2:])
+        _, mask = self.window.frame(target)
         flows, errors = (mask.new_empty(1, len(guides), channels, *mask.shape[-2:]) for channels in (2, 1))
         for i, guide in enumerate(guides):  # one after the other, so that memory hardly grows with their number
             flows[:, i:i + 1], errors[:, i:i + 1] = self.guidance.complete(
@@ -69,10 +60,7 @@ class VideoFlows:
         return flows, errors
 
     def drop(self, before: int, *, targets: Container[int] = ()) -> None:
-        """Forgets the flow between neighbours before a frame, and to all guides but those that will be `targets`.
-
-        What leads to other guides is not kept from now on.
-        """
+        """Forgets flow between neighbours before a frame, and now and later that to guides that won't be `targets`."""
         self._targets = targets
         for kind, first, second in list(self.kept):
             if second not in targets if kind == "guide" else first < before:
@@ -89,7 +77,7 @@ class VideoFlows:
         return value
 
     def _both(self, first, second):
-        ends = [(self.window.image(number), self.window.mask(number)) for number in (first, second)]
+        ends = self.window.frame(first), self.window.frame(second)
         flows = zip(self._estimate(smooth_fill, first, second).split(1), ends, reversed(ends), strict=True)
         completed = torch.cat([complete(flow, *end, *other) for flow, end, other in flows])
         return completed.half()  # half the memory; of a flow of 30 pixels it takes a hundredth of a pixel
@@ -97,9 +85,9 @@ class VideoFlows:
     def _gain(self, first, second):
         flow, back = self.to_neighbour(first, second)
         error = forward_backward_error(flow, back)
-        here, there = self.window.image(first), self.window.image(second)
-        there, visible = align(there, self.window.mask(second), flow)
-        both = visible * (1 - self.window.mask(first)) * (error < video_pixels(CONSISTENT, error.shape[-2:]))
+        here, mask = self.window.frame(first)
+        there, visible = align(*self.window.frame(second), flow)
+        both = visible * (1 - mask) * (error < video_pixels(CONSISTENT, error.shape[-2:]))
         wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, there))
         return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
 
@@ -111,7 +99,7 @@ class VideoFlows:
         return flows if target == first else flows.flip(0)
 
     def _estimate(self, seen, first, second):
-        images = torch.cat([seen(self.window.image(number), self.window.mask(number)) for number in (first, second)])
+        images = torch.cat([seen(*self.window.frame(number)) for number in (first, second)])
         number = torch.arange(2, device=images.device)
         with torch.autocast(images.device.type, enabled=False):
             return self.guidance.estimator.between(images, number, number.flip(0))

@@ -5,7 +5,7 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
 
-from gi.errors import InputError, expect_at_least
+from gi.errors import expect_at_least
 from gi.models.blocks import check_inputs
 from gi.models.keyframes import join
 
@@ -26,7 +26,6 @@ class FrameStreams:
         self.generator = generator
         self.passes = 0  # frames that went through the keyframe stream
         self._kept = LRUCache(capacity)
-        self._kept_for = None
 
     @torch.no_grad()
     def predict(self, target: Tensor, guides: Sequence[Guide], flows: Tensor, errors: Tensor) -> Tensor:
@@ -38,20 +37,15 @@ class FrameStreams:
                 form of the target; it is called only if that key's stream is not at hand.
             flows: (1,T,2,H,W) from the target to each keyframe, in pixels. errors: (1,T,1,H,W).
 
-        A target of another size, dtype or device than the one before makes all streams be forgotten. Raises InputError
-        if shapes do not fit together; a keyframe's error names its key.
+        Targets and keyframes are all of one size. Raises InputError if flows and errors do not fit the target.
         """
         check_inputs(target, target[:, None].expand(-1, len(guides), -1, -1, -1), flows, errors)
         if not hasattr(self.generator, "encode_keyframes"):
             self.passes += len(guides)
-            frames = [self._frame(guide, target) for guide in guides]
+            frames = [make() for _, make in guides]
             sources = torch.stack(frames, dim=1) if frames else target.new_zeros(1, 0, *target.shape[1:])
             return self.generator(target, sources, flows, errors)
-        kind = target.shape, target.dtype, target.device
-        if kind != self._kept_for:
-            self._kept.clear()
-            self._kept_for = kind
-        keyframes = join([self._stream(guide, target) for guide in guides])
+        keyframes = join([self._stream(*guide) for guide in guides])
         return self.generator.predict(target, keyframes, flows, errors)
 
     def keep(self, keys: Collection[Hashable]) -> None:
@@ -59,16 +53,8 @@ class FrameStreams:
         for key in [key for key in self._kept if key not in keys]:
             del self._kept[key]
 
-    def _stream(self, guide, target):
-        key = guide[0]
+    def _stream(self, key, make):
         if key not in self._kept:
-            self._kept[key] = self.generator.encode_keyframes(self._frame(guide, target)[:, None])
+            self._kept[key] = self.generator.encode_keyframes(make()[:, None])
             self.passes += 1
         return self._kept[key]
-
-    def _frame(self, guide, target):
-        key, make = guide
-        frame = make()
-        if frame.shape != target.shape:
-            raise InputError(f"keyframe {key}: shape {tuple(frame.shape)}, expected the target's {tuple(target.shape)}")
-        return frame

@@ -5,8 +5,7 @@
     for frame in inpainter(frames, masks):  # iterators of arrays in, an iterator of arrays out
         ...
 
-Memory does not depend on the length of a video: what is kept are the frames, flows and keyframe features within reach
-of the chunk at hand. `gi.video.job` does the same for files, and resumes.
+Memory does not depend on the length of a video. `gi.video.job` does the same for files, and resumes.
 """
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,9 +43,8 @@ class VideoInpainter(VideoMethod):
         device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
         every: frames from one key target to the next.
         guides: 6 or 14, the paper's offsets of the keyframes, or any list of offsets, or 0 for none.
-        prealign: first copy into a key target what flow leads to in other frames within reach, in both directions, so
-            that the generator only fills the rest; and let the frames between take pixels from each other. Without
-            it, holes show what the generator made of the key targets, nothing else.
+        prealign: first copy into a key target what flow leads to in other frames within reach, and let the frames
+            between take pixels from each other. Without it, holes show what the generator made of the key targets.
         max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
         resize: (width, height) to work at, instead of `max_side`.
         tolerance: in pixels at 432 x 240, more in larger frames; how much the forward-backward errors along a way may
@@ -116,8 +114,8 @@ class VideoInpainter(VideoMethod):
                      min(count, chunk.last + self.reach + 1), count) for chunk in chunks]
 
     def _chunk(self, start, window):
-        known = window.next if window.count is None else window.count
-        anchors = plan.anchors(known, every=self.every, edited=[e for e in window.edited if e < known])
+        edited = [number for number in window.edited if number < window.seen]
+        anchors = plan.anchors(window.seen, every=self.every, edited=edited)
         last = next((anchor for anchor in anchors if anchor > start), start)
         return plan.Chunk(start, last, last == (window.count or 0) - 1)
 
@@ -126,7 +124,7 @@ class VideoInpainter(VideoMethod):
         return Window(frames, masks, size=self.working_size, device=self.device, **options)
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that frames of `size` are worked on."""
+        """(height, width) that frames of `size` are worked at."""
         if self.resize is not None:
             return self.resize[1], self.resize[0]
         return size if self.max_side is None else limited(size, self.max_side)

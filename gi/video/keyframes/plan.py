@@ -1,7 +1,6 @@
 """Which frames are key targets, which frames guide them, and which chunks of a video are work of their own.
 
-Pure arithmetic on frame numbers (paper, supplement A): every 20th frame is a key target, filled by the generator with
-the frames at fixed offsets as keyframes; the frames between two key targets follow from them by optical flow.
+Pure arithmetic on frame numbers (paper, supplement A).
 """
 import itertools
 from collections.abc import Iterable, Sequence
@@ -11,10 +10,7 @@ from gi.errors import InputError
 
 EVERY = 20
 # The paper's two sets of keyframes, as offsets from the target.
-GUIDES = {
-    6: (-40, -20, -10, 10, 20, 40),
-    14: (-80, -60, -40, -20, -15, -10, -5, 5, 10, 15, 20, 40, 60, 80),
-}
+GUIDES = {6: (-40, -20, -10, 10, 20, 40), 14: (-80, -60, -40, -20, -15, -10, -5, 5, 10, 15, 20, 40, 60, 80)}
 
 
 class Chunk(NamedTuple):
@@ -35,10 +31,7 @@ class Chunk(NamedTuple):
 
 
 def guide_offsets(guides: int | Sequence[int]) -> tuple[int, ...]:
-    """The paper's offsets for 6 or 14 guides, none for 0, or any list of one's own, sorted and without repetitions.
-
-    Raises InputError for another number or an offset 0.
-    """
+    """The paper's offsets for 6 or 14 guides, none for 0, or any list of one's own, sorted and without repetitions."""
     if isinstance(guides, int):
         if guides == 0:
             return ()

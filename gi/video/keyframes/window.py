@@ -13,13 +13,12 @@ class Window:
     """Frames by number, each read once and in order, at the size the networks work at.
 
     Args:
-        frames: uint8 (H, W, 3), RGB.
-        masks: uint8 or bool (H, W), anything but 0 is missing; as many as frames.
+        frames, masks: uint8 (H, W, 3), RGB; as many uint8 or bool (H, W), anything but 0 is missing.
         size: (height, width) to work at as a function of that of the frames.
         edited: frames edited by hand, by their number, uint8 (H, W, 3): all of them is known.
         first: number of the first frame that the iterators give.
         count: of the video's frames, where it is known before its end.
-        device: where `image` and `mask` put their tensors.
+        device: where `frame` puts its tensors.
     """
 
     def __init__(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *,
@@ -56,20 +55,19 @@ class Window:
         self._kept = {number: kept for number, kept in self._kept.items()
                       if number >= before or number in self.edited or number in keep}
 
-    def image(self, number: int) -> Tensor:
-        """(1, 3, h, w) in [0, 1], 0 in the hole."""
-        return torch.from_numpy(self._kept[number][0]).to(self.device).permute(2, 0, 1)[None].float() / 255
+    @property
+    def seen(self) -> int:
+        """Frames of the video, as far as they are known."""
+        return self.next if self.count is None else self.count
 
-    def mask(self, number: int) -> Tensor:
-        """(1, 1, h, w), 1 = missing."""
-        return torch.from_numpy(self._kept[number][1]).to(self.device)[None, None].float()
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._kept
+    def frame(self, number: int) -> tuple[Tensor, Tensor]:
+        """Its image (1, 3, h, w) in [0, 1], 0 in the hole, and mask (1, 1, h, w), 1 = missing."""
+        image, mask = (torch.from_numpy(array).to(self.device) for array in self._kept[number])
+        return image.permute(2, 0, 1)[None].float() / 255, mask[None, None].float()
 
     def _keep(self, number, frame, mask):
-        small, hole = resize_known(frame, mask, self._size(self.full_size))
-        self._kept[number] = small, hole.astype(np.uint8)
+        image, hole = resize_known(frame, mask, self._size(self.full_size))
+        self._kept[number] = image, hole.astype(np.uint8)
 
     def _end(self, frame, mask):
         if frame is not None or mask is not None:
