@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.models.optical_flow import raft_large
 
 from gi.errors import InputError, expect_at_least
-from gi.flow.raft import encode, refine, replace_norms
+from gi.flow.raft import laid_out, refine, replace_norms
 from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
 # torchvision's file has the weights of the original's under other names; either will do.
@@ -89,9 +89,8 @@ class RAFT(PairEstimator):
         top, left = vertical // 2, horizontal // 2
         padding = (left, horizontal - left, top, vertical - top)
         with torch.autocast(images.device.type, enabled=False):
-            images = F.pad(2 * images.float() - 1, padding, mode="replicate")
-            features = encode(self.network.feature_encoder, images)
-            context = encode(self.network.context_encoder, images)
+            images = laid_out(F.pad(2 * images.float() - 1, padding, mode="replicate"))
+            features, context = self.network.feature_encoder(images), self.network.context_encoder(images)
             flow = refine(self.network, features[first], features[second], context[first], self.iterations)
         return flow[..., top:top + height, left:left + width]
 

@@ -37,8 +37,7 @@ class FlowGuidance(Guidance):
 
     Args:
         estimator: of optical flow, see `gi.flow.estimate`.
-        resolution: both images are resized to resolution x resolution for the estimation, and the flow back; None
-            estimates at the images' own size.
+        resolution: images are resized to resolution x resolution for the estimation, and flow back; None: not.
         inpaint: replace the flow inside the target's hole by that around it, see `gi.flow.inpaint`.
         mask_images: keep what is in the holes of both images from the estimator, see `gi.flow.unseen`. The original
             release, and this default, lets it see the complete photographs, which in training are known; in real use

@@ -34,8 +34,7 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """Moves flow (N,2,H,W) to a grid of `size` = (height, width); its vectors are pixels of the new grid, float32.
 
-    Vectors scale with the number of pixels (new / old width and height), as in the original release, although the
-    corners of the two grids are aligned.
+    They scale with the number of pixels, as in the original release, although the corners of the grids are aligned.
     """
     scale = flow.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]], dtype=torch.float32)
     return resize(flow, size) * scale[:, None, None]

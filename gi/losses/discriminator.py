@@ -21,15 +21,10 @@ class DiscriminatorLoss(nn.Module):
         `prediction` (N,3,H,W) in [0,1] is detached; of `batch`, "image" and "mask" are needed. The real images go
         through the discriminator in float32 even under autocast: half precision spoils the penalty's second derivative.
         """
-        image = batch["image"].detach()
-        if self.r1 > 0:
-            image = image.float().requires_grad_()
-            with torch.autocast(image.device.type, enabled=False):
-                real_logits, _ = discriminator(image)
-                penalty = self.r1 * r1_penalty(real_logits, image)
-        else:
+        image = batch["image"].detach().float().requires_grad_(self.r1 > 0)
+        with torch.autocast(image.device.type, enabled=False):
             real_logits, _ = discriminator(image)
-            penalty = image.new_zeros((), dtype=torch.float32)
+            penalty = self.r1 * r1_penalty(real_logits, image) if self.r1 > 0 else image.new_zeros(())
         fake_logits, _ = discriminator(prediction.detach())
         return {
             "discriminator_real": F.softplus(-real_logits.float()).mean(),

@@ -20,10 +20,7 @@ from gi.losses.discriminator import DiscriminatorLoss
 
 
 class Discriminated:
-    """The discriminator's passes over images (N,3,H,W) in [0,1], each made when it is first asked for.
-
-    Each is (logits (N,1,h,w), list of activations).
-    """
+    """The discriminator's passes, (logits (N,1,h,w), list of activations), each made when it is first asked for."""
 
     def __init__(self, discriminator: nn.Module, prediction: Tensor, image: Tensor):
         self._discriminator, self._prediction, self._image = discriminator, prediction, image
@@ -43,11 +40,10 @@ class Objective(nn.Module):
     """Adds up named terms.
 
     Args:
-        terms: of the generator's loss, by the names they are logged under; null switches an inherited one off.
+        terms: of the generator's loss, by the names they are logged under; null switches an inherited one off. One at
+            least must be left.
         discriminator: module (prediction, batch, discriminator) -> {name: scalar}, the names in the log beginning with
             "discriminator_"; by default the paper's loss.
-
-    Raises InputError if no term is left.
     """
 
     def __init__(self, *, terms: dict[str, nn.Module | None], discriminator: nn.Module | None = None):

@@ -33,10 +33,7 @@ class DeformableWrite(nn.Module):
         return F.conv2d(sources.flatten(0, 1), weight).unflatten(0, sources.shape[:2])
 
     def write(self, target, detail, flows, flow_errors):
-        """`forward` with `detail`, what `project` returned, as T maps (B, 2C, h, w).
-
-        Without gradients, one keyframe is aligned after the other, so that memory does not grow with their number.
-        """
+        """`forward` with `detail`, what `project` returned, as T maps (B, 2C, h, w)."""
         b, t, size = len(target), len(detail), target.shape[-2:]
         flows = resize_flow(flows.flatten(0, 1), size).unflatten(0, (b, t))
         errors = resize(flow_errors.flatten(0, 1), size).unflatten(0, (b, t))
@@ -44,7 +41,7 @@ class DeformableWrite(nn.Module):
             aligned = self._aligned(warp, *(x.flatten(0, 1) for x in (torch.stack(detail, dim=1), flows, errors)))
             query, value = aligned.unflatten(0, (b, t)).split(self.channels, dim=2)
             mean = (query.softmax(dim=1) * value).sum(dim=1)
-        else:
+        else:  # one keyframe after the other, so that memory does not grow with their number
             sample = warp_rows if target.device.type == "cpu" else warp
             frames = zip(detail, flows.unbind(1), errors.unbind(1), strict=True)
             mean = softmax_mean(self._aligned(sample, *frame).split(self.channels, dim=1) for frame in frames)
@@ -70,9 +67,9 @@ def softmax_mean(frames):
 
 
 def warp_rows(x, flow):
-    """`gi.flow.warp.warp` for a CPU and many channels, which are kept together: several times as fast, up to rounding.
+    """`gi.flow.warp.warp` for a CPU and many channels: several times as fast, up to rounding. Channels last.
 
-    Each pixel is a weighted sum of four rows of a table. The result is channels last.
+    Each pixel is a weighted sum of four rows of a table.
     """
     n, channels, height, width = x.shape
     flow = flow.float()

@@ -59,11 +59,10 @@ def conv_norm_relu(in_channels, out_channels, *, kernel_size, stride=1, groups=1
 
 
 class FourierPositions(nn.Module):
-    """Appends Fourier features of the position to a feature map and projects the result.
+    """Appends Fourier features of the position to a map (N, in_channels, h, w) and projects to `out_channels`.
 
     Positions run linearly from -1 to 1 along each axis. Features, in order: y, x, sin(pi f y), sin(pi f x), cos(pi f
     y), cos(pi f x) for `n_frequencies` frequencies f, linear from 1 to `max_frequency`.
-    Input (N, in_channels, h, w), output (N, out_channels, h, w).
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, n_frequencies: int = 64, max_frequency: float = 16.0):

@@ -73,12 +73,6 @@ class FoldedFFC(nn.Module):
         return y.relu_()
 
 
-def fold_ffc(layer: FFC) -> nn.Module:
-    if layer.from_local is None or layer.global_to_global is None:
-        return layer  # a share of 0 or 1, which no published network has
-    return FoldedFFC(layer)
-
-
 class FoldedFourierUnit(nn.Module):
     """Input and output (N, channels, h, w), channels last, as are the spectra in between."""
 
@@ -177,5 +171,5 @@ def after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d, offset=0):
     return conv
 
 
-_FOLDED = {nn.Sequential: fold_sequence, FFC: fold_ffc, FourierUnit: FoldedFourierUnit, Write: FoldedWrite,
+_FOLDED = {nn.Sequential: fold_sequence, FFC: FoldedFFC, FourierUnit: FoldedFourierUnit, Write: FoldedWrite,
            Decoder: fold_decoder}

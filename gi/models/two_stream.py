@@ -1,8 +1,11 @@
 """The paper's generator: a local stream (LIF) of convolutions and a global stream (GIF) of attention over latents."""
+import contextlib
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from gi.errors import InputError, expect_within
 from gi.models.aggregate import DeformableWrite
@@ -10,7 +13,6 @@ from gi.models.attention import Attention, Read, Write
 from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, crop_like, grouped_block, initialise
 from gi.models.ffc import ffc_block
 from gi.models.keyframes import KeyframeFeatures, Keyframes
-from gi.models.recompute import recomputed
 
 
 class TwoStreamBlock(nn.Module):
@@ -88,11 +90,10 @@ class TwoStreamGenerator(nn.Module):
     def encode_keyframes(self, sources):
         """The keyframe stream of sources (B, T, 4, H, W)."""
         b, t = sources.shape[:2]
-        if t == 0:
+        if t == 0 or self.n_cross == 0:
             return Keyframes()
         blocks = []
-        if self.n_cross:
-            local, latents = self._start(sources.flatten(0, 1))
+        local, latents = self._start(sources.flatten(0, 1))
         for i, block in enumerate(self.blocks[: self.n_cross]):
             local, latents, own = self._run(block, local, latents)
             keys, values = (x.unflatten(0, (b, t)) for x in own) if self.cross_attention else (None, None)
@@ -121,3 +122,23 @@ class TwoStreamGenerator(nn.Module):
 
     def _run(self, block, *inputs):
         return recomputed(block, *inputs) if self.checkpoint_blocks and torch.is_grad_enabled() else block(*inputs)
+
+
+def recomputed(module: nn.Module, *inputs):
+    """`module(*inputs)`, computed again in the backward pass: less memory for more time, with the same result."""
+    return checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False,  # nothing here is random
+                      context_fn=lambda: (contextlib.nullcontext(), _without_statistics(module)))
+
+
+@contextlib.contextmanager
+def _without_statistics(module):
+    """BatchNorms normalise as they did, but do not count the batch a second time."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, values in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = values

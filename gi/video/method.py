@@ -67,11 +67,11 @@ class VideoMethod(ABC):
 
         Pictures may be of any size: they are enlarged to the frame's, and known pixels always remain the frame's.
 
-        frames: uint8 (H, W, 3), RGB; masks: uint8 (H, W), anything but 0 is missing; both are read once, and what only
-        one of them has given waits in memory for the other. Jobs give frames that are 0 in the holes. edited: frames
-        by their number that were edited by hand and may guide others; what is yielded for them is not used.
-        part: iterators begin with frame `part.start` and end before `part.end`; `part.first` … `part.stop` - 1 are
-        wanted. It may be several neighbouring ones of `parts` at once. None: the whole video, of unknown length.
+        frames: uint8 (H, W, 3), RGB, which jobs give with 0 in the holes; masks: uint8 (H, W), anything but 0 is
+        missing; what only one of them has given waits in memory for the other. edited: frames by their number that were
+        edited by hand and may guide others; what is yielded for them is not used. part: iterators begin with frame
+        `part.start` and end before `part.end`; `part.first` … `part.stop` - 1 are wanted. It may be several
+        neighbouring ones of `parts` at once. None: the whole video, of unknown length.
         """
 
     @abstractmethod
@@ -87,7 +87,7 @@ class VideoMethod(ABC):
         """Prepares for one video, and forgets an earlier one; yields (done, total) at the start and after each step.
 
         State belongs into `folder`, which later runs of the same video and settings find as it was left, also by an
-        interruption at any moment. A finished fit is only read from there.
+        interruption. A finished fit is only read from there.
         """
         return iter(())
 

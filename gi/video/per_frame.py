@@ -20,8 +20,7 @@ class PerFrame(VideoMethod):
 
     Args:
         network: without it, `cv2.inpaint` (Telea).
-        checkpoint, config, overrides: of the network, see `Inpainter.from_checkpoint`.
-        device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
+        checkpoint, config, overrides, device: see `Inpainter.from_checkpoint`.
         max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
     """
 

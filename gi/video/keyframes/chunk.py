@@ -1,44 +1,32 @@
 """One chunk of a video: its key targets, then the frames between them."""
 import ctypes
 import sys
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gi.compositing import composite, masked
-from gi.flow.guidance import FlowGuidance
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes import plan
 from gi.video.keyframes.flows import VideoFlows
 from gi.video.keyframes.frame_streams import FrameStreams
 from gi.video.keyframes.trace import Step, propagate
 from gi.video.keyframes.window import Window
+from gi.video.method import VideoMethod
 
 FARTHEST = 40  # frames that a pixel is followed through; on two videos, 80 found nothing better
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
-class Settings(Protocol):
-    """What chunks need to know, as of `VideoInpainter`."""
-
-    generator: nn.Module | None
-    guidance: FlowGuidance
-    every: int
-    offsets: tuple[int, ...]
-    reach: int
-    prealign: bool
-    tolerance: float
-    flow_budget: int
-
-
 class ChunkFiller:
-    """Fills one chunk of a video after the other; what neighbouring chunks share is computed once."""
+    """Fills one chunk of a video after the other; what neighbouring chunks share is computed once.
 
-    def __init__(self, settings: Settings, window: Window):
-        self.settings = settings
-        self.window = window
+    `settings` has the generator, the guidance and the numbers, as a `VideoInpainter` does.
+    """
+
+    def __init__(self, settings: VideoMethod, window: Window):
+        self.settings, self.window = settings, window
         self.flows = VideoFlows(settings.guidance, window, budget=settings.flow_budget)
         self.streams = None if settings.generator is None else FrameStreams(settings.generator)
         self._filled: dict[int, Tensor] = {}  # anchors

@@ -40,15 +40,14 @@ class VideoInpainter(VideoMethod):
         generator: any family, called as generator(target, sources, flows, flow_errors). None: flow alone, and
             `cv2.inpaint` for what it does not reach.
         guidance: a FlowGuidance with `mask_images`; its estimator is used between neighbours as well.
-        device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
+        device: see `find_device`.
         every: frames from one key target to the next.
         guides: 6 or 14, the paper's offsets of the keyframes, or any list of offsets, or 0 for none.
         prealign: first copy into a key target what flow leads to in other frames within reach, and let the frames
             between take pixels from each other. Without it, holes show what the generator made of the key targets.
         max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
         resize: (width, height) to work at, instead of `max_side`.
-        tolerance: in pixels at 432 x 240, more in larger frames; how much the forward-backward errors along a way may
-            add up to.
+        tolerance: of forward-backward errors along a way, see `trace`.
         flow_budget: bytes of flow kept on the host.
     """
 
@@ -98,7 +97,10 @@ class VideoInpainter(VideoMethod):
         while True:
             if window.count is None:  # as far as the end of the chunk shows
                 window.read_to(start + self.longest + 1)
-            chunk = self._chunk(start, window)
+            edited_so_far = [number for number in window.edited if number < window.seen]
+            anchors = plan.anchors(window.seen, every=self.every, edited=edited_so_far)
+            last = next((anchor for anchor in anchors if anchor > start), start)
+            chunk = plan.Chunk(start, last, last == (window.count or 0) - 1)
             window.read_to(chunk.last + self.reach + 1)
             fills = filler(chunk)
             for number in chunk.frames:
@@ -112,12 +114,6 @@ class VideoInpainter(VideoMethod):
         chunks = plan.chunks(plan.anchors(count, every=self.every, edited=edited))
         return [Part(chunk.first, chunk.last + chunk.final, max(0, chunk.first - self.reach),
                      min(count, chunk.last + self.reach + 1), count) for chunk in chunks]
-
-    def _chunk(self, start, window):
-        edited = [number for number in window.edited if number < window.seen]
-        anchors = plan.anchors(window.seen, every=self.every, edited=edited)
-        last = next((anchor for anchor in anchors if anchor > start), start)
-        return plan.Chunk(start, last, last == (window.count or 0) - 1)
 
     def window(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], **options) -> Window:
         """A window on a video at the size this works at; options as of `Window`."""
