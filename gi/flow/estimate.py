@@ -115,7 +115,7 @@ _RAFT_NAMES = [
 
 
 def torchvision_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """RAFT's weights under torchvision's names, from the same or from the original's, with or without "module."."""
+    """RAFT's weights under torchvision's names, from these or from the original's, with or without "module."."""
     renamed = {}
     for name, value in state.items():
         # A layer the original stores twice; the other name is downsample.1. Instance norms have nothing to load.

@@ -36,14 +36,10 @@ class PerceptualLoss(Frozen):
 
     def forward(self, prediction: Tensor, batch: dict, discriminated: object = None) -> Tensor:
         """`prediction` (N,3,H,W) in [0,1] and the batch's "image"; a scalar >= 0. No gradient reaches the image."""
-        return self.weight * self.levels(prediction, batch["image"]).sum()
-
-    def levels(self, prediction: Tensor, image: Tensor) -> Tensor:
-        """(4,) the mean squared difference of each stage, without the factor."""
         with torch.no_grad():
-            wanted = self.encoder(image)
-        features = self.encoder(prediction)
-        return torch.stack([F.mse_loss(a.float(), b.float()) for a, b in zip(features, wanted, strict=True)])
+            wanted = self.encoder(batch["image"])
+        pairs = zip(self.encoder(prediction), wanted, strict=True)
+        return self.weight * torch.stack([F.mse_loss(a.float(), b.float()) for a, b in pairs]).sum()
 
 
 class DilatedResNet50(ResNet):

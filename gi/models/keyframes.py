@@ -1,13 +1,12 @@
 """What a generator keeps of its keyframes, and the two methods by which one can keep it.
 
-A generator whose keyframe stream does not depend on the target offers, beside `forward(target, sources, flows,
-flow_errors)`,
+A generator whose keyframe stream does not depend on the target offers, beside `forward`,
 
 - `encode_keyframes(sources) -> Keyframes`: the stream for sources (B, T, 4, H, W), T >= 0,
 - `predict(target, keyframes, flows, flow_errors)`: the rest, flows and errors being those of `keyframes` in order,
 
-so that a frame that guides several targets is encoded once; `join` makes one stream of frames encoded alone. The result
-is that of `forward`, up to rounding. Neither method checks shapes, `forward` does.
+so that a frame that guides several targets is encoded once; `join` makes one stream of frames encoded alone. Together
+they do what `forward` does, up to rounding, but check no shapes.
 """
 from collections.abc import Sequence
 from typing import NamedTuple

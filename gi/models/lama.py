@@ -8,8 +8,8 @@ from gi.models.ffc import ffc_block
 class LaMaGenerator(nn.Module):
     """Inpaints from the target alone; keyframes are accepted and ignored, so that every family has one signature.
 
-    LaMa's last downsampling layer is an FFC layer without global input: two convolutions of the same input, side by
-    side. That is one convolution, so the encoder is the one of the other families.
+    LaMa's last downsampling layer is an FFC layer without global input, which is one convolution: the encoder is that
+    of the other families.
     """
 
     def __init__(self, *, ngf: int = 64, n_down: int = 3, n_blocks: int = 6, ffc_share: float = 0.75):

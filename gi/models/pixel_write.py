@@ -17,7 +17,6 @@ class PixelWrite(nn.Module):
     The decoded image's logit is 0. A keyframe's comes from convolutions that all keyframes share and that see, beside
     the colours, what tells whether to trust it: flow error, agreement with the target where that is known (here and
     around here), with the other keyframes, with the decoder. Where a keyframe is not visible its weight is exactly 0.
-    Before training, visible keyframes are taken unless their flow error is above some 2 pixels.
     """
 
     POOLING = (8, 4, 4)  # agreement is averaged over 8, 32, 128 pixels: the middle of a hole is far from what is known

@@ -33,11 +33,10 @@ class VideoJob:
     """One video to be inpainted into one result.
 
     Args:
-        method: with all its settings.
-        video, masks: what to fill, see `gi.media.files`; masks with frames (H, W), see `gi.media.masks`.
+        video, masks: see `gi.media.files` and `gi.media.masks`.
         out: video file or folder of PNG files.
         edited: frames edited by hand by their number, uint8 (H, W, 3) of the video's size.
-        quality: of a video file, see `gi.media.writer`.
+        options: of `gi.media.writer.open_writer`.
 
     Raises InputError if the result cannot be written there or an edited frame does not fit.
     """

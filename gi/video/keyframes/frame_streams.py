@@ -31,13 +31,10 @@ class FrameStreams:
     def predict(self, target: Tensor, guides: Sequence[Guide], flows: Tensor, errors: Tensor) -> Tensor:
         """What `generator(target, keyframes, flows, errors)` returns, up to rounding: RGB (1,3,H,W) in [0,1].
 
-        Args:
-            target: (1,4,H,W), RGB in [0,1], zero where missing, and the mask (1 = missing).
-            guides: for each of T keyframes the key that stands for its content, and a function that makes it, in the
-                form of the target; it is called only if that key's stream is not at hand.
-            flows: (1,T,2,H,W) from the target to each keyframe, in pixels. errors: (1,T,1,H,W).
-
-        Targets and keyframes are all of one size. Raises InputError if flows and errors do not fit the target.
+        guides: for each of T keyframes the key that stands for its content, and a function that makes it, (1,4,H,W) as
+        the target, which is called only if that key's stream is not at hand. flows: (1,T,2,H,W) from the target to each
+        keyframe, in pixels; errors: (1,T,1,H,W). Targets and keyframes of all calls are of one size. Raises InputError
+        if flows and errors do not fit the target.
         """
         check_inputs(target, target[:, None].expand(-1, len(guides), -1, -1, -1), flows, errors)
         if not hasattr(self.generator, "encode_keyframes"):

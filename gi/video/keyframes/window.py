@@ -33,11 +33,7 @@ class Window:
         self.full_size: tuple[int, int] | None = None
 
     def read_to(self, stop: int) -> None:
-        """Reads on until the frames before `stop` are there, or all.
-
-        Raises InputError if a frame or mask is not such an array, is of another size than the first frame, or if frames
-        and masks are not equally many.
-        """
+        """Reads on until the frames before `stop` are there, or all. Raises InputError for what does not fit."""
         while self.next < (stop if self.count is None else min(stop, self.count)):
             frame, mask = next(self._frames, None), next(self._masks, None)
             if frame is None or mask is None:
@@ -73,8 +69,6 @@ class Window:
         if frame is not None or mask is not None:
             short, long = ("masks", "frames") if mask is None else ("frames", "masks")
             raise InputError(f"{self.next} {short}, but more {long}: expected as many masks as frames")
-        if self.count is not None:
-            raise InputError(f"the video ends after {self.next} frames, expected {self.count}")
         if self.full_size is None:
             raise InputError("the video has no frames")
         self.count = self.next
