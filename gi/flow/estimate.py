@@ -1,7 +1,6 @@
 """Optical flow estimators: `estimator(first, second) -> flow`. To add one, derive a class from `Estimator`.
 
-`gi.weights.pretrained.FLOWS` has those that command lines know by a short name; a configuration takes any class as
-`estimator: {target: package.module.Class}`.
+`gi.weights.pretrained.FLOWS` has those that command lines know by a short name; a configuration takes any class.
 """
 import re
 from typing import Literal

@@ -18,9 +18,9 @@ class DiscriminatorLoss(nn.Module):
     def forward(self, prediction: Tensor, batch: dict, discriminator: nn.Module) -> dict[str, Tensor]:
         """{term: scalar}, to be added up: mean softplus(-D(image)), `masked_fake` of the prediction, and R1.
 
-        `prediction` (N,3,H,W) in [0,1] is detached; of `batch`, "image" and "mask" are needed. The real images go
-        through the discriminator in float32 even under autocast: half precision spoils the penalty's second derivative.
+        `prediction` (N,3,H,W) in [0,1] is detached; of `batch`, "image" and "mask" are needed.
         """
+        # In float32 even under autocast: half precision spoils the penalty's second derivative.
         image = batch["image"].detach().float().requires_grad_(self.r1 > 0)
         with torch.autocast(image.device.type, enabled=False):
             real_logits, _ = discriminator(image)

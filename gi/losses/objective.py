@@ -2,11 +2,9 @@
 
 A term is any module `term(prediction, batch, discriminated) -> scalar`, its weight included:
 
-- prediction: (B, 3, H, W) in [0, 1], the raw one, not the composite,
-- batch: what `GuidedInpainting.prepare` returns, such as "image" (B, 3, H, W) in [0, 1] and "mask" (B, 1, H, W), 1 =
-  missing,
-- discriminated: see `Discriminated`; None without a discriminator. A term that cannot do without says
-  `needs_discriminator = True`.
+- prediction: (B, 3, H, W) in [0, 1], not the composite,
+- batch: what `GuidedInpainting.prepare` returns, such as "image" (B, 3, H, W) in [0, 1] and "mask" (B, 1, H, W),
+- discriminated: None without a discriminator. A term that cannot do without says `needs_discriminator = True`.
 
 A new one is a line under `terms` of a configuration. If it has a `weight`, it is not computed while that is 0.
 """

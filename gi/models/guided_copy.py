@@ -14,10 +14,8 @@ class GuidedCopy(nn.Module):
 
     With `smooth_start`, they enter before: the network sees frames whose holes are filled, see `smooth_start`, and a
     blend of this start and of what it draws comes out; without a network the start itself. Without `smooth_start`, the
-    network sees what it would see by itself, and the keyframes enter what it draws.
-
-    `network` is a generator of any family; `pixel_width` are channels of `PixelWrite`. `encode_keyframes` and `predict`
-    are the two parts of `forward`, see `gi.models.keyframes`.
+    network sees what it would see by itself, and the keyframes enter what it draws. `pixel_width` are channels of
+    `PixelWrite`. `encode_keyframes` and `predict` are the two parts of `forward`, see `gi.models.keyframes`.
     """
 
     def __init__(self, *, network: nn.Module | None = None, pixel_width: int = 16, smooth_start: bool = True):

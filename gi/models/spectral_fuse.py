@@ -1,8 +1,8 @@
 """LaMa + SpectralFuse: LaMa whose first blocks fuse keyframe features in the Fourier domain (section 4).
 
 The paper has one sentence on this baseline and no code. Our interpretation: the aggregation of the deformable write (a
-softmax over keyframes of a query, times a value), applied to spectra instead of warped maps. No flow aligns a spectrum,
-which is the point of the comparison, so it is not used. As in LaMa's FFC, only the global channels have a spectrum.
+softmax over keyframes of a query, times a value), applied to spectra instead of warped maps, without any flow. As in
+LaMa's FFC, only the global channels have a spectrum.
 """
 import torch
 from torch import nn

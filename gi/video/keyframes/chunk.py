@@ -35,8 +35,7 @@ class ChunkFiller:
     def __call__(self, chunk: plan.Chunk) -> dict[int, np.ndarray]:
         """The frames of a chunk that have holes, filled: {number: uint8 (h, w, 3)} at the size of the window.
 
-        The window must hold the frames from `reach` before the chunk to `reach` behind it, as far as there are any;
-        what lies before is forgotten.
+        The window must hold the frames from `reach` before the chunk to `reach` behind it; what lies before is dropped.
         """
         self._forget(chunk)
         for anchor in chunk.anchors:

@@ -46,8 +46,7 @@ def guide_offsets(guides: int | Sequence[int]) -> tuple[int, ...]:
 def anchors(count: int, *, every: int = EVERY, edited: Iterable[int] = ()) -> list[int]:
     """Frames that are filled first, sorted: 0, every, 2·every, …, the last frame, and the edited ones.
 
-    The last frame takes the place of a key target closer to it than every / 2, so that no chunk is tiny. Raises
-    InputError for an edited frame outside the video.
+    The last frame takes the place of a key target closer to it than every / 2, so that no chunk is tiny.
     """
     edited = set(edited)
     if outside := [frame for frame in edited if not 0 <= frame < count]:
