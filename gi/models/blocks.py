@@ -125,12 +125,8 @@ def check_inputs(target, sources, flows, flow_errors):
     """Raises InputError, naming tensor and expected shape, unless the inputs of a generator fit together."""
     b, _, h, w = target.shape if target.ndim == 4 else (0, 0, 0, 0)
     t = sources.shape[1] if sources.ndim == 5 else 0
-    expected = {
-        "target": (target, (b, 4, h, w)),
-        "sources": (sources, (b, t, 4, h, w)),
-        "flows": (flows, (b, t, 2, h, w)),
-        "flow_errors": (flow_errors, (b, t, 1, h, w)),
-    }
+    expected = {"target": (target, (b, 4, h, w)), "sources": (sources, (b, t, 4, h, w)),
+                "flows": (flows, (b, t, 2, h, w)), "flow_errors": (flow_errors, (b, t, 1, h, w))}
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
             axes = "(B, 4, H, W)" if name == "target" else f"{shape} like the target"

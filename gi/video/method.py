@@ -169,8 +169,6 @@ def insert(fill: np.ndarray | None, frame: np.ndarray, mask: np.ndarray) -> np.n
     return result
 
 
-# Methods by name ------------------------------------------------------------------------------------------------------
-
 def build_method(text: str, options: Mapping[str, object] | None = None, *,
                  offered: Mapping[str, object] | None = None) -> VideoMethod:
     """The method that "NAME", or "NAME key=value …" stands for; NAME is one of `METHODS` or a dotted path.

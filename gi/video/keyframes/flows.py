@@ -63,7 +63,7 @@ class VideoFlows:
         """Forgets flow between neighbours before a frame, and now and later that to guides that won't be `targets`."""
         self._targets = targets
         for kind, first, second in list(self.kept):
-            if second not in targets if kind == "guide" else first < before:
+            if (second not in targets) if kind == "guide" else (first < before):
                 del self.kept[kind, first, second]
 
     def _cached(self, kind, first, second, make, *, keep=True):
@@ -73,7 +73,7 @@ class VideoFlows:
             return self.kept[key].to(self.window.device)
         value = make(first, second)
         if keep and value.nbytes <= self.kept.maxsize:
-            self.kept[key] = value.cpu()
+            self.kept[key] = value.cpu().contiguous()
         return value
 
     def _both(self, first, second):
