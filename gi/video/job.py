@@ -63,7 +63,7 @@ class VideoJob:
     @property
     def others(self) -> list[Path]:
         """Folders with parts of the same result from other inputs, settings or code."""
-        found = self.out.parent.glob(f".{glob.escape(self.out.name)}.*.chunks")
+        found = self.out.parent.glob(f".{glob.escape(self.out.name)}.{'?' * 16}.chunks")
         return sorted(path for path in found if path.is_dir() and path != self.folder)
 
     def share(self, number: int, of: int) -> list[Part]:
