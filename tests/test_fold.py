@@ -48,14 +48,6 @@ def test_original_is_left_alone():
     assert prepare_for_inference(prepared) is prepared
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_ffc_shares(share):
-    generator = trained("ours", ffc_share=share)
-    inputs = random_inputs(1, 1, 48, 48)
-    with torch.no_grad():
-        torch.testing.assert_close(prepare_for_inference(generator)(*inputs), generator(*inputs), atol=1e-5, rtol=0)
-
-
 def test_kept_streams():
     generator = trained("ours")
     target, sources, flows, errors = random_inputs(1, 2, 40, 56)

@@ -260,6 +260,14 @@ def test_another_version_of_the_code_is_another_job(video, tmp_path, monkeypatch
         assert job(video, Grey(), tmp_path / "out").folder != before.folder
 
 
+def test_parts_of_another_result_are_left_alone(video, tmp_path):
+    """Of out.mp4 beside out, say."""
+    for toy, name in ((Grey(), "out.mp4"), (Grey(level=1), "out")):
+        other = job(video, toy, tmp_path / name)
+        list(other.fill(other.parts[:1]))
+    assert job(video, Grey(), tmp_path / "out").others == [other.folder]
+
+
 def test_a_methods_own_module_counts(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     found = []

@@ -11,8 +11,8 @@ from gi.flow.guidance import FlowGuidance
 from gi.models.classical import opencv_inpaint
 from gi.video import VideoInpainter
 from gi.video.keyframes import plan
-from gi.video.keyframes.cache import TensorCache
 from gi.video.keyframes.chunk import ChunkFiller
+from gi.video.keyframes.flows import VideoFlows
 from gi.video.method import insert, joined
 from tests.families import tiny_generator
 
@@ -214,15 +214,16 @@ def test_edited_frames_that_do_not_fit_are_named(video):
         run(build(), *video, edited={4: video[0][0][:, 1:]})
 
 
-def test_cache_keeps_to_its_budget():
-    cache, made = TensorCache(budget=4 * 100), []
-
-    def get(key):
-        return cache.get(key, lambda: (made.append(key), torch.full((30,), float(key)))[1])
-    for key in (1, 2, 3, 1, 4, 2):
-        assert get(key)[0] == key
-        assert cache.used <= 400
-    assert made == [1, 2, 3, 4, 2]  # 2 was the least recently used when 4 came
-    assert cache.get("large", lambda: torch.zeros(1000)).shape == (1000,) and "large" not in cache
-    cache.forget(lambda key: key == 4)
-    assert 4 not in cache and cache.used == 240
+def test_flow_is_kept_within_a_budget(video):
+    inpainter, pair = build(), 2 * 2 * HEIGHT * WIDTH * 2  # bytes of both directions in half precision
+    window = inpainter.window(*map(iter, video))
+    window.read_to(6)
+    ample, flows, tiny = (VideoFlows(inpainter.guidance, window, budget=size) for size in (1 << 29, 2 * pair, pair - 1))
+    for first in (0, 1, 0, 2):
+        expected = ample.to_neighbour(first, first + 1)
+        for some in (flows, tiny):
+            assert all(map(torch.equal, some.to_neighbour(first, first + 1), expected))
+    assert set(flows.kept) == {("neighbour", 0, 1), ("neighbour", 2, 3)}  # 1 was the least recently used when 2 came
+    assert flows.kept.currsize == 2 * pair and not tiny.kept
+    flows.drop(2)
+    assert set(flows.kept) == {("neighbour", 2, 3)}

@@ -80,8 +80,6 @@ def test_runs_are_split_where_parts_are_missing():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: anchors(0), "no frames"),
-    (lambda: anchors(10, every=0), "at least every frame, 1, got 0"),
     (lambda: anchors(10, edited=[10]), "edited frame 10: the video has frames 0 to 9"),
     (lambda: guide_offsets(7), "expected 6, 14, 0 or a list of offsets, got 7"),
     (lambda: guide_offsets([-5, 0, 5]), "offset 0 is the target itself"),

@@ -8,8 +8,7 @@ from gi.flow import guidance
 from gi.flow.estimate import ZeroFlow
 from gi.media.scale import PHOTO_SIDE, scale, video_pixels
 from gi.video import VideoInpainter
-from gi.video.keyframes import propagate
-from gi.video.keyframes.trace import trace
+from gi.video.keyframes import trace as tracing
 
 WIDTH, HEIGHT, FINEST, COUNT = 432, 240, 4, 7
 
@@ -48,7 +47,7 @@ def video():
 
 def decisions(video, times):
     """(calls, 240, 432) for every frame and direction: how many frames away a pixel was found; 0 left, -1 known."""
-    size, calls = (times * WIDTH, times * HEIGHT), []
+    size, calls, trace = (times * WIDTH, times * HEIGHT), [], tracing.trace
 
     def spy(points, *args, **options):
         found = trace(points, *args, **options)
@@ -58,7 +57,7 @@ def decisions(video, times):
         calls.append(steps[times // 2::times, times // 2::times])
         return found
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(propagate, "trace", spy)
+        patch.setattr(tracing, "trace", spy)
         frames = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in video[0]]
         masks = [mask.repeat(times, axis=0).repeat(times, axis=1) for mask in video[1]]
         assert len(list(VideoInpainter.from_flow(device="cpu", every=3)(frames, masks))) == COUNT

@@ -4,8 +4,7 @@ import torch
 
 from gi.flow.align import align
 from gi.flow.warp import warp
-from gi.video.keyframes.propagate import propagate
-from gi.video.keyframes.trace import Step, hole_points, sample, trace
+from gi.video.keyframes.trace import Step, hole_points, propagate, sample, trace
 
 HEIGHT, WIDTH, SPEED = 40, 64, 0.7
 SAME = torch.ones(3)

@@ -6,11 +6,8 @@ from gi.flow.warp import warp
 
 
 def surely_known(sampled: Tensor) -> Tensor:
-    """Whether bilinear samples of a map that is 1 where something is known, else 0, lie on nothing but known pixels.
-
-    Not only if they are 1, as positions are rounded.
-    """
-    return sampled >= 1 - 1e-3
+    """Whether bilinear samples of a map that is 1 where something is known, else 0, lie on nothing but known pixels."""
+    return sampled >= 1 - 1e-3  # positions are rounded
 
 
 def align_keyframes(sources: Tensor, source_masks: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:

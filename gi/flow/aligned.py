@@ -23,27 +23,21 @@ _LARGEST = 1024  # the longer side of an enlarged image
 class Aligned(PairEstimator):
     """An estimator that sees the second image brought onto the first by a homography, from matched SIFT keypoints.
 
-    Where two images show no common plane, the estimator sees them as they are. Signature as in `gi.flow.estimate`.
-
-    Args:
-        estimator: finds what the homography leaves over, such as DIS.
-        keypoints: the most to look for in an image.
-        least: matches that must agree.
+    Where two images show no common plane, it sees them as they are. `keypoints` are the most to look for in an image,
+    `least` the matches that must agree.
     """
 
     def __init__(self, *, estimator: Estimator, keypoints: int = 1500, least: int = 8):
         super().__init__()
         expect_at_least(4, keypoints=keypoints, least=least)
-        self.estimator, self.least = estimator, least
-        self.keypoints = keypoints
+        self.estimator, self.keypoints, self.least = estimator, keypoints, least
         self.freeze()
 
     @torch.no_grad()
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
         if len(first) == 0:
             return zero_flow(images[:0])
-        size = images.shape[-2:]
-        grey = to_grey(images)
+        size, grey = images.shape[-2:], to_grey(images)
         features = functools.cache(lambda number, scale: self._features(grey[number], scale))
         matrices = [self._homography(features, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
@@ -56,9 +50,9 @@ class Aligned(PairEstimator):
         return planar_flow(matrices, size, after=rest)
 
     def _features(self, grey, scale):
-        """Places (n, 2) of keypoints in an image (H, W), and their descriptors (n, 128), roots of SIFT's.
+        """Places (n, 2) of keypoints in an image (H, W), and their descriptors (n, 128), roots of SIFT's histograms.
 
-        Of histograms, roots tell better whether they are alike (Arandjelović & Zisserman, 2012).
+        Roots tell better whether two are alike (Arandjelović & Zisserman, 2012).
         """
         if scale != 1:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)

@@ -1,7 +1,6 @@
 """Optical flow estimators: `estimator(first, second) -> flow`. To add one, derive a class from `Estimator`.
 
-`gi.weights.pretrained.FLOWS` has those that command lines know by a short name; a configuration takes any class as
-`estimator: {target: package.module.Class}`.
+`gi.weights.pretrained.FLOWS` has those that command lines know by a short name; a configuration takes any class.
 """
 import re
 from typing import Literal
@@ -14,7 +13,7 @@ from torch import Tensor
 from torchvision.models.optical_flow import raft_large
 
 from gi.errors import InputError, expect_at_least
-from gi.flow.raft import encode, refine, replace_norms
+from gi.flow.raft import laid_out, refine, replace_norms
 from gi.flow.threads import on_threads
 from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
@@ -23,7 +22,7 @@ RAFT_THINGS = WeightsFile(
     name="raft",
     path="checkpoints/flow/raft/raft-things.pth",
     origin="raft-things.pth of github.com/princeton-vl/RAFT, or torchvision's raft_large_C_T_V1-22a6c225.pth, the same "
-    "weights",
+           "weights",
     url="https://download.pytorch.org/models/raft_large_C_T_V1-22a6c225.pth",
     licence="BSD 3-Clause",
     sha256="22a6c225",
@@ -35,17 +34,16 @@ class Estimator(Frozen):
     """The contract of an optical flow estimator; a subclass writes `forward` and ends its constructor with `freeze`."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Flow (N,2,H,W), float32 in pixels, from `first` to `second`, (N,3,H,W) in [0,1]; N may be 0.
+        """Flow (N,2,H,W), float32 in pixels, from `first` to `second`, (N,3,H,W) in [0,1], of any size; N may be 0.
 
-        The flow is on the images' device. Every size is taken, and the N pairs do not influence each other.
-        Raises InputError for other shapes, see `check_pair`.
+        The N pairs do not influence each other. Raises InputError for other shapes, see `check_pair`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(first, second)")
 
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Flow (N,2,H,W) from `images[first]` to `images[second]`, given images (M,3,H,W) and N indices for each end.
 
-        The same as `forward`; where an image belongs to several pairs, what concerns it alone can be computed once.
+        What concerns one image alone can be computed once, where it belongs to several pairs.
         """
         return self(images[first], images[second])
 
@@ -64,8 +62,7 @@ class RAFT(PairEstimator):
 
     Args:
         weights: file with the original's weights (raft-things.pth, the paper's choice) or torchvision's; None leaves
-            the network untrained, for tests.
-        sha256: expected SHA-256 of that file, or its first digits.
+            the network untrained, for tests. sha256: of that file, or its first digits.
         iterations: updates of the flow.
     """
 
@@ -92,15 +89,15 @@ class RAFT(PairEstimator):
         top, left = vertical // 2, horizontal // 2
         padding = (left, horizontal - left, top, vertical - top)
         with torch.autocast(images.device.type, enabled=False):
-            images = F.pad(2 * images.float() - 1, padding, mode="replicate")
-            features = encode(self.network.feature_encoder, images)
-            context = encode(self.network.context_encoder, images)
+            images = laid_out(F.pad(2 * images.float() - 1, padding, mode="replicate"))
+            features, context = self.network.feature_encoder(images), self.network.context_encoder(images)
             flow = refine(self.network, features[first], features[second], context[first], self.iterations)
         return flow[..., top:top + height, left:left + width]
 
 
 # Names in the original's raft-things.pth -> names in torchvision's network.
 _RAFT_NAMES = [
+    (r"^module\.", ""),
     (r"^fnet\.", "feature_encoder."),
     (r"^cnet\.", "context_encoder."),
     (r"_encoder\.conv1\.", "_encoder.convnormrelu.0."),
@@ -118,16 +115,14 @@ _RAFT_NAMES = [
 
 
 def torchvision_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """RAFT's weights under torchvision's names, from the same or from the original's, with or without "module."."""
+    """RAFT's weights under torchvision's names, from these or from the original's, with or without "module."."""
     renamed = {}
     for name, value in state.items():
-        name = re.sub(r"^module\.", "", name)
         # A layer the original stores twice; the other name is downsample.1. Instance norms have nothing to load.
-        if re.search(r"cnet\.layer\d\.\d\.norm3\.", name):
-            continue
-        for pattern, replacement in _RAFT_NAMES:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
+        if not re.search(r"cnet\.layer\d\.\d\.norm3\.", name):
+            for pattern, replacement in _RAFT_NAMES:
+                name = re.sub(pattern, replacement, name)
+            renamed[name] = value
     return renamed
 
 

@@ -37,13 +37,11 @@ class FlowGuidance(Guidance):
 
     Args:
         estimator: of optical flow, see `gi.flow.estimate`.
-        resolution: both images are resized to resolution x resolution for the estimation, and the flow back; None
-            estimates at the images' own size.
+        resolution: images are resized to resolution x resolution for the estimation, and flow back; None: not.
         inpaint: replace the flow inside the target's hole by that around it, see `gi.flow.inpaint`.
-        mask_images: keep what is in the holes of both images from the estimator: they are filled smoothly from around
-            them, and flow is replaced somewhat beyond the target's hole, see `gi.flow.unseen`. The original release,
-            and this default, lets the estimator see the complete photographs, which in training are known; in real
-            use the hole holds the object to be removed, whose motion must not guide anything.
+        mask_images: keep what is in the holes of both images from the estimator, see `gi.flow.unseen`. The original
+            release, and this default, lets it see the complete photographs, which in training are known; in real use
+            the hole holds the object to be removed, whose motion must not guide anything.
         planar: fill the hole with the motion of the plane that the flow around it shows, if it does, see
             `gi.flow.planar`. Ours, not the paper's.
     """
@@ -54,10 +52,7 @@ class FlowGuidance(Guidance):
         if resolution is not None and resolution < 8:
             raise InputError(f"resolution of FlowGuidance: expected 8 pixels or more, or null, got {resolution}")
         self.estimator = expect_kind(estimator, Estimator, "estimator of FlowGuidance")
-        self.resolution = resolution
-        self.inpaint = inpaint
-        self.mask_images = mask_images
-        self.planar = planar
+        self.resolution, self.inpaint, self.mask_images, self.planar = resolution, inpaint, mask_images, planar
         self.freeze()
 
     @torch.no_grad()
@@ -73,18 +68,15 @@ class FlowGuidance(Guidance):
         number = torch.arange(len(images), device=image.device)
         target, source = number[:batch].repeat_interleave(frames), number[batch:]
         with torch.autocast(image.device.type, enabled=False):
-            # Both directions in one call of twice the batch.
-            ends = torch.cat([target, source]), torch.cat([source, target])
-            estimated = self.estimator.between(images, *ends)
+            estimated = self.estimator.between(images, torch.cat([target, source]), torch.cat([source, target]))
         if estimated.shape != (expected := (2 * batch * frames, 2, *images.shape[-2:])):
             raise InputError(f"{type(self.estimator).__name__} gave flow {tuple(estimated.shape)}, expected {expected}")
         return self.complete(estimated.view(2, batch, frames, *estimated.shape[1:]), mask)
 
     def seen(self, image: Tensor, mask: Tensor) -> Tensor:
         """What the estimator sees of images (N,3,H,W) with holes (N,1,H,W), at the size it sees them, float32."""
-        if self.mask_images:
-            image = smooth_fill(image, mask)
-        return resize(image, self._size(image))
+        image = smooth_fill(image, mask) if self.mask_images else image
+        return resize(image, image.shape[-2:] if self.resolution is None else (self.resolution, self.resolution))
 
     def complete(self, estimated: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """From estimated flows (2,B,T,2,h,w), to the keyframes and back, to what `forward` returns.
@@ -92,23 +84,19 @@ class FlowGuidance(Guidance):
         `mask` (B,1,H,W) is the target's hole, at the images' size. The second half of `forward`, for callers that
         keep estimates because they need them for several targets.
         """
-        _, batch, frames, _, *size = estimated.shape
-        height, width = mask.shape[-2:]
+        size, full = estimated.shape[-2:], mask.shape[-2:]
         if self.mask_images:
-            mask = grow_hole(mask, round(video_pixels(GROWTH, size) * scale((height, width), max(size))))
-        flows = resize_flow(estimated.flatten(0, 2), (height, width)).view(2, batch, frames, 2, height, width)
+            mask = grow_hole(mask, round(video_pixels(GROWTH, size) * scale(full, max(size))))
+        flows = resize_flow(estimated.flatten(0, 2), full).unflatten(0, estimated.shape[:3])
         if self.inpaint and self.planar:
             flows = complete_planar(flows, mask)
         elif self.inpaint:
             # Also the backward flows are filled in the target's hole, as the original release does.
-            channels = flows.transpose(0, 1).flatten(1, 3)
-            flows = inpaint_flow(channels, mask).view(batch, 2, frames, 2, height, width).transpose(0, 1)
+            fields = flows.transpose(0, 1)
+            flows = inpaint_flow(fields.flatten(1, 3), mask).view(fields.shape).transpose(0, 1)
         forward, backward = flows
         error = forward_backward_error(forward.flatten(0, 1), backward.flatten(0, 1), estimated_at=tuple(size))
-        return forward, error.unflatten(0, (batch, frames))
-
-    def _size(self, image):
-        return tuple(image.shape[-2:]) if self.resolution is None else (self.resolution, self.resolution)
+        return forward, error.unflatten(0, forward.shape[:2])
 
 
 def expect_blind(guidance: Guidance, kind: type[Guidance] = Guidance) -> Guidance:

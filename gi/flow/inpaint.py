@@ -3,7 +3,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gi.flow.morphology import erode
+from gi.flow.morphology import dilate
 
 _PIXELS_AT_ONCE = 1 << 18  # bounds the memory of the (pixels, samples) weights to some 100 MB
 
@@ -20,12 +20,11 @@ def inpaint_flow(flow: Tensor, mask: Tensor, samples: int = 20, seed: int = 1) -
     drawn pixel keeps its own flow. Returns float32 (N,C,H,W); outside the holes the values are those of `flow`.
     """
     flow = flow.float()
-    number, _, height, width = flow.shape
-    hole = mask[:, 0] > 0.5
+    number, hole = len(flow), mask[:, 0] > 0.5
     if number == 0:
         return flow.clone()
 
-    edge = hole & ~(erode(mask > 0.5)[:, 0])
+    edge = hole & dilate(~hole)
     edge[:, [0, -1], :] = False
     edge[:, :, [0, -1]] = False
     points = edge.nonzero()  # (P, 3) of image, row, column: image after image, in each of them row after row

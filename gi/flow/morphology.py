@@ -1,13 +1,10 @@
-"""Growing and shrinking masks (N,1,H,W), values 0 and 1 of any dtype, by a cross of 3 x 3 pixels.
-
-The image's border has no influence: a mask neither grows in from there nor is eaten away from there.
-"""
+"""Growing masks."""
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def dilate(mask: Tensor, times: int = 1) -> Tensor:
-    """Adds the 4-neighbours of every mask pixel, `times` times."""
+    """Adds the 4-neighbours of every pixel of a mask (..., H, W), values 0 and 1 of any dtype, `times` times."""
     grown, done = mask > 0.5, 0
     while done < times:
         # In few steps: moved no farther than this, what has grown already leaves no gaps, not even at the border.
@@ -17,8 +14,3 @@ def dilate(mask: Tensor, times: int = 1) -> Tensor:
                  | padded[..., 2 * n:, n:-n])
         done += n
     return grown.to(mask.dtype)
-
-
-def erode(mask: Tensor, times: int = 1) -> Tensor:
-    """Removes every mask pixel that has a 4-neighbour outside the mask, `times` times."""
-    return (~dilate(mask <= 0.5, times)).to(mask.dtype)

@@ -1,17 +1,12 @@
 """RAFT's forward pass, cheaper than the network's own and with the same result to rounding.
 
-What an image is encoded to serves every pair it belongs to; what the context adds to a recurrent unit is the same in
-every iteration, so is convolved once; two gates that read the same are one convolution; only the last flow is brought
-to full size. On CPUs everything is in the layout channels_last, in which convolutions are faster there.
+What an image is encoded to serves every pair it belongs to; what the context adds to a recurrent unit is convolved
+once; two gates that read the same are one convolution; only the last flow is brought to full size. On CPUs everything
+is in the layout channels_last, in which convolutions are faster there.
 """
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-def encode(encoder: nn.Module, images: Tensor) -> Tensor:
-    """Images (M,3,H,W) in [-1,1], H and W multiples of 8 from 128 on -> (M,C,H/8,W/8)."""
-    return encoder(images.contiguous(memory_format=_layout(images)))
 
 
 def refine(network: nn.Module, first: Tensor, second: Tensor, context: Tensor, iterations: int) -> Tensor:
@@ -32,7 +27,7 @@ def refine(network: nn.Module, first: Tensor, second: Tensor, context: Tensor, i
     pixel = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
     flow = first.new_zeros(number, 2, height, width)
     for _ in range(iterations):
-        motion = update.motion_encoder(flow.contiguous(memory_format=_layout(flow)), lookup(pixel + flow))
+        motion = update.motion_encoder(laid_out(flow), lookup(pixel + flow))
         for unit in units:
             hidden = unit(hidden, motion)
         flow = flow + update.flow_head(hidden)
@@ -40,7 +35,7 @@ def refine(network: nn.Module, first: Tensor, second: Tensor, context: Tensor, i
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Without weights, and on CPUs without leaving channels_last; overwrites its input there."""
+    """On CPUs, without leaving channels_last; overwrites its input there."""
 
     def forward(self, x):
         if x.device.type != "cpu":
@@ -83,8 +78,7 @@ class _Lookup:
             grid = (position / half - 1) + self.square / half
             found.append(F.grid_sample(level, grid, align_corners=True).flatten(1))
             position = position / 2
-        found = torch.cat(found, dim=1).view(number, height, width, -1).permute(0, 3, 1, 2)
-        return found.contiguous(memory_format=_layout(found))
+        return laid_out(torch.cat(found, dim=1).view(number, height, width, -1).permute(0, 3, 1, 2))
 
 
 class _Unit:
@@ -99,8 +93,7 @@ class _Unit:
         always = F.conv2d(context, weight[:, constant], bias, padding=self.padding)
         weight = torch.cat([weight[:, :constant.start], weight[:, constant.stop:]], dim=1)
         self.weights = weight.split([2 * hidden, hidden])
-        self.always = [part.contiguous(memory_format=_layout(part))
-                       for part in always.split([2 * hidden, hidden], dim=1)]
+        self.always = [laid_out(part) for part in always.split([2 * hidden, hidden], dim=1)]
 
     def __call__(self, hidden, motion):
         update, reset = self._part(0, hidden, motion).sigmoid_().chunk(2, dim=1)
@@ -120,5 +113,6 @@ def _upsample(flow, mask):
     return (weights * vectors).sum(dim=2).permute(0, 1, 4, 2, 5, 3).reshape(number, 2, 8 * height, 8 * width)
 
 
-def _layout(x):
-    return torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
+def laid_out(x: Tensor) -> Tensor:
+    """Maps (N,C,H,W) in the layout that convolutions are fast in."""
+    return x.contiguous(memory_format=torch.channels_last if x.device.type == "cpu" else torch.contiguous_format)

@@ -1,9 +1,7 @@
 """Pictures whose holes show what must not matter, such as the object to be removed, made fit for estimating flow.
 
 Black holes would be matched with each other, so they are filled smoothly from around them; and flow close to a hole is
-wrong too, so more than the hole is replaced by the flow around it. Measured with DIS on photographs shifted by up to 14
-pixels at 256 x 256, mean error in the target's hole, with another hole in the keyframe / with the same one: black holes
-15.4 / 7.8 pixels, filled smoothly 7.0 / 4.3, more replaced 4.8 / 1.7, both 2.8 / 0.4.
+wrong too, so more than the hole is replaced by the flow around it.
 """
 import torch
 import torch.nn.functional as F
@@ -28,7 +26,7 @@ def soft_fill(colours: Tensor, share: Tensor, *, relax: bool = False) -> Tensor:
 
     `colours` come multiplied by their share. Gradients reach both. `relax` brings the result close to the harmonic
     continuation, in which every missing pixel is the mean of its four neighbours, by some steps of Jacobi's method at
-    every size on the way back. In the holes of 24 photographs at 256 x 256, PSNR 17.8 instead of 17.3 dB.
+    every size on the way back.
     """
     size = colours.shape[-2:]
     if min(size) == 1 or len(colours) == 0 or share.min() >= 1:
@@ -40,13 +38,10 @@ def soft_fill(colours: Tensor, share: Tensor, *, relax: bool = False) -> Tensor:
     smooth = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
     filled = colours + (1 - share) * smooth
     for _ in range(max(4, 512 // max(size)) if relax else 0):
-        filled = colours + (1 - share) * _mean_of_neighbours(filled)
+        x = F.pad(filled, (1, 1, 1, 1), mode="replicate")
+        mean = (x[..., 1:-1, 2:] + x[..., 1:-1, :-2] + x[..., 2:, 1:-1] + x[..., :-2, 1:-1]) / 4
+        filled = colours + (1 - share) * mean
     return filled
-
-
-def _mean_of_neighbours(x):
-    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    return (x[..., 1:-1, 2:] + x[..., 1:-1, :-2] + x[..., 2:, 1:-1] + x[..., :-2, 1:-1]) / 4
 
 
 def grow_hole(mask: Tensor, times: int) -> Tensor:

@@ -34,8 +34,7 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """Moves flow (N,2,H,W) to a grid of `size` = (height, width); its vectors are pixels of the new grid, float32.
 
-    Vectors scale with the number of pixels (new / old width and height), as in the original release, although the
-    corners of the two grids are aligned.
+    They scale with the number of pixels, as in the original release, although the corners of the grids are aligned.
     """
     scale = flow.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]], dtype=torch.float32)
     return resize(flow, size) * scale[:, None, None]
@@ -45,8 +44,8 @@ def forward_backward_error(flow: Tensor, backward: Tensor, estimated_at: tuple[i
     """How far a pixel lands from itself after going along `flow` and back along `backward`: (N,1,H,W), >= 0, float32.
 
     Mean over x and y of |flow + backward sampled at flow|, both (N,2,H,W), in pixels. `estimated_at` is the (height,
-    width) at which the flow was estimated before it was resized to this grid: the original release multiplies each
-    component by (width, height) / estimated size on top of the resizing, and its networks were trained on that.
+    width) that the flow was estimated at: the original release multiplies each component by (width, height) / this
+    size on top of the resizing, and its networks were trained on that.
     """
     height, width = flow.shape[-2:]
     difference = (flow.float() + warp(backward.float(), flow)).abs()

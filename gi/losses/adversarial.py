@@ -2,7 +2,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gi.losses.discriminated import Discriminated
+from gi.losses.objective import Discriminated
 
 
 class AdversarialLoss(nn.Module):

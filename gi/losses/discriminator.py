@@ -8,10 +8,7 @@ class DiscriminatorLoss(nn.Module):
     """Real images should look real, and predictions should look real where pixels were known and fake in the hole.
 
     Known pixels of a prediction count as real, so that the discriminator looks for holes and not for the slight blur
-    of an autoencoder; the mask meets the logits by nearest resizing.
-
-    Args:
-        r1: weight of the gradient penalty.
+    of an autoencoder; the mask meets the logits by nearest resizing. `r1` is the weight of the gradient penalty.
     """
 
     def __init__(self, *, r1: float = 0.001):
@@ -21,18 +18,13 @@ class DiscriminatorLoss(nn.Module):
     def forward(self, prediction: Tensor, batch: dict, discriminator: nn.Module) -> dict[str, Tensor]:
         """{term: scalar}, to be added up: mean softplus(-D(image)), `masked_fake` of the prediction, and R1.
 
-        `prediction` (N,3,H,W) in [0,1] is detached; of `batch`, "image" and "mask" are needed. The real images go
-        through the discriminator in float32 even under autocast: half precision spoils the penalty's second derivative.
+        `prediction` (N,3,H,W) in [0,1] is detached; of `batch`, "image" and "mask" are needed.
         """
-        image = batch["image"].detach()
-        if self.r1 > 0:
-            image = image.float().requires_grad_()
-            with torch.autocast(image.device.type, enabled=False):
-                real_logits, _ = discriminator(image)
-                penalty = self.r1 * r1_penalty(real_logits, image)
-        else:
+        # In float32 even under autocast: half precision spoils the penalty's second derivative.
+        image = batch["image"].detach().float().requires_grad_(self.r1 > 0)
+        with torch.autocast(image.device.type, enabled=False):
             real_logits, _ = discriminator(image)
-            penalty = image.new_zeros((), dtype=torch.float32)
+            penalty = self.r1 * r1_penalty(real_logits, image) if self.r1 > 0 else image.new_zeros(())
         fake_logits, _ = discriminator(prediction.detach())
         return {
             "discriminator_real": F.softplus(-real_logits.float()).mean(),
@@ -42,8 +34,7 @@ class DiscriminatorLoss(nn.Module):
 
 
 def masked_fake(fake_logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean of softplus(D) where the mask (N,1,H,W), resized to the logits (N,1,h,w), is 1, and softplus(-D) elsewhere.
-    """
+    """Mean of softplus(D) where the mask (N,1,H,W), resized to the logits (N,1,h,w), is 1, else of softplus(-D)."""
     fake_logits = fake_logits.float()
     missing = F.interpolate(mask.float(), size=fake_logits.shape[-2:], mode="nearest")
     return (missing * F.softplus(fake_logits) + (1 - missing) * F.softplus(-fake_logits)).mean()

@@ -3,14 +3,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gi.losses.discriminated import Discriminated
+from gi.losses.objective import Discriminated
 
 
 class FeatureMatchingLoss(nn.Module):
-    """`weight` * mean over the discriminator's activations of their mean squared difference, a scalar >= 0.
-
-    The activations of the real image are constants here: only the prediction is pulled.
-    """
+    """`weight` * mean over the discriminator's activations of their mean squared difference, a scalar >= 0."""
 
     needs_discriminator = True
 

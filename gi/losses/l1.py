@@ -5,10 +5,7 @@ from torch import Tensor, nn
 class L1Loss(nn.Module):
     """`weight` * mean over all pixels and channels of |prediction - image|, a scalar >= 0.
 
-    Args:
-        weight: factor of the loss.
-        known, missing: what a pixel counts outside the hole and inside it. By default only known pixels count: what
-            belongs into the hole is left to the other losses.
+    A pixel counts `known` outside the hole and `missing` inside it: by default that is left to the other losses.
     """
 
     def __init__(self, *, weight: float = 10.0, known: float = 1.0, missing: float = 0.0):

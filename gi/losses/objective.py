@@ -2,32 +2,46 @@
 
 A term is any module `term(prediction, batch, discriminated) -> scalar`, its weight included:
 
-- prediction: (B, 3, H, W) in [0, 1], the raw one, not the composite,
-- batch: what `GuidedInpainting.prepare` returns, such as "image" (B, 3, H, W) in [0, 1] and "mask" (B, 1, H, W), 1 =
-  missing,
-- discriminated: the discriminator's passes on both, see `gi.losses.discriminated`; None without a discriminator. A
-  term that cannot do without says `needs_discriminator = True`.
+- prediction: (B, 3, H, W) in [0, 1], not the composite,
+- batch: what `GuidedInpainting.prepare` returns, such as "image" (B, 3, H, W) in [0, 1] and "mask" (B, 1, H, W),
+- discriminated: None without a discriminator. A term that cannot do without says `needs_discriminator = True`.
 
-A new one is a file with such a module, from wherever, and a line under `terms` of a configuration. If it has a
-`weight`, it is not computed while that is 0.
+A new one is a line under `terms` of a configuration. If it has a `weight`, it is not computed while that is 0.
 """
+from functools import cached_property
+
+import torch
 from torch import Tensor, nn
 
 from gi.errors import InputError
-from gi.losses.discriminated import Discriminated
 from gi.losses.discriminator import DiscriminatorLoss
+
+
+class Discriminated:
+    """The discriminator's passes, (logits (N,1,h,w), list of activations), each made when it is first asked for."""
+
+    def __init__(self, discriminator: nn.Module, prediction: Tensor, image: Tensor):
+        self._discriminator, self._prediction, self._image = discriminator, prediction, image
+
+    @cached_property
+    def prediction(self) -> tuple[Tensor, list[Tensor]]:
+        return self._discriminator(self._prediction)
+
+    @cached_property
+    def image(self) -> tuple[Tensor, list[Tensor]]:
+        """Without gradients."""
+        with torch.no_grad():
+            return self._discriminator(self._image)
 
 
 class Objective(nn.Module):
     """Adds up named terms.
 
     Args:
-        terms: of the generator's loss, by the names they are logged under; null switches an inherited one off.
+        terms: of the generator's loss, by the names they are logged under; null switches an inherited one off. One at
+            least must be left.
         discriminator: module (prediction, batch, discriminator) -> {name: scalar}, the names in the log beginning with
             "discriminator_"; by default the paper's loss.
-
-    Raises:
-        InputError: if no term is left.
     """
 
     def __init__(self, *, terms: dict[str, nn.Module | None], discriminator: nn.Module | None = None):

@@ -2,7 +2,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
@@ -22,7 +22,6 @@ class PerceptualLoss(Frozen):
     Args:
         weights: the file encoder_epoch_20.pth; None leaves the network untrained, for tests.
         sha256: expected SHA-256 of that file, or its first digits.
-        weight: factor of the loss.
     """
 
     file = ADE20K_ENCODER
@@ -37,32 +36,26 @@ class PerceptualLoss(Frozen):
 
     def forward(self, prediction: Tensor, batch: dict, discriminated: object = None) -> Tensor:
         """`prediction` (N,3,H,W) in [0,1] and the batch's "image"; a scalar >= 0. No gradient reaches the image."""
-        return self.weight * self.levels(prediction, batch["image"]).sum()
-
-    def levels(self, prediction: Tensor, image: Tensor) -> Tensor:
-        """(4,) the mean squared difference of each stage, without the factor."""
         with torch.no_grad():
-            wanted = self.encoder(image)
-        features = self.encoder(prediction)
-        return torch.stack([F.mse_loss(a.float(), b.float()) for a, b in zip(features, wanted, strict=True)])
+            wanted = self.encoder(batch["image"])
+        pairs = zip(self.encoder(prediction), wanted, strict=True)
+        return self.weight * torch.stack([F.mse_loss(a.float(), b.float()) for a, b in pairs]).sum()
 
 
-class DilatedResNet50(nn.Module):
+class DilatedResNet50(ResNet):
     """ResNet-50 with a stem of three 3x3 convolutions, and dilation instead of stride in the last two stages.
 
     Parameter names are those of encoder_epoch_20.pth.
     """
 
     def __init__(self):
-        super().__init__()
+        super().__init__(Bottleneck, [3, 4, 6, 3], replace_stride_with_dilation=[False, True, True])
+        del self.fc
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64)
         self.conv2, self.bn2 = nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)
         self.conv3, self.bn3 = nn.Conv2d(64, 128, 3, padding=1, bias=False), nn.BatchNorm2d(128)
-        self.layer1 = _stage(128, 64, blocks=3)
-        self.layer2 = _stage(256, 128, blocks=4, stride=2)
-        # The first block of a dilated stage keeps the dilation of the stage before it, where its stride would be.
-        self.layer3 = _stage(512, 256, blocks=6, first_dilation=1, dilation=2)
-        self.layer4 = _stage(1024, 512, blocks=3, first_dilation=2, dilation=4)
+        shortcut = nn.Sequential(nn.Conv2d(128, 256, 1, bias=False), nn.BatchNorm2d(256))
+        self.layer1[0] = Bottleneck(128, 64, downsample=shortcut)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
 
@@ -71,16 +64,9 @@ class DilatedResNet50(nn.Module):
         x = (rgb - self.mean) / self.std
         for conv, norm in (self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3):
             x = F.relu(norm(conv(x)))
-        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        x = self.maxpool(x)
         features = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
             features.append(x)
         return features
-
-
-def _stage(channels_in: int, width: int, *, blocks: int, stride: int = 1, first_dilation: int = 1, dilation: int = 1):
-    channels = width * Bottleneck.expansion
-    shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels))
-    first = Bottleneck(channels_in, width, stride=stride, downsample=shortcut, dilation=first_dilation)
-    return nn.Sequential(first, *(Bottleneck(channels, width, dilation=dilation) for _ in range(blocks - 1)))

@@ -1,5 +1,4 @@
 """Deformable write: high-frequency detail of aligned keyframes enters the target's local map (section 3.3)."""
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,11 +10,9 @@ class DeformableWrite(nn.Module):
     """Adds to the target's map the keyframes' warped maps, weighted per pixel and channel by a softmax over keyframes.
 
     Query and value are 1x1 convolutions of the warped map and the flow error. Such a convolution commutes with the
-    warp, so its part that reads the map is made before (`project`), once for all targets that a frame guides.
-
-    The paper's query sees the warped keyframe and the flow error; in the original release it sees the target's map as
-    well. What that and the query's bias add is the same for every keyframe, though, and cancels in the softmax over
-    them: these weights exist for the sake of checkpoints and are not used.
+    warp, so its part that reads the map is made before (`project`), once for all targets that a frame guides. In the
+    original release the query sees the target's map as well. What that and the query's bias add is the same for every
+    keyframe and cancels in the softmax: these weights are there for the sake of checkpoints and not used.
     """
 
     def __init__(self, channels: int):
@@ -35,19 +32,15 @@ class DeformableWrite(nn.Module):
         return F.conv2d(sources.flatten(0, 1), weight).unflatten(0, sources.shape[:2])
 
     def write(self, target, detail, flows, flow_errors):
-        """`forward` with `detail`, what `project` returned, as T maps (B, 2C, h, w).
-
-        Without gradients, one keyframe is aligned after the other, so that memory does not grow with their number.
-        """
-        b, t = len(target), len(detail)
-        size = target.shape[-2:]
+        """`forward` with `detail`, what `project` returned, as T maps (B, 2C, h, w)."""
+        b, t, size = len(target), len(detail), target.shape[-2:]
         flows = resize_flow(flows.flatten(0, 1), size).unflatten(0, (b, t))
         errors = resize(flow_errors.flatten(0, 1), size).unflatten(0, (b, t))
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             aligned = self._aligned(warp, *(x.flatten(0, 1) for x in (torch.stack(detail, dim=1), flows, errors)))
             query, value = aligned.unflatten(0, (b, t)).split(self.channels, dim=2)
             mean = (query.softmax(dim=1) * value).sum(dim=1)
-        else:
+        else:  # one keyframe after the other, so that memory does not grow with their number
             sample = warp_rows if target.device.type == "cpu" else warp
             frames = zip(detail, flows.unbind(1), errors.unbind(1), strict=True)
             mean = softmax_mean(self._aligned(sample, *frame).split(self.channels, dim=1) for frame in frames)
@@ -73,9 +66,9 @@ def softmax_mean(frames):
 
 
 def warp_rows(x, flow):
-    """`gi.flow.warp.warp` for a CPU and many channels, which are kept together: several times as fast, up to rounding.
+    """`gi.flow.warp.warp` for a CPU and many channels: several times as fast, up to rounding. Channels last.
 
-    Each pixel is a weighted sum of four rows of a table. The result is channels last.
+    Each pixel is a weighted sum of four rows of a table.
     """
     n, channels, height, width = x.shape
     flow = flow.float()

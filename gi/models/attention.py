@@ -1,11 +1,12 @@
 """The global stream: read from the local map into latents, attention among latents, write back (section 3.2, 3.3)."""
+import functools
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from gi.flow.warp import resize
-from gi.models.blocks import ConvMlp, Mlp
+from gi.models.blocks import mlp
 
 
 class PatchSoftmax(nn.Module):
@@ -19,10 +20,8 @@ class PatchSoftmax(nn.Module):
         self.m = m
 
     def forward(self, scores):
-        patches = to_patches(scores, self.m)
-        n, heads, m, ph, _, pw = patches.shape
-        weights = patches.transpose(3, 4).flatten(4).softmax(dim=-1)
-        return weights.view(n, heads, m, m, ph, pw).transpose(3, 4).reshape(scores.shape)
+        patches = to_patches(scores, self.m).transpose(3, 4)
+        return patches.flatten(4).softmax(dim=-1).view(patches.shape).transpose(3, 4).reshape(scores.shape)
 
 
 class Read(nn.Module):
@@ -33,15 +32,14 @@ class Read(nn.Module):
 
     def __init__(self, *, channels: int, width: int, m: int, heads: int = 8):
         super().__init__()
-        self.m = m
-        self.heads = heads
+        self.m, self.heads = m, heads
         self.scores = nn.Conv2d(channels, heads, 1)
         self.values = nn.Conv2d(channels, width, 1)
         self.softmax = PatchSoftmax(m)
         self.norm1 = nn.LayerNorm(width)
         self.project = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = mlp(width)
 
     def forward(self, local, latents):
         size = divisible_size(local.shape[-2:], self.m)
@@ -65,15 +63,14 @@ class Write(nn.Module):
 
     def __init__(self, *, channels: int, width: int, m: int, heads: int = 8):
         super().__init__()
-        self.m = m
-        self.heads = heads
+        self.m, self.heads = m, heads
         self.scores = nn.Conv2d(channels, heads, 1)
         self.gate = nn.Sigmoid()  # hook here for the write maps
         self.values = nn.Linear(width, channels)
         self.norm1 = nn.BatchNorm2d(channels)
         self.project = nn.Conv2d(channels, channels, 1)
         self.norm2 = nn.BatchNorm2d(channels)
-        self.mlp = ConvMlp(channels)
+        self.mlp = mlp(channels, functools.partial(nn.Conv2d, kernel_size=1))
 
     def forward(self, local, latents):
         height, width = divisible_size(local.shape[-2:], self.m)
@@ -102,7 +99,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.project = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = mlp(width)
 
     def forward(self, latents, memory=None):
         x = self.norm1(latents)

@@ -1,5 +1,4 @@
 """The parts every generator shares: encoder, decoder, positions, MLPs, initial weights."""
-
 import math
 
 import torch
@@ -19,8 +18,7 @@ class Encoder(nn.Module):
     def __init__(self, *, in_channels: int = 4, ngf: int = 64, n_down: int = 3, max_channels: int | None = None):
         super().__init__()
         widths = [min(ngf * 2**i, max_channels or math.inf) for i in range(n_down + 1)]
-        self.n_down = n_down
-        self.out_channels = widths[-1]
+        self.n_down, self.out_channels = n_down, widths[-1]
         self.layers = nn.Sequential(
             conv_norm_relu(in_channels, widths[0], kernel_size=7),
             *(conv_norm_relu(a, b, kernel_size=3, stride=2) for a, b in zip(widths, widths[1:], strict=False)),
@@ -28,9 +26,8 @@ class Encoder(nn.Module):
 
     def forward(self, x):
         if min(x.shape[-2:]) <= 2**self.n_down:  # a 1-pixel feature map cannot be padded by reflection
-            raise InputError(
-                f"image of {x.shape[-1]}x{x.shape[-2]} pixels is too small: more than {2**self.n_down} are needed"
-            )
+            raise InputError(f"image of {x.shape[-1]}x{x.shape[-2]} pixels is too small: more than {2**self.n_down} "
+                             "are needed")
         return self.layers(x)
 
 
@@ -45,8 +42,8 @@ class Decoder(nn.Module):
         widths = [in_channels] + [min(ngf * 2**i, max_channels or math.inf) for i in reversed(range(n_down))]
         layers = []
         for a, b in zip(widths, widths[1:], strict=False):
-            layers.append(nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1))
-            layers += [nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
+            upsample = nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1)
+            layers += [upsample, nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
         self.upsample = nn.Sequential(*layers)
         self.to_rgb = nn.Conv2d(widths[-1], 3, 7, padding=3, padding_mode="reflect")
 
@@ -62,17 +59,15 @@ def conv_norm_relu(in_channels, out_channels, *, kernel_size, stride=1, groups=1
 
 
 class FourierPositions(nn.Module):
-    """Appends Fourier features of the position to a feature map and projects the result.
+    """Appends Fourier features of the position to a map (N, in_channels, h, w) and projects to `out_channels`.
 
     Positions run linearly from -1 to 1 along each axis. Features, in order: y, x, sin(pi f y), sin(pi f x), cos(pi f
     y), cos(pi f x) for `n_frequencies` frequencies f, linear from 1 to `max_frequency`.
-    Input (N, in_channels, h, w), output (N, out_channels, h, w).
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, n_frequencies: int = 64, max_frequency: float = 16.0):
         super().__init__()
-        self.n_frequencies = n_frequencies
-        self.max_frequency = max_frequency
+        self.n_frequencies, self.max_frequency = n_frequencies, max_frequency
         self.project = nn.Conv2d(in_channels + 2 + 4 * n_frequencies, out_channels, 1)
 
     def forward(self, x):
@@ -91,18 +86,25 @@ class FourierPositions(nn.Module):
         return torch.cat([position, phase.sin().flatten(0, 1), phase.cos().flatten(0, 1)])[None]
 
 
-class Mlp(nn.Sequential):
-    """Linear, exact GELU, Linear, all of one width (the release does not widen in between). Acts on the last axis."""
+class Residual(nn.Module):
+    """x plus what the layers, one after the other, make of it."""
 
-    def __init__(self, width: int):
-        super().__init__(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+    def __init__(self, *layers: nn.Module):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return x + self.layers(x)
 
 
-class ConvMlp(nn.Sequential):
-    """The same with 1x1 convolutions. Acts on the channels of a map."""
+def grouped_block(channels: int, groups: int) -> Residual:
+    """x + ReLU(BN(3x3 grouped convolution)): the local block of "ours w/o FFC"."""
+    return Residual(*conv_norm_relu(channels, channels, kernel_size=3, groups=groups))
 
-    def __init__(self, width: int):
-        super().__init__(nn.Conv2d(width, width, 1), nn.GELU(), nn.Conv2d(width, width, 1))
+
+def mlp(width: int, layer=nn.Linear) -> nn.Sequential:
+    """Two layers and exact GELU, all of one width (the release does not widen in between)."""
+    return nn.Sequential(layer(width, width), nn.GELU(), layer(width, width))
 
 
 def initialise(network):
@@ -116,20 +118,15 @@ def initialise(network):
 
 def crop_like(prediction, image):
     """Cuts what the decoder adds at the right and bottom when a side of `image` is not a multiple of the stride."""
-    height, width = image.shape[-2:]
-    return prediction[..., :height, :width]
+    return prediction[..., :image.shape[-2], :image.shape[-1]]
 
 
 def check_inputs(target, sources, flows, flow_errors):
     """Raises InputError, naming tensor and expected shape, unless the inputs of a generator fit together."""
     b, _, h, w = target.shape if target.ndim == 4 else (0, 0, 0, 0)
     t = sources.shape[1] if sources.ndim == 5 else 0
-    expected = {
-        "target": (target, (b, 4, h, w)),
-        "sources": (sources, (b, t, 4, h, w)),
-        "flows": (flows, (b, t, 2, h, w)),
-        "flow_errors": (flow_errors, (b, t, 1, h, w)),
-    }
+    expected = {"target": (target, (b, 4, h, w)), "sources": (sources, (b, t, 4, h, w)),
+                "flows": (flows, (b, t, 2, h, w)), "flow_errors": (flow_errors, (b, t, 1, h, w))}
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
             axes = "(B, 4, H, W)" if name == "target" else f"{shape} like the target"

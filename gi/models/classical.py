@@ -4,7 +4,6 @@ Images (B,3,H,W) in [0,1], masks (B,1,H,W) with 1 = missing. Known pixels of a r
 bit, and no result depends on what an image or a keyframe holds inside its hole.
 """
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,18 +16,9 @@ def copy_keyframe(image: Tensor, mask: Tensor, sources: Tensor, source_masks: Te
                   errors: Tensor) -> Tensor:
     """Copies into each hole pixel the colour that the flow leads to, then fills the rest with `opencv_inpaint`.
 
-    Where several keyframes show a pixel, the one with the smallest flow error is taken, the first one of equals. A
-    keyframe shows a pixel if its flow ends inside the frame and no pixel of the keyframe's hole takes part in the
-    bilinear sample there. What none of them shows is filled from known and copied pixels alike.
-
-    Args:
-        image, mask: the target.
-        sources: (B,T,3,H,W) keyframes, source_masks (B,T,1,H,W); T may be 0.
-        flows: (B,T,2,H,W) from the target to each keyframe, in pixels.
-        errors: (B,T,1,H,W), the smaller the better.
-
-    Returns:
-        (B,3,H,W) float32 on the device of `image`.
+    Where several of the keyframes `sources` (B,T,3,H,W), T >= 0, with `source_masks` (B,T,1,H,W), show a pixel (see
+    `align`), the one with the smallest of the flow's `errors` (B,T,1,H,W) is taken, the first one of equals. `flows`
+    (B,T,2,H,W) lead from the target to each keyframe, in pixels. Returns (B,3,H,W) float32.
     """
     colours, visible = align_keyframes(sources, source_masks, flows)
     image, mask = image.float(), (mask > 0.5).float()
@@ -43,23 +33,13 @@ def copy_keyframe(image: Tensor, mask: Tensor, sources: Tensor, source_masks: Te
 
 
 def opencv_inpaint(image: Tensor, mask: Tensor) -> Tensor:
-    """`cv2.inpaint` (Telea 2004) on the host, image by image: (B,3,H,W) float32 on the device of `image`.
-
-    OpenCV computes in 8 bits. An image without any known pixel becomes grey.
-    """
+    """`cv2.inpaint` (Telea 2004), in 8 bits: (B,3,H,W) float32. An image without any known pixel becomes grey."""
     image, mask = image.float(), (mask > 0.5).float()
-    # OpenCV should not look into holes; that they are empty makes sure.
     pixels = (255 * composite(torch.zeros_like(image), image, mask).clamp(0, 1)).round().to(torch.uint8)
-    pixels, masks = pixels.permute(0, 2, 3, 1).cpu().numpy(), mask[:, 0].byte().cpu().numpy()
-    filled = [_inpaint(p, m) for p, m in zip(pixels, masks, strict=True)]
-    stacked = np.stack(filled) if filled else np.zeros((0, *image.shape[2:], 3), np.uint8)
-    filled = torch.from_numpy(stacked).to(image.device).permute(0, 3, 1, 2).float() / 255
-    return composite(filled, image, mask)
-
-
-def _inpaint(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    if not mask.any():
-        return pixels
-    if mask.all():
-        return np.full_like(pixels, 128)
-    return cv2.inpaint(np.ascontiguousarray(pixels), mask, 3, cv2.INPAINT_TELEA)  # 3 pixels around
+    filled = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    for i, hole in enumerate(mask[:, 0].byte().cpu().numpy()):
+        if hole.all():
+            filled[i] = 128
+        elif hole.any():
+            filled[i] = cv2.inpaint(filled[i], hole, 3, cv2.INPAINT_TELEA)  # 3 pixels around
+    return composite(torch.from_numpy(filled).to(image.device).permute(0, 3, 1, 2).float() / 255, image, mask)

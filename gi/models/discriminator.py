@@ -1,5 +1,4 @@
 """Patch discriminator on RGB (paper, section 3.3; the plan of pix2pixHD's discriminator, as LaMa uses it)."""
-
 from torch import Tensor, nn
 
 
@@ -7,19 +6,15 @@ class PatchDiscriminator(nn.Module):
     """Says of every patch of an image whether it is real.
 
     Six 4x4 convolutions with padding 2: four of stride 2 that widen 3 -> w -> 2w -> 4w -> 8w, two of stride 1
-    (8w -> 8w -> 1). LeakyReLU after all but the last, BatchNorm on the second to the fifth.
-
-    Args:
-        width: channels after the first convolution; the deeper ones have 2, 4, 8 and 8 times as many.
+    (8w -> 8w -> 1), where w is `width`. LeakyReLU after all but the last, BatchNorm on the second to the fifth.
     """
 
     def __init__(self, *, width: int = 64):
         super().__init__()
         channels = [3, width, 2 * width, 4 * width, 8 * width, 8 * width]
         strides = [2, 2, 2, 2, 1]
-        self.stages = nn.ModuleList(
-            _stage(*channels[i : i + 2], stride=stride, norm=i > 0) for i, stride in enumerate(strides)
-        )
+        self.stages = nn.ModuleList(_stage(*channels[i:i + 2], stride=stride, norm=i > 0)
+                                    for i, stride in enumerate(strides))
         self.head = nn.Conv2d(channels[-1], 1, kernel_size=4, stride=1, padding=2)
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -35,9 +30,6 @@ class PatchDiscriminator(nn.Module):
 
 
 def _stage(channels_in: int, channels_out: int, *, stride: int, norm: bool) -> nn.Sequential:
-    layers = [nn.Conv2d(channels_in, channels_out, kernel_size=4, stride=stride, padding=2)]
-    if norm:
-        layers.append(nn.BatchNorm2d(channels_out))
+    convolution = nn.Conv2d(channels_in, channels_out, kernel_size=4, stride=stride, padding=2)
     # Not in place: feature matching keeps the activations, and R1 differentiates through them twice.
-    layers.append(nn.LeakyReLU(0.2))
-    return nn.Sequential(*layers)
+    return nn.Sequential(convolution, *([nn.BatchNorm2d(channels_out)] if norm else []), nn.LeakyReLU(0.2))

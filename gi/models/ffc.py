@@ -1,9 +1,9 @@
 """Fast Fourier convolutions (Chi et al. 2020) as LaMa uses them (Suvorov et al. 2021), and their residual block."""
-
 import torch
 from torch import nn
 
 from gi.errors import InputError
+from gi.models.blocks import Residual
 
 
 class FourierUnit(nn.Module):
@@ -39,9 +39,8 @@ class SpectralTransform(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.reduce = nn.Sequential(
-            nn.Conv2d(channels, channels // 2, 1, bias=False), nn.BatchNorm2d(channels // 2), nn.ReLU(inplace=True)
-        )
+        self.reduce = nn.Sequential(nn.Conv2d(channels, channels // 2, 1, bias=False), nn.BatchNorm2d(channels // 2),
+                                    nn.ReLU(inplace=True))
         self.fourier = FourierUnit(channels // 2)
         self.expand = nn.Conv2d(channels // 2, channels, 1, bias=False)
 
@@ -55,48 +54,28 @@ class FFC(nn.Module):
 
     `share` of the channels are global. Of the four paths of the original, local-to-local and local-to-global read the
     same input and are one convolution here (`from_local`); the two BatchNorms are one for the same reason.
+    Raises InputError if the global channels are no even number (the spectral transform halves it), none or all.
     """
 
     def __init__(self, *, channels: int, share: float = 0.75):
         super().__init__()
-        n_global = split_channels(channels, share)
-        n_local = channels - n_global
-        self.split = [n_local, n_global]
+        n_global = int(channels * share)
+        if n_global % 2 or not 0 < n_global < channels:
+            raise InputError(f"ffc_share {share} of {channels} channels: expected above 0 and below 1, giving an even "
+                             "number of channels")
+        self.split = n_local, n_global = channels - n_global, n_global
         conv = dict(kernel_size=3, padding=1, padding_mode="reflect", bias=False)
-        self.from_local = nn.Conv2d(n_local, channels, **conv) if n_local else None
-        self.global_to_local = nn.Conv2d(n_global, n_local, **conv) if n_local and n_global else None
-        self.global_to_global = SpectralTransform(n_global) if n_global else None
+        self.from_local = nn.Conv2d(n_local, channels, **conv)
+        self.global_to_local = nn.Conv2d(n_global, n_local, **conv)
+        self.global_to_global = SpectralTransform(n_global)
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x):
         x_local, x_global = x.split(self.split, dim=1)
-        if self.global_to_global is None:
-            y = self.from_local(x_local)
-        elif self.from_local is None:
-            y = self.global_to_global(x_global)
-        else:
-            y = self.from_local(x_local) + torch.cat(
-                [self.global_to_local(x_global), self.global_to_global(x_global)], dim=1
-            )
-        return self.norm(y).relu_()
+        from_global = torch.cat([self.global_to_local(x_global), self.global_to_global(x_global)], dim=1)
+        return self.norm(self.from_local(x_local) + from_global).relu_()
 
 
-def split_channels(channels, share):
-    """Number of global channels; InputError unless it is 0 or an even number (the spectral transform halves it)."""
-    n_global = int(channels * share)
-    if not 0 <= share <= 1 or n_global % 2:
-        raise InputError(
-            f"ffc_share {share} of {channels} channels: expected between 0 and 1, giving an even number of channels"
-        )
-    return n_global
-
-
-class FFCResidualBlock(nn.Module):
+def ffc_block(channels: int, share: float = 0.75) -> Residual:
     """x + FFC(FFC(x)), LaMa's residual block. Input and output (N, channels, h, w)."""
-
-    def __init__(self, *, channels: int, share: float = 0.75):
-        super().__init__()
-        self.layers = nn.Sequential(FFC(channels=channels, share=share), FFC(channels=channels, share=share))
-
-    def forward(self, x):
-        return x + self.layers(x)
+    return Residual(FFC(channels=channels, share=share), FFC(channels=channels, share=share))

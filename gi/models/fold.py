@@ -1,10 +1,9 @@
 """Trained generators made ready for prediction: the same function, up to rounding, in less time.
 
-Without batch statistics, a BatchNorm is a scale and a shift per channel and goes into the convolution beside it. Maps
-have their channels innermost ("channels last"), where a 1x1 convolution is one matrix product, also of some of the
-channels, and where a spectrum's real and imaginary parts, interleaved as channels, are what a complex number is.
+A BatchNorm with fixed statistics goes into the convolution beside it. Maps have their channels innermost ("channels
+last"), where a 1x1 convolution is one matrix product, also of some of the channels, and where a spectrum's real and
+imaginary parts, interleaved as channels, are what a complex number is.
 """
-
 import copy
 
 import torch
@@ -22,8 +21,7 @@ from gi.models.ffc import FFC, FourierUnit
 def prepare_for_inference(generator: nn.Module) -> nn.Module:
     """A copy of a generator, of any family, for prediction alone: in eval mode, channels last, nothing to be trained.
 
-    Outputs are those of `generator.eval()` up to rounding, also of `encode_keyframes` and `predict`. Parameters have
-    other names and shapes, so it is not for checkpoints. What is prepared already is returned as it is.
+    Parameters have other names and shapes, so it is not for checkpoints. What is prepared already is returned as it is.
     """
     if getattr(generator, "prepared", False):
         return generator
@@ -36,8 +34,8 @@ def prepare_for_inference(generator: nn.Module) -> nn.Module:
 def _fold(module):
     for name, child in module.named_children():
         _fold(child)
-        make = _FOLDED.get(type(child))
-        setattr(module, name, child if make is None else make(child))
+        if make := _FOLDED.get(type(child)):
+            setattr(module, name, make(child))
 
 
 def fold_sequence(layers: nn.Sequential) -> nn.Sequential:
@@ -45,8 +43,7 @@ def fold_sequence(layers: nn.Sequential) -> nn.Sequential:
     folded = []
     for layer in layers:
         if isinstance(layer, _BatchNorm) and folded and isinstance(folded[-1], nn.Conv2d | nn.ConvTranspose2d):
-            transposed = isinstance(folded[-1], nn.ConvTranspose2d)
-            folded[-1] = fuse_conv_bn_eval(folded[-1], layer, transpose=transposed)
+            folded[-1] = fuse_conv_bn_eval(folded[-1], layer, isinstance(folded[-1], nn.ConvTranspose2d))
         else:
             folded.append(layer)
     return nn.Sequential(*folded)
@@ -74,12 +71,6 @@ class FoldedFFC(nn.Module):
         reduced += self.fourier(reduced)
         y_global += pointwise(self.expand, reduced)
         return y.relu_()
-
-
-def fold_ffc(layer: FFC) -> nn.Module:
-    if layer.from_local is None or layer.global_to_global is None:
-        return layer  # a share of 0 or 1, which no published network has
-    return FoldedFFC(layer)
 
 
 class FoldedFourierUnit(nn.Module):
@@ -127,17 +118,16 @@ def from_patches(x, m, height, width):
     return x.reshape(len(x), height, width, -1).permute(0, 3, 1, 2)
 
 
-class FoldedDecoder(Decoder):
-    """A decoder whose last convolution makes 2 x 2 pixels at a time: 3 output channels are too few to be fast."""
-
-    def __init__(self, decoder: Decoder):
-        nn.Module.__init__(self)
-        self.upsample = decoder.upsample
-        self.to_rgb = QuadConv(decoder.to_rgb)
+def fold_decoder(decoder: Decoder) -> Decoder:
+    decoder.to_rgb = QuadConv(decoder.to_rgb)
+    return decoder
 
 
 class QuadConv(nn.Module):
-    """A convolution of stride 1 with reflected borders, for maps of even sides, as one of stride 2 and a shuffle."""
+    """A convolution of stride 1 with reflected borders, for maps of even sides, as one of stride 2 and a shuffle.
+
+    It makes 2 x 2 pixels at a time: the 3 channels of an image are too few to be fast.
+    """
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
@@ -167,7 +157,7 @@ def scale_and_shift(norm: nn.BatchNorm2d):
 
 
 def scaled(conv: nn.Conv2d, scale, shift=None):
-    """`scale` times the output of a convolution without bias, plus `shift`."""
+    """A convolution without bias, its output times `scale` plus `shift`."""
     conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
     conv.bias = None if shift is None else nn.Parameter(shift)
     return conv
@@ -181,10 +171,5 @@ def after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d, offset=0):
     return conv
 
 
-_FOLDED = {
-    nn.Sequential: fold_sequence,
-    FFC: fold_ffc,
-    FourierUnit: FoldedFourierUnit,
-    Write: FoldedWrite,
-    Decoder: FoldedDecoder,
-}
+_FOLDED = {nn.Sequential: fold_sequence, FFC: FoldedFFC, FourierUnit: FoldedFourierUnit, Write: FoldedWrite,
+           Decoder: fold_decoder}

@@ -1,5 +1,4 @@
 """Copies from keyframes around any generator, which then only draws what none of them shows. Ours, not the paper's."""
-
 import torch
 from torch import nn
 
@@ -14,25 +13,16 @@ class GuidedCopy(nn.Module):
     """Called as the generator inside it, with the keyframes' own pixels in the result where `PixelWrite` trusts them.
 
     With `smooth_start`, they enter before: the network sees frames whose holes are filled, see `smooth_start`, and a
-    blend of this start and of what it draws comes out. Without a network the start itself does: a few thousand
-    parameters that show how far copying gets that knows what to trust. Without `smooth_start`, the network sees what it
-    would see by itself, and the keyframes enter what it draws.
-
-    `encode_keyframes` and `predict` are the two parts of `forward`, see `gi.models.keyframes`, around any network.
-
-    Args:
-        network: a generator of any family, or None.
-        pixel_width: channels of `PixelWrite`.
-        smooth_start: see above.
+    blend of this start and of what it draws comes out; without a network the start itself. Without `smooth_start`, the
+    network sees what it would see by itself, and the keyframes enter what it draws. `pixel_width` are channels of
+    `PixelWrite`. `encode_keyframes` and `predict` are the two parts of `forward`, see `gi.models.keyframes`.
     """
 
     def __init__(self, *, network: nn.Module | None = None, pixel_width: int = 16, smooth_start: bool = True):
         super().__init__()
         if network is None and not smooth_start:
             raise InputError("smooth_start false: expected a network, as nothing else fills what no keyframe shows")
-        self.network = network
-        self.pixel_write = PixelWrite(pixel_width)
-        self.smooth_start = smooth_start
+        self.network, self.pixel_write, self.smooth_start = network, PixelWrite(pixel_width), smooth_start
         self.blend = Blend() if network is not None and smooth_start else None
         self.seeded = self.blend is not None  # training needs `seeds`
         self._has_stream = hasattr(network, "encode_keyframes")
@@ -98,7 +88,7 @@ class Blend(nn.Module):
     """Between the first guess and what a network drew, pixel by pixel, as far as the first guess is one.
 
     In training half of the samples are the drawing alone: a decoder that only had to improve on a guess would learn to
-    do nothing, as anything else is worse at first.
+    do nothing.
     """
 
     def __init__(self, width: int = 16):
@@ -108,10 +98,7 @@ class Blend(nn.Module):
         nn.init.constant_(self.head[-1].bias, -2.0)
 
     def forward(self, drawn, start, guessed, alone=None):
-        """drawn, start (B, 3, H, W) in [0, 1], guessed (B, 1, H, W): see `smooth_start`. (B, 3, H, W) float32.
-
-        alone: (B,) true for samples that are the drawing alone; None for none.
-        """
+        """drawn, start (B, 3, H, W) in [0, 1], guessed (B, 1, H, W); alone (B,), or None: true for nothing else."""
         change = drawn.float() - start
         clues = torch.cat([drawn.float(), start, guessed, change.abs()], dim=1).detach()
         weight = guessed * self.head(clues).float().sigmoid()

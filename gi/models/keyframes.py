@@ -1,15 +1,13 @@
 """What a generator keeps of its keyframes, and the two methods by which one can keep it.
 
-A generator whose keyframe stream does not depend on the target offers, beside `forward(target, sources, flows,
-flow_errors)`,
+A generator whose keyframe stream does not depend on the target offers, beside `forward`,
 
 - `encode_keyframes(sources) -> Keyframes`: the stream for sources (B, T, 4, H, W), T >= 0,
 - `predict(target, keyframes, flows, flow_errors)`: the rest, flows and errors being those of `keyframes` in order,
 
-so that a frame that guides several targets is encoded once. Any list of frames encoded alone makes the keyframes of a
-target by `join`; the result is that of `forward`, up to rounding. Neither method checks shapes, `forward` does.
+so that a frame that guides several targets is encoded once; `join` makes one stream of frames encoded alone. Together
+they do what `forward` does, up to rounding, but check no shapes.
 """
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,17 +31,12 @@ class Keyframes(NamedTuple):
 
 
 def join(streams: Sequence[Keyframes]) -> Keyframes:
-    """One stream of all the frames of `streams` (B alike), in order; of none, that of T = 0.
-
-    Maps, which are large, are shared with `streams`, not copied.
-    """
+    """One stream of all the frames of `streams` (B alike), in order, sharing their maps; of none, that of T = 0."""
     if not streams:
         return Keyframes()
-    blocks = zip(*(stream.blocks for stream in streams), strict=True)
-    return Keyframes(
-        tuple(KeyframeFeatures(*map(_cat, zip(*block, strict=True))) for block in blocks),
-        _cat([stream.sources for stream in streams]),
-    )
+    blocks, sources = zip(*streams, strict=True)
+    return Keyframes(tuple(KeyframeFeatures(*map(_cat, zip(*block, strict=True)))
+                           for block in zip(*blocks, strict=True)), _cat(sources))
 
 
 def _cat(parts):

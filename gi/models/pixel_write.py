@@ -1,10 +1,8 @@
 """Pixel write: colours of aligned keyframes enter the output at the image's own resolution. Ours, not the paper's.
 
-The deformable write brings keyframes in at the resolution of the features, so whatever is finer has to be drawn anew by
-the decoder. Here every keyframe is warped to the target as an image, and the output is, pixel by pixel, a weighted mean
-of what the decoder drew and of what the keyframes show.
+The deformable write brings keyframes in at the resolution of the features, and the decoder draws anew what is finer.
+Here every keyframe is warped to the target as an image, and the output is a weighted mean of them and of the drawing.
 """
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -19,7 +17,6 @@ class PixelWrite(nn.Module):
     The decoded image's logit is 0. A keyframe's comes from convolutions that all keyframes share and that see, beside
     the colours, what tells whether to trust it: flow error, agreement with the target where that is known (here and
     around here), with the other keyframes, with the decoder. Where a keyframe is not visible its weight is exactly 0.
-    Before training, visible keyframes are taken unless their flow error is above some 2 pixels.
     """
 
     POOLING = (8, 4, 4)  # agreement is averaged over 8, 32, 128 pixels: the middle of a hole is far from what is known
@@ -28,12 +25,8 @@ class PixelWrite(nn.Module):
         super().__init__()
         conv = dict(kernel_size=3, padding=1, padding_mode="reflect")
         self.head = nn.Sequential(
-            nn.Conv2d(15 + 2 * len(self.POOLING), width, **conv),
-            nn.ReLU(),
-            nn.Conv2d(width, width, **conv),
-            nn.ReLU(),
-            nn.Conv2d(width, 1, **conv),
-        )
+            nn.Conv2d(15 + 2 * len(self.POOLING), width, **conv), nn.ReLU(),
+            nn.Conv2d(width, width, **conv), nn.ReLU(), nn.Conv2d(width, 1, **conv))
         self.error_scale = nn.Parameter(torch.tensor(2.0))
         for layer in self.head[:3:2]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -75,9 +68,8 @@ class PixelWrite(nn.Module):
         """For each scale the mean mismatch of the pixels where target and keyframe are known, and their share."""
         size = both.shape[-2:]
         for step in self.POOLING:
-            mismatch, both = (
-                F.avg_pool2d(x, step, ceil_mode=True, count_include_pad=False) for x in (mismatch, both)
-            )
+            mismatch, both = (F.avg_pool2d(x, step, ceil_mode=True, count_include_pad=False)
+                              for x in (mismatch, both))
             share = resize(both, size)
             yield resize(mismatch, size) / (share + 1e-4)
             yield share

@@ -1,17 +1,15 @@
 """LaMa + SpectralFuse: LaMa whose first blocks fuse keyframe features in the Fourier domain (section 4).
 
-The paper describes this baseline in one sentence and its code was never published. This is an interpretation: the
-aggregation of the deformable write (a softmax over keyframes of a query, times a value) is applied to spectra instead
-of warped maps. A spectrum is not aligned by any flow, which is the point of the comparison, so flow and flow error are
-not used. As in LaMa's FFC, only the global channels have a spectrum.
+The paper has one sentence on this baseline and no code. Our interpretation: the aggregation of the deformable write (a
+softmax over keyframes of a query, times a value), applied to spectra instead of warped maps, without any flow. As in
+LaMa's FFC, only the global channels have a spectrum.
 """
-
 import torch
 from torch import nn
 
-from gi.errors import InputError
+from gi.errors import expect_within
 from gi.models.blocks import check_inputs, crop_like
-from gi.models.ffc import from_spectrum, split_channels, to_spectrum
+from gi.models.ffc import from_spectrum, to_spectrum
 from gi.models.lama import LaMaGenerator
 
 
@@ -39,16 +37,9 @@ class SpectralFuseGenerator(LaMaGenerator):
 
     def __init__(self, *, ngf: int = 64, n_down: int = 3, n_blocks: int = 6, n_cross: int = 2, ffc_share: float = 0.75):
         super().__init__(ngf=ngf, n_down=n_down, n_blocks=n_blocks, ffc_share=ffc_share)
-        if n_cross > n_blocks:
-            raise InputError(f"n_cross {n_cross}: expected at most n_blocks = {n_blocks}")
-        channels = self.encoder.out_channels
-        n_global = split_channels(channels, ffc_share)
-        if n_cross and not n_global:
-            raise InputError(
-                "ffc_share 0 leaves no global channels for SpectralFuse: expected a share above 0, or n_cross 0"
-            )
-        self.split = [channels - n_global, n_global]
-        self.fuse = nn.ModuleList(SpectralFuse(n_global) for _ in range(n_cross))
+        expect_within(0, n_blocks, n_cross=n_cross)
+        self.split = self.blocks[0].layers[0].split  # local and global channels
+        self.fuse = nn.ModuleList(SpectralFuse(self.split[1]) for _ in range(n_cross))
 
     def forward(self, target, sources, flows, flow_errors):
         """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`."""

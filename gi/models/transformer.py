@@ -1,12 +1,10 @@
 """The Transformer baseline: the two-stream model without its local stream (section 4; its code was never published).
 
-An encoder to stride 16 gives 16 x 16 tokens for a 256 x 256 image, as many as the two-stream model has latents. Other
-image sizes give other numbers of tokens.
+An encoder to stride 16 gives 16 x 16 tokens for a 256 x 256 image, as many as the two-stream model has latents.
 """
-
 from torch import nn
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_within
 from gi.models.attention import Attention
 from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, crop_like, initialise
 from gi.models.keyframes import KeyframeFeatures, Keyframes
@@ -18,18 +16,14 @@ class TransformerGenerator(nn.Module):
     def __init__(self, *, ngf: int = 64, n_down: int = 4, n_blocks: int = 6, n_cross: int = 2, heads: int = 8,
                  width: int = 512):
         super().__init__()
-        if n_cross > n_blocks:
-            raise InputError(f"n_cross {n_cross}: expected at most n_blocks = {n_blocks}")
+        expect_within(0, n_blocks, n_cross=n_cross)
         if width % heads:
             raise InputError(f"heads {heads}: expected a divisor of width {width}")
-        # Widths double up to the tokens' own: doubling on to stride 16 would put most parameters into encoder and
-        # decoder.
+        # Widths double up to the tokens' own, or encoder and decoder would have most of the parameters.
         self.encoder = Encoder(ngf=ngf, n_down=n_down, max_channels=width)
         self.positions = FourierPositions(in_channels=self.encoder.out_channels, out_channels=width)
         self.blocks = nn.ModuleList(
-            nn.ModuleList([Attention(width=width, heads=heads), Attention(width=width, heads=heads)])
-            for _ in range(n_blocks)
-        )
+            nn.ModuleList(Attention(width=width, heads=heads) for _ in range(2)) for _ in range(n_blocks))
         self.n_cross = n_cross
         self.decoder = Decoder(in_channels=width, ngf=ngf, n_down=n_down, max_channels=width)
         initialise(self)
@@ -57,10 +51,8 @@ class TransformerGenerator(nn.Module):
         """Fills the target (B, 4, H, W), given what `encode_keyframes` returned. Flows are not used."""
         memory = [(features.keys.flatten(1, 2), features.values.flatten(1, 2)) for features in keyframes.blocks]
         x = self.positions(self.encoder(target))
-        size = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)
         for i, (first, second) in enumerate(self.blocks):
             tokens, _ = first(tokens, memory[i] if i < len(memory) else None)
             tokens, _ = second(tokens)
-        x = tokens.transpose(1, 2).unflatten(2, tuple(size))
-        return crop_like(self.decoder(x), target)
+        return crop_like(self.decoder(tokens.transpose(1, 2).view_as(x)), target)

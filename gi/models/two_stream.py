@@ -1,28 +1,18 @@
 """The paper's generator: a local stream (LIF) of convolutions and a global stream (GIF) of attention over latents."""
-
+import contextlib
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_within
 from gi.models.aggregate import DeformableWrite
 from gi.models.attention import Attention, Read, Write
-from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, conv_norm_relu, crop_like, initialise
-from gi.models.ffc import FFCResidualBlock
+from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, crop_like, grouped_block, initialise
+from gi.models.ffc import ffc_block
 from gi.models.keyframes import KeyframeFeatures, Keyframes
-from gi.models.recompute import recomputed
-
-
-class GroupedResidualBlock(nn.Module):
-    """x + ReLU(BN(3x3 grouped convolution)): the local block of "ours w/o FFC"."""
-
-    def __init__(self, *, channels: int, groups: int = 4):
-        super().__init__()
-        self.layers = conv_norm_relu(channels, channels, kernel_size=3, groups=groups)
-
-    def forward(self, x):
-        return x + self.layers(x)
 
 
 class TwoStreamBlock(nn.Module):
@@ -48,49 +38,30 @@ class TwoStreamGenerator(nn.Module):
     """ours (4 blocks), ours big (12 blocks), ours w/o FFC (6 blocks, local_block="grouped_conv").
 
     `n_cross` of the blocks, counted from the first, look at keyframes: by attention if `cross_attention`, by aligned
-    detail if `deformable_write`. `n_latents` must be a square number. Sizes of table 2 of the paper are the defaults.
-
-    `checkpoint_blocks` computes the blocks a second time in the backward pass instead of keeping their activations. The
-    peak of a training step, gradients included, per 256 x 256 sample with 2 keyframes: 566 instead of 1107 MiB with
-    these sizes, 889 instead of 1750 with 12 blocks.
-
+    detail if `deformable_write`. `n_latents` must be a square number. Defaults are those of table 2 of the paper.
+    `checkpoint_blocks` computes the blocks a second time in the backward pass instead of keeping their activations.
     `encode_keyframes` and `predict` are the two parts of `forward`, see `gi.models.keyframes`.
     """
 
-    def __init__(
-        self,
-        *,
-        ngf: int = 64,
-        n_down: int = 3,
-        n_blocks: int = 4,
-        n_cross: int = 2,
-        cross_attention: bool = True,
-        deformable_write: bool = True,
-        local_block: Literal["ffc", "grouped_conv"] = "ffc",
-        ffc_share: float = 0.75,
-        groups: int = 4,
-        heads: int = 8,
-        n_latents: int = 256,
-        latent_width: int = 512,
-        checkpoint_blocks: bool = False,
-    ):
+    def __init__(self, *, ngf: int = 64, n_down: int = 3, n_blocks: int = 4, n_cross: int = 2,
+                 cross_attention: bool = True, deformable_write: bool = True,
+                 local_block: Literal["ffc", "grouped_conv"] = "ffc", ffc_share: float = 0.75, groups: int = 4,
+                 heads: int = 8, n_latents: int = 256, latent_width: int = 512, checkpoint_blocks: bool = False):
         super().__init__()
         self.encoder = Encoder(ngf=ngf, n_down=n_down)
         channels = self.encoder.out_channels
         m = round(n_latents**0.5)
         if m * m != n_latents:
             raise InputError(f"n_latents {n_latents}: expected a square number")
-        if n_cross > n_blocks:
-            raise InputError(f"n_cross {n_cross}: expected at most n_blocks = {n_blocks}")
+        expect_within(0, n_blocks, n_cross=n_cross)
         if channels % heads or latent_width % heads:
-            raise InputError(
-                f"heads {heads}: expected a divisor of {channels} local channels and latent_width {latent_width}"
-            )
+            raise InputError(f"heads {heads}: expected a divisor of {channels} local channels and latent_width "
+                             f"{latent_width}")
 
         def local():
             if local_block == "ffc":
-                return FFCResidualBlock(channels=channels, share=ffc_share)
-            return GroupedResidualBlock(channels=channels, groups=groups)
+                return ffc_block(channels, ffc_share)
+            return grouped_block(channels, groups)
 
         self.positions = FourierPositions(in_channels=channels, out_channels=channels)
         self.latents = nn.Parameter(torch.empty(n_latents, latent_width))
@@ -98,12 +69,10 @@ class TwoStreamGenerator(nn.Module):
             TwoStreamBlock(channels=channels, width=latent_width, m=m, heads=heads, local_blocks=[local(), local()])
             for _ in range(n_blocks)
         )
-        self.checkpoint_blocks = checkpoint_blocks
-        self.cross_attention = cross_attention
+        self.checkpoint_blocks, self.cross_attention = checkpoint_blocks, cross_attention
         self.n_cross = n_cross if cross_attention or deformable_write else 0
-        self.deformable_writes = nn.ModuleList(
-            DeformableWrite(channels) for _ in range(n_cross if deformable_write else 0)
-        )
+        writes = n_cross if deformable_write else 0
+        self.deformable_writes = nn.ModuleList(DeformableWrite(channels) for _ in range(writes))
         self.decoder = Decoder(in_channels=channels, ngf=ngf, n_down=n_down)
         initialise(self)
         nn.init.normal_(self.latents, std=0.02)
@@ -121,11 +90,10 @@ class TwoStreamGenerator(nn.Module):
     def encode_keyframes(self, sources):
         """The keyframe stream of sources (B, T, 4, H, W)."""
         b, t = sources.shape[:2]
-        if t == 0:
+        if t == 0 or self.n_cross == 0:
             return Keyframes()
         blocks = []
-        if self.n_cross:
-            local, latents = self._start(sources.flatten(0, 1))
+        local, latents = self._start(sources.flatten(0, 1))
         for i, block in enumerate(self.blocks[: self.n_cross]):
             local, latents, own = self._run(block, local, latents)
             keys, values = (x.unflatten(0, (b, t)) for x in own) if self.cross_attention else (None, None)
@@ -154,3 +122,23 @@ class TwoStreamGenerator(nn.Module):
 
     def _run(self, block, *inputs):
         return recomputed(block, *inputs) if self.checkpoint_blocks and torch.is_grad_enabled() else block(*inputs)
+
+
+def recomputed(module: nn.Module, *inputs):
+    """`module(*inputs)`, computed again in the backward pass: less memory for more time, with the same result."""
+    return checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False,  # nothing here is random
+                      context_fn=lambda: (contextlib.nullcontext(), _without_statistics(module)))
+
+
+@contextlib.contextmanager
+def _without_statistics(module):
+    """BatchNorms normalise as they did, but do not count the batch a second time."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, values in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = values

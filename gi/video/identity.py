@@ -1,8 +1,4 @@
-"""What results depend on besides the video and the settings: code and weights, as checksums.
-
-Parts of a video that two versions of an algorithm computed must never be joined, and nobody remembers to count a
-version number up.
-"""
+"""Checksums of code and weights: parts of a video that two versions of an algorithm computed must never be joined."""
 import hashlib
 import importlib
 import inspect

@@ -1,9 +1,9 @@
 """Inpainting a video file or a folder of frames, in parts that are kept on disk, so that an interrupted run goes on.
 
 Finished parts, and the state of a method that is fitted to the video, lie in a hidden folder beside the result, named
-after the checksum of inputs, settings and code: only a run with the same ones finds them. Parts do not depend on each
-other, so several machines can share them out.
+after the checksum of inputs, settings and code. Several machines can share the parts out.
 """
+import glob
 import hashlib
 import itertools
 import json
@@ -33,14 +33,12 @@ class VideoJob:
     """One video to be inpainted into one result.
 
     Args:
-        method: with all its settings.
-        video, masks: what to fill, see `gi.media.files`; masks with frames (H, W), see `gi.media.masks`.
+        video, masks: see `gi.media.files` and `gi.media.masks`.
         out: video file or folder of PNG files.
         edited: frames edited by hand by their number, uint8 (H, W, 3) of the video's size.
-        quality: of a video file, see `gi.media.writer`.
+        options: of `gi.media.writer.open_writer`.
 
-    Raises:
-        InputError: if the result cannot be written there or an edited frame does not fit.
+    Raises InputError if the result cannot be written there or an edited frame does not fit.
     """
 
     def __init__(self, method: VideoMethod, video: VideoSource, masks: VideoSource, out: str | Path, *,
@@ -55,6 +53,7 @@ class VideoJob:
         self.parts = method.parts(video.count, edited=self.edited)
         self.checksum = self._checksum()
         self.folder = self.out.parent / f".{self.out.name}.{self.checksum[:16]}.chunks"
+        self._fitted = self.folder / "fitted"  # is there when the method has been fitted to the end
 
     @property
     def missing(self) -> list[Part]:
@@ -64,16 +63,13 @@ class VideoJob:
     @property
     def others(self) -> list[Path]:
         """Folders with parts of the same result from other inputs, settings or code."""
-        if not self.out.parent.is_dir():
-            return []
-        found = [path for path in self.out.parent.iterdir() if path.is_dir()
-                 and path.name.startswith(f".{self.out.name}.") and path.name.endswith(".chunks")]
-        return sorted(set(found) - {self.folder})
+        found = self.out.parent.glob(f".{glob.escape(self.out.name)}.{'?' * 16}.chunks")
+        return sorted(path for path in found if path.is_dir() and path != self.folder)
 
     def share(self, number: int, of: int) -> list[Part]:
         """The parts that one of several machines is to compute, `number` from 1 to `of`.
 
-        A method that is fitted to the video is so for the first share; raises InputError for another one before.
+        Raises InputError for another share than the first, which fits the method to the video, before that is done.
         """
         parts = share(self.parts, number, of)
         if number > 1 and self.method.fits and not self._fitted.is_file():
@@ -93,10 +89,9 @@ class VideoJob:
     def fit(self) -> Iterator[Progress]:
         """Fits the method to the video, if that is its way, from where an earlier run has left it."""
         if self.method.fits:
-            state = self.folder / "fit"
+            state, visible = self.folder / "fit", _Visible(self.video, self.masks)
             state.mkdir(parents=True, exist_ok=True)
-            for done, total in self.method.fit(_Visible(self.video, self.masks), self.masks, folder=state,
-                                               edited=self.edited):
+            for done, total in self.method.fit(visible, self.masks, folder=state, edited=self.edited):
                 yield Progress("steps of fitting", done, total)
             self._fitted.touch()
 
@@ -118,11 +113,7 @@ class VideoJob:
                 yield Progress("frames filled", done, total)  # the last one, now that the part is on disk
 
     def join(self) -> Iterator[Progress]:
-        """Writes the result from the parts on disk and deletes them.
-
-        Raises:
-            InputError: if a part is missing or damaged.
-        """
+        """Writes the result from the parts on disk and deletes them. Raises InputError if one is missing or damaged."""
         yield Progress("frames written", 0, self.video.count)
         with open_writer(self.out, self.video, **self.options) as writer:
             sources = zip(self.video.frames(), self.masks.frames(), strict=True)
@@ -139,19 +130,13 @@ class VideoJob:
         for folder in (self.folder, *self.others):
             shutil.rmtree(folder, ignore_errors=True)
 
-    @property
-    def _fitted(self):
-        """A file that is there when the method has been fitted to the end."""
-        return self.folder / "fitted"
-
     def _path(self, part):
         return self.folder / f"{part.first:06d}.npz"
 
     def _fills(self, part):
         """(fill, box of its hole) of each frame of a part, both None where nothing is to be filled."""
-        visible = _Visible(self.video, self.masks)
-        frames, masks, holes = apart(((frame, mask, _box(mask)) for frame, mask
-                                       in visible.pairs(part.start, part.end)), 3)
+        pairs = _Visible(self.video, self.masks).pairs(part.start, part.end)
+        frames, masks, holes = apart(((frame, mask, _box(mask)) for frame, mask in pairs), 3)
         fills = self.method.fill(frames, masks, edited=self.edited, part=part)
         holes = itertools.islice(holes, part.first - part.start, None)  # without those of frames that only help
         for number in part.frames:

@@ -1,7 +1,6 @@
 """What a method of filling videos is, and the table of those there are.
 
-A new method is a subclass of `VideoMethod` in a file of its own and a line of `METHODS`: jobs with their parts and
-resuming, the command lines, the study and the evaluation know nothing else of it.
+A new method is a subclass of `VideoMethod` in a file of its own and a line of `METHODS`: nothing else knows of it.
 """
 import pkgutil
 import shlex
@@ -62,23 +61,17 @@ class VideoMethod(ABC):
     """Fills the holes of videos. Options are keyword arguments of the constructor, annotated and with defaults."""
 
     @abstractmethod
-    def fill(
-        self,
-        frames: Iterable[np.ndarray],
-        masks: Iterable[np.ndarray],
-        *,
-        edited: Mapping[int, np.ndarray],
-        part: Part | None = None,
-    ) -> Iterator[np.ndarray | None]:
+    def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
+             part: Part | None = None) -> Iterator[np.ndarray | None]:
         """Yields for every frame a picture that fills its hole, uint8 (h, w, 3), or None where there is no hole.
 
         Pictures may be of any size: they are enlarged to the frame's, and known pixels always remain the frame's.
 
-        frames: uint8 (H, W, 3), RGB; masks: uint8 (H, W), anything but 0 is missing; both are read once, and what only
-        one of them has given waits in memory for the other. Jobs give frames that are 0 in the holes. edited: frames
-        by their number that were edited by hand and may guide others; what is yielded for them is not used.
-        part: iterators begin with frame `part.start` and end before `part.end`; `part.first` … `part.stop` - 1 are
-        wanted. It may be several neighbouring ones of `parts` at once. None: the whole video, of unknown length.
+        frames: uint8 (H, W, 3), RGB, which jobs give with 0 in the holes; masks: uint8 (H, W), anything but 0 is
+        missing; what only one of them has given waits in memory for the other. edited: frames by their number that were
+        edited by hand and may guide others; what is yielded for them is not used. part: iterators begin with frame
+        `part.start` and end before `part.end`; `part.first` … `part.stop` - 1 are wanted. It may be several
+        neighbouring ones of `parts` at once. None: the whole video, of unknown length.
         """
 
     @abstractmethod
@@ -89,13 +82,12 @@ class VideoMethod(ABC):
         """The parts of a video of `count` frames, in order, whose fills do not depend on which others are made."""
         return pieces(count, length=count)
 
-    def fit(
-        self, frames: Pictures, masks: Pictures, *, folder: Path, edited: Mapping[int, np.ndarray]
-    ) -> Iterator[tuple[int, int]]:
+    def fit(self, frames: Pictures, masks: Pictures, *, folder: Path,
+            edited: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int]]:
         """Prepares for one video, and forgets an earlier one; yields (done, total) at the start and after each step.
 
         State belongs into `folder`, which later runs of the same video and settings find as it was left, also by an
-        interruption at any moment. A finished fit is only read from there.
+        interruption. A finished fit is only read from there.
         """
         return iter(())
 
@@ -104,19 +96,13 @@ class VideoMethod(ABC):
         """Whether `fit` does anything."""
         return type(self).fit is not VideoMethod.fit
 
-    def __call__(
-        self,
-        frames: Iterable[np.ndarray],
-        masks: Iterable[np.ndarray],
-        *,
-        edited: Mapping[int, np.ndarray] | None = None,
-    ) -> Iterator[np.ndarray]:
+    def __call__(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *,
+                 edited: Mapping[int, np.ndarray] | None = None) -> Iterator[np.ndarray]:
         """Yields the frames with their holes filled, uint8 (H, W, 3), each as soon as it is known.
 
-        frames: uint8 (H, W, 3), RGB, any iterable, read once. masks: (H, W), as many, anything but 0 is missing.
-        edited: frames, by their number from 0, that were edited by hand: they are handed on as they are, and what they
-        show in their holes guides the others. Raises InputError naming the frame if something does not fit. A method
-        that `fits` has to be fitted before.
+        frames: uint8 (H, W, 3), RGB, read once. masks: (H, W), as many, anything but 0 is missing. edited: frames, by
+        their number from 0, that were edited by hand: they are handed on as they are, and what they show in their holes
+        guides the others. Raises InputError naming the frame if something does not fit.
         """
         edited = dict(edited or {})
         (frames, own_frames), (masks, own_masks) = (apart(((item, item) for item in items), 2)
@@ -145,7 +131,7 @@ def share(parts: Sequence[Part], number: int, of: int) -> list[Part]:
 
 def runs(parts: Iterable[Part]) -> list[list[Part]]:
     """Parts in lists of those that follow each other without a gap."""
-    found: list[list[Part]] = []
+    found = []
     for part in parts:
         if found and found[-1][-1].stop == part.first:
             found[-1].append(part)
@@ -162,7 +148,7 @@ def joined(run: Sequence[Part]) -> Part:
 
 def apart(tuples: Iterator[tuple], number: int) -> list[Iterator]:
     """An iterator of each item of the tuples; one may run ahead of others. (tee would keep what was used for long.)"""
-    queues: list[deque] = [deque() for _ in range(number)]
+    queues = [deque() for _ in range(number)]
 
     def take(own):
         while own or (items := next(tuples, None)) is not None:
@@ -183,17 +169,12 @@ def insert(fill: np.ndarray | None, frame: np.ndarray, mask: np.ndarray) -> np.n
     return result
 
 
-# Methods by name ------------------------------------------------------------------------------------------------------
-
-def build_method(
-    text: str, options: Mapping[str, object] | None = None, *, offered: Mapping[str, object] | None = None
-) -> VideoMethod:
+def build_method(text: str, options: Mapping[str, object] | None = None, *,
+                 offered: Mapping[str, object] | None = None) -> VideoMethod:
     """The method that "NAME", or "NAME key=value …" stands for; NAME is one of `METHODS` or a dotted path.
 
-    options: further ones; the method must know them. offered: options that it gets if it knows them.
-
-    Raises:
-        InputError: for a name that does not exist, and for options that the method does not have or does not take.
+    options: further ones; the method must know them. offered: options that it gets if it knows them. Raises InputError
+    for a name that does not exist, and for options that the method does not have or does not take.
     """
     name, *words = shlex.split(text) or [""]
     if name not in METHODS and "." not in name:

@@ -20,44 +20,26 @@ class PerFrame(VideoMethod):
 
     Args:
         network: without it, `cv2.inpaint` (Telea).
-        checkpoint, config, overrides: of the network, see `Inpainter.from_checkpoint`.
-        device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
+        checkpoint, config, overrides, device: see `Inpainter.from_checkpoint`.
         max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
     """
 
-    def __init__(
-        self,
-        *,
-        network: bool = True,
-        checkpoint: str | Path | None = None,
-        config: str | Path | None = None,
-        overrides: Sequence[str] = (),
-        device: str | torch.device = "auto",
-        max_side: int | None = None,
-    ):
+    def __init__(self, *, network: bool = True, checkpoint: str | Path | None = None, config: str | Path | None = None,
+                 overrides: Sequence[str] = (), device: str | torch.device = "auto", max_side: int | None = None):
         self.device, self.max_side, self.generator = find_device(device), max_side, None
         if network:
             generator, _ = load_parts(checkpoint, config=config, flow="zero", overrides=overrides)
             self.generator = prepare_for_inference(generator).to(self.device)
 
-    def fill(
-        self,
-        frames: Iterable[np.ndarray],
-        masks: Iterable[np.ndarray],
-        *,
-        edited: Mapping[int, np.ndarray],
-        part: Part | None = None,
-    ) -> Iterator[np.ndarray | None]:
-        """See `VideoMethod.fill`."""
+    def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
+             part: Part | None = None) -> Iterator[np.ndarray | None]:
         for frame, mask in zip(frames, masks, strict=True):
             yield self._fill(frame, mask != 0) if mask.any() else None
 
     def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
-        """See `VideoMethod.parts`."""
         return pieces(count)
 
     def settings(self) -> dict[str, object]:
-        """See `VideoMethod.settings`."""
         return {"network": network_checksum(self.generator), "max_side": self.max_side}
 
     @torch.inference_mode()

@@ -18,7 +18,7 @@ _MARGIN = 4  # pixels around a hole that enlarging its content looks at
 def write_part(path: Path) -> Iterator[Callable[[int, np.ndarray, Box, tuple[int, int]], None]]:
     """Gives keep(number, fill, hole, size); the file is at `path` when all of it is there.
 
-    fill: uint8 (h, w, 3); hole: the box that has it, in pixels of the frame, whose (height, width) is `size`.
+    fill: uint8 (h, w, 3); hole: its box in pixels of the frame, whose (height, width) is `size`.
     """
     with io.atomic_write(path, durable=True) as temporary, \
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:

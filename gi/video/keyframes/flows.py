@@ -1,8 +1,10 @@
 """Optical flow between the frames of a video, estimated once per pair of frames and completed inside their holes."""
+import functools
 from collections.abc import Container
 
 import torch
 import torch.nn.functional as F
+from cachetools import LRUCache
 from torch import Tensor
 
 from gi.flow.align import align
@@ -10,7 +12,6 @@ from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error
 from gi.media.scale import video_pixels
-from gi.video.keyframes.cache import TensorCache
 from gi.video.keyframes.window import Window
 
 # Lengths are pixels at 432 x 240, see `video_pixels`.
@@ -24,19 +25,14 @@ ENOUGH = 0.3  # of such a square must be known
 class VideoFlows:
     """Flow between neighbours, for following pixels, and between a target and its guides, for the generator.
 
-    Both directions of a pair are estimated together and each pair on its own: results do not depend on what is in the
-    cache, so chunks computed apart equal chunks computed one after the other.
-
-    Args:
-        guidance: its estimator, and how the generator wants its flow; must hide what is in the holes (mask_images).
-        window: where the frames are.
-        budget: bytes of flow kept on the host.
+    Each pair is estimated on its own, in both directions: results do not depend on what is kept, so chunks computed
+    apart equal chunks computed one after the other. What was used last is kept on the host, up to `budget` bytes.
+    `guidance` has the estimator, and says how the generator wants its flow; it must have `mask_images`.
     """
 
     def __init__(self, guidance: FlowGuidance, window: Window, *, budget: int = 1 << 29):
-        self.guidance = guidance
-        self.window = window
-        self.cache = TensorCache(budget)
+        self.guidance, self.window = guidance, window
+        self.kept = LRUCache(budget, getsizeof=lambda value: value.nbytes)
         self._targets: Container[int] = ()
 
     def to_neighbour(self, number: int, other: int) -> tuple[Tensor, Tensor]:
@@ -45,25 +41,18 @@ class VideoFlows:
         Estimated at that size, and completed in the holes, see `complete`.
         """
         first, second = sorted((number, other))
-        both = self.cache.get(("neighbour", first, second), lambda: self._both(first, second), self.window.device)
-        both = both.float()
+        both = self._cached("neighbour", first, second, self._both).float()
         return both.split(1) if number == first else both.flip(0).split(1)
 
     def gain(self, number: int, other: int) -> Tensor:
-        """(3,) what the colours of the frame before or after are to be multiplied by to be as bright as this one's.
-
-        Of what both frames show. Cameras change their exposure: with brightness made to vary by 40 % over two videos,
-        colours copied along flow were better by 0.7 and 0.6 dB than without; on the videos as they are, by 0.03 and 0.
-        """
+        """(3,) what the colours of the frame before or after are to be multiplied by to be as bright as this one's."""
         first, second = sorted((number, other))
-        gain = self.cache.get(("gain", first, second), lambda: self._gain(first, second), self.window.device)
+        gain = self._cached("gain", first, second, self._gain)
         return gain if number == first else 1 / gain
 
     def to_guides(self, target: int, guides: list[int]) -> tuple[Tensor, Tensor]:
         """From a frame to its guides: flows (1,T,2,h,w) and errors (1,T,1,h,w) as the generator was trained with."""
-        mask = self.window.mask(target)
-        if not guides:
-            return mask.new_zeros(1, 0, 2, *mask.shape[-2:]), mask.new_zeros(1, 0, 1, *mask.shape[-2:])
+        _, mask = self.window.frame(target)
         flows, errors = (mask.new_empty(1, len(guides), channels, *mask.shape[-2:]) for channels in (2, 1))
         for i, guide in enumerate(guides):  # one after the other, so that memory hardly grows with their number
             flows[:, i:i + 1], errors[:, i:i + 1] = self.guidance.complete(
@@ -71,69 +60,67 @@ class VideoFlows:
         return flows, errors
 
     def drop(self, before: int, *, targets: Container[int] = ()) -> None:
-        """Forgets the flow between neighbours before a frame, and to all guides but those that will be `targets`.
-
-        What leads to other guides is not kept from now on.
-        """
+        """Forgets flow between neighbours before a frame, and now and later that to guides that won't be `targets`."""
         self._targets = targets
-        self.cache.forget(lambda key: key[2] not in targets if key[0] == "guide" else key[1] < before)
+        for kind, first, second in list(self.kept):
+            if (second not in targets) if kind == "guide" else (first < before):
+                del self.kept[kind, first, second]
+
+    def _cached(self, kind, first, second, make, *, keep=True):
+        """What `make` gives for two frames, on the window's device; it is kept on the host, if it is to be."""
+        key = kind, first, second
+        if key in self.kept:
+            return self.kept[key].to(self.window.device)
+        value = make(first, second)
+        if keep and value.nbytes <= self.kept.maxsize:
+            self.kept[key] = value.cpu().contiguous()
+        return value
 
     def _both(self, first, second):
-        flows = self._pair(first, second, smooth_fill)
-        ends = (first, second), (second, first)
-        completed = torch.cat([self._completed(flow, *pair) for flow, pair in zip(flows, ends, strict=True)])
+        ends = self.window.frame(first), self.window.frame(second)
+        flows = zip(self._estimate(smooth_fill, first, second).split(1), ends, reversed(ends), strict=True)
+        completed = torch.cat([complete(flow, *end, *other) for flow, end, other in flows])
         return completed.half()  # half the memory; of a flow of 30 pixels it takes a hundredth of a pixel
 
     def _gain(self, first, second):
         flow, back = self.to_neighbour(first, second)
         error = forward_backward_error(flow, back)
-        here, there = self.window.image(first), self.window.image(second)
-        there, visible = align(there, self.window.mask(second), flow)
-        both = visible * (1 - self.window.mask(first)) * (error < video_pixels(CONSISTENT, error.shape[-2:]))
+        here, mask = self.window.frame(first)
+        there, visible = align(*self.window.frame(second), flow)
+        both = visible * (1 - mask) * (error < video_pixels(CONSISTENT, error.shape[-2:]))
         wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, there))
         return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
-
-    def _completed(self, flow, number, other):
-        mask = self.window.mask(number)
-        if not mask.any():
-            return flow
-        here, there = self.window.image(number), self.window.image(other)
-        return complete(flow, mask, here, there, self.window.mask(other))
 
     def _estimated(self, target, guide):
         """Flow from target to guide and back, (2, 2, h, w), at the size of the guidance."""
         first, second = sorted((target, guide))
-        flows = self.cache.get(("guide", first, second), lambda: self._both_as_seen(first, second), self.window.device,
-                               keep=guide in self._targets)
+        estimate = functools.partial(self._estimate, self.guidance.seen)
+        flows = self._cached("guide", first, second, estimate, keep=guide in self._targets)
         return flows if target == first else flows.flip(0)
 
-    def _both_as_seen(self, first, second):
-        return torch.cat(self._pair(first, second, self.guidance.seen))
-
-    def _pair(self, first, second, seen):
-        images = torch.cat([seen(self.window.image(number), self.window.mask(number)) for number in (first, second)])
+    def _estimate(self, seen, first, second):
+        images = torch.cat([seen(*self.window.frame(number)) for number in (first, second)])
         number = torch.arange(2, device=images.device)
         with torch.autocast(images.device.type, enabled=False):
-            return self.guidance.estimator.between(images, number, number.flip(0)).split(1)
+            return self.guidance.estimator.between(images, number, number.flip(0))
 
 
-def complete(flow: Tensor, mask: Tensor, image: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:
+def complete(flow: Tensor, image: Tensor, mask: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:
     """Flow (1,2,H,W) from `image` to `other`, in the hole `mask` (1,1,H,W) continued smoothly from around it.
 
     What an estimator sees in a hole drags the flow along its edge, so a ring around it is not believed either, except
     where the estimate brings the known pixels of both images (1,3,H,W) together clearly better than the continuation
-    from farther away does. With DIS and holes over known background of two videos (a camera that pans, one that follows
-    its object), colours copied along flow had a PSNR of, in dB: no ring 23.9 and 24.1 (of 4 pixels), whole ring 29.5
-    and 22.3, this way 29.5 and 24.4.
+    from farther away does.
     """
+    if not mask.any():
+        return flow
     size = mask.shape[-2:]
     ring = grow_hole(mask, round(video_pixels(GROWTH, size)))
     continued = smooth_fill(flow, ring)
     radius = round(video_pixels(RADIUS, size))
     near = _around(ring, radius)
     (estimate, seen), (alternative, seen_so) = (
-        _mismatch(image, mask, other, other_mask, candidate, near, radius) for candidate in (flow, continued)
-    )
+        _mismatch(image, mask, other, other_mask, candidate, near, radius) for candidate in (flow, continued))
     believed = torch.zeros_like(ring, dtype=torch.bool)
     believed[near] = (seen > ENOUGH) & (seen_so > ENOUGH) & (estimate < BETTER * alternative - VISIBLY)
     return smooth_fill(flow, torch.maximum(mask, ring * ~believed))

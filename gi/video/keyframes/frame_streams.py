@@ -5,7 +5,7 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
 
-from gi.errors import InputError
+from gi.errors import expect_at_least
 from gi.models.blocks import check_inputs
 from gi.models.keyframes import join
 
@@ -16,50 +16,33 @@ class FrameStreams:
     """Predicts targets and keeps the streams of the frames that guided them, the last used `capacity` of them.
 
     With the paper's 14 guides around every 20th frame, 4 frames per target are new; 40 kept streams are enough for it.
+    A kept frame takes, with "ours" in float32, 128 bytes per pixel (144 inside `GuidedCopy`) and 2 MiB for its latents
+    on the generator's device, which must be in eval mode: training makes the frames of a batch depend on each other.
     A generator without `encode_keyframes` and `predict` (see `gi.models.keyframes`) is called plainly.
-
-    A kept frame takes, with "ours" in float32, 128 bytes per pixel (144 inside `GuidedCopy`) and 2 MiB for its latents:
-    15 MB at 432x240, 0.27 GB at 1920x1080, on the generator's device.
-
-    Args:
-        generator: in eval mode, as training makes the frames of a batch depend on each other.
-        capacity: frames kept, 1 or more.
     """
 
     def __init__(self, generator: nn.Module, capacity: int = 64):
-        if capacity < 1:
-            raise InputError(f"capacity of FrameStreams: expected 1 frame or more, got {capacity}")
+        expect_at_least(1, capacity=capacity)
         self.generator = generator
         self.passes = 0  # frames that went through the keyframe stream
         self._kept = LRUCache(capacity)
-        self._kept_for = None
 
     @torch.no_grad()
     def predict(self, target: Tensor, guides: Sequence[Guide], flows: Tensor, errors: Tensor) -> Tensor:
         """What `generator(target, keyframes, flows, errors)` returns, up to rounding: RGB (1,3,H,W) in [0,1].
 
-        Args:
-            target: (1,4,H,W), RGB in [0,1], zero where missing, and the mask (1 = missing).
-            guides: for each of T keyframes the key that stands for its content, and a function that makes it, in the
-                form of the target; it is called only if that key's stream is not at hand.
-            flows: (1,T,2,H,W) from the target to each keyframe, in pixels. errors: (1,T,1,H,W).
-
-        A target of another size, dtype or device than the one before makes all streams be forgotten.
-
-        Raises:
-            InputError: if shapes do not fit together; a keyframe's error names its key.
+        guides: for each of T keyframes the key that stands for its content, and a function that makes it, (1,4,H,W) as
+        the target, which is called only if that key's stream is not at hand. flows: (1,T,2,H,W) from the target to each
+        keyframe, in pixels; errors: (1,T,1,H,W). Targets and keyframes of all calls are of one size. Raises InputError
+        if flows and errors do not fit the target.
         """
         check_inputs(target, target[:, None].expand(-1, len(guides), -1, -1, -1), flows, errors)
         if not hasattr(self.generator, "encode_keyframes"):
             self.passes += len(guides)
-            frames = [self._frame(guide, target) for guide in guides]
+            frames = [make() for _, make in guides]
             sources = torch.stack(frames, dim=1) if frames else target.new_zeros(1, 0, *target.shape[1:])
             return self.generator(target, sources, flows, errors)
-        kind = target.shape, target.dtype, target.device
-        if kind != self._kept_for:
-            self._kept.clear()
-            self._kept_for = kind
-        keyframes = join([self._stream(guide, target) for guide in guides])
+        keyframes = join([self._stream(*guide) for guide in guides])
         return self.generator.predict(target, keyframes, flows, errors)
 
     def keep(self, keys: Collection[Hashable]) -> None:
@@ -67,16 +50,8 @@ class FrameStreams:
         for key in [key for key in self._kept if key not in keys]:
             del self._kept[key]
 
-    def _stream(self, guide, target):
-        key = guide[0]
+    def _stream(self, key, make):
         if key not in self._kept:
-            self._kept[key] = self.generator.encode_keyframes(self._frame(guide, target)[:, None])
+            self._kept[key] = self.generator.encode_keyframes(make()[:, None])
             self.passes += 1
         return self._kept[key]
-
-    def _frame(self, guide, target):
-        key, make = guide
-        frame = make()
-        if frame.shape != target.shape:
-            raise InputError(f"keyframe {key}: shape {tuple(frame.shape)}, expected the target's {tuple(target.shape)}")
-        return frame

@@ -5,8 +5,7 @@
     for frame in inpainter(frames, masks):  # iterators of arrays in, an iterator of arrays out
         ...
 
-Memory does not depend on the length of a video: what is kept are the frames, flows and keyframe features within reach
-of the chunk at hand. `gi.video.job` does the same for files, and resumes.
+Memory does not depend on the length of a video. `gi.video.job` does the same for files, and resumes.
 """
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 
 from gi.config import instantiate
 from gi.config.device import find_device
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 from gi.flow.guidance import FlowGuidance, expect_blind
 from gi.media.crop import MIN_SIDE, limited
 from gi.models.fold import prepare_for_inference
@@ -35,47 +34,32 @@ class VideoInpainter(VideoMethod):
     Key targets, every `every` frames, are filled by the generator with other frames as keyframes (paper, supplement
     A). A frame between two of them takes, for every pixel of its hole, what optical flow leads to in either direction:
     with `prealign` a pixel that another frame of the chunk shows, at the latest one of the filled key targets. What no
-    flow reaches is filled by the generator with the two key targets as keyframes.
-
-    Known pixels of the result are the input's, bit for bit, and nothing in the holes has any influence.
+    flow reaches is filled by the generator with the two key targets as keyframes. Nothing in the holes has influence.
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors). None: flow alone, and
             `cv2.inpaint` for what it does not reach.
         guidance: a FlowGuidance with `mask_images`; its estimator is used between neighbours as well.
-        device: "auto" takes a CUDA GPU, else Apple's, else the CPU; or what torch.device takes.
+        device: see `find_device`.
         every: frames from one key target to the next.
         guides: 6 or 14, the paper's offsets of the keyframes, or any list of offsets, or 0 for none.
-        prealign: first copy into a key target what flow leads to in other frames within reach, in both directions, so
-            that the generator only fills the rest; and let the frames between take pixels from each other. Without
-            it, holes show what the generator made of the key targets, nothing else.
+        prealign: first copy into a key target what flow leads to in other frames within reach, and let the frames
+            between take pixels from each other. Without it, holes show what the generator made of the key targets.
         max_side: frames with a longer side are reduced for all of this, and the holes' content enlarged again.
         resize: (width, height) to work at, instead of `max_side`.
-        tolerance: in pixels at 432 x 240, more in larger frames; how much the forward-backward errors along a way may
-            add up to.
+        tolerance: of forward-backward errors along a way, see `trace`.
         flow_budget: bytes of flow kept on the host.
     """
 
-    def __init__(
-        self,
-        *,
-        generator: nn.Module | None,
-        guidance: FlowGuidance,
-        device: str | torch.device = "auto",
-        every: int = plan.EVERY,
-        guides: int | Sequence[int] = 14,
-        prealign: bool = True,
-        max_side: int | None = None,
-        resize: tuple[int, int] | None = None,
-        tolerance: float = 10.0,
-        flow_budget: int = 1 << 29,
-    ):
-        if max_side is not None and max_side < MIN_SIDE:
-            raise InputError(f"max_side: expected at least {MIN_SIDE}, got {max_side}")
+    def __init__(self, *, generator: nn.Module | None, guidance: FlowGuidance, device: str | torch.device = "auto",
+                 every: int = plan.EVERY, guides: int | Sequence[int] = 14, prealign: bool = True,
+                 max_side: int | None = None, resize: tuple[int, int] | None = None, tolerance: float = 10.0,
+                 flow_budget: int = 1 << 29):
+        if max_side is not None:
+            expect_at_least(MIN_SIDE, max_side=max_side)
         if resize is not None and (len(resize) != 2 or min(resize) < MIN_SIDE):
             raise InputError(f"resize: expected (width, height) of at least {MIN_SIDE}, got {resize}")
-        if every < 1:
-            raise InputError(f"every: expected at least 1, got {every}")
+        expect_at_least(1, every=every)
         expect_blind(guidance, FlowGuidance)
         self.device = find_device(device)
         self._networks = network_checksum(generator), network_checksum(guidance)
@@ -87,16 +71,9 @@ class VideoInpainter(VideoMethod):
         self.longest = self.every + (self.every + 1) // 2  # that a chunk can be, see `plan.anchors`
 
     @classmethod
-    def from_checkpoint(
-        cls,
-        checkpoint: str | Path | None = None,
-        *,
-        config: str | Path | None = None,
-        flow: str = "config",
-        device: str | torch.device = "auto",
-        overrides: Sequence[str] = (),
-        **options,
-    ) -> "VideoInpainter":
+    def from_checkpoint(cls, checkpoint: str | Path | None = None, *, config: str | Path | None = None,
+                        flow: str = "config", device: str | torch.device = "auto", overrides: Sequence[str] = (),
+                        **options) -> "VideoInpainter":
         """With the generator of a checkpoint, see `Inpainter.from_checkpoint`; `options` as of the constructor."""
         find_device(device)  # before anything slow
         generator, guidance = load_parts(checkpoint, config=config, flow=flow, overrides=overrides)
@@ -110,24 +87,20 @@ class VideoInpainter(VideoMethod):
         guidance = FlowGuidance(estimator=instantiate(FLOWS[flow], "flow"), mask_images=True)
         return cls(generator=None, guidance=guidance, **options)
 
-    def fill(
-        self,
-        frames: Iterable[np.ndarray],
-        masks: Iterable[np.ndarray],
-        *,
-        edited: Mapping[int, np.ndarray],
-        part: Part | None = None,
-    ) -> Iterator[np.ndarray | None]:
+    def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
+             part: Part | None = None) -> Iterator[np.ndarray | None]:
         """Fills at the size this works at, a chunk after the other; see `VideoMethod.fill`."""
-        start, stop, place = 0, None, {}
-        if part is not None:
-            start, stop, place = part.first, part.stop, {"first": part.start, "count": part.count}
+        start, stop = (part.first, part.stop) if part else (0, None)
+        place = {"first": part.start, "count": part.count} if part else {}
         window = self.window(frames, masks, edited=edited, **place)
         filler = ChunkFiller(self, window)
         while True:
             if window.count is None:  # as far as the end of the chunk shows
                 window.read_to(start + self.longest + 1)
-            chunk = self._chunk(start, window)
+            edited_so_far = [number for number in window.edited if number < window.seen]
+            anchors = plan.anchors(window.seen, every=self.every, edited=edited_so_far)
+            last = next((anchor for anchor in anchors if anchor > start), start)
+            chunk = plan.Chunk(start, last, last == (window.count or 0) - 1)
             window.read_to(chunk.last + self.reach + 1)
             fills = filler(chunk)
             for number in chunk.frames:
@@ -142,26 +115,16 @@ class VideoInpainter(VideoMethod):
         return [Part(chunk.first, chunk.last + chunk.final, max(0, chunk.first - self.reach),
                      min(count, chunk.last + self.reach + 1), count) for chunk in chunks]
 
-    def _chunk(self, start, window):
-        known = window.next if window.count is None else window.count
-        anchors = plan.anchors(known, every=self.every, edited=[e for e in window.edited if e < known])
-        following = [anchor for anchor in anchors if anchor > start]
-        last = following[0] if following else start
-        return plan.Chunk(start, last, last == (window.count or 0) - 1)
-
     def window(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], **options) -> Window:
         """A window on a video at the size this works at; options as of `Window`."""
         return Window(frames, masks, size=self.working_size, device=self.device, **options)
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that frames of `size` are worked on."""
+        """(height, width) that frames of `size` are worked at."""
         if self.resize is not None:
             return self.resize[1], self.resize[0]
         return size if self.max_side is None else limited(size, self.max_side)
 
     def settings(self) -> dict[str, object]:
-        """All that results depend on besides the video and the code, fit for JSON; weights by their checksum."""
-        return {
-            "networks": self._networks, "every": self.every, "offsets": self.offsets, "prealign": self.prealign,
-            "max_side": self.max_side, "resize": self.resize, "tolerance": self.tolerance,
-        }
+        return {"networks": self._networks} | {name: getattr(self, name) for name in (
+            "every", "offsets", "prealign", "max_side", "resize", "tolerance")}

@@ -1,7 +1,8 @@
 """Following points along optical flow through a video until something known is found.
 
 Positions are carried as coordinates and the frame that is reached is sampled once: a colour is interpolated once,
-however many frames lie between, where warping an image frame by frame would blur it at every step.
+however many frames lie between. The code behind the paper's video results (supplement A) was never published: these are
+our own rules for the one sentence it has.
 """
 from collections.abc import Callable
 from typing import NamedTuple
@@ -75,3 +76,26 @@ def sample(image: Tensor, points: Tensor) -> Tensor:
 def hole_points(mask: Tensor) -> Tensor:
     """x and y (N, 2), float32, of the pixels where `mask` (1, 1, H, W) is 1, row by row."""
     return mask[0, 0].nonzero().flip(1).float()
+
+
+def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[[int], Step]]], *, tolerance: float,
+              ) -> tuple[Tensor, Tensor]:
+    """Fills the hole of `image` (1,3,H,W) where `mask` (1,1,H,W) is 1 with the colours that flow leads to.
+
+    directions: number of steps and the steps of each direction; `tolerance` and these as in `trace`. Returns the image,
+    and what is missing still. Where several directions found something, they are averaged with weights exp(-error) /
+    steps: the closer and the more consistent, the more it counts.
+    """
+    points = hole_points(mask)
+    found = [trace(points, steps, step, tolerance=tolerance) for steps, step in directions if steps > 0 and len(points)]
+    if not found:
+        return image, mask
+    weights = torch.stack([(f.steps > 0) * torch.exp(-f.error) / f.steps.clamp(min=1) for f in found])
+    total = weights.sum(dim=0)
+    colour = (weights[..., None] * torch.stack([f.colour for f in found])).sum(dim=0)
+    colour, known = colour / total.clamp(min=1e-20)[:, None], total > 0
+    x, y = points[known].long().unbind(1)
+    image, mask = image.clone(), mask.clone()
+    image[0, :, y, x] = colour[known].clamp(0, 1).T
+    mask[0, 0, y, x] = 0
+    return image, mask

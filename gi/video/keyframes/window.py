@@ -13,26 +13,18 @@ class Window:
     """Frames by number, each read once and in order, at the size the networks work at.
 
     Args:
-        frames: uint8 (H, W, 3), RGB.
-        masks: uint8 or bool (H, W), anything but 0 is missing; as many as frames.
+        frames, masks: uint8 (H, W, 3), RGB; as many uint8 or bool (H, W), anything but 0 is missing.
         size: (height, width) to work at as a function of that of the frames.
         edited: frames edited by hand, by their number, uint8 (H, W, 3): all of them is known.
         first: number of the first frame that the iterators give.
         count: of the video's frames, where it is known before its end.
-        device: where `image` and `mask` put their tensors.
+        device: where `frame` puts its tensors.
     """
 
-    def __init__(
-        self,
-        frames: Iterable[np.ndarray],
-        masks: Iterable[np.ndarray],
-        *,
-        size: Callable[[tuple[int, int]], tuple[int, int]] = lambda size: size,
-        edited: Mapping[int, np.ndarray] | None = None,
-        first: int = 0,
-        count: int | None = None,
-        device: torch.device | str = "cpu",
-    ):
+    def __init__(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *,
+                 size: Callable[[tuple[int, int]], tuple[int, int]] = lambda size: size,
+                 edited: Mapping[int, np.ndarray] | None = None, first: int = 0, count: int | None = None,
+                 device: torch.device | str = "cpu"):
         self._frames, self._masks = iter(frames), iter(masks)
         self._size, self.edited, self.device = size, dict(edited or {}), device
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -41,12 +33,7 @@ class Window:
         self.full_size: tuple[int, int] | None = None
 
     def read_to(self, stop: int) -> None:
-        """Reads on until the frames before `stop` are there, or all.
-
-        Raises:
-            InputError: if a frame or mask is not such an array, is of another size than the first frame, or if frames
-                and masks are not equally many.
-        """
+        """Reads on until the frames before `stop` are there, or all. Raises InputError for what does not fit."""
         while self.next < (stop if self.count is None else min(stop, self.count)):
             frame, mask = next(self._frames, None), next(self._masks, None)
             if frame is None or mask is None:
@@ -61,31 +48,27 @@ class Window:
 
     def drop(self, before: int, *, keep: Container[int] = ()) -> None:
         """Forgets the frames before that number, except the edited ones and those of `keep`."""
-        for number in [number for number in self._kept if number < before]:
-            if number not in self.edited and number not in keep:
-                del self._kept[number]
+        self._kept = {number: kept for number, kept in self._kept.items()
+                      if number >= before or number in self.edited or number in keep}
 
-    def image(self, number: int) -> Tensor:
-        """(1, 3, h, w) in [0, 1], 0 in the hole."""
-        return torch.from_numpy(self._kept[number][0]).to(self.device).permute(2, 0, 1)[None].float() / 255
+    @property
+    def seen(self) -> int:
+        """Frames of the video, as far as they are known."""
+        return self.next if self.count is None else self.count
 
-    def mask(self, number: int) -> Tensor:
-        """(1, 1, h, w), 1 = missing."""
-        return torch.from_numpy(self._kept[number][1]).to(self.device)[None, None].float()
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._kept
+    def frame(self, number: int) -> tuple[Tensor, Tensor]:
+        """Its image (1, 3, h, w) in [0, 1], 0 in the hole, and mask (1, 1, h, w), 1 = missing."""
+        image, mask = (torch.from_numpy(array).to(self.device) for array in self._kept[number])
+        return image.permute(2, 0, 1)[None].float() / 255, mask[None, None].float()
 
     def _keep(self, number, frame, mask):
-        small, hole = resize_known(frame, mask, self._size(self.full_size))
-        self._kept[number] = small, hole.astype(np.uint8)
+        image, hole = resize_known(frame, mask, self._size(self.full_size))
+        self._kept[number] = image, hole.astype(np.uint8)
 
     def _end(self, frame, mask):
         if frame is not None or mask is not None:
             short, long = ("masks", "frames") if mask is None else ("frames", "masks")
             raise InputError(f"{self.next} {short}, but more {long}: expected as many masks as frames")
-        if self.count is not None:
-            raise InputError(f"the video ends after {self.next} frames, expected {self.count}")
         if self.full_size is None:
             raise InputError("the video has no frames")
         self.count = self.next
