@@ -24,6 +24,14 @@ def trained(name, **params):
     return generator
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_ffc_shares(share):
+    generator = trained("ours", ffc_share=share)
+    inputs = random_inputs(1, 1, 48, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(prepare_for_inference(generator)(*inputs), generator(*inputs), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_same_output(name):
     generator = trained(name)

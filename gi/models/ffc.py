@@ -54,26 +54,27 @@ class FFC(nn.Module):
 
     `share` of the channels are global. Of the four paths of the original, local-to-local and local-to-global read the
     same input and are one convolution here (`from_local`); the two BatchNorms are one for the same reason.
-    Raises InputError if the global channels are no even number (the spectral transform halves it), none or all.
+    Raises InputError if the global channels are no even number (the spectral transform halves it).
     """
 
     def __init__(self, *, channels: int, share: float = 0.75):
         super().__init__()
         n_global = int(channels * share)
-        if n_global % 2 or not 0 < n_global < channels:
-            raise InputError(f"ffc_share {share} of {channels} channels: expected above 0 and below 1, giving an even "
+        if n_global % 2 or not 0 <= share <= 1:
+            raise InputError(f"ffc_share {share} of {channels} channels: expected between 0 and 1, giving an even "
                              "number of channels")
         self.split = n_local, n_global = channels - n_global, n_global
         conv = dict(kernel_size=3, padding=1, padding_mode="reflect", bias=False)
-        self.from_local = nn.Conv2d(n_local, channels, **conv)
-        self.global_to_local = nn.Conv2d(n_global, n_local, **conv)
-        self.global_to_global = SpectralTransform(n_global)
+        self.from_local = nn.Conv2d(n_local, channels, **conv) if n_local else None
+        self.global_to_local = nn.Conv2d(n_global, n_local, **conv) if n_local and n_global else None
+        self.global_to_global = SpectralTransform(n_global) if n_global else None
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x):
         x_local, x_global = x.split(self.split, dim=1)
-        from_global = torch.cat([self.global_to_local(x_global), self.global_to_global(x_global)], dim=1)
-        return self.norm(self.from_local(x_local) + from_global).relu_()
+        y = 0 if self.from_local is None else self.from_local(x_local)
+        paths = [path(x_global) for path in (self.global_to_local, self.global_to_global) if path is not None]
+        return self.norm(y + torch.cat(paths, dim=1) if paths else y).relu_()
 
 
 def ffc_block(channels: int, share: float = 0.75) -> Residual:

@@ -171,5 +171,10 @@ def after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d, offset=0):
     return conv
 
 
-_FOLDED = {nn.Sequential: fold_sequence, FFC: FoldedFFC, FourierUnit: FoldedFourierUnit, Write: FoldedWrite,
+def fold_ffc(layer: FFC) -> nn.Module:
+    """A layer with channels of one kind, as no published network has it, stays as it is."""
+    return layer if layer.from_local is None or layer.global_to_global is None else FoldedFFC(layer)
+
+
+_FOLDED = {nn.Sequential: fold_sequence, FFC: fold_ffc, FourierUnit: FoldedFourierUnit, Write: FoldedWrite,
            Decoder: fold_decoder}

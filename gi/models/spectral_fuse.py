@@ -7,7 +7,7 @@ LaMa's FFC, only the global channels have a spectrum.
 import torch
 from torch import nn
 
-from gi.errors import expect_within
+from gi.errors import InputError, expect_within
 from gi.models.blocks import check_inputs, crop_like
 from gi.models.ffc import from_spectrum, to_spectrum
 from gi.models.lama import LaMaGenerator
@@ -39,6 +39,8 @@ class SpectralFuseGenerator(LaMaGenerator):
         super().__init__(ngf=ngf, n_down=n_down, n_blocks=n_blocks, ffc_share=ffc_share)
         expect_within(0, n_blocks, n_cross=n_cross)
         self.split = self.blocks[0].layers[0].split  # local and global channels
+        if n_cross and not self.split[1]:
+            raise InputError("ffc_share 0 leaves no global channels for SpectralFuse: expected more, or n_cross 0")
         self.fuse = nn.ModuleList(SpectralFuse(self.split[1]) for _ in range(n_cross))
 
     def forward(self, target, sources, flows, flow_errors):
