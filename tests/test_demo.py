@@ -1,9 +1,6 @@
 """The demo with a few tiny steps: what it leaves behind, and that its numbers are right."""
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,24 +110,6 @@ def test_one_image_recomputed(demo, name, index):
         assert stored[method]["psnr_hole"] == pytest.approx(psnr(filled, image, mask).item(), abs=1e-3)
         assert stored[method]["ssim"] == pytest.approx(ssim(filled, image).item(), abs=1e-4)
     assert name == "stereo" or len({round(stored[method]["psnr_hole"], 4) for method in METHODS}) == 4
-
-
-@pytest.mark.slow
-def test_two_processes_count_the_same(demo, tmp_path):
-    folder, _ = demo
-    words = ["--base", folder / "configs" / "config.yaml", "--train", "false", "--resume_from_checkpoint",
-             folder / "checkpoints" / "last.ckpt", "--logdir", tmp_path, "--devices", "2", "--accelerator", "cpu"]
-    done = subprocess.run([sys.executable, "gi/main.py", *map(str, words)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == 0, done.stderr
-    (other,) = tmp_path.iterdir()
-    assert done.stdout.rstrip().endswith(f"report: {other / 'report.html'}")
-    for name in "held_out", "stereo":
-        one, two = comparison(folder, name), comparison(other, name)
-        assert [image["name"] for image in two["images"]] == [image["name"] for image in one["images"]]
-        for first, second in zip(one["images"], two["images"], strict=True):
-            for method in METHODS:
-                assert second[method] == pytest.approx(first[method], abs=1e-3)
 
 
 def test_the_three_sets_share_no_photograph():

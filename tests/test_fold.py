@@ -119,7 +119,7 @@ def test_warp_by_rows(size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ours", "ours_no_ffc", "transformer", "lama", "lama_spectralfuse"])
+@pytest.mark.parametrize("name", ["ours", "transformer", "lama_spectralfuse"])
 def test_one_graph(name):
     """No graph breaks; one graph for each number of keyframes, none for what has been seen."""
     graphs = []

@@ -35,7 +35,8 @@ from tools.gpu.timings import Timings  # noqa: E402
 from tools.gpu.training import train  # noqa: E402
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, start: float | None = None) -> int:
+    """Returns the exit status. start: when the program began, by `time.monotonic`; None for now."""
     parser = script.Parser(description=__doc__, formatter_class=script.Layout)
     parser.add_argument("--photographs", type=Path, required=True, help="folder with train/ and val/, or of pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
@@ -50,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("no CUDA device here; --tiny rehearses the run on a CPU")
     list_images(args.photographs)  # complains of a folder without pictures
     sizes = (settings.tiny if args.tiny else settings.full)(settings.count_workers(cores()))
-    recorder = Recorder(args.out, args.minutes, {**vars(sizes), "device": str(device)}, START)
+    recorder = Recorder(args.out, args.minutes, {**vars(sizes), "device": str(device)},
+                        time.monotonic() if start is None else start)
     recorder.say("libraries are imported")
     with tempfile.TemporaryDirectory() as work:
         steps = plan(device, sizes, args, Path(work), recorder)
@@ -122,4 +124,4 @@ def verdict(recorder: Recorder) -> int:
 
 
 if __name__ == "__main__":
-    script.run(lambda: main(sys.argv[1:]))
+    script.run(lambda: main(sys.argv[1:], START))
