@@ -98,6 +98,13 @@ def test_flow_of_another_size_is_no_flow():
     image, mask = torch.zeros(2, 3, 8, 16), torch.zeros(2, 1, 8, 16)
     with pytest.raises(InputError, match=r"^Small gave flow \(4, 2, 4, 8\), expected \(4, 2, 8, 16\)$"):
         FlowGuidance(estimator=Small(x=1), resolution=None)(image, mask, image[:, None], mask[:, None])
+    frames, masks = np.zeros((3, 64, 64, 3), np.uint8), np.zeros((3, 64, 64), np.uint8)
+    masks[:, 20:30, 20:30] = 1
+    inpainter = VideoInpainter(generator=None, guidance=FlowGuidance(estimator=Small(x=1), mask_images=True,
+                                                                        resolution=None))
+    with pytest.raises(InputError, match=r"^Small gave flow \(2, 2, 32, 32\), expected \(2, 2, 64, 64\)$"):
+        list(inpainter(frames, masks))
+
 
 
 def test_guidance_of_ones_own_gets_what_it_asks_for():

@@ -67,11 +67,16 @@ class FlowGuidance(Guidance):
         images = torch.cat([self.seen(image, mask), self.seen(sources.flatten(0, 1), source_masks.flatten(0, 1))])
         number = torch.arange(len(images), device=image.device)
         target, source = number[:batch].repeat_interleave(frames), number[batch:]
-        with torch.autocast(image.device.type, enabled=False):
-            estimated = self.estimator.between(images, torch.cat([target, source]), torch.cat([source, target]))
-        if estimated.shape != (expected := (2 * batch * frames, 2, *images.shape[-2:])):
-            raise InputError(f"{type(self.estimator).__name__} gave flow {tuple(estimated.shape)}, expected {expected}")
+        estimated = self.estimated(images, torch.cat([target, source]), torch.cat([source, target]))
         return self.complete(estimated.view(2, batch, frames, *estimated.shape[1:]), mask)
+
+    def estimated(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """`Estimator.between` in float32. Raises InputError for flow that is not (N,2,H,W)."""
+        with torch.autocast(images.device.type, enabled=False):
+            flow = self.estimator.between(images, first, second)
+        if flow.shape != (expected := (len(first), 2, *images.shape[-2:])):
+            raise InputError(f"{type(self.estimator).__name__} gave flow {tuple(flow.shape)}, expected {expected}")
+        return flow
 
     def seen(self, image: Tensor, mask: Tensor) -> Tensor:
         """What the estimator sees of images (N,3,H,W) with holes (N,1,H,W), at the size it sees them, float32."""

@@ -58,7 +58,7 @@ class GuidedCopy(nn.Module):
         if self.smooth_start:
             if self.training and seeds is None:
                 raise InputError("seeds: GuidedCopy needs a random number for each sample in training; "
-                                 "expected samples with a 'seed', see gi.data.pairs")
+                                 "expected samples with a 'seed', see gi.data.sample")
             return self.blend(drawn, start, guessed, seeds % 2 == 0 if self.training else None)
         return self.pixel_write(drawn, target, sources, flows, flow_errors)
 

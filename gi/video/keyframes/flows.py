@@ -101,8 +101,7 @@ class VideoFlows:
     def _estimate(self, seen, first, second):
         images = torch.cat([seen(*self.window.frame(number)) for number in (first, second)])
         number = torch.arange(2, device=images.device)
-        with torch.autocast(images.device.type, enabled=False):
-            return self.guidance.estimator.between(images, number, number.flip(0))
+        return self.guidance.estimated(images, number, number.flip(0))
 
 
 def complete(flow: Tensor, image: Tensor, mask: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:
