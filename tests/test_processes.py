@@ -30,13 +30,13 @@ def joint(devices):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices, stops", [
-    (1, [(signal.SIGKILL, -signal.SIGKILL, 3, 2), (signal.SIGUSR1, 138, 6, 7)]), (2, [(signal.SIGTERM, 143, 3, 4)]),
+@pytest.mark.parametrize("devices, stop, status, saved", [
+    (1, signal.SIGKILL, -signal.SIGKILL, 2), (2, signal.SIGUSR1, 138, 4),
 ])  # fmt: skip
-def test_interrupted_run_resumes_exactly(devices, stops, arguments, tmp_path):
-    """Eight steps in epochs of five, stopped in the middle of them; checkpoints are written at even steps.
+def test_interrupted_run_resumes_exactly(devices, stop, status, saved, arguments, tmp_path):
+    """Eight steps in epochs of five, stopped in the third; checkpoints are written at even steps.
 
-    stops: signal, exit status, the step it comes at, the step of the checkpoint that it leaves.
+    saved: the step of the checkpoint that the signal leaves.
     """
     options = [*joint(devices), "model.params.average_decay=0.5", "model.params.average_every=1",
                "model.params.average_start=1"]
@@ -45,30 +45,24 @@ def test_interrupted_run_resumes_exactly(devices, stops, arguments, tmp_path):
         return callback("RecordNames", path=tmp_path / f"{name}.txt")
 
     finish(start(arguments(*options, *names("whole"), logdir="whole")))
-    words = arguments(*options)
-    for stop, status, at_step, saved in stops:
-        marker, until = tmp_path / f"paused{stop}", tmp_path / f"go{stop}"
-        process = start([*words, *names(f"until{saved}"),
-                         *callback("Pause", at_step=at_step, marker=marker, until=until)])
-        wait_for(marker, process)
-        if stop == signal.SIGUSR1:  # some schedulers tell every process, data workers among them
-            os.killpg(process.pid, stop)
-        else:
-            process.send_signal(stop)
-        if stop != signal.SIGKILL:
-            until.touch()
-        output = finish(process, status)
-        assert stop == signal.SIGKILL or "state saved" in output
-        assert last_checkpoint(tmp_path / "logs")["global_step"] == saved
-        (logdir,) = (tmp_path / "logs").iterdir()
-        # Either names the run.
-        words = ["-r", logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt", "--no-test",
-                 "data.params.num_workers=1"]
-    finish(start([*words, *names("rest")]))
+    marker, until = tmp_path / "paused", tmp_path / "go"
+    process = start(arguments(*options, *names("begun"), *callback("Pause", at_step=3, marker=marker, until=until)))
+    wait_for(marker, process)
+    if stop == signal.SIGKILL:
+        process.send_signal(stop)
+    else:
+        os.killpg(process.pid, stop)  # some schedulers tell every process, data workers among them
+    until.touch()
+    output = finish(process, status)
+    assert stop == signal.SIGKILL or "state saved" in output
+    assert last_checkpoint(tmp_path / "logs")["global_step"] == saved
+    (logdir,) = (tmp_path / "logs").iterdir()
+    # Either names the run.
+    run = logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt"
+    finish(start(["-r", run, "--no-test", "data.params.num_workers=1", *names("rest")]))
 
-    kept = [f"until{saved}" for stop, *_, saved in stops if stop != signal.SIGKILL]
-    whole, *parts = ((tmp_path / f"{name}.txt").read_text().splitlines() for name in ("whole", *kept, "rest"))
-    assert sum(parts, []) == (whole[2:] if devices == 1 else whole)
+    whole, begun, rest = ((tmp_path / f"{name}.txt").read_text().splitlines() for name in ("whole", "begun", "rest"))
+    assert begun[:saved] + rest == whole and (stop == signal.SIGKILL or len(begun) == saved)
     weights, resumed = (last_checkpoint(tmp_path / name)["state_dict"] for name in ("whole", "logs"))
     assert resumed.keys() == weights.keys()
     assert [key for key in weights if not torch.equal(resumed[key], weights[key])] == []
