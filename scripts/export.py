@@ -1,39 +1,11 @@
-"""Writes the weights of a run's network, the averaged ones if there are any, to a small .safetensors file.
-
-    python scripts/export.py logs/<run>/checkpoints/last.ckpt --out checkpoints/ours_small.safetensors
-
-The file goes with the network's configuration wherever a checkpoint does, e.g. `--config configs/small/ours_small.yaml
---checkpoint checkpoints/ours_small.safetensors`.
-"""
+"""Calls gi/commands/export.py; see --help."""
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
 
-from gi.commands import script
-from gi.errors import InputError
-from gi.weights.export import export_generator
-from gi.weights.pretrained import run_config
-
-
-def main() -> None:
-    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
-    parser.add_argument("checkpoint", type=Path, help="of ours or the original's")
-    parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .safetensors")
-    parser.add_argument("--config", type=Path, help="of the network; default: that of the run")
-    script.allow_option(parser)
-    parser.add_argument("--full", action="store_true", help="32 bits; default: 16 for the larger weights")
-    parser.add_argument("--part", nargs="*", default=[], metavar="PART=CHECKPOINT",
-                        help="parts of the network to take from other runs, such as pixel_write=FILE")
-    parser.add_argument("--about", nargs="*", default=[], metavar="KEY=VALUE", help="for the file's metadata")
-    args = parser.parse_args()
-    if args.out.suffix != ".safetensors":
-        raise InputError(f"--out {args.out}: expected a name ending in .safetensors")
-    about, parts = (dict(entry.partition("=")[::2] for entry in entries) for entries in (args.about, args.part))
-    size = export_generator(args.config or run_config(args.checkpoint), args.checkpoint, args.out, half=not args.full,
-                            about=about, parts=parts)
-    print(f"{args.out}: {size:,} bytes")
-
+from gi.commands.export import main
+from gi.commands.script import run
 
 if __name__ == "__main__":
-    script.run(main)
+    run(main)

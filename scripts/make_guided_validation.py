@@ -1,42 +1,11 @@
-"""Makes a validation set with keyframes from a folder of photographs.
-
-    python scripts/make_guided_validation.py photographs data/my_validation --keyframes 4 --count 2000 --seed 0
-
-The files are named as in the original release and load with gi.data.validation.GuidedFolder. Interrupted, the same
-command goes on where it was. Files are stored without compression, 0.25 MB a frame at 256x256, so that they are the
-same on every machine. Exit status: 1 if samples are missing because photographs are bad.
-"""
-import os
+"""Calls gi/commands/make_validation.py; see --help."""
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
 
-from gi.commands import script
-from gi.data.make_validation import MANIFEST, Settings, make_validation
-
-
-def main() -> int:
-    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
-    parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of photographs, with the folders below it")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the set; new, or one to go on with")
-    parser.add_argument("--keyframes", type=int, default=4, help="per sample")
-    parser.add_argument("--count", type=int, default=2000, help="number of samples, each of another photograph")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=256, help="side in pixels")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes")
-    args = parser.parse_args()
-    settings = Settings(seed=args.seed, count=args.count, keyframes=args.keyframes, size=args.size)
-    with script.progress("samples", args.count) as advance:
-        made = make_validation(args.images, args.out, settings, workers=args.workers, advance=advance)
-    for entry, reason in sorted(made.bad.items()):
-        print(f"bad photograph: {entry}: {reason}", file=sys.stderr)
-    kept = f", {made.kept} of them there before and intact" if made.kept else ""
-    print(f"{args.out}: {made.count} samples{kept}; {MANIFEST} describes them")
-    if made.count < args.count:
-        print(f"{args.count - made.count} samples are missing, as {len(made.bad)} photographs are bad", file=sys.stderr)
-    return int(made.count < args.count)
-
+from gi.commands.make_validation import main
+from gi.commands.script import run
 
 if __name__ == "__main__":
-    script.run(main)
+    run(main)

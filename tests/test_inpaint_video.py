@@ -26,11 +26,7 @@ OPTIONS = ["--no-network", "--every", "5", "--guides=-8,-3,3,8", "--dilate", "0"
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        yield importlib.import_module("inpaint_video")
-    finally:
-        sys.path.pop(0)
+    return importlib.import_module("gi.commands.inpaint_video")
 
 
 @pytest.fixture(scope="module")

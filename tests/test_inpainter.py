@@ -1,4 +1,3 @@
-import importlib.util
 import io as bytes_io
 import json
 import os
@@ -16,6 +15,7 @@ from PIL import Image
 from skimage import data
 
 from gi import Inpainter
+from gi.commands import inpaint
 from gi.config import instantiate
 from gi.config.device import find_device
 from gi.errors import InputError
@@ -267,11 +267,8 @@ def run_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def program(root):
-    spec = importlib.util.spec_from_file_location("inpaint_script", root / "scripts" / "inpaint.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *words: module.main([str(word) for word in words])
+def program():
+    return lambda *words: inpaint.main([str(word) for word in words])
 
 
 def test_from_checkpoint(run_folder, tmp_path, monkeypatch):
