@@ -36,7 +36,7 @@ from gi.training.evaluation import EvaluationReport
 from gi.training.module import NonFiniteLoss
 from gi.training.processes import SyncGeneratorBatchNorm
 from gi.training.signals import StopRequested, StopSignals
-from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights
+from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights, trained_steps
 from gi.weights.pretrained import SMALL, SMALL_CONFIG
 
 # Trainer options that mean something else with two optimisers; the module takes them over.
@@ -79,7 +79,8 @@ def run(cfg, args, logdir):
             load_generator_weights(model.generator, start)
         if args.test:
             name = args.base[-1].stem if args.base else logdir.name
-            about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
+            about = {"checkpoint": None if args.train else str(start),
+                     "step": trainer.global_step if args.train else trained_steps(start)}
             test(trainer, model, data, logdir, name=name, paper=stated_rows(cfg), about=about)
     return model.results
 
