@@ -4,20 +4,41 @@ The Linux wheels of torchvision on the package index are built for CUDA. Beside 
 operators cannot be loaded, and `import torchvision` then fails while it describes `nms` and `qnms`. Nothing in this
 project uses these operators, so declaring their names is enough for the Python parts (RAFT, Places365) to work.
 """
-import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-
-import torch
+from types import ModuleType
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
-def declare_missing_operators():
-    spec = importlib.util.find_spec("torchvision")
-    if spec is None or not spec.submodule_search_locations:
-        return
+def guard() -> None:
+    """From now on, the operators are declared just before torchvision is imported, by whomever."""
+    if "torchvision" not in sys.modules and not any(isinstance(finder, _Guard) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Guard())
+
+
+class _Guard(MetaPathFinder):
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if name == "torchvision" else None
+        if spec is not None and spec.loader is not None:
+            execute, folders = spec.loader.exec_module, spec.submodule_search_locations or ()
+
+            def declare_first(module: ModuleType) -> None:
+                declare_missing_operators(folders)
+                execute(module)
+
+            spec.loader.exec_module = declare_first  # of this import alone: every spec has a loader of its own
+        return spec
+
+
+def declare_missing_operators(folders: Sequence[str]) -> None:
+    """Declares torchvision's operators if the libraries in the folders of the package cannot be loaded."""
+    import torch
     try:
-        for library in Path(spec.submodule_search_locations[0]).glob("_C*.so"):
+        for library in [library for folder in folders for library in Path(folder).glob("_C*.so")]:
             torch.ops.load_library(str(library))
     except OSError:
         for name in ("nms", "qnms"):

@@ -24,12 +24,12 @@ from gi.media.crop import MIN_SIDE, Box, context_box, limited, resize, resize_kn
 from gi.media.io import to_rgb
 from gi.media.photos import mask_of, pixels_of, same_size
 from gi.models.fold import prepare_for_inference
-from gi.weights.pretrained import load_parts
+from gi.weights.pretrained import Pretrained, load_trained
 
 COARSE_SIDE = 256  # for finding the part of a keyframe that shows what is around the hole
 
 
-class Inpainter:
+class Inpainter(Pretrained):
     """Fills the hole of a picture, guided by any number of keyframes, other pictures of the same scene, also none.
 
     Known pixels of the result are the input's, bit for bit, at its full size. Nothing in the holes, of the picture or
@@ -60,13 +60,15 @@ class Inpainter:
                         overrides: Sequence[str] = ()) -> "Inpainter":
         """The generator of a checkpoint, ours or the original release's; of the small one in the repository without it.
 
-        config: the network's YAML; without it, the one of the run that the checkpoint lies in. flow: one of `FLOWS`;
+        config: the network's YAML; without it, the checkpoint's own (`checkpoint_config`). flow: one of `FLOWS`;
         "config" takes what the network was trained with. overrides: "key.path=value" on top of the config. Raises
         InputError naming the file or key, if something is missing or does not fit.
         """
         find_device(device)  # before anything slow
-        generator, guidance = load_parts(checkpoint, config=config, flow=flow, overrides=overrides)
-        return cls(generator=generator, guidance=guidance, device=device, max_side=max_side)
+        trained = load_trained(checkpoint, config=config, flow=flow, overrides=overrides)
+        made = cls(generator=trained.generator, guidance=trained.guidance, device=device, max_side=max_side)
+        made.trained = trained
+        return made
 
     def __call__(self, image: np.ndarray | Image.Image, mask: np.ndarray | Image.Image,
                  keyframes: Sequence[np.ndarray | Image.Image] = (),

@@ -1,11 +1,8 @@
-"""Calls gi/commands/compare.py; see --help."""
+"""`gi compare`, from any folder and without installing anything."""
+import runpy
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
-
-from gi.commands.compare import main
-from gi.commands.script import run
-
 if __name__ == "__main__":
-    run(main)
+    main = Path(__file__).resolve().parents[1] / "gi" / "main.py"
+    runpy.run_path(str(main))["command"](["compare", *sys.argv[1:]])

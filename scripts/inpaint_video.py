@@ -1,11 +1,8 @@
-"""Calls gi/commands/inpaint_video.py; see --help."""
+"""`gi inpaint-video`, from any folder and without installing anything."""
+import runpy
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
-
-from gi.commands.inpaint_video import main
-from gi.commands.script import run
-
 if __name__ == "__main__":
-    run(main)
+    main = Path(__file__).resolve().parents[1] / "gi" / "main.py"
+    runpy.run_path(str(main))["command"](["inpaint-video", *sys.argv[1:]])

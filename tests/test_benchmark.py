@@ -254,7 +254,7 @@ def test_bad_input_is_one_line(tmp_path, root, monkeypatch, capsys, report):
         with pytest.raises(InputError, match=message):
             read_report(tmp_path / f"{name}.json")
     for arguments, message in ((), "nothing to do"), (("--config", "x.yaml", "--out", "a.txt"), ".json"), (
-            ("--config", "x.yaml", "--threads", "0"), "--threads"), (("--paths", "nothing"), "invalid choice"):
+            ("--config", "x.yaml", "--threads", "0"), "--threads"), (("--paths", "nothing"), "expected one of data"):
         status, _, errors = run(root, monkeypatch, capsys, *arguments)
         assert status == 2 and message in errors and errors.count("\n") == 1
 

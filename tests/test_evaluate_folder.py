@@ -15,7 +15,6 @@ from gi.metrics.fid import frechet_distance
 from gi.metrics.folder import find_pairs, score_pairs
 from gi.metrics.image import ImageMetrics
 from gi.report.results import read_results
-from gi.weights import files
 
 
 class ToyFeatures(nn.Module):
@@ -217,7 +216,7 @@ def test_command_line(folders, tmp_path, root, monkeypatch, capsys):
     assert status == 1 and "left out: 000003: " in printed.err and "1 of 6 left out" in printed.err
     assert json.loads(out.read_text())["count"] == 5
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("GI_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for words, message in (
         ((truth, tmp_path / "nowhere"), "no such folder"),

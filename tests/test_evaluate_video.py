@@ -26,7 +26,6 @@ from gi.report import video as video_report
 from gi.report.scores import score_table, video_table
 from gi.report.video import Film
 from gi.video import evaluation as video_evaluation
-from gi.weights import files
 
 HEIGHT, WIDTH, COUNT = 56, 64, 4
 FREE = ("psnr", "ssim", "ssim2", "psnr_hole", "pcons")  # of weights
@@ -356,7 +355,7 @@ def test_some_are_left_out(devil, tmp_path, run):
 
 def test_weights_that_are_missing(devil, tmp_path, run, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("GI_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     metrics, notes = with_weights(VIDEO_METRICS)
     assert set(metrics).isdisjoint(("fid", "lpips", "vfid", "vfid_clips", "pvcs")) and set(FREE) < set(metrics)

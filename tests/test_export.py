@@ -108,8 +108,9 @@ def test_the_file_that_comes_along_fits_its_configuration():
     path, config = CONFIGS.parent / "checkpoints" / "ours_small.safetensors", CONFIGS / "small" / "ours_small.yaml"
     generator = load_generator(config, path)
     with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["generator"])
-    assert about == OmegaConf.to_container(load_config([config]).model.params.generator, resolve=True)
+        about = {name: json.loads(file.metadata()[name]) for name in ("generator", "guidance")}
+    params = OmegaConf.to_container(load_config([config]).model.params, resolve=True)
+    assert about == {name: params[name] for name in about}
     with torch.no_grad():
         predicted = generator(*random_inputs(1, 3, 60, 77))
     assert predicted.shape == (1, 3, 60, 77) and 0 <= predicted.min() <= predicted.max() <= 1

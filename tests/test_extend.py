@@ -5,8 +5,8 @@ import shlex
 import cv2
 import numpy as np
 import pytest
-from gi.__main__ import main
 
+from gi.__main__ import main
 from gi.config import targets
 from gi.media.io import read_image, write_image
 from gi.report.plots import read_curves

@@ -1,70 +1,13 @@
-"""Times what users wait for, on this machine, and says how far it is from what the machine can do.
+"""`gi benchmark`: what tools/benchmark does, which is in a clone alone."""
+import importlib
+from collections.abc import Sequence
 
-    python scripts/benchmark.py --config configs/ours.yaml --out before.json
-    python scripts/benchmark.py --config configs/ours.yaml --paths predict train_step --precision bf16-mixed
-    python scripts/benchmark.py --compare before.json after.json
-
-Paths: data (a training sample, and decoding its JPEG), flow (RAFT, DIS), predict (the generator with 0, 2, 4 and 14
-keyframes), train_step, evaluate, fid, video (a frame of the whole pipeline), video_targets (key targets with and
-without keeping the keyframes' streams, in turn). Networks have random weights, helpers too where their files are
-missing: times do not depend on them. On a CPU everything can take half an hour with a large network.
-"""
-from pathlib import Path
-
-import gi  # noqa: F401  before everything that imports torchvision
-
-# isort: split
-import cv2
-import torch
-
-from gi.commands import script
-from gi.config import load_config
-from gi.config.device import find_device
+from gi import resources
 from gi.errors import InputError
-from gi.report.results import write_json
-from gi.report.tables import print_table
-from tools.benchmark.parts import PRECISIONS, Settings
-from tools.benchmark.paths import PATHS
-from tools.benchmark.report import read_report, run_paths
-from tools.benchmark.table import benchmark_table, comparison_table, differences, remarks
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
-    parser.add_argument("--config", type=Path, metavar="F.yaml", help="whose networks")
-    parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS), metavar="PATH",
-                        help=f"some of {', '.join(PATHS)}")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed laps of each, after some to warm up")
-    script.allow_option(parser)
-    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
-    parser.add_argument("--threads", type=int, metavar="N", help="on the CPU; None: as without this option")
-    parser.add_argument("--precision", choices=PRECISIONS, default="32-true")
-    parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--size", type=int, default=256, metavar="N", help="images of N x N; videos are 432x240")
-    parser.add_argument("--out", type=Path, metavar="F.json", help="write everything there")
-    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="print two of these files")
-    args = parser.parse_args(argv)
-    if args.compare:
-        first, second = map(read_report, args.compare)
-        print_table(comparison_table(first, second, tuple(path.stem for path in args.compare)))
-        for line in differences(first, second):
-            print(f"differs: {line}")
-        return
-    if args.config is None:
-        raise InputError("nothing to do: give --config F.yaml or --compare A.json B.json (--help lists the options)")
-    if args.out is not None and args.out.suffix != ".json":
-        raise InputError(f"--out {args.out}: expected a name ending in .json")
-    if args.threads is not None:
-        if args.threads < 1:
-            raise InputError(f"--threads: expected at least 1, got {args.threads}")
-        torch.set_num_threads(args.threads)
-        cv2.setNumThreads(args.threads)
-    settings = Settings(config=load_config(args.config), device=find_device(args.device), precision=args.precision,
-                        batch_size=args.batch_size, size=args.size, repeats=args.repeats)
-    with script.progress("paths", len(args.paths)) as advance:
-        # After every path, so that an interruption does not lose what is done.
-        report = run_paths(settings, args.paths, name=args.config.stem, advance=advance,
-                           keep=lambda report: args.out and write_json(args.out, report))
-    print_table(benchmark_table(report))
-    for line in remarks(report):
-        print(line)
+def main(argv: Sequence[str] | None = None) -> None:
+    """As `python -m tools.benchmark`. Raises InputError where only the package is installed."""
+    if resources.CLONE is None:
+        raise InputError("benchmark: its code is not in the installed package; it needs a clone of the repository")
+    importlib.import_module("tools.benchmark.__main__").main(argv)

@@ -1,39 +1,26 @@
 """Scores anyone's pictures with the code that scores our own.
 
-    python scripts/evaluate_folder.py data/my_validation other_method/ --masks data/my_validation --out other.json
+    gi evaluate data/my_validation other_method/ --masks data/my_validation --out other.json
 
 Files belong together by their names, whatever their suffix. With masks (white = missing), composites are scored too,
-inside the hole as well. FID and LPIPS need weights (scripts/fetch_weights.py inception vgg16), the others do not.
+inside the hole as well. FID and LPIPS need weights (gi fetch inception vgg16), the others do not.
 Pictures that are missing or bad are left out and reported, and the exit status is 1. Results written with --out can be
-set beside others with scripts/compare.py.
+set beside others with `gi compare`.
 """
 from pathlib import Path
 
-import gi  # noqa: F401  before everything that imports torchvision
-
-# isort: split
-import torch
-
 from gi.commands import script
-from gi.config.device import find_device
 from gi.errors import InputError
-from gi.metrics.feature_cache import CachedFeatures
-from gi.metrics.folder import build_metrics, find_pairs, score_pairs
-from gi.metrics.functional import IMAGE_METRICS
-from gi.metrics.metric import choices
-from gi.report.paper import parse_row
-from gi.report.results import describe, write_results
-from gi.report.scores import score_table
-from gi.report.tables import print_table
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
+    """Returns the exit status. Raises InputError."""
+    parser = script.Parser(prog="gi evaluate", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("truth", metavar="TRUTH", type=Path, help="folder of the complete images")
     parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="folder of what a method made of them")
     parser.add_argument("--masks", type=Path, help="folder of masks; may be TRUTH")
-    parser.add_argument("--metrics", nargs="+", default=choices(IMAGE_METRICS), metavar="METRIC",
-                        help=f"some of {', '.join(choices(IMAGE_METRICS))}, or module.name")
+    parser.add_argument("--metrics", nargs="+", metavar="METRIC",
+                        help="some of those of docs/metrics.md, or module.name; None: all for images")
     parser.add_argument("--out", type=Path, metavar="F.json", help="write results there, and a table to F.csv")
     parser.add_argument("--name", help="name of the method; None: the folder's")
     parser.add_argument("--set", help="name of the set; None: TRUTH's")
@@ -41,17 +28,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/gi"), help="folder that keeps features of images")
     parser.add_argument("--batch-size", type=int, default=8)
     script.allow_option(parser)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="None: a CUDA GPU if there is one, else the CPU")
     args = parser.parse_args(argv)
     if args.out is not None and args.out.suffix != ".json":
         raise InputError(f"--out {args.out}: expected a name ending in .json")
     if args.batch_size < 1:
         raise InputError(f"--batch-size: expected at least 1, got {args.batch_size}")
-    device, row = find_device(args.device), parse_row(args.paper) if args.paper else None
+    from gi.config.device import cuda_or_cpu
+    from gi.metrics.feature_cache import CachedFeatures
+    from gi.metrics.folder import build_metrics, find_pairs, score_pairs
+    from gi.metrics.functional import IMAGE_METRICS
+    from gi.metrics.metric import choices
+    from gi.report.paper import parse_row
+    from gi.report.results import describe, write_results
+    from gi.report.scores import score_table
+    from gi.report.tables import print_table
+    device, row = cuda_or_cpu(args.device), parse_row(args.paper) if args.paper else None
 
     pairs, problems = find_pairs(args.truth, args.predictions, args.masks)
     script.trust(args.metrics)
-    metrics = build_metrics(args.metrics, cache=args.cache.expanduser()).to(device)
+    metrics = build_metrics(args.metrics or choices(IMAGE_METRICS), cache=args.cache.expanduser()).to(device)
     with script.progress("images", len(pairs)) as advance:
         scores, unreadable = score_pairs(pairs, metrics, batch_size=args.batch_size, advance=advance)
     problems |= unreadable

@@ -1,65 +1,51 @@
 """Scores anyone's inpainted videos as the paper's table 3 does, and shows them beside the truth.
 
-    python scripts/evaluate_video.py data/devil/input other_method/ --out other_report
-    python scripts/evaluate_video.py data/davis other_method/
-    python scripts/evaluate_video.py truth.mp4 filled.mp4 --masks holes.mp4
-    python scripts/evaluate_video.py data/davis ours/ --method keyframes --method "flow max_side=432"
+    gi evaluate-video data/devil/input other_method/ --out other_report
+    gi evaluate-video truth.mp4 filled.mp4 --masks holes.mp4
+    gi evaluate-video data/davis ours/ --method keyframes --method "flow max_side=432"
 
-GT_AND_MASKS and PREDICTIONS are one of these, for one video or with a folder for each:
-  the DEVIL benchmark's  frame_0000_gt.png, frame_0000_mask.png (black = missing!)  and  frame_0000_pred.png
-  plain                  VIDEO/frames/*.png, VIDEO/masks/*.png (white = missing; of palettes: all but the first colour)
-                         and  VIDEO/*.png  or  VIDEO.mp4
-  files                  a video file, with --masks a video, folder or still (white = missing)  and  a video file
-Composites are scored: the prediction in the hole, the truth elsewhere. PREDICTIONS_scores (or --out) gets report.html,
-its pictures, results.json and results.csv. FID, LPIPS, VFID and PVCS need weights (checkpoints/README.md); those that
-lack theirs are left out with a note. Videos that are missing or bad are left out and reported, and the exit status is
-1; with --strict, the first stops everything. With --method, the holes are filled first, as scripts/inpaint_video.py
-does and without a look into them, into a folder for each method below PREDICTIONS.
+A video is a file, a folder of the DEVIL benchmark, or VIDEO/frames with VIDEO/masks; or a folder of several of them
+(docs/commands.md). PREDICTIONS_scores (or --out) gets report.html, its pictures, results.json and results.csv. With
+--method, the holes are filled first, into a folder for each method below PREDICTIONS. Exit status: 1 if videos are
+missing or bad, which are left out.
 """
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import gi  # noqa: F401  before everything that imports torchvision
-
-# isort: split
-import torch
-
 from gi.commands import script
-from gi.config.device import find_device
 from gi.errors import InputError
-from gi.metrics.metric import choices, with_weights
-from gi.metrics.video import VIDEO_METRICS
-from gi.metrics.video_folder import find_videos, name_of
-from gi.metrics.video_scores import VideoScores
-from gi.report.paper import parse_row
-from gi.report.results import file_name, write_results
-from gi.report.scores import score_table
-from gi.report.tables import print_table
-from gi.report.video import write_page
-from gi.video.evaluation import fill_video, open_clips, score_clips, side_by_side, stop_at
-from gi.video.method import METHODS, build_method
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
+    """Returns the exit status. Raises InputError."""
+    parser = script.Parser(prog="gi evaluate-video", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("truth", metavar="GT_AND_MASKS", type=Path, help="complete videos and their masks")
     parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="what a method made of them")
     parser.add_argument("--method", action="append", metavar="NAME", help="fill the videos by it first: "
-                        f"{', '.join(METHODS)} or package.module.Name, with options: 'NAME key=value …'; repeatable")
+                        "'NAME key=value …' as in gi inpaint-video --help; repeatable")
     parser.add_argument("--masks", type=Path, help="video, folder or still, if GT_AND_MASKS is only a video")
     parser.add_argument("--invert-masks", action="store_true", help="masks are the other way round than said above")
-    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="some of "
-                        f"{', '.join(choices(VIDEO_METRICS))}, or module.name; None: all whose weights are there")
+    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="some of those of docs/metrics.md, or "
+                        "module.name; None: all for videos whose weights are there")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report; None: PREDICTIONS_scores")
     parser.add_argument("--name", help="name of the method; None: that of PREDICTIONS")
     parser.add_argument("--set", help="name of the set; None: that of GT_AND_MASKS")
     parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to stand beside, such as 3:14_keyframes")
     parser.add_argument("--strict", action="store_true", help="stop at the first video that is missing or bad")
     script.allow_option(parser)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="None: a CUDA GPU if there is one, else the CPU")
     args = parser.parse_args(argv)
-    find_device(args.device)
+    from gi.config.device import cuda_or_cpu
+    from gi.metrics.metric import with_weights
+    from gi.metrics.video import VIDEO_METRICS
+    from gi.metrics.video_folder import find_videos, name_of
+    from gi.report.paper import parse_row
+    from gi.report.results import file_name
+    from gi.report.tables import print_table
+    from gi.video.evaluation import side_by_side
+    from gi.video.method import build_method
+    args.device = str(cuda_or_cpu(args.device))
     row = parse_row(args.paper) if args.paper else None
     script.trust([*(args.metrics or ()), *(args.method or ())])
     metrics, notes = (args.metrics, []) if args.metrics else with_weights(VIDEO_METRICS)
@@ -81,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def fill(args, method, folder):
     """The pairs of truth and what the method made of it, in `folder`, and {name: what is wrong} of the others."""
+    from gi.metrics.video_folder import find_videos
+    from gi.video.evaluation import fill_video, stop_at
     truths, problems = find_videos(args.truth, None, args.masks, inverted=args.invert_masks)
     pairs = []
     for pair in truths:
@@ -96,6 +84,13 @@ def fill(args, method, folder):
 
 def score(args, pairs, problems, run, out, metrics, notes, row):
     """The exit status and the table of scores of predictions, after files and a page about them."""
+    from gi.metrics.video_folder import name_of
+    from gi.metrics.video_scores import VideoScores
+    from gi.report.results import write_results
+    from gi.report.scores import score_table
+    from gi.report.tables import print_table
+    from gi.report.video import write_page
+    from gi.video.evaluation import open_clips, score_clips, stop_at
     clips, unfit = open_clips(pairs)
     problems |= unfit
     if args.strict or not clips:

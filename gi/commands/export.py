@@ -1,20 +1,19 @@
 """Writes the weights of a run's network, the averaged ones if there are any, to a small .safetensors file.
 
-    python scripts/export.py logs/<run>/checkpoints/last.ckpt --out checkpoints/ours_small.safetensors
+    gi export logs/<run>/checkpoints/last.ckpt --out ours_small.safetensors
 
-The file goes with the network's configuration wherever a checkpoint does, e.g. `--config configs/small/ours_small.yaml
---checkpoint checkpoints/ours_small.safetensors`.
+The network's configuration is in the file, so that it goes wherever a checkpoint does: `gi inpaint --checkpoint
+ours_small.safetensors …`, `Inpainter.from_pretrained("ours_small.safetensors")`.
 """
 from pathlib import Path
 
 from gi.commands import script
 from gi.errors import InputError
-from gi.weights.export import export_generator
-from gi.weights.pretrained import run_config
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
+    """Raises InputError."""
+    parser = script.Parser(prog="gi export", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("checkpoint", type=Path, help="of ours or the original's")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .safetensors")
     parser.add_argument("--config", type=Path, help="of the network; default: that of the run")
@@ -26,7 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.out.suffix != ".safetensors":
         raise InputError(f"--out {args.out}: expected a name ending in .safetensors")
+    from gi.weights.export import export_generator
     about, parts = (dict(entry.partition("=")[::2] for entry in entries) for entries in (args.about, args.part))
-    size = export_generator(args.config or run_config(args.checkpoint), args.checkpoint, args.out, half=not args.full,
+    size = export_generator(args.config, args.checkpoint, args.out, half=not args.full,
                             about=about, parts=parts)
     print(f"{args.out}: {size:,} bytes")

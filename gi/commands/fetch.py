@@ -1,8 +1,8 @@
 """Downloads the weights that a configuration needs, or those that are named: raft, ade20k, inception, vgg16,
 alexnet, i3d.
 
-    python scripts/fetch_weights.py --config configs/ours.yaml
-    python scripts/fetch_weights.py inception vgg16 --mirror /media/weights
+    gi fetch --config configs/ours.yaml
+    gi fetch inception vgg16 --mirror /media/weights
 
 Every file is verified. What is there is left alone, and an interrupted download goes on where it was. ade20k is for
 training only. checkpoints/README.md says what each file is for and where it comes from.
@@ -10,27 +10,25 @@ training only. checkpoints/README.md says what each file is for and where it com
 import sys
 from pathlib import Path
 
-import gi  # noqa: F401  before everything that imports torchvision
-
-# isort: split
+from gi import resources
 from gi.commands import script
-from gi.commands.weights import FILES, wanted
-from gi.weights.fetch import FetchError, fetch, wanted_by_config
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
-    parser.add_argument("names", metavar="NAME", nargs="*", help=f"some of {', '.join(FILES)}")
+    """Returns the exit status. Raises InputError."""
+    parser = script.Parser(prog="gi fetch", description=__doc__, formatter_class=script.Layout)
+    parser.add_argument("names", metavar="NAME", nargs="*", help="one of those above")
     parser.add_argument("--config", type=Path, help="configuration; None: configs/ours.yaml, if nothing is named")
     parser.add_argument("--mirror", help="base URL or folder to take the files from instead of their projects")
-    parser.add_argument("--to", type=Path, default=ROOT, help="folder that their places (checkpoints/...) are below")
+    parser.add_argument("--to", type=Path, default=resources.home(),
+                        help="folder that their places (checkpoints/...) are below")
     script.allow_option(parser)
     args = parser.parse_args(argv)
+    from gi.commands.weights import wanted
+    from gi.weights.fetch import FetchError, fetch, wanted_by_config
     items = [wanted(name) for name in dict.fromkeys(args.names)]
     if args.config is not None or not items:
-        items += [item for item in wanted_by_config(args.config or ROOT / "configs" / "ours.yaml")
+        items += [item for item in wanted_by_config(args.config or "configs/ours.yaml")
                   if item not in items]
     failed = 0
     for item in items:

@@ -1,6 +1,6 @@
 """Makes a validation set with keyframes from a folder of photographs.
 
-    python scripts/make_guided_validation.py photographs data/my_validation --keyframes 4 --count 2000 --seed 0
+    gi make-validation photographs data/my_validation --keyframes 4 --count 2000 --seed 0
 
 The files are named as in the original release and load with gi.data.validation.GuidedFolder. Interrupted, the same
 command goes on where it was. Files are stored without compression, 0.25 MB a frame at 256x256, so that they are the
@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 from gi.commands import script
-from gi.data.make_validation import MANIFEST, Settings, make_validation
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
+    """Returns the exit status. Raises InputError."""
+    parser = script.Parser(prog="gi make-validation", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of photographs, with the folders below it")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder of the set; new, or one to go on with")
     parser.add_argument("--keyframes", type=int, default=4, help="per sample")
@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=256, help="side in pixels")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes")
     args = parser.parse_args(argv)
+    from gi.data.make_validation import MANIFEST, Settings, make_validation
     settings = Settings(seed=args.seed, count=args.count, keyframes=args.keyframes, size=args.size)
     with script.progress("samples", args.count) as advance:
         made = make_validation(args.images, args.out, settings, workers=args.workers, advance=advance)

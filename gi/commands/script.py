@@ -1,4 +1,4 @@
-"""What the command lines in scripts/ share: how they end, and their progress bar."""
+"""What the commands share: how they end, and how they show progress."""
 import argparse
 import contextlib
 import itertools
@@ -7,17 +7,26 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import NoReturn
-
-from rich.console import Console
-from rich.progress import DownloadColumn, MofNCompleteColumn, Progress, TransferSpeedColumn
+from typing import TYPE_CHECKING, NoReturn
 
 from gi.config import allow
 from gi.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-class Layout(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """--help with the description as it is written, and defaults."""
+INTERVAL = 30  # seconds between lines of progress where there is no terminal
+
+
+class Wide(argparse.RawDescriptionHelpFormatter):
+    """--help with the description as it is written, as wide as that is, so that it fits a screen."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=30, width=118)
+
+
+class Layout(Wide, argparse.ArgumentDefaultsHelpFormatter):
+    """With defaults as well."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +73,8 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 
     A bar on a terminal, a line every half minute elsewhere.
     """
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
     console, start, done, shown = Console(stderr=True), time.monotonic(), 0, 0.0
     if console.is_terminal:
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bar:
@@ -75,7 +86,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         nonlocal done, shown
         done += 1
         elapsed = time.monotonic() - start
-        if done == total or elapsed - shown > 30:
+        if done == total or elapsed - shown > INTERVAL:
             shown, left = elapsed, timedelta(seconds=round(elapsed / done * (total - done)))
             print(f"{what} {done}/{total}, {left} left", file=sys.stderr, flush=True)
 
@@ -93,8 +104,10 @@ def follow(steps: Iterable[tuple[str, int, int]], name: str = "") -> None:
                 before = done
 
 
-def download_progress() -> Progress:
+def download_progress() -> "Progress":
     """A bar for bytes that disappears when it is done; nothing where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
     console = Console(stderr=True)
     return Progress(*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=console,
                     transient=True, disable=not console.is_terminal)

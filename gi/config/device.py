@@ -4,6 +4,11 @@ import torch
 from gi.errors import InputError
 
 
+def cuda_or_cpu(device: str | None) -> torch.device:
+    """For scores, which want 64 bits: `device`, or without one a CUDA GPU if there is any. Raises InputError."""
+    return find_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def find_device(device: str | torch.device) -> torch.device:
     """Raises InputError for a device that does not exist here."""
     if device == "auto":

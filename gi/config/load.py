@@ -15,6 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gi import resources
 from gi.config import earlier, schema
 from gi.config.targets import nearest
 from gi.config.yaml_files import check_form, check_size, first_line, merge, read_inherited
@@ -28,11 +29,12 @@ MANAGED = ("callbacks", "logger", "default_root_dir")  # Trainer options that on
 def load_config(paths, overrides=()):
     """The files merged left to right, then the overrides ("a.b=value"), as a read-only DictConfig.
 
+    A mapping may stand in place of a file. A file that is not there may be one that comes along, see `gi.resources`.
     Interpolations (`${model.params.width}`) refer to the merged whole. See `gi.config.earlier` for older forms.
     """
     merged, done = {}, {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        merged = merge(merged, read_inherited(Path(path), done))
+        merged = merge(merged, path if isinstance(path, dict) else read_inherited(resources.find(path), done).content)
     for override in overrides:
         _override(merged, override)
     earlier.update(merged)

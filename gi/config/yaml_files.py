@@ -6,6 +6,7 @@ import functools
 import io
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from omegaconf import OmegaConf
@@ -28,7 +29,14 @@ def merge(lower, upper):
     return {**lower, **{key: merge(lower[key], value) if key in lower else value for key, value in upper.items()}}
 
 
-def read_inherited(path: Path, done: dict[Path, dict | None], by: Path | None = None) -> dict:
+class Merged(NamedTuple):
+    """A file on top of those it inherits from, and {file: its own content} of all of them, the lowest first."""
+
+    content: dict
+    layers: dict[Path, dict]
+
+
+def read_inherited(path: Path, done: dict[Path, Merged | None], by: Path | None = None) -> Merged:
     """A file as plain containers, merged on top of those it inherits from.
 
     done: the files that were read already, each of which is read once; None for those being read.
@@ -45,7 +53,11 @@ def read_inherited(path: Path, done: dict[Path, dict | None], by: Path | None = 
     if not isinstance(inherit, list) or not all(isinstance(entry, str) for entry in inherit):
         raise InputError(f"{path}: inherit: expected a file name or a list of file names")
     below = [read_inherited(path.parent / entry, done, path) for entry in inherit]
-    done[key] = functools.reduce(merge, [*below, content])
+    layers: dict[Path, dict] = {}
+    for file in below:
+        layers = {other: own for other, own in layers.items() if other not in file.layers} | file.layers
+    merged = functools.reduce(merge, [*(file.content for file in below), content])
+    done[key] = Merged(merged, {**layers, path: content})
     return done[key]
 
 
@@ -58,6 +70,16 @@ def _read(path: Path, by: Path | None) -> dict:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: expected a file of at most {MAX_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {first_line(error)}") from error
+    return parse_mapping(text, str(path))
+
+
+def parse_mapping(text: str, path: str) -> dict:
+    """A mapping in YAML or JSON as plain containers. Raises InputError that begins with `path` for anything else."""
+    try:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             if isinstance(event, yaml.ScalarEvent):
                 check_form(event.value, f"{path}:{event.start_mark.line + 1}")
@@ -66,6 +88,8 @@ def _read(path: Path, by: Path | None) -> dict:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
+    except InputError:
+        raise
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{path}: cannot be read as YAML: {first_line(error)}") from error
     if not isinstance(content, dict):

@@ -2,9 +2,10 @@
 
 `gi.media.io` reads what networks need, RGB of 8 bits. Here, known pixels must come out again as they went in.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -114,9 +115,21 @@ def _turned(image, name):
 
 # Filling files --------------------------------------------------------------------------------------------------------
 
-def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
-    """Fills one picture and writes it to `out`, a PNG file. Returns a remark for the user, if there is one. Raises
-    InputError naming the file that is missing, damaged or of another size.
+class Filled(NamedTuple):
+    """What was done to a picture: the share of it that was filled, by how many keyframes, what its user should know."""
+
+    share: float
+    keyframes: int
+    remark: str | None
+
+    def __str__(self) -> str:
+        guides = f"{self.keyframes} keyframe{'s' * (self.keyframes != 1)} used" if self.keyframes else "no keyframes"
+        return f"{100 * self.share:.3g} % filled, {guides}"
+
+
+def inpaint_file(inpainter: Callable, sample: SampleFiles, out: str | Path) -> Filled:
+    """Fills one picture and writes it to `out`, a PNG file. Raises InputError naming the file that is missing, damaged
+    or of another size.
     """
     if sample.problem:
         raise InputError(sample.problem)
@@ -135,12 +148,12 @@ def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
     image, *keyframes = (photo.pixels for photo in photos)
     write_photo(out, inpainter(image, masks[0], keyframes, masks[1:]), photos[0].profile)
     remark = f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
-    return None if masks[0].any() else remark
+    return Filled(float(masks[0].mean()), len(keyframes), None if masks[0].any() else remark)
 
 
-def inpaint_samples(inpainter, samples: Sequence[SampleFiles],
-                    out: str | Path) -> Iterator[tuple[str | None, str | None]]:
-    """Fills samples one by one into `out/X.png` and yields (problem, remark) after each, also a bad one."""
+def inpaint_samples(inpainter: Callable, samples: Sequence[SampleFiles],
+                    out: str | Path) -> Iterator[tuple[str | None, Filled | None]]:
+    """Fills samples one by one into `out/X.png` and yields (problem, what was done) after each, also a bad one."""
     for sample in samples:
         try:
             yield None, inpaint_file(inpainter, sample, result_path(sample, out))

@@ -1,8 +1,7 @@
 """A generator's weights alone, as a .safetensors file to hand on: a fraction of a checkpoint, without the training.
 
-`load_generator` takes such a file wherever it takes a checkpoint, with the configuration of its network.
+Such a file goes wherever a checkpoint does; its metadata has the configuration of the network and its guidance.
 """
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from gi.config import load_config
 from gi.errors import InputError
 from gi.media.io import atomic_write
 from gi.weights.checkpoint import load_generator
-from gi.weights.pretrained import run_config
+from gi.weights.pretrained import PARTS, checkpoint_config, metadata_of
 
 
 def export_generator(
-    config: str | Path,
+    config: str | Path | None,
     checkpoint: str | Path,
     out: str | Path,
     *,
@@ -27,23 +26,26 @@ def export_generator(
 ) -> int:
     """Writes the generator of a checkpoint, its averaged weights if it has any, to `out`; returns the file's bytes.
 
-    config: YAML of the network, as in `load_generator`. half: the weights of convolutions and linear layers in 16 bits;
-    biases, norms and their statistics keep 32. parts: {name of a part of the network, such as "pixel_write": checkpoint
-    of the run to take it from instead}. The file's metadata has the generator's part of the configuration as JSON,
-    "generator", and what `about` says. Raises InputError as `load_generator` does, and for parts that do not fit.
+    config: YAML of the network; None: the checkpoint's own. half: the weights of convolutions and linear layers in 16
+    bits; biases, norms and their statistics keep 32. parts: {name of a part of the network, such as "pixel_write":
+    checkpoint of the run to take it from instead}. The file's metadata has the configuration's parts as JSON,
+    "generator" and "guidance", and what `about` says. Raises InputError as `load_generator` does, and for parts that
+    do not fit.
     """
-    cfg = load_config([config])
+    cfg = load_config([config or checkpoint_config(checkpoint)])
     state = load_generator(cfg, checkpoint).state_dict()
     for part, path in (parts or {}).items():
-        own, other = ({name: value for name, value in weights.items() if name.startswith(f"{part}.")} for weights in
-                      (state, load_generator(run_config(path), path).state_dict()))
+        joined = load_generator(load_config([checkpoint_config(path)]), path).state_dict()
+        own, other = ({name: value for name, value in weights.items() if name.startswith(f"{part}.")}
+                      for weights in (state, joined))
         if not own or {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in other.items()}:
             raise InputError(f"{path}: has no part {part!r} as in {checkpoint}, expected the same names and shapes")
         state |= other
     state = {name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
              for name, value in state.items()}
-    node = OmegaConf.to_container(cfg.model.params.generator, resolve=True)
+    nodes = {name: OmegaConf.select(cfg, f"model.params.{name}") for name in PARTS}
+    nodes = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items() if node is not None}
     about = {key: str(value) for key, value in (about or {}).items()}
     with atomic_write(out) as path:
-        save_file(state, path, {"format": "pt", "generator": json.dumps(node), **about})
+        save_file(state, path, metadata_of(nodes) | about)
     return Path(out).stat().st_size

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gi import resources
 from gi.errors import InputError, MissingFile
 from gi.weights.unpickle import read_checkpoint
 
 log = logging.getLogger(__name__)
-REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_NAMES = 40  # in a message: a network of another kind differs in hundreds
 
 
@@ -24,8 +24,8 @@ MOST_NAMES = 40  # in a message: a network of another kind differs in hundreds
 class WeightsFile:
     """A file with weights from elsewhere, declared beside the network that reads it."""
 
-    name: str  # for `scripts/fetch_weights.py`
-    path: str  # where it is expected, relative to the folder the program is started in or else to the repository
+    name: str  # for `gi fetch`
+    path: str  # where it is expected, relative to the working folder, or else to `resources.home()`
     origin: str  # file and project, in words
     url: str
     licence: str  # of the project
@@ -40,7 +40,7 @@ class WeightsFile:
 
     def find(self) -> Path:
         """Where the file is; its usual place if it is nowhere."""
-        places = [Path(self.path), REPOSITORY / self.path, *([self.cached] if self.hub else [])]
+        places = [Path(self.path), resources.home() / self.path, *([self.cached] if self.hub else [])]
         return next((place for place in places if place.is_file()), places[0])
 
 

@@ -1,14 +1,25 @@
-"""A trained generator and the guidance it was trained with, from a checkpoint and its configuration."""
-from collections.abc import Sequence
+"""A trained generator and the guidance it was trained with, from a checkpoint and its configuration; and as a folder
+that holds both to hand on: `Inpainter.save_pretrained`, `Inpainter.from_pretrained`.
+
+The configuration of a checkpoint is that of the run it lies in, or for a folder or .safetensors file what came along
+with it. torch is imported where it is used: command lines read the names of `FLOWS` for their --help.
+"""
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from omegaconf import OmegaConf
-from torch import nn
+from omegaconf import DictConfig, OmegaConf
 
-from gi.config import instantiate, load_config
+from gi import resources
+from gi.config import instantiate, load_config, save_config
+from gi.config.yaml_files import parse_mapping
 from gi.errors import InputError, MissingFile
-from gi.weights.checkpoint import load_generator
-from gi.weights.files import REPOSITORY
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Made = TypeVar("Made", bound="Pretrained")
 
 FLOWS = {
     "config": None,  # the estimator the network was trained with
@@ -17,9 +28,21 @@ FLOWS = {
     "aligned": {"target": "gi.flow.aligned.Aligned", "params": {"estimator": {"target": "gi.flow.estimate.DIS"}}},
     "zero": {"target": "gi.flow.estimate.ZeroFlow"},
 }
-# The small trained network of the repository, which serves where no other is named.
-SMALL = REPOSITORY / "checkpoints" / "ours_small.safetensors"
-SMALL_CONFIG = REPOSITORY / "configs" / "small" / "ours_small.yaml"
+# The small trained network, which serves where no other is named.
+SMALL = resources.bundled("checkpoints/ours_small.safetensors")
+SMALL_CONFIG = resources.bundled("configs/small/ours_small.yaml")
+# The files of a folder made by `save_pretrained`.
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
+PARTS = "generator", "guidance"  # of the configuration that goes with weights
+
+
+class Trained(NamedTuple):
+    """generator: in eval mode. guidance: blind to holes. config: of both, as in `model.params`. origin: the file."""
+
+    generator: "nn.Module"
+    guidance: "nn.Module"
+    config: dict
+    origin: Path
 
 
 def load_parts(
@@ -28,34 +51,79 @@ def load_parts(
     config: str | Path | None = None,
     flow: str = "config",
     overrides: Sequence[str] = (),
-) -> tuple[nn.Module, nn.Module]:
+) -> "tuple[nn.Module, nn.Module]":
     """Generator and guidance of a checkpoint, the guidance blind to holes; see `Inpainter.from_checkpoint`."""
+    trained = load_trained(checkpoint, config=config, flow=flow, overrides=overrides)
+    return trained.generator, trained.guidance
+
+
+def load_trained(
+    checkpoint: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    flow: str = "config",
+    overrides: Sequence[str] = (),
+) -> Trained:
+    """As `load_parts`, with the configuration they were made from."""
+    from gi.weights.checkpoint import load_generator
     if flow not in FLOWS:
         raise InputError(f"flow: expected one of {', '.join(FLOWS)}, got {flow!r}")
-    checkpoint = SMALL if checkpoint is None else checkpoint
-    config = config or run_config(checkpoint)
-    cfg = load_config([config], overrides)
-    guidance = _guidance(cfg, flow)
+    checkpoint = SMALL if checkpoint is None else Path(checkpoint)
+    own = config or checkpoint_config(checkpoint)
+    checkpoint = checkpoint / WEIGHTS if checkpoint.is_dir() else checkpoint
+    cfg = load_config([own], overrides)
     if OmegaConf.select(cfg, "model.params.generator") is None:
-        raise InputError(f"{config}: model.params.generator is missing")
-    return load_generator(cfg, checkpoint), guidance
+        raise InputError(f"{checkpoint if isinstance(own, dict) else own}: model.params.generator is missing")
+    node = _guidance_node(cfg, flow)
+    try:
+        guidance = instantiate(node, "model.params.guidance")
+    except MissingFile as error:
+        raise MissingFile(f"{error}; flow 'dis' needs no file, nor does 'zero', enough without keyframes") from error
+    parts = {"generator": OmegaConf.to_container(cfg.model.params.generator, resolve=True), "guidance": node}
+    return Trained(load_generator(cfg, checkpoint), guidance, parts, checkpoint)
 
 
-def run_config(checkpoint: str | Path) -> Path:
-    """Configuration of the run a checkpoint was saved by: LOGDIR/checkpoints/F -> LOGDIR/configs/config.yaml."""
+def checkpoint_config(checkpoint: str | Path) -> Path | dict:
+    """The configuration of a checkpoint, as `load_config` takes it: of the run that it was saved by
+    (LOGDIR/checkpoints/F -> LOGDIR/configs/config.yaml), beside it in a folder of `save_pretrained`, or in the file.
+
+    Raises InputError if it has none.
+    """
     checkpoint = Path(checkpoint)
+    if checkpoint.is_dir():
+        return _existing(checkpoint / CONFIG, f"{checkpoint}: no {CONFIG} in it, expected a folder of save_pretrained")
     if not checkpoint.is_file():
         raise MissingFile(f"{checkpoint}: no such checkpoint")
-    if checkpoint.resolve() == SMALL:
-        return SMALL_CONFIG
+    if checkpoint.suffix == ".safetensors" and (parts := _parts_in(checkpoint)):
+        return {"model": {"params": parts}}
     config = checkpoint.absolute().parent.parent / "configs" / "config.yaml"
-    if not config.is_file():
-        raise InputError(f"{checkpoint}: does not lie in the folder of a run (no {config}); name its configuration, "
-                         "such as configs/ours.yaml")
-    return config
+    return _existing(config, f"{checkpoint}: does not lie in the folder of a run (no {config}); name its "
+                             "configuration, such as configs/ours.yaml")
 
 
-def _guidance(cfg, flow):
+def _existing(path, message):
+    if not path.is_file():
+        raise InputError(message)
+    return path
+
+
+def _parts_in(path):
+    """The configuration in the metadata of a .safetensors file; from elsewhere, it is as little trusted as any YAML."""
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a .safetensors file, or damaged ({error})") from error
+    return {name: parse_mapping(metadata[name], f"{path}, {name}") for name in PARTS if name in metadata}
+
+
+def metadata_of(parts: Mapping[str, Mapping]) -> dict[str, str]:
+    """What a .safetensors file says of its network, for `checkpoint_config`."""
+    return {"format": "pt", **{name: json.dumps(node) for name, node in parts.items()}}
+
+
+def _guidance_node(cfg: DictConfig, flow: str) -> dict:
     node = OmegaConf.select(cfg, "model.params.guidance")
     if node is None and flow == "config":
         raise InputError(f"model.params.guidance: missing in the configuration; choose one of {', '.join(FLOWS)}")
@@ -63,7 +131,56 @@ def _guidance(cfg, flow):
     params = {**(node.get("params") or {}), "mask_images": True}
     if flow != "config":
         params["estimator"] = FLOWS[flow]
-    try:
-        return instantiate({**node, "params": params}, "model.params.guidance")
-    except MissingFile as error:
-        raise MissingFile(f"{error}; flow 'dis' needs no file, nor does 'zero', enough without keyframes") from error
+    return {**node, "params": params}
+
+
+class Pretrained:
+    """A class with `from_checkpoint`, which keeps the `Trained` it was made from, and so can be handed on."""
+
+    trained: Trained | None = None
+
+    @classmethod
+    def from_pretrained(cls: type[Made], path: str | Path, **options: object) -> Made:
+        """From a folder of `save_pretrained`, or a .safetensors file with its configuration (`gi export`).
+
+        options: as of `from_checkpoint`. Raises InputError, also for a configuration that names what is not allowed.
+        """
+        return cls.from_checkpoint(path, **options)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes weights, configuration and a model card (model.safetensors, config.yaml, README.md) into a folder.
+
+        What `from_pretrained` makes of it gives the same to the bit. The card is that of the network it was loaded
+        from, if it has one. Raises InputError for one made from modules, of which nobody knows the configuration.
+        """
+        from safetensors.torch import save_file
+
+        from gi.media.io import atomic_write
+        if self.trained is None:
+            raise InputError("save_pretrained: expected a network from a checkpoint, this one was made from modules")
+        generator, _, config, origin = self.trained
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / WEIGHTS) as path:
+            save_file(generator.state_dict(), path, metadata_of(config))
+        save_config(OmegaConf.create({"model": {"params": config}}), folder / CONFIG)
+        cards = [path for path in (origin.with_suffix(".md"), origin.with_name(CARD)) if path.is_file()]
+        card = cards[0].read_text(encoding="utf-8") if cards else _card(self.trained)
+        with atomic_write(folder / CARD) as path:
+            path.write_text(card, encoding="utf-8")
+
+
+def _card(trained):
+    count = sum(parameter.numel() for parameter in trained.generator.parameters())
+    return f"""# {trained.origin.stem}
+
+A network for guided inpainting: `{trained.config["generator"]["target"]}`, {count:,} parameters, with
+`{trained.config["guidance"]["target"]}`; {CONFIG} has the rest.
+
+```python
+from gi import Inpainter
+inpainter = Inpainter.from_pretrained("FOLDER")
+```
+
+Training data, scores, limits and licence: to be filled in by whoever trained it.
+"""

@@ -25,10 +25,10 @@ from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.window import Window
 from gi.video.method import Part, VideoMethod
-from gi.weights.pretrained import FLOWS, load_parts
+from gi.weights.pretrained import FLOWS, Pretrained, load_trained
 
 
-class VideoInpainter(VideoMethod):
+class VideoInpainter(Pretrained, VideoMethod):
     """Fills the holes of a video with the help of keyframes and optical flow.
 
     Key targets, every `every` frames, are filled by the generator with other frames as keyframes (paper, supplement
@@ -76,8 +76,10 @@ class VideoInpainter(VideoMethod):
                         **options) -> "VideoInpainter":
         """With the generator of a checkpoint, see `Inpainter.from_checkpoint`; `options` as of the constructor."""
         find_device(device)  # before anything slow
-        generator, guidance = load_parts(checkpoint, config=config, flow=flow, overrides=overrides)
-        return cls(generator=generator, guidance=guidance, device=device, **options)
+        trained = load_trained(checkpoint, config=config, flow=flow, overrides=overrides)
+        made = cls(generator=trained.generator, guidance=trained.guidance, device=device, **options)
+        made.trained = trained
+        return made
 
     @classmethod
     def from_flow(cls, flow: str = "dis", **options) -> "VideoInpainter":

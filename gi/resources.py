@@ -1,0 +1,33 @@
+"""Where the files lie that come along, configurations and the small trained network, and those that are downloaded.
+
+In a clone, and after `pip install -e`, they are in its folders configs/ and checkpoints/; a wheel has both inside the
+package.
+"""
+import os
+from importlib import resources
+from pathlib import Path
+
+_PACKAGE = Path(str(resources.files("gi")))
+# The folder of the repository; None where the package comes from a wheel.
+CLONE = None if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
+
+
+def bundled(name: str | Path) -> Path:
+    """Place of a file that comes along, such as "configs/ours.yaml" or "checkpoints/ours_small.safetensors"."""
+    return (CLONE or _PACKAGE) / name
+
+
+def find(path: str | Path) -> Path:
+    """`path`, or if there is nothing, the file of that name that comes along, if there is one."""
+    path = Path(path)
+    along = bundled(path)
+    inside = not path.is_absolute() and path.parts[:1] in (("configs",), ("checkpoints",)) and ".." not in path.parts
+    return along if inside and not path.exists() and along.is_file() else path
+
+
+def home() -> Path:
+    """The folder that has checkpoints/ with the weights that were downloaded: $GI_HOME, else the clone, else
+    ~/.cache/gi.
+    """
+    chosen = os.environ.get("GI_HOME")
+    return Path(chosen).expanduser() if chosen else CLONE or Path("~/.cache/gi").expanduser()

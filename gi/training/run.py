@@ -1,0 +1,151 @@
+"""A run: what a configuration describes is built, trained and tested."""
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from gi.config import instantiate, instantiate_all, load_config, save_config, trainer_options
+from gi.config.yaml_files import first_line
+from gi.errors import InputError, expect_kind, expect_within
+from gi.report.paper import stated_rows
+from gi.report.results import report_results
+from gi.training.callbacks import LastCheckpoint, check_checkpoint
+from gi.training.checkpoint_io import SafeCheckpointIO
+from gi.training.evaluation import EvaluationReport
+from gi.training.processes import SyncGeneratorBatchNorm
+from gi.training.signals import StopSignals
+from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights, trained_steps
+from gi.weights.pretrained import SMALL, SMALL_CONFIG
+
+# Trainer options that mean something else with two optimisers; the module takes them over.
+MODULE_OPTIONS = ("accumulate_grad_batches", "gradient_clip_val")
+TRAINING_PARTS = ("discriminator", "objective")
+TRAINING_SETS = ("train", "validation")
+
+
+def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
+    """Builds what `cfg` describes, trains and tests it as `args` say; returns {test set: scores} (or of validation)."""
+    seed = cfg.get("seed") or 0
+    expect_within(0, 2**32 - 1, seed=seed)
+    pl.seed_everything(seed, workers=True, verbose=False)
+    options = trainer_options(cfg)
+    module_options = {name: options.pop(name) for name in MODULE_OPTIONS if name in options}
+    # What only training needs is not built for an evaluation, so its files need not be there; nor are sets for no test.
+    model = instantiate(without(cfg.model, [] if args.train else TRAINING_PARTS), "model", **module_options)
+    unused = [*([] if args.train else TRAINING_SETS), *([] if args.test else ["test"])]
+    data = instantiate(without(cfg.data, unused), "data")
+    trainer = build_trainer(cfg, options, logdir, data, model.measured)
+    if trainer.is_global_zero:
+        (logdir / "configs").mkdir(parents=True, exist_ok=True)
+        save_config(cfg, logdir / "configs" / "config.yaml")
+    device = trainer.strategy.root_device
+    device = f"{os.cpu_count()} cores" if device.type == "cpu" else device
+    rank_zero_info(f"{trainer.world_size} process(es) on {type(trainer.accelerator).__name__} ({device}), "
+                   f"{trainer.precision}; everything goes to {logdir}")
+
+    start, last = args.resume_from_checkpoint, logdir / "checkpoints" / "last.ckpt"
+    if start is None and args.resume and last.is_file():
+        start = last
+    with StopSignals(trainer.strategy.launcher) as signals:
+        for callback in trainer.callbacks:
+            if isinstance(callback, LastCheckpoint):
+                callback.signals = signals
+        if args.train:
+            train(trainer, model, data, start)
+        else:
+            start = start or small_weights(cfg)
+            load_generator_weights(model.generator, start)
+        if args.test:
+            name = args.base[-1].stem if args.base else logdir.name
+            about = {"checkpoint": None if args.train else str(start),
+                     "step": trainer.global_step if args.train else trained_steps(start)}
+            test(trainer, model, data, logdir, name=name, paper=stated_rows(cfg), about=about)
+    return model.results
+
+
+def train(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule, start: Path | None) -> None:
+    """From the state or the weights that the checkpoint `start` holds, or, if it is None, from the beginning."""
+    resumable = start is not None and is_resumable(start)
+    if start is not None and not resumable:
+        rank_zero_info(f"{start}: holds weights but no state of a training; starting from the weights")
+        load_generator_weights(model.generator, start)
+        if model.discriminator is not None:
+            load_discriminator_weights(model.discriminator, start)
+    trainer.fit(model, data, ckpt_path=start if resumable else None)
+
+
+def test(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule, logdir: Path, *, name: str,
+         paper: Sequence, about: dict) -> None:
+    """Scores the test sets; writes results and reports with the run's name, the paper's rows and what is `about`."""
+    reports = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationReport)]
+    for report in reports:
+        report.run, report.about, report.paper = name, about, paper
+    trainer.test(model, data, verbose=False)
+    if trainer.is_global_zero:
+        # A comparison was printed already, and has the scores in it that need no network.
+        show = not any(r.baselines for r in reports) or any(metric.network for metric in model.measured)
+        report_results(model.results, name, logdir, paper=paper, about=about, show=show)
+        for report in reports:
+            print(f"report: {report.path(trainer)}")
+
+
+def small_weights(cfg: DictConfig) -> Path:
+    """The repository's small trained weights, if they are those of this network."""
+    if cfg.model.params.generator != load_config([SMALL_CONFIG]).model.params.generator:
+        raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE or -r LOGDIR with --train false "
+                         f"(without, {SMALL_CONFIG.name} alone has weights, {SMALL.name})")
+    return SMALL
+
+
+def without(node: DictConfig, names: Sequence[str]) -> dict:
+    """A node as plain containers, without some of its params."""
+    node = OmegaConf.to_container(node, resolve=True)
+    return {**node, "params": {name: value for name, value in node.get("params", {}).items() if name not in names}}
+
+
+def build_trainer(cfg: DictConfig, options: dict, logdir: Path, data: pl.LightningDataModule,
+                  metrics: Sequence) -> pl.Trainer:
+    """With the callbacks and loggers of the configuration, `options` of the Trainer, and what runs here need.
+
+    Raises InputError for what does not fit together.
+    """
+    lightning = cfg.get("lightning", {})
+    callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
+    loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
+    for section, kind, parts in ("callbacks", pl.Callback, callbacks), ("logger", pl.loggers.Logger, loggers):
+        for name, part in parts.items():
+            expect_kind(part, kind, f"lightning.{section}.{name}")
+    callbacks = list(callbacks.values())
+    best = [callback for callback in callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)]
+    for callback in best:
+        callback.dirpath = callback.dirpath or str(logdir / "checkpoints")
+        check_checkpoint(callback, logdir, data.validation_names, metrics)
+    options.setdefault("enable_checkpointing", bool(best))  # or Lightning adds one of its own, next to the events
+    if not options.get("enable_progress_bar", True):
+        callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
+    synchronised = options.get("sync_batchnorm")
+    try:
+        trainer = pl.Trainer(
+            default_root_dir=str(logdir),
+            logger=list(loggers.values()) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
+            callbacks=callbacks,
+            plugins=[SafeCheckpointIO(), *([SyncGeneratorBatchNorm()] if synchronised else [])],
+            use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
+            **options,
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:  # of values that only the Trainer judges
+        raise InputError(f"lightning.trainer: {first_line(error)}") from error
+    if "strategy" not in options and isinstance(trainer.strategy, DDPStrategy):
+        # In each backward pass one of the two networks gets no gradients.
+        trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+    if synchronised and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
+        raise InputError("lightning.trainer.sync_batchnorm: only GPUs have it, and this run is on "
+                         f"{trainer.strategy.root_device.type}")
+    return trainer
