@@ -1,5 +1,11 @@
-"""Packaging. `REQUIRES` and `EXTRAS` are plain literals: scripts/_env.sh reads them without running this file."""
+"""Packaging, for what pyproject.toml cannot say. `REQUIRES` and `EXTRAS` are plain literals: scripts/_env.sh reads them
+without running this file.
+"""
+import shutil
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 REQUIRES = [
     "torch>=2.11,<2.16",
@@ -23,17 +29,28 @@ REQUIRES = [
     "jinja2>=3.1",
 ]
 EXTRAS = {
-    "test": ["pytest>=7", "ruff>=0.4", "scipy>=1.9", "setuptools>=70.1"],
+    "test": ["pytest>=7", "ruff>=0.4", "scipy>=1.9", "setuptools>=77"],
 }
+ALONG = "configs/*.yaml", "configs/*/*.yaml", "checkpoints/README.md", "checkpoints/ours_small.*"
+
+
+class WithFiles(build_py):
+    """Puts the files that come along into the package of a wheel, where gi/resources.py finds them."""
+
+    def run(self) -> None:
+        super().run()
+        root = Path(__file__).resolve().parent
+        for path in () if self.editable_mode else [path for pattern in ALONG for path in root.glob(pattern)]:
+            place = Path(self.build_lib, "gi", path.relative_to(root))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+
 
 if __name__ == "__main__":
     setup(
-        name="guided-inpainting",
-        version="0.1.0",
-        description="Guided image and video inpainting with keyframes",
         packages=find_packages(include=["gi", "gi.*"]),
         package_data={"gi.report": ["templates/*", "*.yaml"]},
-        python_requires=">=3.10",
         install_requires=REQUIRES,
         extras_require=EXTRAS,
+        cmdclass={"build_py": WithFiles},
     )

@@ -2,11 +2,14 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
+from PIL import Image
 from setuptools import find_packages
 
 # Packages whose import name is not the name they are installed by.
@@ -54,21 +57,86 @@ def test_scripts_can_be_run(root, script):
     assert (root / script).read_text().startswith("#!/usr/bin/env bash\n")
 
 
+@pytest.fixture(scope="module")
+def wheel(root, tmp_path_factory):
+    """Built from a copy, as pip leaves its work in the folder; without isolation, for which it would need a network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "a folder"
+    for name in ("gi", "configs", "checkpoints"):
+        shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [path for path in root.iterdir() if path.is_file() and not path.name.startswith(".")]:
+        shutil.copyfile(path, copy / path.name)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, copy]
+    subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    return next(folder.glob("*.whl"))
+
+
 @pytest.mark.slow
-def test_installing_ships_every_module_and_template(root, tmp_path):
-    files = [path for path in (root / "gi").rglob("*") if path.suffix in (".py", ".j2", ".css", ".yaml")]
-    assert {".py", ".j2", ".css", ".yaml"} == {path.suffix for path in files}
-    copy = tmp_path / "a folder"
-    copy.mkdir()
-    for name in ("setup.py", "pyproject.toml"):
-        (copy / name).write_bytes((root / name).read_bytes())
-    for path in files:
-        target = copy / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-    # Without isolation pip needs no network, but setuptools in this environment.
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy]
-    subprocess.run(command, check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    wheel, = tmp_path.glob("*.whl")
-    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("gi/")}
-    assert shipped == {path.relative_to(root).as_posix() for path in files}
+def test_the_wheel_has_every_module_and_what_comes_along(root, wheel):
+    code = {path.relative_to(root).as_posix() for path in (root / "gi").rglob("*")
+            if path.suffix in (".py", ".j2", ".css", ".yaml")}
+    along = {f"gi/{path.relative_to(root).as_posix()}" for path in (root / "configs").rglob("*.yaml")}
+    weights = {f"gi/checkpoints/{name}" for name in ("README.md", "ours_small.md", "ours_small.safetensors")}
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if name.startswith("gi/")} == code | along | weights
+        metadata, = (archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
+    for line in ("License-Expression: MIT", "Author: GI contributors", "Requires-Python: >=3.10",
+                 "Requires-Dist: torch", "Provides-Extra: test", "Description-Content-Type: text/markdown"):
+        assert line in metadata
+
+
+@pytest.mark.slow
+def test_a_photo_and_a_video_with_the_wheel_alone(root, wheel, tmp_path):
+    """In an environment without the project, which sees the packages of this one."""
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    packages, = (tmp_path / "env").glob("lib/python*/site-packages")
+    others = [folder for folder in sys.path if folder.endswith("-packages")]  # without what .pth files there say
+    (packages / "others.pth").write_text("\n".join(others))
+    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "-q", wheel],
+                   check=True)
+    work = tmp_path / "work"
+    (work / "frames").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((96, 72), Image.BICUBIC)
+    hole = np.zeros((72, 96), np.uint8)
+    hole[30:42, 40:56] = 255
+    Image.fromarray(hole).save(work / "hole.png")
+    picture.save(work / "keyframe.png")
+    for number in range(5):
+        frame = picture.transform((96, 72), Image.AFFINE, (1, 0, number, 0, 1, 0))
+        frame.paste((0, 0, 0), mask=Image.fromarray(hole))
+        frame.save(work / "frames" / f"{number}.png")
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "GI_HOME")}
+    environment |= {"OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
+
+    def gi(*words, program=(tmp_path / "env" / "bin" / "gi",), status=0):
+        done = subprocess.run([*program, *words], cwd=work, env=environment, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    def filled(path, frame):
+        pixels, frame = (np.asarray(Image.open(work / name)) for name in (path, frame))
+        assert (pixels[hole == 0] == frame[hole == 0]).all() and pixels[hole > 0].mean() > 30
+
+    said = gi("inpaint", "--image", "frames/1.png", "--mask", "hole.png", "--keyframe", "keyframe.png", "--out",
+              "out.png")
+    assert said.endswith("out.png: 2.78 % filled, 1 keyframe used\n")
+    filled("out.png", "frames/1.png")
+    gi("inpaint-video", "frames", "hole.png", "out", "--dilate", "0")
+    filled("out/2.png", "frames/2.png")
+    code = """
+import gi, numpy as np
+from PIL import Image
+assert "env" in gi.__file__, gi.__file__
+inpainter = gi.Inpainter.from_checkpoint()
+Image.fromarray(inpainter(*map(Image.open, ("frames/1.png", "hole.png")))).save("python.png")
+video = gi.VideoInpainter.from_checkpoint()
+frames = [np.asarray(Image.open(f"frames/{number}.png")) for number in range(5)]
+print(len(list(video(frames, [np.asarray(Image.open("hole.png"))] * 5))), "frames")
+"""
+    assert "5 frames" in gi("-c", code, program=(python,))
+    filled("python.png", "frames/1.png")
+    described = gi("test", "--base", "configs/small/ours_small.yaml", "--print-config")
+    assert f"{packages}/gi/configs/small/common.yaml" in described
+    assert "needs a clone" in gi("benchmark", "--help", status=2)
