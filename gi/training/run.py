@@ -21,7 +21,7 @@ from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.evaluation import EvaluationReport
 from gi.training.processes import SyncGeneratorBatchNorm
 from gi.training.signals import StopSignals
-from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights
+from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights, trained_steps
 from gi.weights.pretrained import SMALL, SMALL_CONFIG
 
 # Trainer options that mean something else with two optimisers; the module takes them over.
@@ -64,7 +64,8 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
             load_generator_weights(model.generator, start)
         if args.test:
             name = args.base[-1].stem if args.base else logdir.name
-            about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
+            about = {"checkpoint": None if args.train else str(start),
+                     "step": trainer.global_step if args.train else trained_steps(start)}
             test(trainer, model, data, logdir, name=name, paper=stated_rows(cfg), about=about)
     return model.results
 
