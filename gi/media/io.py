@@ -3,6 +3,7 @@
 Nothing here needs torch. Video files are read by `gi.media.files`.
 """
 import contextlib
+import hashlib
 import os
 import secrets
 import warnings
@@ -121,7 +122,7 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = hidden_name(path, f".{secrets.token_hex(4)}.tmp{path.suffix}", path.stem)
     temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -137,6 +138,20 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def hidden_name(path: Path, ending: str, stem: str | None = None) -> Path:
+    """A hidden name beside `path`: a dot, its name (or `stem`) and `ending`, for what belongs to it and is not it yet.
+
+    File systems limit names in bytes, some to 143. So this one is never longer than that of `path`, or than 64 bytes if
+    that is short; what is cut then leaves a checksum of the whole name, always the same, and different for other names.
+    """
+    stem = path.name if stem is None else stem
+    room = max(64, len(os.fsencode(path.name))) - len(os.fsencode(ending)) - 1
+    if len(os.fsencode(stem)) > room:
+        checksum = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+        stem = os.fsencode(stem)[: max(0, room - 9)].decode(errors="ignore") + f".{checksum}"  # no half characters
+    return path.with_name(f".{stem}{ending}")
 
 
 def list_images(root: str | Path) -> list[str]:
