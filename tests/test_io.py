@@ -139,6 +139,8 @@ def test_list_images(tmp_path, photograph):
         (tmp_path / name).write_text("")
     (tmp_path / "c.JPG").write_text("")
     assert io.list_images(tmp_path) == ["a.png", "b/1.png", "b/2.png", "c.JPG"]
+    known = {suffix for suffix, form in Image.registered_extensions().items() if form in io.FORMATS} - {".pfm"}
+    assert known - set(io.SUFFIXES) <= {".mpo"} and ".jfif" in known  # .pfm: floating point numbers
     (tmp_path / "nothing").mkdir()
     for folder in ("nothing", "nowhere"):
         with pytest.raises(InputError, match=folder):
@@ -168,6 +170,9 @@ def test_read_list(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=message):
             io.read_list(path)
+    for code in ("utf-8-sig", "utf-16", "utf-8"):  # as Windows has them
+        path.write_bytes("a\\é.png\r\nb.png\r\n".encode(code))
+        assert io.read_list(path) == ["a/é.png", "b.png"]
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot read"):
         io.read_list(path)

@@ -7,6 +7,7 @@ inside the hole as well. FID and LPIPS need weights (scripts/fetch_weights.py in
 Pictures that are missing or bad are left out and reported, and the exit status is 1. Results written with --out can be
 set beside others with scripts/compare.py.
 """
+import sys
 from pathlib import Path
 
 import gi  # noqa: F401  before everything that imports torchvision
@@ -55,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     with script.progress("images", len(pairs)) as advance:
         scores, unreadable = score_pairs(pairs, metrics, batch_size=args.batch_size, advance=advance)
     problems |= unreadable
+    if args.masks is not None and scores.count:
+        share = sum(image["hole_area"] for image in scores.images) / scores.count
+        print("; ".join([f"{args.masks}: {100 * share:.2f} % missing on average", *scores.remarks()]), file=sys.stderr)
     run, name = args.name or args.predictions.resolve().name, args.set or args.truth.resolve().name
     about = {"masks": args.masks is not None, "problems": problems}
     result = describe(scores, run=run, set_name=name, paper=row, about=about)

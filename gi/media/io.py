@@ -180,18 +180,20 @@ def list_images(root: str | Path) -> list[str]:
 
 
 def read_list(path: str | Path) -> list[str]:
-    """Entries of a list file: one relative path a line; empty lines and lines starting with # do not count.
+    """Entries of a list file: one relative path a line; empty lines and lines starting with # do not count. Windows may
+    have written it: with a byte order mark, its line ends, and backslashes between folders, which become slashes.
 
     Raises InputError, naming the line, if it is absolute, climbs out with '..' or repeats another one; if the list is
     missing, not text, or empty. Links are followed only when an entry is opened: see `resolve_inside`.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_bytes()
+        lines = text.decode("utf-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read this list: {reason(error)}") from error
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        entry = line.strip()
+        entry = line.strip().replace("\\", "/")
         if not entry or entry.startswith("#"):
             continue
         if not _is_relative(entry):

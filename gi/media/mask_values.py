@@ -117,7 +117,7 @@ class MaskRule:
     def labels(self) -> bool:
         """Whether any value but 0 is missing: none reaches half of 255, or the dark ones fill areas."""
         if self._palette or 0 < self.top < HALF:
-            return True
+            return self._palette or self._pixels[0] > 0 or self.top <= _MAX_LABELS
         pixels, flat = self._pixels[1 : self._half], self._flat[1 : self._half]
         few = 0 < np.count_nonzero(pixels) <= _MAX_LABELS
         return bool(few and not self._lossy and self._pixels[0] and 2 * flat.sum() > pixels.sum())
