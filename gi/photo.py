@@ -18,7 +18,7 @@ from torch import nn
 
 from gi.compositing import masked
 from gi.config.device import find_device
-from gi.errors import InputError, expect_at_least
+from gi.errors import InputError, expect_at_least, expect_finite
 from gi.flow.guidance import Guidance, expect_blind
 from gi.media.crop import MIN_SIDE, Box, context_box, fit_known, limited, resize, resize_known
 from gi.media.io import to_rgb
@@ -103,10 +103,7 @@ class Inpainter:
         # Not gi.compositing, which is for what networks see: this keeps depth and channels of any input.
         result = image.copy()
         box, hole = details["box"], details["box"].of(mask)
-        prediction = resize(details["prediction"], box.size, cv2.INTER_CUBIC)[hole]
-        if not np.isfinite(prediction).all():
-            raise InputError("the network's result is not finite: its weights are damaged, or not for this precision")
-        box.of(result)[hole] = _like(prediction, image)
+        box.of(result)[hole] = _like(resize(details["prediction"], box.size, cv2.INTER_CUBIC)[hole], image)
         return (result, details) if return_details else result
 
     def _predict(self, image, mask, frames):
@@ -116,9 +113,10 @@ class Inpainter:
         target, target_mask, sources, source_masks = views = self._views([(image, mask), *frames], [box, *boxes], size)
         flows, errors = self.guidance(*views)
         prediction = self.generator(masked(target, target_mask), masked(sources, source_masks), flows, errors)
+        prediction = expect_finite(prediction.float())
         height, width = size
         prediction, flows, errors = (values[0, ..., :height, :width].cpu().numpy()
-                                     for values in (prediction.float(), flows, errors))
+                                     for values in (prediction, flows, errors))
         return {"prediction": prediction.transpose(1, 2, 0), "box": box, "flows": flows, "flow_errors": errors}
 
     def _boxes(self, image, mask, frames, box):

@@ -2,8 +2,9 @@
 
     python scripts/evaluate_folder.py data/my_validation other_method/ --masks data/my_validation --out other.json
 
-Files belong together by their names, whatever their suffix. With masks (white = missing), composites are scored too,
-inside the hole as well. FID and LPIPS need weights (scripts/fetch_weights.py inception vgg16), the others do not.
+Files belong together by their names, whatever their suffix. With masks (bright = missing, see docs/masks.md),
+composites are scored too, inside the hole as well. FID and LPIPS need weights (scripts/fetch_weights.py inception
+vgg16), the others do not.
 Pictures that are missing or bad are left out and reported, and the exit status is 1. Results written with --out can be
 set beside others with scripts/compare.py.
 """

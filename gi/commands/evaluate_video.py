@@ -10,6 +10,7 @@ GT_AND_MASKS and PREDICTIONS are one of these, for one video or with a folder fo
   plain                  VIDEO/frames/*.png, VIDEO/masks/*.png (white = missing; of palettes: all but the first colour)
                          and  VIDEO/*.png  or  VIDEO.mp4
   files                  a video file, with --masks a video, folder or still (white = missing)  and  a video file
+How the values of masks are read, is in docs/masks.md.
 Composites are scored: the prediction in the hole, the truth elsewhere. PREDICTIONS_scores (or --out) gets report.html,
 its pictures, results.json and results.csv. FID, LPIPS, VFID and PVCS need weights (checkpoints/README.md); those that
 lack theirs are left out with a note. Videos that are missing or bad are left out and reported, and the exit status is

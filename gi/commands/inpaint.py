@@ -19,12 +19,13 @@ Fills the hole of a picture, guided by any number of other pictures of the same 
 
 one picture:  scripts/inpaint.py --image I --mask M [--keyframe K [--keyframe-mask KM]] ... --out O.png
 a folder:     scripts/inpaint.py --folder DIR --out DIR
-    with X.jpg, X_mask.png and, per keyframe, X_src_000000.jpg and X_src_000000_m.png, of any suffix; result X.png
+    with X.jpg, X_mask.png and, per keyframe, X_src_000000.jpg (and X_src_000000_m.png), of any suffix; result X.png
 """
 EPILOG = """\
-Masks: bright (128 and more of 255) is missing; as large as their picture. Keyframes of another size than the picture
-are resized to it. Known pixels of the result are the input's, bit for bit: 8 and 16 bits, grey, RGB and RGBA stay as
-they are (palettes and CMYK become RGB of 8 bits), the EXIF orientation is applied, colour profiles are kept.
+Masks: bright is missing, or any label but 0 (docs/masks.md has the rule, and what was read is said); as large as their
+picture. Keyframes of another size than the picture are resized to it, not stretched. Known pixels of the result are the
+input's, bit for bit: 8 and 16 bits, grey, RGB and RGBA stay as they are (palettes and CMYK become RGB of 8 bits), the
+EXIF orientation is applied, colour profiles are kept.
 
 Large pictures: the network works on a square around the hole, reduced to --max-side; a hole of up to half of that is
 filled at full resolution. Memory of ours on a CPU by --max-side, without / with 2 keyframes:

@@ -25,8 +25,8 @@ after it; the frames between follow along optical flow. --method chooses another
   scripts/inpaint_video.py VIDEO MASKS OUT --method per-frame max_side=432
 
 VIDEO: mp4, mov, mkv, webm, or a folder of frames. MASKS: a video, a folder with as many, or one image for all frames;
-bright is missing. OUT: a video (H.264 with the source's rate, size, pixel aspect, rotation and sound; VP9 for webm) or
-a folder of PNG files, in which known pixels are the input's, bit for bit.
+bright is missing (docs/masks.md). OUT: a video (H.264 with the source's rate, size, pixel aspect, rotation and sound;
+VP9 for webm) or a folder of PNG files, in which known pixels are the input's, bit for bit.
 """
 EPILOG = f"""\
 Methods, each with the keyword arguments of its class as options key=value (of keyframes also the flags above):
@@ -141,6 +141,9 @@ def main(argv=None):
     video = open_video(args.video)
     masks = open_masks(args.masks, video, dilate=args.dilate)
     edited = _edited(args.keyframe, video)
+    print(masks.remark, file=sys.stderr)
+    if masks.rule.full == masks.rule.total and not edited:
+        raise InputError(f"{args.masks}: everything is missing in all frames, and there is no --keyframe")
     trust([args.method or ""])
     method = build_method("flow" if args.no_network else args.method or "keyframes", args.options)
     job = VideoJob(method, video, masks, args.out, edited=edited, quality=args.quality)

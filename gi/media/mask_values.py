@@ -1,4 +1,4 @@
-"""What the values of masks mean, in one place for pictures, videos, evaluation sets and arrays; in words: docs/masks.md.
+"""What the values of masks mean, for pictures, videos, evaluation sets and arrays alike; in words: docs/masks.md.
 
 A mask is first brought to `Levels`, whatever it was stored as. A `MaskRule` then looks at those of a picture, or of all
 frames of a video, and decides once for all of them: a dark frame alone does not show how it is meant.
@@ -60,14 +60,15 @@ def levels_of_array(mask, name: str) -> Levels:
         raise InputError(f"{name}: is {array.dtype} {array.shape}, expected numbers of shape (H, W), or a PIL image")
     if array.size and not (array.min() >= 0 and array.max() <= 65535):
         raise InputError(f"{name}: has values below 0, above 65535 or nan, expected 0 (known) to 1 or 255 (missing)")
-    if array.dtype.kind == "b" or (array.dtype.kind == "f" and array.max(initial=0) <= 1):
-        array = array * 255.0
-    values = np.rint(array).astype(np.uint16)
+    if array.dtype.kind == "f":
+        array = np.rint(array * 255 if array.max(initial=0) <= 1 else array)
+    values = array.astype(np.uint16) * np.uint16(255 if array.dtype.kind == "b" else 1)
     if values.ndim == 2:
         return Levels(values)
     if values.shape[2] in (2, 4):
         alpha = values[..., -1]
-        return _seen(values[..., :-1].max(axis=2), alpha >= (alpha.max(initial=0) + 1) // 2)
+        top = alpha.max(initial=0)
+        return _seen(values[..., :-1].max(axis=2), alpha >= (1 if top <= 1 else HALF if top <= 255 else 32768))
     return Levels(values.max(axis=2))
 
 
@@ -84,17 +85,21 @@ class MaskRule:
         self._visible = 0
         self._lossy = self._palette = False
 
-    def look(self, levels: Levels) -> None:
+    def look(self, levels: Levels) -> bool:
+        """Takes one more mask into account. Returns whether those before it are now to be read in another way."""
         values, visible = levels.values, levels.visible
+        before, threshold = self._pixels.copy(), self.threshold
         found = np.bincount(values.ravel(), minlength=65536)
         self._pixels += found
         if np.count_nonzero(found) > 2:
-            self._flat += np.bincount(values[_has_equal_neighbours(values)], minlength=65536)
+            self._flat += np.bincount(values[_in_an_area(values)], minlength=65536)
         self._ranges.append((int(values.min(initial=65535)), int(values.max(initial=0))))
         self._shown.append((1, 1) if visible is None else (int(visible.all()), int(visible.any())))
         self._visible += values.size if visible is None else int(visible.sum())
         self._lossy |= levels.lossy
         self._palette |= levels.labels
+        low, high = sorted((threshold, self.threshold))
+        return bool(before[low:high].any())
 
     def read(self, levels: Levels) -> np.ndarray:
         """uint8 (H, W), 1 = missing."""
@@ -196,11 +201,13 @@ def _seen(values: np.ndarray, visible: np.ndarray, *, labels: bool = False) -> L
     return Levels((values * visible).astype(np.uint16), visible, labels=labels)
 
 
-def _has_equal_neighbours(values: np.ndarray) -> np.ndarray:
-    """Whether the pixels above, below, left and right, as far as there are any, have the same value: bool (H, W)."""
-    around = np.pad(values, 1, mode="edge")
-    return ((around[:-2, 1:-1] == values) & (around[2:, 1:-1] == values)
-            & (around[1:-1, :-2] == values) & (around[1:-1, 2:] == values))
+def _in_an_area(values: np.ndarray) -> np.ndarray:
+    """Whether a pixel has a neighbour of the same value at its side and another one above or below it: bool (H, W).
+    Along an edge that is soft, values change across it.
+    """
+    around = np.pad(values.astype(np.int32), 1, constant_values=-1)
+    left, right, above, below = around[1:-1, :-2], around[1:-1, 2:], around[:-2, 1:-1], around[2:, 1:-1]
+    return ((left == values) | (right == values)) & ((above == values) | (below == values))
 
 
 def _plain(mask) -> np.ndarray:

@@ -184,7 +184,8 @@ class ImageScores:
         broken = [image["name"] for image in self.images if any(
             math.isnan(value) for key, value in image.items() if "/" in key and not key.endswith(HOLE))]
         about = {"have no hole, their composites are the truth": without, "have scores that are not numbers": broken}
-        return [f"{len(names)} of {self.count} images {what}, such as {names[0]}" for what, names in about.items() if names]
+        return [f"{len(names)} of {self.count} images {what}, such as {names[0]}"
+                for what, names in about.items() if names]
 
     def to_dict(self) -> dict:
         """Everything in lists, dictionaries and numbers (nan and inf among them)."""
