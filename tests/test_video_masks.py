@@ -71,7 +71,8 @@ KINDS = {
     "opaque": lambda mask: _with_alpha([mask * WHITE] * 3, mask * 0 + 1),
     "grey_alpha": lambda mask: _with_alpha([WHITE] * 3, mask).convert("LA"),
     "deep_255": lambda mask: Image.fromarray(mask.astype(np.uint16) * 255),
-    "deep_soft": lambda mask: Image.fromarray((mask * 2048.0 + ndimage.uniform_filter(mask * 2047.0, 3)).astype(np.uint16)),
+    "deep_soft": lambda mask: Image.fromarray(
+        (mask * 2048.0 + ndimage.uniform_filter(mask * 2047.0, 3)).astype(np.uint16)),
     "floats": lambda mask: Image.fromarray(mask.astype(np.float32)),
     "palette_black_last": lambda mask: _palette(1 - mask, [(255, 0, 0), (0, 0, 0)]),
     "palette_no_colours": lambda mask: _palette(mask, [(i, i, i) for i in range(256)]),

@@ -1,5 +1,6 @@
 """Scores of a folder of predictions against a folder of truths, so that any method meets the same judge."""
 import concurrent.futures
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -85,10 +86,11 @@ def score_pairs(
     used as it is, on its device; `advance` is called after every pair. Raises InputError if no mask has a hole.
     """
     problems = {}
+    least = max([getattr(network, "least_side", 1) for network in metrics.networks.values()], default=1)
     with concurrent.futures.ThreadPoolExecutor(batch_size) as executor:
         for start in range(0, len(pairs), batch_size):
             batch, by_size = pairs[start:start + batch_size], defaultdict(list)
-            for pair, loaded in zip(batch, executor.map(_load, batch), strict=True):
+            for pair, loaded in zip(batch, executor.map(functools.partial(_load, least=least), batch), strict=True):
                 if isinstance(loaded, str):
                     problems[pair.name] = loaded
                 else:
@@ -143,7 +145,7 @@ def _by_name(root: Path, stems: Mapping[str, str]) -> dict[str, list[Path]]:
     return found
 
 
-def _load(pair: Pair) -> tuple[Tensor, Tensor, Tensor] | str:
+def _load(pair: Pair, least: int) -> tuple[Tensor, Tensor, Tensor] | str:
     """uint8 (3,H,W), (3,H,W) and (1,H,W); or what is wrong, in one line."""
     try:
         image, prediction = io.read_image(pair.truth), io.read_image(pair.prediction)
@@ -152,6 +154,8 @@ def _load(pair: Pair) -> tuple[Tensor, Tensor, Tensor] | str:
             size, expected = ("{1}x{0}".format(*x.shape) for x in (array, image))
             if size != expected:
                 raise InputError(f"{path}: is {size}, expected {expected} as {pair.truth}")
+        if min(image.shape[:2]) < least:
+            raise InputError(f"{pair.truth}: is {expected}, expected at least {least} a side for these metrics")
     except InputError as error:
         return str(error)
     return tuple(torch.from_numpy(np.atleast_3d(x).transpose(2, 0, 1).copy()) for x in (image, prediction, mask))
