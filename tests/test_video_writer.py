@@ -250,13 +250,17 @@ def test_refused_before_the_work(tmp_path, source, folder, monkeypatch):
         with pytest.raises(InputError) as caught:
             check_output(tmp_path / name, video, masks)
         assert "\n" not in str(caught.value)
+    for suffix in ("m2ts", "mts", "mxf", "mpg", "tiff", "jfif", "heic", "y4m", "TS"):
+        with pytest.raises(InputError, match=f"cannot write .{suffix.lower()}, expected .mp4, .m4v"):
+            check_output(tmp_path / f"new.{suffix}", source)
     for quality in (-1, 52):
         with pytest.raises(InputError, match="quality"), open_writer(tmp_path / "out.mp4", source, quality=quality):
             pass
     write_video(tmp_path / "wide.mp4", list(source.frames()), aspect=Fraction(4, 3))
     with pytest.raises(InputError, match="webm cannot keep"):
         check_output(tmp_path / "out.webm", open_video(tmp_path / "wide.mp4"))
-    check_output(tmp_path / "v1.5", source, masks)
+    for name in ("v1.5", "clip.v2", "clip.final", "clip.old"):
+        check_output(tmp_path / name, source, masks)
 
     def missing(name, mode):
         raise av.codec.codec.UnknownCodecError(name)

@@ -6,7 +6,8 @@ and after it; the frames between follow along optical flow. --method chooses ano
   gi inpaint-video VIDEO MASKS OUT --method per-frame max_side=432
 
 VIDEO: mp4, mov, mkv, webm, or a folder of frames. MASKS: a video, a folder with as many, or one image for all frames;
-bright is missing. OUT: a video, or a folder of PNG files. The same command continues an interrupted run.
+bright is missing (docs/masks.md). OUT: a video, or a folder of PNG files. The same command continues an interrupted
+run.
 """
 import argparse
 import sys
@@ -128,6 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     video = open_video(args.video)
     masks = open_masks(args.masks, video, dilate=args.dilate)
     edited = _edited(args.keyframe, video)
+    print(masks.remark, file=sys.stderr)
+    if masks.rule.full == masks.rule.total and not edited:
+        raise InputError(f"{args.masks}: everything is missing in all frames, and there is no --keyframe")
     script.trust([args.method or ""])
     method = build_method("flow" if args.no_network else args.method or "keyframes", args.options)
     job = VideoJob(method, video, masks, args.out, edited=edited, quality=args.quality)

@@ -1,10 +1,12 @@
 """Writing a video like the one it came from, completely or not at all: as a file or as a folder of PNG images."""
 import contextlib
+import mimetypes
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 from gi.errors import InputError
 from gi.media import container, io
@@ -18,8 +20,8 @@ _FILES = {
     ".mp4": ("mp4", "libx264"), ".m4v": ("mp4", "libx264"), ".mov": ("mov", "libx264"),
     ".mkv": ("matroska", "libx264"), ".webm": ("webm", "libvpx-vp9"),
 }
+_OTHERS = (".heic", ".heif", ".psd", ".dng", ".ogm", ".m2p", ".divx", ".rmvb", ".txt", ".json", ".pdf", ".zip", ".npz")
 _CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # PyAV 18; with others, pictures are stored upright
-_NOT_FOLDERS = (*io.SUFFIXES, ".avi", ".gif", ".apng", ".avif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp")
 
 
 class Writer:
@@ -77,7 +79,7 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
         if here == there or there in here.parents or (path.exists() and path.samefile(source.path)):
             raise InputError(f"{path}: the output would overwrite the input or be inside it, {source.path}")
     if suffix not in _FILES:
-        if suffix in _NOT_FOLDERS:
+        if _is_of_files(suffix) and not path.is_dir():
             raise InputError(f"{path}: cannot write {suffix}, expected {', '.join(_FILES)} or the name of a folder")
         check_folder(path)
         return
@@ -95,6 +97,25 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
     if suffix == ".webm" and sources and sources[0].aspect != 1:
         shape = f"{sources[0].aspect.numerator}:{sources[0].aspect.denominator}"
         raise InputError(f"{path}: webm cannot keep pixels of shape {shape} here, write mp4, mov or mkv")
+
+
+def _is_of_files(suffix: str) -> bool:
+    """Whether pictures, films or sound are known by this ending, to Pillow, FFmpeg or the registry of MIME types. A
+    folder may be called `clip.v2`, but `clip.m2ts` is no folder of images.
+    """
+    kind, _ = mimetypes.guess_type(f"x{suffix}")
+    return (suffix in (*io.SUFFIXES, *_OTHERS) or suffix in Image.registered_extensions()
+            or (kind or "").startswith(("image/", "video/", "audio/"))
+            or any(suffix[1:] in _extensions(form) for form in av.formats_available))
+
+
+def _extensions(form: str) -> set[str]:
+    """Of a format that FFmpeg knows, for writing and for reading."""
+    found: set[str] = set()
+    for mode in "rw":
+        with contextlib.suppress(ValueError):
+            found |= av.format.ContainerFormat(form, mode).extensions
+    return found
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def read_results(path: str | Path) -> dict:
     """What `write_results` wrote: {"run", "set", "count", "totals", "bins", "images", ...}. Raises InputError, naming
     the file, if it is missing or something else."""
     try:
-        result = _decoded(json.loads(Path(path).read_text(encoding="utf-8")))
+        result = _decoded(json.loads(Path(path).read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not JSON"
         raise InputError(f"{path}: cannot be read as results: {reason}") from error
