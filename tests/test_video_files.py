@@ -167,17 +167,20 @@ def test_folder_of_turned_photographs(tmp_path, pictures):
 
 
 def test_fingerprint(tmp_path, folder, pictures):
+    """Of the content, in its order, whatever files are called."""
     write_video(tmp_path / "a.mp4", pictures)
     shutil.copy(tmp_path / "a.mp4", tmp_path / "b.mp4")
     first = open_video(tmp_path / "a.mp4").fingerprint()
+    assert open_video(tmp_path / "b.mp4").fingerprint() == first
     write_video(tmp_path / "a.mp4", pictures[::-1])
     assert open_video(tmp_path / "a.mp4").fingerprint() != first
-    seen = {open_video(folder).fingerprint()}
-    (folder / "frame_3.png").rename(folder / "frame_3b.png")
-    seen.add(open_video(folder).fingerprint())
-    io.write_image(folder / "frame_3b.png", pictures[0])
-    seen.add(open_video(folder).fingerprint())
-    assert len(seen) == 3
+    seen = [open_video(folder).fingerprint()]
+    for old, new in ("frame_3", "frame_3b"), ("frame_3b", "frame_99"):
+        (folder / f"{old}.png").rename(folder / f"{new}.png")
+        seen.append(open_video(folder).fingerprint())
+    io.write_image(folder / "frame_99.png", pictures[0])
+    seen.append(open_video(folder).fingerprint())
+    assert seen[0] == seen[1] and len(set(seen)) == 3
 
 
 def _complaint(path):

@@ -37,7 +37,7 @@ Memory does not grow with the length of the video. With a large picture, --max-s
 the reduced size and put into the full-resolution frames.
 
 An interrupted run is continued by the same command: finished chunks lie in a hidden folder beside OUT until OUT is
-complete. Machines that share a disk can share the work: --chunk 1/4 … --chunk 4/4 compute a quarter each, and the same
+complete. They belong to inputs and settings, so another name or ending of OUT in the same folder finds them too. Machines that share a disk can share the work: --chunk 1/4 … --chunk 4/4 compute a quarter each, and the same
 command without --chunk then joins them; the result is that of a single run. A method that learns from the video does
 so in the first of them, which the others have to wait for.
 
@@ -144,8 +144,9 @@ def main(argv=None):
     trust([args.method or ""])
     method = build_method("flow" if args.no_network else args.method or "keyframes", args.options)
     job = VideoJob(method, video, masks, args.out, edited=edited, quality=args.quality)
-    if job.others:
-        print(f"{job.others[0]}: chunks of other inputs, settings or versions, not used", file=sys.stderr)
+    for folder, busy in job.others:
+        what = "another run is working there" if busy else "delete the folder if you do not want them any more"
+        print(f"{folder}: chunks of other inputs, settings or versions, not used; {what}", file=sys.stderr)
     wanted = job.share(*args.chunk) if args.chunk else job.parts
     todo = [part for part in job.missing if part in wanted]
     if len(todo) < len(wanted):

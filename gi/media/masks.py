@@ -40,6 +40,12 @@ class MaskSource(VideoSource):
         content = self._source.fingerprint() if self._source else super().fingerprint()
         return hashlib.sha256(f"{content} {self._dilate}".encode()).hexdigest()
 
+    def check_unchanged(self) -> None:
+        """As that of a `VideoSource`."""
+        super().check_unchanged()
+        if self._source is not None:
+            self._source.check_unchanged()
+
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
         """Values 0 … 255, as `_values` has them."""
         if self._source is None:

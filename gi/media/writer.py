@@ -22,6 +22,11 @@ _CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # PyAV 18; with other
 _NOT_FOLDERS = (*io.SUFFIXES, ".avi", ".gif", ".apng", ".avif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp")
 
 
+def is_file(path: Path) -> bool:
+    """Whether a video of this name is written as a file; otherwise it is a folder."""
+    return path.suffix.lower() in _FILES
+
+
 class Writer:
     """Takes the frames of a video one by one; see `open_writer`."""
 
@@ -57,7 +62,7 @@ def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY)
     """
     path = Path(path)
     check_output(path, video, quality=quality)
-    write = _write_file if path.suffix.lower() in _FILES else write_folder
+    write = _write_file if is_file(path) else write_folder
     with write(path, video, quality) as put:
         writer = Writer(path, video, put)
         yield writer
@@ -72,6 +77,10 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
     a suffix nothing can be written for, or cannot hold the video; if PyAV lacks the encoder or that such a `quality`.
     """
     path, suffix = Path(path), Path(path).suffix.lower()
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be the name of the output: {io.reason(error)}") from error
     for source in sources:
         here, there = path.resolve(), source.path.resolve()
         if here == there or there in here.parents or (path.exists() and path.samefile(source.path)):

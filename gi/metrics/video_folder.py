@@ -87,6 +87,10 @@ class Holes(VideoSource):
         """Changes with the content, and with which way round it is."""
         return f"{self._source.fingerprint()} {self._inverted}"
 
+    def check_unchanged(self) -> None:
+        """As that of what it is made from."""
+        self._source.check_unchanged()
+
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
         for number, mask in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):
             mask = mask if mask.ndim == 2 else (mask.max(axis=-1) >= 128).astype(np.uint8)
