@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 import struct
 from fractions import Fraction
@@ -13,8 +14,10 @@ from gi.media.colour import Colour
 from gi.media.files import natural_order, open_video
 from tests.video_helpers import (
     TURNS,
+    cut_at_keyframe,
     moving_pictures,
     packets,
+    set_edit,
     set_turn,
     stored_frames,
     times_of,
@@ -103,6 +106,57 @@ def test_colours_stay_when_they_go_through_once_more(pictures, full):
     once = colour.to_rgb(colour.from_rgb(pictures[0], "yuv420p"))
     again = colour.to_rgb(colour.from_rgb(once, "yuv420p"))
     assert np.abs(again.astype(int) - once).mean() < 0.05 and abs(again.mean() - once.mean()) < 0.02
+
+
+OPEN = {
+    "libx264": {"crf": "10", "x264-params": "keyint=8:min-keyint=8:open-gop=1:bframes=3:b-adapt=0:scenecut=0"},
+    "libx265": {"x265-params": "log-level=none:crf=10:keyint=8:min-keyint=8:bframes=3:b-adapt=0:scenecut=0:pools=1"},
+}
+
+
+@pytest.mark.parametrize("codec", OPEN)
+def test_pictures_that_cannot_be_decoded_are_no_frames(tmp_path, codec):
+    """Of streams cut at a keyframe, those shown before it; of transport streams, those before the first keyframe."""
+    write_video(tmp_path / "a.mkv", moving_pictures(27), codec=codec, options=OPEN[codec])
+    write_video(tmp_path / "a.ts", moving_pictures(27), codec=codec, options=OPEN[codec])
+    data = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "cut.ts").write_bytes(data[:3 * 188] + data[len(data) // 564 * 188:])
+    for name in ("mkv", "mp4", "mov"):
+        cut_at_keyframe(tmp_path / "a.mkv", tmp_path / f"cut.{name}", 1)
+    for name, most in (("a.mkv", 27), ("a.ts", 27), ("cut.ts", 26), ("cut.mkv", 19), ("cut.mp4", 19), ("cut.mov", 19)):
+        truth = []
+        with av.open(str(tmp_path / name)) as file:
+            for packet in file.demux(video=0):
+                with contextlib.suppress(av.InvalidDataError):
+                    truth += [picture.pts * picture.time_base for picture in packet.decode()]
+        video = open_video(tmp_path / name)
+        frames = list(video.frames())
+        assert video.count == len(frames) == len(truth) <= most
+        assert [time * video.time_base - video.times[0] * video.time_base for time in video.times] == \
+            [time - truth[0] for time in truth]
+        for start in (1, 9, video.count - 1):
+            np.testing.assert_array_equal(next(video.frames(start)), frames[start])
+
+
+def test_an_index_that_packets_do_not_tell(tmp_path, monkeypatch):
+    """Two packets a picture, as of fields, are seen at the beginning; what differs later is named where it is."""
+    write_video(tmp_path / "a.mp4", moving_pictures(20), options={"bf": "0"})
+    real = container._begins
+    monkeypatch.setattr(container, "_begins", lambda path, times: real(path, sorted(times + [t + 1 for t in times])))
+    assert open_video(tmp_path / "a.mp4").count == 20 and not container._begins(tmp_path / "a.mp4", [0])
+    video = open_video(tmp_path / "a.mp4")
+    video._index.times[17] += 1
+    with pytest.raises(InputError, match="a.mp4: frame 17 is missing"):
+        list(video.frames())
+
+
+def test_edit_lists(tmp_path):
+    """What they cut away at either end is no frame."""
+    write_video(tmp_path / "a.mp4", moving_pictures(25))
+    set_edit(tmp_path / "a.mp4", skip=0.2, length=0.6)
+    truth = stored_frames(tmp_path / "a.mp4")
+    video = open_video(tmp_path / "a.mp4")
+    assert video.count == len(truth) == len(list(video.frames())) == 15
 
 
 def test_colours_of_files(tmp_path, pictures):

@@ -15,6 +15,7 @@ from gi.media.writer import check_output, open_writer
 from tests.video_helpers import (
     decoded_sound,
     moving_pictures,
+    set_edit,
     set_turn,
     sound_packets,
     stored_frames,
@@ -148,6 +149,80 @@ def test_sound_longer_and_shorter_than_the_pictures(tmp_path):
         write_video(tmp_path / "a.mp4", moving_pictures(count, 32, 32), sound="aac")
         _copy(tmp_path / "b.mp4", open_video(tmp_path / "a.mp4"))
         assert sound_packets(tmp_path / "b.mp4") == sound_packets(tmp_path / "a.mp4")
+
+
+def _onsets(path) -> list[float]:
+    """When the sound of `_clicks` begins again, in seconds after the first picture."""
+    with av.open(str(path)) as file:
+        blocks = list(file.decode(audio=0))
+    loud = [(block.pts * block.time_base + Fraction(int(index), block.sample_rate))
+            for block in blocks for index in np.flatnonzero(np.abs(_mono(block)) > 0.2)]
+    starts = [time for before, time in zip([-1, *loud], loud, strict=False) if time - before > Fraction(1, 10)]
+    return [float(start - times_of(path)[0]) for start in starts]
+
+
+def _mono(block: av.AudioFrame) -> np.ndarray:
+    samples = block.to_ndarray().astype(np.float64)
+    samples = samples[0] if block.format.is_planar else samples[0, :: block.layout.nb_channels]
+    return samples / (1 if block.format.name.startswith("flt") else 32768)
+
+
+def _clicks(path, codec, layout, rate=48000, **kind):
+    """A second of pictures with short tones at 0.1, 0.5 and 0.8 s."""
+    time = np.arange(rate) / rate
+    tone = sum(((time >= at) & (time < at + 0.03)) * np.sin(6283 * time) for at in (0.1, 0.5, 0.8))
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(kind.get("video", "mjpeg"), rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, kind.get("form", "yuvj420p")
+        sound = file.add_stream(codec, rate=rate)
+        sound.layout = layout
+        for number, frame in enumerate(moving_pictures(25, 32, 32)):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=stream.pix_fmt)
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+        samples = np.repeat((20000 * tone).astype(np.int16), av.AudioLayout(layout).nb_channels)[None]
+        block = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+        block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
+        file.mux(sound.encode(block))
+        file.mux(sound.encode(None))
+
+
+@pytest.mark.parametrize("layout, channels", [("mono", 1), ("stereo", 2), ("5.1(side)", 6)])
+def test_sound_whose_channels_have_no_names(tmp_path, layout, channels):
+    """As cameras write it; also a layout that Opus does not know by its name."""
+    _clicks(tmp_path / "a.avi", "pcm_s16le", layout)
+    video = open_video(tmp_path / "a.avi")
+    for suffix in ("mp4", "mov", "mkv", "webm"):
+        _copy(tmp_path / f"b.{suffix}", video)
+        with av.open(str(tmp_path / f"b.{suffix}")) as file:
+            assert file.streams.audio[0].layout.nb_channels == channels
+        assert _onsets(tmp_path / f"b.{suffix}") == pytest.approx([0.1, 0.5, 0.8], abs=0.003)
+
+
+@pytest.mark.parametrize("skip, length, onsets", [(0.3, 0.7, [0.2, 0.5]), (0, 0.6, [0.1, 0.5]), (0.3, 0.4, [0.2])])
+def test_sound_that_was_cut_away_stays_away(tmp_path, skip, length, onsets):
+    _clicks(tmp_path / "a.mp4", "aac", "mono", video="libx264", form="yuv420p")
+    set_edit(tmp_path / "a.mp4", skip, length)
+    assert _onsets(tmp_path / "a.mp4") == pytest.approx(onsets, abs=0.03)  # by its own reader
+    video = open_video(tmp_path / "a.mp4")
+    for suffix in ("mp4", "mov", "mkv", "webm"):
+        _copy(tmp_path / f"b.{suffix}", video)
+        assert _onsets(tmp_path / f"b.{suffix}") == pytest.approx(_onsets(tmp_path / "a.mp4"), abs=0.01)
+        assert 0 <= times_of(tmp_path / f"b.{suffix}")[0] < 0.05
+
+
+@pytest.mark.parametrize("codec, video, form", [("aac", "libx264", "yuv420p"), ("mp2", "mpeg2video", "yuv420p")])
+def test_transport_streams(tmp_path, codec, video, form):
+    """They begin at any time of day; results begin at once, pictures and sound in step."""
+    _clicks(tmp_path / "a.ts", codec, "stereo", video=video, form=form)
+    before = times_of(tmp_path / "a.ts")
+    for suffix in ("mp4", "mkv", "webm"):
+        _copy(tmp_path / f"b.{suffix}", open_video(tmp_path / "a.ts"))
+        times = times_of(tmp_path / f"b.{suffix}")
+        assert len(times) == 25 and max(abs(new - times[0] - old + before[0])
+                                        for new, old in zip(times, before, strict=True)) < Fraction(1, 500)
+        assert times[0] < 0.1 and _onsets(tmp_path / f"b.{suffix}") == pytest.approx([0.1, 0.5, 0.8], abs=0.005)
 
 
 def test_folder_of_images(tmp_path, source, folder, pictures):

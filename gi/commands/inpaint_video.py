@@ -37,7 +37,8 @@ Memory does not grow with the length of the video. With a large picture, --max-s
 the reduced size and put into the full-resolution frames.
 
 An interrupted run is continued by the same command: finished chunks lie in a hidden folder beside OUT until OUT is
-complete. They belong to inputs and settings, so another name or ending of OUT in the same folder finds them too. Machines that share a disk can share the work: --chunk 1/4 … --chunk 4/4 compute a quarter each, and the same
+complete. They belong to inputs and settings, so another name or ending of OUT in the same folder finds them too.
+Machines that share a disk can share the work: --chunk 1/4 … --chunk 4/4 compute a quarter each, and the same
 command without --chunk then joins them; the result is that of a single run. A method that learns from the video does
 so in the first of them, which the others have to wait for.
 

@@ -29,9 +29,11 @@ class VideoFile(VideoSource):
             picture = next(container.decode(path, file, stream, self._index))
             self.colour = colour_of(picture, stream.codec_context)
             self.turn = turn_of(picture)
+            start = container.origin(file)
             self.width, self.height = picture.width, picture.height
-        exact = self._index.exact
-        self.times, self.time_base = self._index.times.tolist(), self._index.time_base if exact else 1 / self.rate
+        self.time_base = self._index.time_base if self._index.exact else 1 / self.rate
+        start = round(start / self.time_base) if self._index.exact else 0
+        self.times = (self._index.times - start).tolist()
         if self.turn.swap:
             self.width, self.height, self.aspect = self.height, self.width, 1 / self.aspect
 
@@ -72,7 +74,7 @@ class VideoFolder(VideoSource):
 
 
 def open_video(path: str | Path) -> VideoSource:
-    """A video file (mp4, mov, mkv, webm, avi) or a folder of images.
+    """A video file (mp4, mov, mkv, webm, avi, ts) or a folder of images.
 
     A file is read through once to count its frames, mostly without decoding. Pictures are decoded with the file's
     colour matrix and range and turned as its display matrix says.

@@ -22,7 +22,7 @@ from gi.media.masks import open_masks
 from gi.media.source import VideoSource
 from gi.metrics.folder import match
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
 
 
 @dataclass(frozen=True)
