@@ -231,7 +231,7 @@ def test_wrong_arguments_are_named(inpainter):
         r"image: is float64": (image / 255, mask),
         r"image: is uint8 \(3, 20, 30\)": (image.transpose(2, 0, 1), mask),
         "image: has no pixels": (image[:0], mask),
-        r"mask: is .* \(1, 20, 30\)": (image, mask[None]),
+        r"mask: is .* \(5, 20, 30\)": (image, np.stack([mask] * 5)),
         "mask: has values below 0": (image, mask - 1.0),
         "keyframe 1: is": (image, mask, [image.astype(np.int32)]),
     }.items():

@@ -1,4 +1,5 @@
 import io as bytes_io
+import os
 import struct
 import zlib
 
@@ -114,6 +115,21 @@ def test_atomic_write_keeps_the_old_file_on_error(tmp_path):
         temporary.write_text("half of the n")
         raise RuntimeError
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "结" * 83 + "aa", "é" * 60, "a", "\udcff" * 251])  # 255 bytes, 124, 5, 255
+@pytest.mark.parametrize("suffix", [".png", ".mp4", ""])
+def test_names_as_long_as_file_systems_allow(tmp_path, stem, suffix):
+    path = tmp_path / f"{stem}{suffix}"
+    with io.atomic_write(path) as temporary:
+        assert temporary.name[0] == "." and temporary.suffix == suffix or not suffix
+        assert len(os.fsencode(temporary.name)) <= max(64, len(os.fsencode(path.name)))
+        temporary.write_text("new")
+    assert path.read_text() == "new" and os.listdir(tmp_path) == [path.name]
+    other = io.hidden_name(path, ".0123456789abcdef.chunks")
+    other.mkdir()
+    assert other == io.hidden_name(path, ".0123456789abcdef.chunks")
+    assert other != io.hidden_name(path.with_name(f"{stem[:-1]}b{suffix}"), ".0123456789abcdef.chunks")
 
 
 def test_list_images(tmp_path, photograph):

@@ -30,7 +30,7 @@ def write_folder(path: Path, video: VideoSource, _quality: int) -> Iterator[Call
     names = _names(video)
     with _errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        hidden = io.hidden_name(path, f".{secrets.token_hex(4)}.tmp")
         hidden.mkdir()
     try:
         def put(number: int, frame: np.ndarray) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from gi.errors import InputError
 from gi.media import io
 from gi.media.files import VideoFolder, natural_order, open_video
-from gi.media.masks import open_masks
+from gi.media.masks import MaskSource, open_masks
 from gi.media.source import VideoSource
 from gi.metrics.folder import match
 
@@ -49,12 +49,15 @@ class Clip:
     def __init__(self, pair: VideoPair):
         self.name, path = pair.name, pair.prediction
         if pair.devil:
-            self.truth, masks = (VideoFolder(_closed(pair.truth), ending) for ending in ("_gt", "_mask"))
+            self.truth = VideoFolder(_closed(pair.truth), "_gt")
             _same_names(pair.truth, "_gt", pair.masks, "_mask")
+            masks = open_masks(pair.masks, self.truth, dilate=0, ending="_mask")
         else:
             self.truth = open_video(_closed(pair.truth))
             masks = open_masks(_closed(pair.masks), self.truth, dilate=0)
         self.holes = Holes(masks, inverted=pair.inverted != pair.devil)  # which has black = missing
+        if self.holes.empty:
+            raise InputError(f"{pair.masks}: nothing is missing in any frame, there is no hole to score")
         if path is not None and path.is_dir() and _keys(path, "_pred"):
             self.prediction = VideoFolder(_closed(path), "_pred")
             if pair.devil:
@@ -76,10 +79,11 @@ class Clip:
 
 
 class Holes(VideoSource):
-    """Masks, or pictures of masks, as frames (H, W), uint8, 1 = missing."""
+    """Masks, perhaps the other way round, as frames (H, W), uint8, 1 = missing. empty: no frame has a hole."""
 
-    def __init__(self, source: VideoSource, *, inverted: bool):
+    def __init__(self, source: MaskSource, *, inverted: bool):
         super().__init__(source.path)
+        self.empty = source.rule.total == (source.rule.full if inverted else source.rule.empty)
         self.count, self.width, self.height = source.count, source.width, source.height
         self._source, self._inverted = source, inverted
 
@@ -93,7 +97,6 @@ class Holes(VideoSource):
 
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
         for number, mask in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):
-            mask = mask if mask.ndim == 2 else (mask.max(axis=-1) >= 128).astype(np.uint8)
             yield number, 1 - mask if self._inverted else mask
 
     def _files(self) -> Sequence[Path]:

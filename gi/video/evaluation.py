@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gi.errors import InputError
-from gi.media.io import atomic_write
+from gi.media.io import atomic_write, hidden_name
 from gi.metrics.video_folder import Clip, VideoPair
 from gi.metrics.video_scores import VideoScores
 from gi.report.tables import Table
@@ -34,7 +34,7 @@ def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Prog
     InputError if truth or masks cannot be read, or `out` is something else.
     """
     clip = Clip(replace(pair, prediction=None))
-    job, finished = VideoJob(method, clip.truth, clip.holes, out), out.with_name(f".{out.name}.finished")
+    job, finished = VideoJob(method, clip.truth, clip.holes, out), hidden_name(out, ".finished")
     if out.is_dir() and finished.is_file() and finished.read_text() == job.checksum:
         return
     yield from job.run()
