@@ -11,7 +11,7 @@ from PIL import Image
 from gi.errors import InputError
 from gi.media import container, io
 from gi.media.colour import Colour
-from gi.media.files import natural_order, open_video
+from gi.media.files import natural_order, open_video, parse_rate
 from tests.video_helpers import (
     TURNS,
     cut_at_keyframe,
@@ -209,6 +209,22 @@ def test_folder(folder, pictures):
     np.testing.assert_array_equal(list(video.frames(9, 11)), pictures[9:11])
     names = ["b1", "a_2.png", "a_10.png", "a_02.png", "a.png", "1.png"]
     assert sorted(names, key=natural_order) == ["1.png", "a.png", "a_02.png", "a_2.png", "a_10.png", "b1"]
+
+
+@pytest.mark.parametrize("text, rate", [("24", 24), ("29.97", Fraction(30000, 1001)), ("12.5", Fraction(25, 2)),
+                                        ("23.976", Fraction(24000, 1001)), ("30000/1001", Fraction(30000, 1001))])
+def test_rate_of_a_folder(tmp_path, folder, text, rate):
+    from gi.media.writer import open_writer
+    video = open_video(folder, rate=parse_rate(text))
+    with open_writer(tmp_path / "a.mkv", video) as out:
+        for frame in video.frames():
+            out.write(frame)
+    assert video.rate == rate and abs(times_of(tmp_path / "a.mkv")[-1] - 11 / rate) < Fraction(1, 500)
+    with pytest.raises(InputError, match="a.mkv: has its own"):
+        open_video(tmp_path / "a.mkv", rate=rate)
+    for wrong in ("0", "-5", "a", "nan", "1/0", "1e9"):
+        with pytest.raises(InputError, match="frames per second"):
+            parse_rate(wrong)
 
 
 def test_folder_of_turned_photographs(tmp_path, pictures):

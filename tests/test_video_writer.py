@@ -4,8 +4,10 @@ import sys
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from gi.errors import InputError
 from gi.media import io, writer
@@ -149,6 +151,117 @@ def test_sound_longer_and_shorter_than_the_pictures(tmp_path):
         write_video(tmp_path / "a.mp4", moving_pictures(count, 32, 32), sound="aac")
         _copy(tmp_path / "b.mp4", open_video(tmp_path / "a.mp4"))
         assert sound_packets(tmp_path / "b.mp4") == sound_packets(tmp_path / "a.mp4")
+
+
+def _deep_video(path, transfer, form="yuv420p10le", full=False):
+    """Eight pictures of 10 bits with all values in between those that 8 bits have; their planes."""
+    y, x = np.mgrid[:48, :64]
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, form
+        context = stream.codec_context
+        context.options, context.color_range = {"qp": "0"}, 2 if full else 1
+        context.color_trc, context.color_primaries, context.colorspace = transfer, 9, 9
+        for number in range(8):
+            picture = av.VideoFrame(64, 48, form)
+            for plane, values in zip(picture.planes, (200 + 5 * x + 3 * y + number, 480 + x, 530 + y), strict=True):
+                rows = np.zeros((plane.height, plane.line_size // 2), np.uint16)
+                rows[:, : plane.width] = values[: plane.height, : plane.width]
+                plane.update(rows.tobytes())
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+
+
+def _samples(path):
+    """The first planes of each picture, and what the stream says of itself."""
+    with av.open(str(path)) as file:
+        context = file.streams.video[0].codec_context
+        luma = [np.frombuffer(picture.planes[0], np.uint16).reshape(picture.height, -1)[:, : picture.width]
+                for picture in file.decode(video=0)]
+        return np.stack(luma), (context.pix_fmt, context.color_trc, context.color_primaries, context.colorspace,
+                                context.color_range)
+
+
+@pytest.mark.parametrize("transfer, form, full", [(16, "yuv420p10le", False), (18, "yuv420p10le", True),
+                                                  (16, "yuv422p10le", False), (1, "yuv420p10le", False)])
+def test_ten_bits_stay_ten_bits(tmp_path, transfer, form, full):
+    """Known samples bit for bit in a lossless file; HDR is never written with 8."""
+    _deep_video(tmp_path / "a.mkv", transfer, form, full)
+    video = open_video(tmp_path / "a.mkv")
+    truth, tags = _samples(tmp_path / "a.mkv")
+    for suffix in ("mp4", "mov", "mkv"):
+        with open_writer(tmp_path / f"b.{suffix}", video, quality=0) as out:
+            for frame in video.frames():
+                frame[16:32, 20:40] = (90, 60, 50)
+                out.write(frame)
+        result, same = _samples(tmp_path / f"b.{suffix}")
+        assert same == ("yuv420p10le", *tags[1:])
+        known = np.ones((48, 64), bool)
+        known[16:32, 20:40] = False
+        assert np.array_equal(result[:, known], truth[:, known]) and len(np.unique(result[0, known] % 4)) == 4
+        filled = np.stack(list(open_video(tmp_path / f"b.{suffix}").frames()))[:, 18:30, 23:37]
+        assert np.abs(filled.reshape(-1, 3).mean(0) - (90, 60, 50)).max() < 1
+    remarked = [" ".join(writer.remarks(tmp_path / name, video)) for name in ("b.mp4", "b.webm", "b")]
+    assert ["8 bits, the rest is kept with 10" in remarked[0], "10 bits become 8" in remarked[1],
+            "PQ or HLG" in remarked[2]] == [True, True, transfer > 1]
+    if transfer > 1:
+        with pytest.raises(InputError, match="HDR needs 10 bits"):
+            check_output(tmp_path / "b.webm", video)
+
+
+@pytest.mark.parametrize("kind", ["rgb16", "rgba16", "grey16", "rgba", "profile"])
+def test_frames_keep_depth_transparency_and_profile(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    deep = kind.endswith("16")
+    shape = {"grey16": (20, 30), "rgb16": (20, 30, 3), "profile": (20, 30, 3)}.get(kind, (20, 30, 4))
+    pixels = [rng.integers(0, 2**16 if deep else 2**8, shape).astype(np.uint16 if deep else np.uint8) for _ in range(3)]
+    (tmp_path / "frames").mkdir()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number, frame in enumerate(pixels):
+        name = tmp_path / "frames" / f"{number}.png"
+        if deep:
+            cv2.imwrite(str(name), frame)
+        else:
+            Image.fromarray(frame).save(name, icc_profile=profile if kind == "profile" else None)
+    video = open_video(tmp_path / "frames")
+    with open_writer(tmp_path / "out", video) as out:
+        for frame in video.frames():
+            frame = frame.copy()
+            frame[5:10, 5:10] = (200, 100, 50)
+            out.write(frame)
+    for number, frame in enumerate(pixels):
+        name = tmp_path / "out" / f"{number}.png"
+        result = cv2.imread(str(name), cv2.IMREAD_UNCHANGED) if deep else np.asarray(Image.open(name))
+        known = np.ones(shape[:2], bool)
+        known[5:10, 5:10] = False
+        assert result.dtype == frame.dtype and np.array_equal(result[known], frame[known])
+        colour = {"grey16": [124], "rgb16": [50, 100, 200], "rgba16": [50, 100, 200, 255],
+                  "rgba": [200, 100, 50, 255]}.get(kind, [200, 100, 50])
+        wanted = np.array(colour) * (257 if deep else 1)
+        assert np.abs(result[5:10, 5:10].reshape(25, -1).astype(int) - wanted).max() <= (130 if kind == "grey16" else 0)
+        assert Image.open(name).info.get("icc_profile") == (profile if kind == "profile" else None)
+    assert "only kept in a folder" in writer.remarks(tmp_path / "out.mp4", video)[0]
+    assert not writer.remarks(tmp_path / "out", video)
+
+
+def test_what_is_lost_is_said(tmp_path, pictures):
+    write_video(tmp_path / "a.mp4", pictures, options={"x264-params": "tff=1"})
+    write_video(tmp_path / "b.mkv", pictures, codec="ffv1", form="bgra", tag=False)
+    (tmp_path / "c.srt").write_text("1\n00:00:00,000 --> 00:00:00,300\nHello\n")
+    with av.open(str(tmp_path / "c.mkv"), "w") as file, av.open(str(tmp_path / "c.srt")) as words, \
+            av.open(str(tmp_path / "a.mp4")) as film:
+        for source in (film.streams.video[0], words.streams[0]):
+            stream = file.add_stream_from_template(source)
+            source.metadata["to"] = str(stream.index)
+        for source, container in ((film.streams.video[0], film), (words.streams[0], words)):
+            for packet in container.demux(source):
+                if packet.dts is not None:
+                    packet.stream = file.streams[int(source.metadata["to"])]
+                    file.mux(packet)
+    said = [writer.remarks("out.mp4", open_video(tmp_path / name)) for name in ("a.mp4", "b.mkv", "c.mkv")]
+    for lines, words in zip(said, ("interlaced", "transparency", "subtitles"), strict=True):
+        assert words in lines[-1]
 
 
 def _onsets(path) -> list[float]:

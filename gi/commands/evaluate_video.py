@@ -28,6 +28,7 @@ import torch
 from gi.commands import script
 from gi.config.device import find_device
 from gi.errors import InputError
+from gi.media.files import parse_rate
 from gi.metrics.metric import choices, with_weights
 from gi.metrics.video import VIDEO_METRICS
 from gi.metrics.video_folder import find_videos, name_of
@@ -55,11 +56,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", help="name of the method; None: that of PREDICTIONS")
     parser.add_argument("--set", help="name of the set; None: that of GT_AND_MASKS")
     parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to stand beside, such as 3:14_keyframes")
+    parser.add_argument("--fps", help="frames per second of folders, for the page's films; None: 25")
     parser.add_argument("--strict", action="store_true", help="stop at the first video that is missing or bad")
     script.allow_option(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
     find_device(args.device)
+    args.fps = parse_rate(args.fps) if args.fps else None
     row = parse_row(args.paper) if args.paper else None
     script.trust([*(args.metrics or ()), *(args.method or ())])
     metrics, notes = (args.metrics, []) if args.metrics else with_weights(VIDEO_METRICS)
@@ -96,7 +99,7 @@ def fill(args, method, folder):
 
 def score(args, pairs, problems, run, out, metrics, notes, row):
     """The exit status and the table of scores of predictions, after files and a page about them."""
-    clips, unfit = open_clips(pairs)
+    clips, unfit = open_clips(pairs, args.fps)
     problems |= unfit
     if args.strict or not clips:
         stop_at(problems)

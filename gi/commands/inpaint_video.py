@@ -9,9 +9,9 @@ import gi  # noqa: F401  # before everything that imports torchvision
 from gi.commands.script import Parser, allow_option, follow, trust
 from gi.errors import InputError
 from gi.media import io
-from gi.media.files import open_video
+from gi.media.files import open_video, parse_rate
 from gi.media.masks import open_masks
-from gi.media.writer import QUALITY
+from gi.media.writer import QUALITY, remarks
 from gi.video.job import VideoJob
 from gi.video.method import build_method, describe_methods, parse_options, share
 from gi.weights.pretrained import FLOWS
@@ -24,9 +24,10 @@ after it; the frames between follow along optical flow. --method chooses another
   scripts/inpaint_video.py frames/ mask.png out.mp4 --keyframe 40=edited.png
   scripts/inpaint_video.py VIDEO MASKS OUT --method per-frame max_side=432
 
-VIDEO: mp4, mov, mkv, webm, or a folder of frames. MASKS: a video, a folder with as many, or one image for all frames;
-bright is missing. OUT: a video (H.264 with the source's rate, size, pixel aspect, rotation and sound; VP9 for webm) or
-a folder of PNG files, in which known pixels are the input's, bit for bit.
+VIDEO: mp4, mov, mkv, webm, avi, ts, or a folder of frames. MASKS: a video, a folder with as many (of the same numbers),
+or one image for all frames; bright is missing. OUT: a video (H.264 with the source's rate, size, pixel aspect, rotation
+and sound; VP9 for webm) or a folder of PNG files, in which known pixels are the input's, bit for bit. docs/video.md has
+a table of what is kept.
 """
 EPILOG = f"""\
 Methods, each with the keyword arguments of its class as options key=value (of keyframes also the flags above):
@@ -61,6 +62,7 @@ def parse_args(argv):
                              "edges, motion blur and compression carry an object's colours over its outline")
     parser.add_argument("--quality", type=int, default=QUALITY, metavar="CRF",
                         help="of a video file: 0 (lossless) to 51 (default %(default)s)")
+    parser.add_argument("--fps", help="frames per second of VIDEO, if it is a folder (default 25)")
     parser.add_argument("--chunk", metavar="i/n", help="compute only the i-th of n parts, see below")
     allow_option(parser)
     options = parser.add_argument_group("options of methods", argument_default=argparse.SUPPRESS)
@@ -139,12 +141,13 @@ def _edited(texts, video):
 def main(argv=None):
     """Returns the exit status. Raises InputError."""
     args = parse_args(argv)
-    video = open_video(args.video)
+    video = open_video(args.video, rate=parse_rate(args.fps) if args.fps else None)
     masks = open_masks(args.masks, video, dilate=args.dilate)
     edited = _edited(args.keyframe, video)
     trust([args.method or ""])
     method = build_method("flow" if args.no_network else args.method or "keyframes", args.options)
     job = VideoJob(method, video, masks, args.out, edited=edited, quality=args.quality)
+    print(*remarks(args.out, video), masks.remark, sep="\n", file=sys.stderr)
     for folder, busy in job.others:
         what = "another run is working there" if busy else "delete the folder if you do not want them any more"
         print(f"{folder}: chunks of other inputs, settings or versions, not used; {what}", file=sys.stderr)

@@ -10,6 +10,7 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
+from gi.media.photos import read_photo, write_photo
 from gi.media.source import VideoSource
 
 _LIST = ".written"  # names of the images, so that a later run knows what it may replace
@@ -35,7 +36,10 @@ def write_folder(path: Path, video: VideoSource, _quality: int) -> Iterator[Call
     try:
         def put(number: int, frame: np.ndarray) -> None:
             with _errors_named(path):
-                io.write_image(hidden / names[number], frame)
+                if getattr(video, "rich", False):
+                    _write_rich(hidden / names[number], frame, video.files[number])
+                else:
+                    io.write_image(hidden / names[number], frame)
 
         yield put
         with _errors_named(path):
@@ -44,6 +48,19 @@ def write_folder(path: Path, video: VideoSource, _quality: int) -> Iterator[Call
             _put_in_place(hidden, path)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _write_rich(path: Path, frame: np.ndarray, source: Path) -> None:
+    """Pixels that are as `io.read_image` reads them from `source` stay as they are there: depth, alpha, profile."""
+    photo = read_photo(source)
+    pixels, changed = photo.pixels.copy(), (frame != io.read_image(source)).any(axis=2)
+    new = frame[changed].astype(np.float64)
+    if pixels.ndim == 2:
+        new = new @ (0.299, 0.587, 0.114)
+    elif pixels.shape[2] == 4:
+        new = np.column_stack([new, np.full(len(new), 255)])  # what is filled can be seen
+    pixels[changed] = np.round(new * (257 if pixels.dtype == np.uint16 else 1))
+    write_photo(path, pixels, photo.profile)
 
 
 def _put_in_place(hidden: Path, path: Path) -> None:

@@ -20,6 +20,7 @@ class VideoSource(ABC):
     path; width, height: pixels; count: frames; rate: frames a second, on average; aspect: of a pixel.
     times: when each frame is shown, in units of `time_base` seconds, strictly increasing.
     colour, turn: how the frames are stored, for writing them in the same way.
+    remarks: what is known of them that no result keeps.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class VideoSource(ABC):
     time_base: Fraction = 1 / FOLDER_RATE
     colour: Colour = HD
     turn: Turn = Turn()
+    remarks: Sequence[str] = ()
 
     def __init__(self, path: Path):
         self.path = path

@@ -8,6 +8,7 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import container, io
+from gi.media.deep import keep_samples
 from gi.media.frame_folder import check_folder, write_folder
 from gi.media.sound import carry_sound
 from gi.media.source import VideoSource
@@ -54,8 +55,9 @@ def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY)
 
     A name ending with .mp4, .m4v, .mov or .mkv becomes H.264, .webm VP9, with times of frames, size, pixel aspect,
     rotation, colour matrix and range, and sound of `video`; `quality` is the encoder's constant rate factor, smaller
-    is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4. Any other name becomes a folder of PNG images
-    named as those of `video`, or frame_000000.png and so on. After an error, also with frames missing, nothing is at
+    is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4, and of more than 8 bits has 10. Any other name
+    becomes a folder of PNG images named as those of `video`, or frame_000000.png and so on, with the depth, alpha and
+    profile of those of `video` where nothing was changed. After an error, also with frames missing, nothing is at
     `path` but what was there before.
 
     Raises InputError as `check_output`, and on leaving, if frames are missing; OSError as `Writer.write`.
@@ -96,6 +98,8 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
     largest = 63 if encoder == "libvpx-vp9" else 51
     if not 0 <= quality <= largest:
         raise InputError(f"{path}: quality {quality} does not exist, expected 0 (best) … {largest}")
+    if sources and sources[0].colour.hdr and encoder != "libx264":
+        raise InputError(f"{path}: HDR needs 10 bits, which cannot be written as webm here, write mp4, mov or mkv")
     try:
         av.codec.Codec(encoder, "w")
     except (av.FFmpegError, ValueError) as error:
@@ -106,14 +110,31 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
         raise InputError(f"{path}: webm cannot keep pixels of shape {shape} here, write mp4, mov or mkv")
 
 
+def remarks(path: str | Path, video: VideoSource) -> list[str]:
+    """What of `video` the result at `path` does not keep, a line each."""
+    found, file = list(video.remarks), is_file(Path(path))
+    if getattr(video, "rich", False) and file:
+        found.append("frames of more than 8 bits, transparency or colour profiles are only kept in a folder")
+    if video.colour.bits > 8:
+        kept = file and Path(path).suffix.lower() != ".webm"
+        found.append("holes are filled with 8 bits, the rest is kept with 10" if kept else
+                     f"{video.colour.bits} bits become 8")
+    if video.colour.hdr and not file:
+        found.append("images have HDR values (PQ or HLG), without a mark that says so")
+    return [f"{video.path}: {remark}" for remark in found]
+
+
 @contextlib.contextmanager
 def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
-    form, encoder = _FILES[path.suffix.lower()]
+    kind, encoder = _FILES[path.suffix.lower()]
     with io.atomic_write(path) as temporary, _plain_errors(path):
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(av.open(str(temporary.absolute()), "w", format=form))
+            file = stack.enter_context(av.open(str(temporary.absolute()), "w", format=kind))
             stream, stored = _picture_stream(file, encoder, video, quality)
             send_sound = stack.enter_context(carry_sound(video.path, file, path))
+            form = stream.codec_context.pix_fmt
+            deep = video.colour.bits > 8 and form.endswith("10le")
+            keep = stack.enter_context(keep_samples(video, form)) if deep else lambda pixels, picture: None
             file.start_encoding()
 
             def send(packets: list[av.Packet]) -> None:
@@ -123,7 +144,9 @@ def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callab
                     send_sound(until)
 
             def put(number: int, frame: np.ndarray) -> None:
-                picture = video.colour.from_rgb(stored(frame), stream.codec_context.pix_fmt)
+                pixels = stored(frame)
+                picture = video.colour.from_rgb(pixels, form)
+                keep(pixels, picture)
                 picture.pts, picture.time_base = video.times[number], video.time_base
                 with _plain_errors(path):
                     send(stream.encode(picture))
@@ -152,9 +175,11 @@ def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
         stored = np.asarray
     context = stream.codec_context
     whole = encoder != "libx264" or (width % 2 == 0 and height % 2 == 0)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p" if whole else "yuv444p"
+    ten = "10le" if encoder == "libx264" and (video.colour.bits > 8 or video.colour.hdr) else ""
+    stream.width, stream.height, stream.pix_fmt = width, height, ("yuv420p" if whole else "yuv444p") + ten
     fast = {"deadline": "good", "cpu-used": "4", "row-mt": "1"} if encoder == "libvpx-vp9" else {}
-    context.options = {"crf": str(quality)} | fast
+    lossless = ten and quality == 0  # H.264's scale reaches below 0 there
+    context.options = {"qp": "0"} if lossless else {"crf": str(quality)} | fast
     context.bit_rate, context.sample_aspect_ratio = 0, aspect
     context.time_base = stream.time_base = video.time_base
     video.colour.label(context)
