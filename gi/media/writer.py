@@ -1,5 +1,7 @@
 """Writing a video like the one it came from, completely or not at all: as a file or as a folder of PNG images."""
 import contextlib
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,7 +52,8 @@ class Writer:
 
 
 @contextlib.contextmanager
-def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY) -> Iterator[Writer]:
+def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY,
+                workplace: Path | None = None) -> Iterator[Writer]:
     """`with open_writer("out.mp4", video) as out: out.write(frame)`, once for each frame of `video`.
 
     A name ending with .mp4, .m4v, .mov or .mkv becomes H.264, .webm VP9, with times of frames, size, pixel aspect,
@@ -58,14 +61,15 @@ def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY)
     is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4, and of more than 8 bits has 10. Any other name
     becomes a folder of PNG images named as those of `video`, or frame_000000.png and so on, with the depth, alpha and
     profile of those of `video` where nothing was changed. After an error, also with frames missing, nothing is at
-    `path` but what was there before.
+    `path` but what was there before. workplace: a folder beside `path` for what is unfinished, which a killed process
+    leaves there; otherwise it has a hidden name beside `path`.
 
     Raises InputError as `check_output`, and on leaving, if frames are missing; OSError as `Writer.write`.
     """
     path = Path(path)
     check_output(path, video, quality=quality)
     write = _write_file if is_file(path) else write_folder
-    with write(path, video, quality) as put:
+    with write(path, video, quality, workplace) as put:
         writer = Writer(path, video, put)
         yield writer
         if writer.written != video.count:
@@ -125,9 +129,10 @@ def remarks(path: str | Path, video: VideoSource) -> list[str]:
 
 
 @contextlib.contextmanager
-def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
+def _write_file(path: Path, video: VideoSource, quality: int,
+                workplace: Path | None) -> Iterator[Callable[[int, np.ndarray], None]]:
     kind, encoder = _FILES[path.suffix.lower()]
-    with io.atomic_write(path) as temporary, _plain_errors(path):
+    with _unfinished(path, workplace) as temporary, _plain_errors(path):
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(av.open(str(temporary.absolute()), "w", format=kind))
             stream, stored = _picture_stream(file, encoder, video, quality)
@@ -160,6 +165,18 @@ def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callab
             arrived = 0
         if arrived != video.count:
             raise OSError(f"{path}: only {arrived} of {video.count} frames arrived in the file, is the disk full?")
+
+
+@contextlib.contextmanager
+def _unfinished(path: Path, workplace: Path | None) -> Iterator[Path]:
+    """The name of a file that becomes `path` on leaving without an error."""
+    if workplace is None:
+        with io.atomic_write(path) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory(prefix="result-", dir=workplace) as place:
+        yield (temporary := Path(place, f"result{path.suffix}"))
+        os.replace(temporary, path)
 
 
 def _picture_stream(file, encoder: str, video: VideoSource, quality: int):

@@ -127,7 +127,7 @@ class VideoJob:
         """Writes the result from the parts on disk. Raises InputError if one is missing or damaged."""
         self._check_inputs()
         yield Progress("frames written", 0, self.video.count)
-        with open_writer(self.out, self.video, **self.options) as writer:
+        with open_writer(self.out, self.video, workplace=self.folder, **self.options) as writer:
             sources = zip(self.video.frames(), self.masks.frames(), strict=True)
             for part in self.parts:
                 with read_part(self._path(part)) as fill_of:
