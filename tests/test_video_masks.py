@@ -176,3 +176,22 @@ def test_what_does_not_fit(tmp_path, video, truth):
     (damaged / "4.png").write_bytes((damaged / "4.png").read_bytes()[:60])
     with pytest.raises(InputError, match=r"4\.png"):
         _all(open_masks(damaged, video))
+
+
+def test_masks_and_frames_are_paired_by_their_numbers(tmp_path, truth):
+    """Gaps in one of them are named; counting from 1 instead of 0 is not a gap, but is said."""
+    def numbered(name, numbers, form="shot2_{:03d}_v1.png"):
+        for number in numbers:
+            io.write_image(tmp_path / name / form.format(number), np.full((48, 64), 255 * (number % 2), np.uint8))
+        return tmp_path / name
+    frames = open_video(numbered("frames", [0, 1, 2, 4, 5]))
+    assert len(list(open_masks(numbered("same", [0, 1, 2, 4, 5], "{}.png"), frames).frames())) == 5
+    for name, numbers, message in (("gap", [0, 1, 2, 3, 5], r"003_v1.png: belongs to no frame, .* the number 3"),
+                                   ("shifted", [1, 2, 3, 5, 6], r"shifted: nothing with the number 0, .*000_v1.png"),
+                                   ("all", [0, 1, 2, 3, 4], r"003_v1.png: belongs to no frame")):
+        with pytest.raises(InputError, match=message):
+            open_masks(numbered(name, numbers), frames)
+    whole = open_video(numbered("whole", range(5)))
+    masks = open_masks(numbered("from_one", range(1, 6)), whole)
+    assert "numbered from 1, the frames from 0: taken in their order" in masks.remark
+    assert masks.frames().__next__().all() and not open_masks(tmp_path / "whole", whole).order

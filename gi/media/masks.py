@@ -8,7 +8,7 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import container, io
-from gi.media.files import VideoFile, VideoFolder, open_video
+from gi.media.files import VideoFile, VideoFolder, check_numbers, open_video
 from gi.media.mask_values import Levels, MaskRule, levels_of_array, levels_of_image
 from gi.media.scale import video_pixels
 from gi.media.source import VideoSource
@@ -27,7 +27,7 @@ class MaskSource(VideoSource):
 
     def __init__(self, path: Path, source: VideoSource | None, video: VideoSource, dilate: int):
         super().__init__(path)
-        self._source, self._dilate = source, dilate
+        self._source, self._dilate, self.order = source, dilate, None
         self.count, self.width, self.height = video.count, video.width, video.height
         self.rate, self.aspect, self.times, self.time_base = video.rate, video.aspect, video.times, video.time_base
         self.rule, brightest = MaskRule(), path
@@ -45,7 +45,7 @@ class MaskSource(VideoSource):
         rule = self.rule
         counts = [f"{what} in {count} of {rule.total}" for what, count in (("nothing", rule.empty),
                   ("everything", rule.full)) if 0 < count < rule.total]
-        return "; ".join([f"{self.path}: {rule.remark}", *counts])
+        return "; ".join([f"{self.path}: {rule.remark}", *counts, *filter(None, [self.order])])
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         for number, levels in self._read(range(self.count)[start:stop]):
@@ -57,6 +57,12 @@ class MaskSource(VideoSource):
         """Changes with the content, and with how far the masks are grown."""
         content = self._source.fingerprint() if self._source else super().fingerprint()
         return hashlib.sha256(f"{content} {self._dilate}".encode()).hexdigest()
+
+    def check_unchanged(self) -> None:
+        """As that of a `VideoSource`."""
+        super().check_unchanged()
+        if self._source is not None:
+            self._source.check_unchanged()
 
     def _read(self, wanted: range) -> Iterator[tuple[int, Levels]]:
         if self._source is None:
@@ -75,8 +81,8 @@ def open_masks(path: str | Path, video: VideoSource, *, dilate: int | None = Non
     What is missing is told by the rule of `gi.media.mask_values`, decided over all of them. Then missing regions grow
     by `dilate` pixels in all directions, by default `DILATE` at 432 x 240. ending: of the names in a folder that count.
 
-    Raises InputError as `open_video`; if number or size differ from the video's; if `dilate` is negative; if a video or
-    lossy image never reaches half white without being black.
+    Raises InputError as `open_video`; if number, numbering or size differ from the video's; if `dilate` is negative; if
+    a video or lossy image never reaches half white without being black.
     """
     path = Path(path)
     if dilate is None:
@@ -95,7 +101,10 @@ def open_masks(path: str | Path, video: VideoSource, *, dilate: int | None = Non
         raise InputError(f"{path}: masks have {width}x{height} pixels, expected {size}")
     if source is not None and source.count != video.count:
         raise InputError(f"{path}: {source.count} masks, expected {video.count}, one for each frame of {video.path}")
-    return MaskSource(path, source, video, dilate)
+    order = check_numbers(source, video)
+    masks = MaskSource(path, source, video, dilate)
+    masks.order = order
+    return masks
 
 
 def grow(mask: np.ndarray, pixels: int) -> np.ndarray:

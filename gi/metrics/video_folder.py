@@ -11,18 +11,19 @@ Three layouts, told apart by what is there:
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
-from gi.media.files import VideoFolder, natural_order, open_video
+from gi.media.files import VideoFolder, check_numbers, natural_order, open_video
 from gi.media.masks import MaskSource, open_masks
 from gi.media.source import VideoSource
 from gi.metrics.folder import match
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,12 @@ class Clip:
 
     `truth`, `holes` and `prediction` are a `VideoSource` each, of holes with frames (H, W), 1 = missing.
 
+    rate: for frames in a folder, which have none of their own.
+
     Raises InputError, naming the file, if a part cannot be read, or if counts, names or sizes of the parts differ.
     """
 
-    def __init__(self, pair: VideoPair):
+    def __init__(self, pair: VideoPair, rate: Fraction | None = None):
         self.name, path = pair.name, pair.prediction
         if pair.devil:
             self.truth = VideoFolder(_closed(pair.truth), "_gt")
@@ -64,13 +67,16 @@ class Clip:
                 _same_names(pair.truth, "_gt", path, "_pred")
         else:
             self.prediction = None if path is None else open_video(_closed(path))
-        self.count, self.rate = self.truth.count, self.truth.rate
+        self.count = self.truth.count
+        self.rate = rate if rate and isinstance(self.truth, VideoFolder) else self.truth.rate
         expected = f"{self.truth.width}x{self.truth.height}"
         for part in filter(None, (self.holes, self.prediction)):
             if part.count != self.count:
                 raise InputError(f"{part.path}: has {part.count} frames, expected {self.count} as {pair.truth}")
             if (size := f"{part.width}x{part.height}") != expected:
                 raise InputError(f"{part.path}: is {size}, expected {expected} as {pair.truth}")
+        if self.prediction is not None:
+            check_numbers(self.prediction, self.truth)
 
     def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8. Raises
@@ -90,6 +96,10 @@ class Holes(VideoSource):
     def fingerprint(self) -> str:
         """Changes with the content, and with which way round it is."""
         return f"{self._source.fingerprint()} {self._inverted}"
+
+    def check_unchanged(self) -> None:
+        """As that of what it is made from."""
+        self._source.check_unchanged()
 
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
         for number, mask in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):

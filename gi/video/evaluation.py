@@ -2,6 +2,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from gi.errors import InputError
@@ -16,12 +17,12 @@ from gi.video.method import VideoMethod
 CURVES = ("psnr_hole", "warp_error_hole", "pcons")  # scores that are shown frame by frame
 
 
-def open_clips(pairs: Iterable[VideoPair]) -> tuple[list[Clip], dict[str, str]]:
-    """The pairs whose parts fit together, and {name: what is wrong} for the others."""
+def open_clips(pairs: Iterable[VideoPair], rate: Fraction | None = None) -> tuple[list[Clip], dict[str, str]]:
+    """The pairs whose parts fit together, and {name: what is wrong} for the others. rate: see `Clip`."""
     clips, problems = [], {}
     for pair in pairs:
         try:
-            clips.append(Clip(pair))
+            clips.append(Clip(pair, rate))
         except InputError as error:
             problems[pair.name] = str(error)
     return clips, problems
