@@ -19,6 +19,7 @@ from torch import nn
 from gi.compositing import masked
 from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least
+from gi.flow.agreement import Fitted, Verdict, fit_keyframes
 from gi.flow.guidance import Guidance, expect_blind
 from gi.media.crop import MIN_SIDE, Box, context_box, limited, resize, resize_known
 from gi.media.io import to_rgb
@@ -53,6 +54,7 @@ class Inpainter:
         self.generator = prepare_for_inference(generator).to(self.device)
         self.guidance = expect_blind(guidance).to(self.device)
         self.max_side = max_side
+        self.report: list[Verdict] = []
 
     @classmethod
     def from_checkpoint(cls, checkpoint: str | Path | None = None, *, config: str | Path | None = None,
@@ -76,8 +78,11 @@ class Inpainter:
 
         image: RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W), uint8 or uint16, or a PIL image (its EXIF orientation is
         applied; palettes, CMYK and the like become 8-bit RGB). Alpha stays where pixels are known and is opaque in the
-        hole. mask: (H, W), see `mask_of`. keyframes: of any size, resized to the image's. keyframe_masks: one per
-        keyframe, of its size; None for a keyframe (or for all) says that all of it is known.
+        hole. mask: (H, W), see `mask_of`. keyframes: of any size, resized to fit into the image's, not stretched.
+        keyframe_masks: one per keyframe, of its size; None for a keyframe (or for all) says that all of it is known.
+
+        Keyframes are given the image's exposure, and judged by what both show: `report` then has a verdict for each,
+        whose `str` is "used", "used in part …" or "could not be aligned, ignored". What is ignored has no influence.
 
         With `return_details` also a dictionary: "prediction" float32 (h, w, 3) in [0, 1] of the network, "box" (top,
         left, bottom, right) that it belongs to, "flows" (T, 2, h, w) in pixels of it and "flow_errors" (T, 1, h, w).
@@ -87,6 +92,7 @@ class Inpainter:
         image, mask = pixels_of(image, "image"), mask_of(mask, "mask")
         same_size(mask, image, "mask", "its image")
         frames = _keyframes(keyframes, keyframe_masks, image.shape[:2])
+        self.report = []
         if not mask.any() and not return_details:
             return image.copy()
         try:
@@ -107,9 +113,14 @@ class Inpainter:
         box = context_box(mask, self.max_side)
         size = limited(box.size, self.max_side)
         boxes = self._boxes(image, mask, frames, box)
-        target, target_mask, sources, source_masks = views = self._views([(image, mask), *frames], [box, *boxes], size)
+        target, target_mask, *_ = views = self._views([(image, mask), *frames], [box, *boxes], size)
         flows, errors = self.guidance(*views)
-        prediction = self.generator(masked(target, target_mask), masked(sources, source_masks), flows, errors)
+        fitted = Fitted(*views[2:], flows, errors, [])
+        if self.guidance.aligns:
+            fitted = fit_keyframes(*views, flows, errors)
+            self.report = fitted.verdicts
+        prediction = self.generator(masked(target, target_mask), masked(fitted.sources, fitted.source_masks),
+                                    fitted.flows, fitted.errors)
         height, width = size
         prediction, flows, errors = (values[0, ..., :height, :width].cpu().numpy()
                                      for values in (prediction.float(), flows, errors))
@@ -158,8 +169,17 @@ def _keyframes(keyframes, masks, size):
         name = f"mask of keyframe {number}"
         mask = np.zeros(pixels.shape[:2], bool) if mask is None else mask_of(mask, name)
         same_size(mask, pixels, name, "its keyframe")
-        frames.append(resize_known(pixels, mask, size))
+        frames.append(_inside(pixels, mask, size))
     return frames
+
+
+def _inside(pixels, mask, size):
+    """A keyframe resized to fit into `size` = (height, width), not stretched; what is beside it is missing."""
+    factor = min(whole / length for whole, length in zip(size, mask.shape, strict=True))
+    height, width = (min(whole, max(1, round(factor * length))) for whole, length in zip(size, mask.shape, strict=True))
+    pixels, mask = resize_known(pixels, mask, (height, width))
+    margins = ((0, size[0] - height), (0, size[1] - width))
+    return np.pad(pixels, (*margins, (0, 0))), np.pad(mask, margins, constant_values=True)
 
 
 def _like(rgb, image):

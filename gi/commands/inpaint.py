@@ -23,8 +23,10 @@ a folder:     scripts/inpaint.py --folder DIR --out DIR
 """
 EPILOG = """\
 Masks: bright (128 and more of 255) is missing; as large as their picture. Keyframes of another size than the picture
-are resized to it. Known pixels of the result are the input's, bit for bit: 8 and 16 bits, grey, RGB and RGBA stay as
-they are (palettes and CMYK become RGB of 8 bits), the EXIF orientation is applied, colour profiles are kept.
+are resized to fit into it, and given its exposure. What became of each is said in a line: used, used in part, or
+ignored because it could not be aligned. Known pixels of the result are the input's, bit for bit: 8 and 16 bits, grey,
+RGB and RGBA stay as they are (palettes and CMYK become RGB of 8 bits), the EXIF orientation is applied, colour
+profiles are kept.
 
 Large pictures: the network works on a square around the hole, reduced to --max-side; a hole of up to half of that is
 filled at full resolution. Memory of ours on a CPU by --max-side, without / with 2 keyframes:

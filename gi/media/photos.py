@@ -115,8 +115,8 @@ def _turned(image, name):
 # Filling files --------------------------------------------------------------------------------------------------------
 
 def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
-    """Fills one picture and writes it to `out`, a PNG file. Returns a remark for the user, if there is one. Raises
-    InputError naming the file that is missing, damaged or of another size.
+    """Fills one picture and writes it to `out`, a PNG file. Returns remarks for the user, a line each, if there are
+    any: what became of each keyframe. Raises InputError naming the file that is missing, damaged or of another size.
     """
     if sample.problem:
         raise InputError(sample.problem)
@@ -134,8 +134,10 @@ def inpaint_file(inpainter, sample: SampleFiles, out: str | Path) -> str | None:
             same_size(masks[-1], photos[-1].pixels, str(mask_path), f"its image {path}")
     image, *keyframes = (photo.pixels for photo in photos)
     write_photo(out, inpainter(image, masks[0], keyframes, masks[1:]), photos[0].profile)
-    remark = f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
-    return None if masks[0].any() else remark
+    if not masks[0].any():
+        return f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
+    verdicts = zip(sample.keyframes, inpainter.report, strict=False)  # without alignment, there are none
+    return "\n".join(f"{path}: {verdict}" for (path, _), verdict in verdicts) or None
 
 
 def inpaint_samples(inpainter, samples: Sequence[SampleFiles],
