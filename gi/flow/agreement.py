@@ -85,7 +85,7 @@ def judge(image: Tensor, mask: Tensor, source: Tensor, source_mask: Tensor, flow
                                 dim=1)
     gathered = F.avg_pool2d(scatter(evidence, flow), _WINDOW, stride=1, padding=_WINDOW // 2) * _WINDOW**2
     judged = gathered[:, :1] > _ENOUGH * cell_side(size) ** 2
-    doubtful = spread((judged & ~_agrees(gathered)).float(), size) > 0.5
+    doubtful = spread((judged & ~_agrees(gathered)).float(), size, cell_side(size)) > 0.5
     usable = torch.maximum(source_mask, doubtful.float())
 
     near = both * _nearness(mask)

@@ -32,24 +32,20 @@ def match_exposure(image: Tensor, mask: Tensor, source: Tensor, source_mask: Ten
     `mask` and `source_mask` (1,1,H,W) are their holes, whose content has no influence; `flow` (1,2,H,W) in pixels leads
     from the target to the keyframe. A keyframe that is as similar without correction is returned as it is.
     """
-    there, visible = align(source, source_mask, flow)
+    # What is smooth is found at half the size.
+    image, seen, flow = (F.avg_pool2d(x.float(), 2, ceil_mode=True) for x in (image, source, flow / 2))
+    mask, source_mask = (F.max_pool2d(x, 2, ceil_mode=True) for x in (mask, source_mask))
+    there, visible = align(seen, source_mask, flow)
     both = visible * (1 - mask)
     curves = _curves(image, there, both)
     if curves is None:
-        return source
-    contrast, shift = (values.view(1, 3, 1, 1) for values in curves)
-    corrected, aligned = (_power(colours, contrast, shift) for colours in (source, there))
-    gain = _gain_field(image, aligned, both, flow)
-    before = difference(image, there, both)
-    corrected = ((corrected + _DARK) * gain - _DARK).clamp(0, 1)
-    after = difference(image, align(corrected, source_mask, flow)[0], both)
-    return corrected if after < _WORTH * before else source.float()
-
-
-def difference(image: Tensor, there: Tensor, both: Tensor) -> Tensor:
-    """The median difference of blocks of colours, mean of the channels, that are known in `both` images."""
-    first, second, whole = _blocks(image, there, both)
-    return (first - second).abs().mean(dim=1, keepdim=True)[whole].median()
+        return source.float()
+    gain = _gain_field(image, _power(there, *curves), both, flow)
+    cell = cell_side(image.shape[-2:])
+    after, _ = align(_correct(seen, curves, gain, cell), source_mask, flow)
+    if _difference(image, after, both) > _WORTH * _difference(image, there, both):
+        return source.float()
+    return _correct(source.float(), curves, gain, 2 * cell)
 
 
 def scatter(values: Tensor, flow: Tensor) -> Tensor:
@@ -64,9 +60,8 @@ def scatter(values: Tensor, flow: Tensor) -> Tensor:
     return sums.view(1, -1, rows, columns)
 
 
-def spread(field: Tensor, size: tuple[int, int]) -> Tensor:
-    """A field (1,C,h,w) over cells, at the pixels of an image of `size` = (height, width)."""
-    cell = cell_side(size)
+def spread(field: Tensor, size: tuple[int, int], cell: int) -> Tensor:
+    """A field (1,C,h,w) over cells of so many pixels, at the pixels of an image of `size` = (height, width)."""
     field = F.interpolate(field, scale_factor=cell, mode="bilinear", align_corners=False)
     return field[..., :size[0], :size[1]]
 
@@ -105,12 +100,16 @@ def _curves(image, there, both):
 
 
 def _power(colours, contrast, shift):
-    return ((colours.float() + _DARK) ** contrast * shift.exp() - _DARK).clamp(0, 1)
+    return ((colours + _DARK) ** contrast.view(3, 1, 1) * shift.view(3, 1, 1).exp() - _DARK).clamp(0, 1)
+
+
+def _correct(colours, curves, gain, cell):
+    """Colours (1,3,H,W) after the curves and a field of log gains, in cells of so many pixels."""
+    return ((_power(colours, *curves) + _DARK) * spread(gain, colours.shape[-2:], cell).exp() - _DARK).clamp(0, 1)
 
 
 def _gain_field(image, there, both, flow):
-    """What the keyframe's colours are still to be multiplied by, (1,3,H,W), smooth, in the keyframe's own pixels."""
-    size = image.shape[-2:]
+    """Logarithms of what the keyframe's colours are still to be multiplied by, in its own cells (1,3,h,w)."""
     error = (image - there).abs().mean(dim=1, keepdim=True)
     limit = 1.5 * error[both > 0.5].median() + 0.02
     full = torch.maximum(image, there).amax(dim=1, keepdim=True) >= _CLIPPED
@@ -120,12 +119,19 @@ def _gain_field(image, there, both, flow):
     mean = total.clamp(min=1e-6)
     gain = ((wanted / mean + _DARK) / (given / mean + _DARK)).log()
     limit = torch.tensor(_LARGEST_GAIN).log().item()
-    share = total / (total + 0.3 * cell_side(size) ** 2)  # of a cell with few pixels its neighbours know more
-    return spread(soft_fill(gain.clamp(-limit, limit) * share, share, relax=True), size).exp()
+    # Of a cell with few pixels its neighbours know more.
+    share = total / (total + 0.3 * cell_side(image.shape[-2:]) ** 2)
+    return soft_fill(gain.clamp(-limit, limit) * share, share, relax=True)
+
+
+def _difference(image, there, both):
+    """The median difference of blocks that both images show whole."""
+    first, second, whole = _blocks(image, there, both)
+    return (first - second).abs().mean(dim=1, keepdim=True)[whole].median()
 
 
 def _blocks(image, there, both):
     """Means of the two images (1,3,h,w) over blocks of pixels, and whether both know all of a block, (1,1,h,w)."""
     side = cell_side(image.shape[-2:]) // 2
     whole = F.avg_pool2d(both, side) > 0.99
-    return F.avg_pool2d(image.float(), side), F.avg_pool2d(there, side), whole
+    return F.avg_pool2d(image, side), F.avg_pool2d(there, side), whole
