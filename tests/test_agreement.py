@@ -2,11 +2,13 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor
 
 from gi import Inpainter
+from gi.commands import inpaint
 from gi.flow.agreement import judge
 from gi.flow.exposure import match_exposure
 
@@ -119,3 +121,15 @@ def test_what_disagrees_in_part_is_used_in_part():
     assert usable[..., :60, :].max() == 0 and usable[..., 100:, SHIFT:].min() == 1
     # Flow that leads there and not back is a guess, whatever it shows.
     assert not judge(image, hole, source, torch.zeros_like(hole), exact_flow(), hole * 0 + 9)[1].aligned
+
+
+def test_the_command_says_a_line_for_each_keyframe(tmp_path, capsys):
+    target, mask, keyframe = views()
+    names = dict(i=target, m=255 * mask.astype(np.uint8), k=keyframe, o=data.astronaut()[:300, :420])
+    for name, pixels in names.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    files = {name: str(tmp_path / f"{name}.png") for name in (*names, "out")}
+    words = ["--image", files["i"], "--mask", files["m"], "--keyframe", files["k"], "--keyframe", files["o"]]
+    assert inpaint.main([*words, "--out", files["out"], "--device", "cpu"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"{files['k']}: used", f"{files['o']}: could not be aligned, ignored"]
