@@ -19,6 +19,7 @@ from torch import nn
 from gi.compositing import masked
 from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least, expect_finite
+from gi.flow.agreement import Fitted, Verdict, fit_keyframes
 from gi.flow.guidance import Guidance, expect_blind
 from gi.media.crop import MIN_SIDE, Box, context_box, fit_known, limited, resize, resize_known
 from gi.media.io import to_rgb
@@ -53,6 +54,7 @@ class Inpainter(Pretrained):
         self.generator = prepare_for_inference(generator).to(self.device)
         self.guidance = expect_blind(guidance).to(self.device)
         self.max_side = max_side
+        self.report: list[Verdict] = []
 
     @classmethod
     def from_checkpoint(cls, checkpoint: str | Path | None = None, *, config: str | Path | None = None,
@@ -78,8 +80,11 @@ class Inpainter(Pretrained):
 
         image: RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W), uint8 or uint16, or a PIL image (its EXIF orientation is
         applied; palettes, CMYK and the like become 8-bit RGB). Alpha stays where pixels are known and is opaque in the
-        hole. mask: (H, W), see `mask_of`. keyframes: of any size, resized to the image's without being stretched.
+        hole. mask: (H, W), see `mask_of`. keyframes: of any size, resized to fit into the image's, not stretched.
         keyframe_masks: one per keyframe, of its size; None for a keyframe (or for all) says that all of it is known.
+
+        Keyframes are given the image's exposure, and judged by what both show: `report` then has a verdict for each,
+        whose `str` is "used", "used in part …" or "could not be aligned, ignored". What is ignored has no influence.
 
         With `return_details` also a dictionary: "prediction" float32 (h, w, 3) in [0, 1] of the network, "box" (top,
         left, bottom, right) that it belongs to, "flows" (T, 2, h, w) in pixels of it and "flow_errors" (T, 1, h, w).
@@ -92,6 +97,7 @@ class Inpainter(Pretrained):
         frames = _keyframes(keyframes, keyframe_masks, image.shape[:2])
         if mask.all() and all(missing.all() for _, missing in frames):
             raise InputError("mask: everything is missing, and no keyframe shows anything")
+        self.report = []
         if not mask.any() and not return_details:
             return image.copy()
         try:
@@ -112,9 +118,14 @@ class Inpainter(Pretrained):
         box = context_box(mask, self.max_side)
         size = limited(box.size, self.max_side)
         boxes = self._boxes(image, mask, frames, box)
-        target, target_mask, sources, source_masks = views = self._views([(image, mask), *frames], [box, *boxes], size)
+        target, target_mask, *_ = views = self._views([(image, mask), *frames], [box, *boxes], size)
         flows, errors = self.guidance(*views)
-        prediction = self.generator(masked(target, target_mask), masked(sources, source_masks), flows, errors)
+        fitted = Fitted(*views[2:], flows, errors, [])
+        if self.guidance.aligns:
+            fitted = fit_keyframes(*views, flows, errors)
+            self.report = fitted.verdicts
+        prediction = self.generator(masked(target, target_mask), masked(fitted.sources, fitted.source_masks),
+                                    fitted.flows, fitted.errors)
         prediction = expect_finite(prediction.float())
         height, width = size
         prediction, flows, errors = (values[0, ..., :height, :width].cpu().numpy()

@@ -36,6 +36,11 @@ def picture(height, width, seed=0, channels=(3,), dtype=np.uint8):
     return np.random.default_rng(seed).integers(0, top, (height, width, *channels)).astype(dtype)
 
 
+def view(height, width, shift=0):
+    """A part of a photograph, as a camera sees it that has moved by so many pixels."""
+    return data.astronaut()[50 + shift : 50 + shift + height, 150 + shift : 150 + shift + width]
+
+
 def hole(height, width):
     mask = np.zeros((height, width), bool)
     mask[height // 4 : height // 2 + 1, width // 3 : width // 2 + 1] = True
@@ -75,11 +80,11 @@ def test_small_pictures_suit_every_family(name):
 def test_what_is_in_the_holes_does_not_matter(inpainter, size):
     mask, source_mask = hole(*size), np.roll(hole(*size), 9, axis=1)
     images, keyframes = (np.stack([picture(*size, seed), picture(*size, seed + 1)]) for seed in (0, 5))
-    images[1][~mask], keyframes[1][~source_mask] = images[0][~mask], keyframes[0][~source_mask]
+    images[:, ~mask], keyframes[:, ~source_mask] = view(*size)[~mask], view(*size, shift=2)[~source_mask]
     results = [inpainter(image, mask, [keyframe], [source_mask]) for image, keyframe in
                zip(images, keyframes, strict=True)]
     np.testing.assert_array_equal(results[0], results[1])
-    changed = inpainter(images[0], mask, [np.roll(keyframes[0], 7, axis=0)], [source_mask])
+    changed = inpainter(images[0], mask, [view(*size, shift=3)], [source_mask])
     assert (changed != results[0]).any()  # while the known part of a keyframe does
 
 
@@ -138,13 +143,18 @@ def test_pil_images_and_kinds_of_masks(inpainter):
     np.testing.assert_array_equal(inpainter(Image.open(buffer), mask), expected)
 
 
-def test_keyframes_of_other_sizes_are_resized(inpainter):
-    image, mask = picture(40, 60), hole(40, 60)
-    keyframe = picture(20, 30, 3)
-    larger = keyframe.repeat(4, 0).repeat(4, 1)  # reduced by 2 this is the small one enlarged by 2, pixel by pixel
-    as_large = keyframe.repeat(2, 0).repeat(2, 1)
-    np.testing.assert_array_equal(inpainter(image, mask, [larger]), inpainter(image, mask, [as_large]))
-    assert (inpainter(image, mask, [keyframe]) != inpainter(image, mask)).any()
+def test_keyframes_of_other_sizes_are_resized_but_not_stretched(inpainter):
+    image, mask = view(80, 120), hole(80, 120)
+    keyframe = view(80, 120, shift=2)
+    larger = keyframe.repeat(2, 0).repeat(2, 1)
+    result = inpainter(image, mask, [keyframe])
+    np.testing.assert_array_equal(inpainter(image, mask, [larger]), result)
+    assert (result != inpainter(image, mask)).any() and str(inpainter.report) == "[]"
+    # The left part of a keyframe, twice as large: it comes out as the whole keyframe without its right part.
+    beside = np.zeros((80, 120), bool)
+    beside[:, 80:] = True
+    expected = inpainter(image, mask, [keyframe], [beside])
+    np.testing.assert_array_equal(inpainter(image, mask, [larger[:, :160]]), expected)
 
 
 def test_keyframes_of_other_proportions_are_not_stretched(inpainter):

@@ -39,8 +39,7 @@ def video(tmp_path_factory):
 
 @pytest.fixture
 def script(root, monkeypatch):
-    monkeypatch.syspath_prepend(str(root / "scripts"))
-    return importlib.import_module
+    return lambda name: importlib.import_module(f"gi.commands.{name}")
 
 
 @pytest.fixture

@@ -89,6 +89,7 @@ def inpaint_folder(args: argparse.Namespace) -> int:
                 problems += [problem] if problem else []
                 # A plain mask needs no remark among many.
                 remarks += [filled.remark] if filled and not filled.remark.endswith("% missing") else []
+                remarks += [line for line in filled.verdicts if line.endswith("ignored")] if filled else []
                 advance()
     else:
         problems = [sample.problem for sample in todo]

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from gi.errors import InputError, expect_kind
-from gi.flow.estimate import Estimator
+from gi.flow.estimate import Estimator, ZeroFlow
 from gi.flow.inpaint import inpaint_flow
 from gi.flow.planar import complete_planar
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
@@ -16,10 +16,12 @@ class Guidance(Frozen):
     """The contract of what tells a generator where keyframes show a target; a subclass writes `forward`.
 
     mask_images: whether the content of holes has no influence, as real use needs: there it is to be removed.
+    aligns: whether keyframes lie on the target along its flow; otherwise there is nothing to judge.
     extra: names of further entries of a batch that `forward` takes by keyword, where a batch has them.
     """
 
     mask_images: bool = False
+    aligns: bool = True
     extra: tuple[str, ...] = ()
 
     def forward(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor,
@@ -53,6 +55,7 @@ class FlowGuidance(Guidance):
             raise InputError(f"resolution of FlowGuidance: expected 8 pixels or more, or null, got {resolution}")
         self.estimator = expect_kind(estimator, Estimator, "estimator of FlowGuidance")
         self.resolution, self.inpaint, self.mask_images, self.planar = resolution, inpaint, mask_images, planar
+        self.aligns = not isinstance(estimator, ZeroFlow)
         self.freeze()
 
     @torch.no_grad()

@@ -115,14 +115,15 @@ def _turned(image, name):
 # Filling files --------------------------------------------------------------------------------------------------------
 
 class Filled(NamedTuple):
-    """What was done to a picture: how many keyframes it had, and what its masks were read as."""
+    """What was done to a picture: how many keyframes it had, what its masks were read as, what became of keyframes."""
 
     keyframes: int
     remark: str
+    verdicts: list[str]
 
     def __str__(self) -> str:
-        guides = f"{self.keyframes} keyframe{'s' * (self.keyframes != 1)} used" if self.keyframes else "no keyframes"
-        return f"{self.remark}; {guides}"
+        guides = f"{self.keyframes} keyframe{'s' * (self.keyframes != 1)}" if self.keyframes else "no keyframes"
+        return "\n".join([f"{self.remark}; {guides}", *self.verdicts])
 
 
 def inpaint_file(inpainter: Callable, sample: SampleFiles, out: str | Path) -> Filled:
@@ -154,7 +155,9 @@ def inpaint_file(inpainter: Callable, sample: SampleFiles, out: str | Path) -> F
     hidden = [f"; {path}: {remark}" for (_, path), mask, remark in zip(pairs, masks, remarks, strict=True)
               if path != sample.mask and mask is not None and mask.all()]
     unchanged = "" if masks[0].any() else "; picture unchanged"
-    return Filled(len(keyframes), f"{sample.mask}: {remarks[0]}{unchanged}{''.join(hidden)}")
+    verdicts = zip(sample.keyframes, inpainter.report, strict=False)  # without alignment, there are none
+    return Filled(len(keyframes), f"{sample.mask}: {remarks[0]}{unchanged}{''.join(hidden)}",
+                  [f"{path}: {verdict}" for (path, _), verdict in verdicts])
 
 
 def inpaint_samples(inpainter: Callable, samples: Sequence[SampleFiles],

@@ -1,0 +1,122 @@
+"""Whether a keyframe, along its flow, shows what the target shows: what agrees is used, the rest is not. Ours.
+
+A wrong alignment is worse than none: its squares of other places are copied into the hole. What can be judged is the
+part that both images show, all the more the nearer to the hole: whether flow there and back meets, and whether the
+keyframe predicts the target better than a blur of the target itself, about what a hole is filled with otherwise.
+"""
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gi.flow.align import align
+from gi.flow.exposure import cell_side, match_exposure, scatter, spread
+from gi.media.scale import video_pixels
+
+_CONSISTENT = 1.0  # pixels at 432 x 240, see `video_pixels`, that flow there and back may miss its start by
+_MEETS = 0.3  # share of pixels whose flow must be consistent, or the flow is a guess
+_WORSE = 1.2  # times the squared error of a blur: a keyframe that differs more shows something else
+_MOSTLY = 0.4  # share of what both images show around the hole that must agree
+_NOISE = 0.01  # differences of this size say nothing
+_NEAR = 0.5  # of a hole's side: evidence so far from it counts a third
+_WINDOW = 5  # cells of `scatter` that evidence is gathered from, and ...
+_ENOUGH = 1.0  # ... cells of known pixels that there must be for a verdict
+_WHOLE, _NOTHING = 0.95, 0.005  # shares of a hole
+
+
+class Verdict(NamedTuple):
+    """What became of a keyframe. `str` has it in words."""
+
+    aligned: bool  # otherwise the keyframe was ignored
+    share: float  # of the hole's pixels that it may fill
+
+    def __str__(self):
+        if not self.aligned:
+            return "could not be aligned, ignored"
+        if self.share < _NOTHING:
+            return "aligned, but shows nothing of the hole that can be used"
+        return "used" if self.share >= _WHOLE else f"used in part, for {100 * self.share:.0f} % of the hole"
+
+
+class Fitted(NamedTuple):
+    """The T' <= T keyframes that are of use, as a generator should see them, and T verdicts."""
+
+    sources: Tensor  # B, T', 3, H, W: with the target's exposure
+    source_masks: Tensor  # B, T', 1, H, W: also missing is what disagrees with the target
+    flows: Tensor  # B, T', 2, H, W
+    errors: Tensor  # B, T', 1, H, W
+    verdicts: list[Verdict]
+
+
+@torch.no_grad()
+def fit_keyframes(image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor, flows: Tensor,
+                  errors: Tensor) -> Fitted:
+    """Judges the keyframes of one target (B = 1) and gives them its exposure, see `match_exposure`.
+
+    The arguments are those of a `Guidance` and what it returned.
+    """
+    kept, verdicts = [], []
+    for source, hole, flow, error in zip(*(x.unbind(1) for x in (sources, source_masks, flows, errors)), strict=True):
+        source = match_exposure(image, mask, source, hole, flow)
+        hole, verdict = judge(image, mask, source, hole, flow, error)
+        verdicts.append(verdict)
+        if verdict.aligned:
+            kept.append((source, hole, flow, error))
+    if not kept:
+        return Fitted(*(x[:, :0] for x in (sources, source_masks, flows, errors)), verdicts)
+    return Fitted(*(torch.stack(parts, dim=1) for parts in zip(*kept, strict=True)), verdicts)
+
+
+def judge(image: Tensor, mask: Tensor, source: Tensor, source_mask: Tensor, flow: Tensor,
+          error: Tensor) -> tuple[Tensor, Verdict]:
+    """The hole of a keyframe with what disagrees with the target added, (1,1,H,W), and the verdict on it.
+
+    `image` and `source` (1,3,H,W) of one exposure, their holes (1,1,H,W), `flow` (1,2,H,W) and its error (1,1,H,W).
+    """
+    size = image.shape[-2:]
+    there, visible = align(source, source_mask, flow)
+    both = visible * (1 - mask)
+    consistent = (error < video_pixels(_CONSISTENT, size)).float()
+    differs, blurred = (((image - other) ** 2).mean(dim=1, keepdim=True) for other in (there, _blur(image, 1 - mask)))
+    # In a clear sky flow is arbitrary, and does no harm.
+    telling = (torch.maximum(differs, blurred) > _NOISE**2).float()
+    evidence = both * torch.cat([torch.ones_like(both), telling, telling * consistent, differs, blurred + _NOISE**2],
+                                dim=1)
+    gathered = F.avg_pool2d(scatter(evidence, flow), _WINDOW, stride=1, padding=_WINDOW // 2) * _WINDOW**2
+    judged = gathered[:, :1] > _ENOUGH * cell_side(size) ** 2
+    doubtful = spread((judged & ~_agrees(gathered)).float(), size, cell_side(size)) > 0.5
+    usable = torch.maximum(source_mask, doubtful.float())
+
+    near = both * _nearness(mask)
+    shown = align(source, usable, flow)[1]
+    agreeing = (near * shown).sum() >= _MOSTLY * near.sum()
+    meets = (near * telling * consistent).sum() >= _MEETS * (near * telling).sum()
+    aligned = bool(near.any() & agreeing & meets)
+    share = ((shown * mask).sum() / mask.sum()).item() if mask.any() else 1.0
+    return usable, Verdict(aligned, share if aligned else 0.0)
+
+
+def _agrees(evidence):
+    _, telling, consistent, differs, blurred = evidence.split(1, dim=1)
+    return (consistent >= _MEETS * telling) & (differs <= _WORSE * blurred)
+
+
+def _nearness(mask):
+    """Weights (1,1,H,W) that fall with the distance from the hole: smooth, found on blocks of its size."""
+    side = max(1, round(_NEAR * mask.sum().sqrt().item()))
+    coarse = F.max_pool2d(mask, side, ceil_mode=True)
+    weight, reached = coarse, coarse
+    for step in range(1, 5):
+        grown = F.max_pool2d(reached, 3, stride=1, padding=1)
+        weight, reached = weight + (grown - reached) * 3.0**-step, grown
+    weight = weight + (1 - reached) * 3.0**-5
+    return F.interpolate(weight, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _blur(image, known):
+    """`image` averaged over squares of three cells, without what is not known."""
+    side, size = cell_side(image.shape[-2:]), image.shape[-2:]
+    layers = F.avg_pool2d(torch.cat([image * known, known], dim=1), side, ceil_mode=True)
+    layers = F.avg_pool2d(layers, 3, stride=1, padding=1)
+    return F.interpolate(layers[:, :3] / layers[:, 3:].clamp(min=1e-3), size=size, mode="bilinear", align_corners=False)
