@@ -11,7 +11,6 @@ import torch
 import yaml
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gi.errors import InputError
 from gi.flow.guidance import Guidance
 from gi.main import main
 from gi.models.discriminator import PatchDiscriminator
@@ -159,7 +158,7 @@ def test_two_processes_equal_one_with_the_joint_batch(arguments, tmp_path):
         torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=1e-3)
 
 
-def test_synchronised_norm_is_the_generators(arguments):
+def test_synchronised_norm_is_the_generators():
     """It serves evaluation as it is, and folded, and so does what the Trainer turns it into after training."""
     model = GuidedInpainting(generator=tiny_generator("ours"), guidance=Guidance(),
                              discriminator=PatchDiscriminator(width=4))
@@ -173,5 +172,3 @@ def test_synchronised_norm_is_the_generators(arguments):
             torch.testing.assert_close(folded(*inputs), expected, atol=1e-5, rtol=1e-4)
             assert not any(isinstance(part, _BatchNorm) for part in folded.modules())
     assert not any(isinstance(part, torch.nn.SyncBatchNorm) for part in model.discriminator.modules())
-    with pytest.raises(InputError, match="sync_batchnorm: only GPUs have it"):
-        main(arguments("--devices=2", "--sync_batchnorm=true"))

@@ -239,20 +239,6 @@ def test_nothing_to_evaluate(arguments):
         main(arguments("--train", "false"))
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["seed=-1"], "^seed: expected a number in"),
-    (["--strategy=nope"], "^lightning.trainer: .*invalid strategy name"),
-    (["--devices=0"], "^lightning.trainer: .*devices"),
-    (["lightning.callbacks.x.target=torch.nn.Identity"], "^lightning.callbacks.x: Identity is not derived from"),
-    (["lightning.logger.x.target=torch.nn.Identity"], "^lightning.logger.x: Identity is not derived from"),
-    (["--accumulate_grad_batches=0"], "^model: accumulate_grad_batches: expected at least 1"),
-])
-def test_impossible_values_are_one_line(words, message, arguments):
-    with pytest.raises(InputError, match=message) as error:
-        main(arguments(*words))
-    assert "\n" not in str(error.value)
-
-
 # Loss terms -----------------------------------------------------------------------------------------------------------
 
 

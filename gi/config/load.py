@@ -18,11 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 from gi.config import earlier, schema
 from gi.config.targets import nearest
 from gi.config.yaml_files import check_form, check_size, first_line, merge, read_inherited
-from gi.errors import InputError
+from gi.errors import InputError, one_line
 
 SECTIONS = ("model", "data", "lightning", "paper", "name", "seed")
 LIGHTNING = ("trainer", "callbacks", "logger")
-MANAGED = ("callbacks", "logger", "default_root_dir")  # Trainer options that only the program sets
+# Trainer options that only the program sets.
+MANAGED = ("callbacks", "logger", "default_root_dir", "use_distributed_sampler")
 
 
 def load_config(paths, overrides=()):
@@ -110,6 +111,10 @@ def _build(node, path, **extra):
         return target(**arguments, **extra)
     except InputError as error:  # of the constructor itself: what is inside has been built already
         raise type(error)(f"{path}: {error}") from error
+    except OSError:  # says what it is about
+        raise
+    except Exception as error:  # of values that only the constructor judges, a package that it lacks
+        raise InputError(f"{path}: {one_line(error)}") from error
 
 
 def check(config, *, require=("model", "data"), provided=None):
