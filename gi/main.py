@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 if __name__ == "__main__":  # run as a file: find the package uninstalled, and do not take gi/io.py for Python's io
@@ -148,13 +149,17 @@ def main(argv=None):
         args.resume, args.resume_from_checkpoint = args.resume.absolute().parent.parent, args.resume
     # Lightning advertises services of its maker at every start.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)` is deprecated")  # Lightning's own
     for note in args.notes:
         rank_zero_info(note)
     try:
         logdir = make_logdir(args)
         base = [logdir / "configs" / "config.yaml"] if args.resume and not args.base else args.base
         overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
-        cfg = load_config(base, overrides)
+        dropped: list[str] = []
+        cfg = load_config(base, overrides, dropped)
+        for note in dropped:
+            rank_zero_info(note)
         check(cfg, provided={"model": MODULE_OPTIONS})
         stated_rows(cfg)
         return run(cfg, args, logdir)

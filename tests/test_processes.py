@@ -1,6 +1,7 @@
 """Runs that are interrupted, and runs of several processes: nothing hangs, nothing is lost, all agree."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 import yaml
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gi.data.sampler import EpochSampler
 from gi.flow.guidance import Guidance
 from gi.main import main
 from gi.models.discriminator import PatchDiscriminator
@@ -30,7 +32,7 @@ def joint(devices):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices, stop, status, saved", [
-    (1, signal.SIGKILL, -signal.SIGKILL, 2), (2, signal.SIGUSR1, 138, 4),
+    (1, signal.SIGKILL, -signal.SIGKILL, 2), (2, signal.SIGINT, 130, 4),
 ])  # fmt: skip
 def test_interrupted_run_resumes_exactly(devices, stop, status, saved, arguments, tmp_path):
     """Eight steps in epochs of five, stopped in the third; checkpoints are written at even steps.
@@ -43,22 +45,25 @@ def test_interrupted_run_resumes_exactly(devices, stop, status, saved, arguments
     def names(name):
         return callback("RecordNames", path=tmp_path / f"{name}.txt")
 
-    finish(start(arguments(*options, *names("whole"), logdir="whole")))
+    def run(words):  # in this process, where that is all there is to it
+        main(words) if devices == 1 else finish(start(words))
+
+    run(arguments(*options, *names("whole"), logdir="whole"))
     marker, until = tmp_path / "paused", tmp_path / "go"
     process = start(arguments(*options, *names("begun"), *callback("Pause", at_step=3, marker=marker, until=until)))
     wait_for(marker, process)
     if stop == signal.SIGKILL:
         process.send_signal(stop)
     else:
-        os.killpg(process.pid, stop)  # some schedulers tell every process, data workers among them
+        os.killpg(process.pid, stop)  # terminals and some schedulers tell every process, data workers among them
     until.touch()
     output = finish(process, status)
     assert stop == signal.SIGKILL or "state saved" in output
     assert last_checkpoint(tmp_path / "logs")["global_step"] == saved
     (logdir,) = (tmp_path / "logs").iterdir()
     # Either names the run.
-    run = logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt"
-    finish(start(["-r", run, "--no-test", "data.params.num_workers=1", *names("rest")]))
+    folder = logdir if stop == signal.SIGKILL else logdir / "checkpoints" / "last.ckpt"
+    run(["-r", str(folder), "--no-test", "data.params.num_workers=1", *names("rest")])
 
     whole, begun, rest = ((tmp_path / f"{name}.txt").read_text().splitlines() for name in ("whole", "begun", "rest"))
     assert begun[:saved] + rest == whole and (stop == signal.SIGKILL or len(begun) == saved)
@@ -68,23 +73,39 @@ def test_interrupted_run_resumes_exactly(devices, stop, status, saved, arguments
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["loading", "training", "validation"])
-def test_a_waiting_run_ends(where, arguments, tmp_path):
+@pytest.mark.parametrize("where, stop", [
+    ("loading", signal.SIGTERM), ("training", signal.SIGINT), ("validation", signal.SIGUSR1),
+])  # fmt: skip
+def test_a_waiting_run_ends(where, stop, arguments, tmp_path):
     """The second process never comes, and the first one waits for it: for a connection, for gradients, for scores."""
     marker = tmp_path / "hangs"
     words = arguments(*joint(2), *callback("Hang", where=where, marker=marker))
     process = start(words)
     wait_for(marker, process)
     time.sleep(2)  # until the first process waits
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(stop)
     if where == "training":  # there the first one asks for a checkpoint, and a long step would be waited for
-        time.sleep(1.5)
+        time.sleep(0.5)
         assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-    output = finish(process, 143, seconds=20)  # which is when both have closed the pipe
-    assert "SIGTERM" in output
+        process.send_signal(stop)
+    output = finish(process, 128 + stop, seconds=20)  # which is when both have closed the pipe
+    assert stop.name in output
     if where != "loading":
         assert last_checkpoint(tmp_path / "logs")["global_step"] == {"training": 2, "validation": 5}[where]
+
+
+@pytest.mark.slow
+def test_an_error_of_one_process_is_one_line(photographs, arguments, tmp_path):
+    """A worker of the second one meets a damaged photograph. The first one, connected to it, saves the state."""
+    shutil.copytree(photographs, tmp_path / "photographs")
+    _, ((_, damaged),) = list(EpochSampler(length=10, batch_size=1, rank=1, world_size=2))[:2]
+    path = tmp_path / "photographs" / f"{damaged}.png"
+    path.write_bytes(path.read_bytes()[:500])
+    words = [f"data.params.train.params.images.params.root={path.parent}", "data.params.num_workers=1"]
+    output = finish(start(arguments(*joint(2), *words, "--limit_val_batches=0")), status=2)
+    assert f"error: {path}: cannot read this image" in output
+    assert output.count("error: ") == 1 and "Traceback" not in output
+    assert last_checkpoint(tmp_path / "logs")["global_step"] == 1
 
 
 def test_a_request_has_a_deadline():

@@ -1,15 +1,21 @@
 """Lightning's options by their own names: each works, or is refused in a line; and what resuming does with values."""
+import contextlib
 import inspect
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gi.config.load import MANAGED
+from gi.config.load import MANAGED, load_config
 from gi.errors import InputError
 from gi.main import main
+from gi.training.schedule import warmup_cosine
 from gi.training.trainer import MODULE_OPTIONS, build_trainer
-from tests.runs import callback, last_checkpoint
+from gi.weights.unpickle import read_checkpoint
+from tests.runs import callback, last_checkpoint, tiny_run
 
 CALLBACK = "lightning.callbacks.x={{target: pytorch_lightning.callbacks.{}, params: {{{}}}}}"
 LOGGER = "lightning.logger.x.target=pytorch_lightning.loggers.{}"
@@ -142,3 +148,96 @@ def test_clipping_by_value(arguments, tmp_path):
         largest[value] = max((10 * entry["exp_avg"]).abs().max().item() for entry in state.values())
     assert largest[0] > 0.01
     assert largest[1e-3] == pytest.approx(1e-3, rel=1e-4)
+
+
+# Resuming with other values -------------------------------------------------------------------------------------------
+
+
+STOPPING = "lightning.callbacks.stop={target: pytorch_lightning.callbacks.EarlyStopping, params: {monitor: lr}}"
+
+
+@pytest.fixture(scope="module")
+def finished(photographs, tmp_path_factory):
+    """Folder of a run of four steps."""
+    folder = tmp_path_factory.mktemp("finished")
+    main(tiny_run(photographs, folder, "--max_steps=4", "--limit_val_batches=0", STOPPING))
+    return next((folder / "logs").iterdir())
+
+
+@pytest.fixture
+def resume(finished, tmp_path):
+    """Function: overrides -> what resuming a copy of that run in tmp_path/run gives."""
+    shutil.copytree(finished, tmp_path / "run")
+    return lambda *words: main(["-r", str(tmp_path / "run"), "--no-test", *words])
+
+
+def test_nothing_to_train_is_said(resume, caplog):
+    with caplog.at_level("INFO"):
+        resume()
+    assert "nothing to train: 4 steps are done, and max_steps is 4" in caplog.text
+
+
+def test_beginning_anew_is_said(resume, tmp_path, caplog):
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()
+    with caplog.at_level("INFO"):
+        resume("--max_steps=1")
+    assert "checkpoints: starting from the beginning" in caplog.text
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 1
+
+
+@pytest.mark.parametrize("words", [
+    ["--train=false"], ["--max_steps=4"], ["--max_steps=6", "data.params.batch_size=20"],
+])  # fmt: skip
+def test_configuration_stays_without_training(resume, words, tmp_path):
+    config = tmp_path / "run" / "configs" / "config.yaml"
+    before = config.read_text()
+    with contextlib.suppress(InputError):
+        resume("model.params.warmup_steps=7", *words)
+    assert config.read_text() == before
+
+
+def test_configuration_follows_with_training(resume, tmp_path):
+    resume("model.params.warmup_steps=7", "--max_steps=5")
+    assert load_config(tmp_path / "run" / "configs" / "config.yaml").model.params.warmup_steps == 7
+
+
+def test_settings_are_not_those_of_the_checkpoint(resume, tmp_path):
+    """Of callbacks and optimisers; a learning rate's schedule, too."""
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=False)
+    for state in content["optimizer_states"]:
+        state["param_groups"][0] |= {"eps": 0.5, "weight_decay": 0.5, "amsgrad": True, "maximize": True}
+    torch.save(content, path)
+    resume("--max_steps=5", "lightning.callbacks.stop.params.patience=7", "model.params.decay_steps=40",
+           "--log_every_n_steps=1", *callback("SaveRates", path=tmp_path / "rates.txt"))
+    content = read_checkpoint(path)
+    for state in content["optimizer_states"]:
+        settings = state["param_groups"][0]
+        assert [settings[key] for key in ("eps", "weight_decay", "amsgrad", "maximize")] == [1e-8, 0, False, False]
+    (stopping,) = (state for key, state in content["callbacks"].items() if key.startswith("EarlyStopping"))
+    assert stopping["patience"] == 7
+    used = pytest.approx(2e-4 * warmup_cosine(4, warmup=2, end=40))
+    assert float((tmp_path / "rates.txt").read_text()) == used
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    assert board.Scalars("lr")[-1].value == used
+
+
+def test_averages_begin_and_end_with_the_configuration(resume, tmp_path, caplog):
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    average = ["model.params.average_decay=0.5", "model.params.average_every=1", "model.params.average_start=1"]
+    resume("--max_steps=5", *average)
+    weights = read_checkpoint(path)["state_dict"]
+    assert weights["average.n_averaged"] == 1
+    assert torch.equal(weights["average.module.latents"], weights["generator.latents"])
+    with caplog.at_level("INFO"):
+        resume("--max_steps=6", "model.params.average_decay=null")
+    assert "average of weights is left out" in caplog.text
+    assert not [key for key in read_checkpoint(path)["state_dict"] if key.startswith("average")]
+
+
+@pytest.mark.parametrize("change", ["generator.params.ngf=8", "discriminator.params.width=8"])
+def test_other_networks_are_refused(resume, change):
+    with pytest.raises(InputError, match="checkpoint: (generator|discriminator).* has shape .* with this") as error:
+        resume("--max_steps=6", f"model.params.{change}")
+    assert "\n" not in str(error.value)

@@ -178,6 +178,13 @@ class ImageScores:
         return {key if view == "composite" else f"{view}/{key}": mean(score)
                 for view, scores in self.totals.items() for key, score in scores.items()}
 
+    def remarks(self) -> list[str]:
+        """What is odd about the holes: those without a pixel make perfect composites, and those of a whole image leave
+        nothing to go by."""
+        areas = [image["hole_area"] for image in self.images]
+        counts = {"without a hole, and score as perfect": areas.count(0.0), "without a known pixel": areas.count(1.0)}
+        return [f"{count} of {self.count} images are {what}" for what, count in counts.items() if count]
+
     def to_dict(self) -> dict:
         """Everything in lists, dictionaries and numbers (nan and inf among them)."""
         return vars(self) | {"measures": {key: vars(measure) for key, measure in self.measures.items()}}

@@ -2,6 +2,7 @@
 import contextlib
 import functools
 import math
+import warnings
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -109,7 +110,7 @@ class GuidedInpainting(pl.LightningModule):
         self.generator_passes = generator_passes
         self.average_every, self.average_start = average_every, average_start
         self.results = {}
-        self._pending_terms = None
+        self._pending_terms, self._said = None, set()
         self.whole = True  # whether all of each optimiser step that was begun is done
 
     @property
@@ -202,7 +203,7 @@ class GuidedInpainting(pl.LightningModule):
         optimizers = self.optimizers()
         optimizer_g, optimizer_d = optimizers if self.discriminator is not None else (optimizers, None)
         objective = self._helpers["objective"]
-        data = self.prepare(batch)
+        data, rate = self.prepare(batch), self._schedules()[0].optimizer.param_groups[0]["lr"]
 
         with self._maybe_without_sync(block=not is_last):
             if self.discriminator is not None:
@@ -235,7 +236,7 @@ class GuidedInpainting(pl.LightningModule):
             step = self.global_step
             if self.average is not None and step >= self.average_start and step % self.average_every == 0:
                 self.average.update_parameters(self.generator)
-        self._log_terms(terms)
+        self._log_terms(terms, rate)
         self.whole = is_last
         return {"prediction": prediction.detach(), "data": data}
 
@@ -268,14 +269,14 @@ class GuidedInpainting(pl.LightningModule):
             clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
             clip(parameters, self.gradient_clip_val)
 
-    def _log_terms(self, terms):
-        """Logs the losses, and looks at those of the step before, so that the device is never waited for."""
+    def _log_terms(self, terms, rate):
+        """Logs the losses and the learning rate of this step, and looks at those of the step before, so that the device is never waited for."""
         self.check_finite()
         values = torch.stack([value.detach().float() for value in terms.values()])
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         self._pending_terms = values, list(terms), f"optimiser step {self.global_step} (epoch {self.current_epoch})"
         self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
-        self.log("lr", self._schedules()[0].optimizer.param_groups[0]["lr"])
+        self.log("lr", rate)
 
     def check_finite(self):
         """Raises NonFiniteLoss if the last losses were not finite."""
@@ -338,7 +339,12 @@ class GuidedInpainting(pl.LightningModule):
     def _finish_metrics(self, stage):
         for name, metric in self._metrics.items():
             self.results[name] = result = metric.compute()
+            for remark in result.remarks():
+                if (name, remark) not in self._said:
+                    self._said.add((name, remark))
+                    pl.utilities.rank_zero_info(f"set {name}: {remark}")
             # Every process has computed the same from the gathered states, so there is nothing left to synchronise.
+            warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
             self.log_dict({f"{stage}/{name}/{key}": value for key, value in result.scalars().items()}, sync_dist=False)
         self._metrics = {}
         self._helpers["evaluated"] = None
