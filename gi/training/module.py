@@ -270,7 +270,8 @@ class GuidedInpainting(pl.LightningModule):
             clip(parameters, self.gradient_clip_val)
 
     def _log_terms(self, terms, rate):
-        """Logs the losses and the learning rate of this step, and looks at those of the step before, so that the device is never waited for."""
+        """Logs losses and learning rate, and looks at the losses of the step before, so that no device is waited for.
+        """
         self.check_finite()
         values = torch.stack([value.detach().float() for value in terms.values()])
         values = self.trainer.strategy.reduce(values, reduce_op="mean")

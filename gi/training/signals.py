@@ -5,6 +5,8 @@ import socket
 import threading
 import time
 
+from pytorch_lightning.strategies.launchers import subprocess_script
+
 from gi.errors import InputError
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # as Windows
@@ -52,6 +54,8 @@ class StopSignals:
             StopSignals._entered = self
             threading.Thread(target=self._listen, args=(receiver,), daemon=True).start()
         if hasattr(self._launcher, "procs"):
+            # Lightning's own watch kills this process, whatever the other's status was.
+            subprocess_script._launch_process_observer = lambda processes: None
             threading.Thread(target=self._watch_others, daemon=True).start()
         return self
 
