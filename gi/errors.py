@@ -1,4 +1,6 @@
 """Errors of the user, and the checks of arguments that recur."""
+import traceback
+from pathlib import PurePath
 from typing import Any
 
 
@@ -16,6 +18,18 @@ class InputError(ValueError):
 
 class MissingFile(InputError):
     """A file that the user named, or that a network needs, does not exist."""
+
+
+def one_line(error: BaseException, longest: int = 400) -> str:
+    """The message of another library's error in one line; with its kind and place where that may be a mistake in code.
+    """
+    text = " ".join(str(error).split())
+    if len(text) > longest:
+        text = f"{text[:longest]} …"
+    if isinstance(error, ValueError | RuntimeError | ImportError) or type(error).__module__ != "builtins":
+        return text or type(error).__name__
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__}: {text} ({PurePath(frame.f_code.co_filename).name}:{line})"
 
 
 def expect_at_least(lowest: float, **numbers: float) -> None:

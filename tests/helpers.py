@@ -124,15 +124,19 @@ class SaveGradients(pl.Callback):
 
 
 class RecordNames(pl.Callback):
-    """Appends the names of the samples of the first process's training batches to a file, a line a batch."""
+    """Appends the names of the samples of the first process's training batches to a file, a line a batch.
 
-    def __init__(self, *, path: str):
-        self.path = path
+    images: also a checksum of what they show.
+    """
+
+    def __init__(self, *, path: str, images: bool = False):
+        self.path, self.images = path, images
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.is_global_zero:
             with open(self.path, "a") as file:
-                file.write(" ".join(batch["name"]) + "\n")
+                sums = [str(int(batch[key].long().sum())) for key in ("image", "mask", "sources")] * self.images
+                file.write(" ".join([*batch["name"], *sums]) + "\n")
 
 
 class Crash(pl.Callback):

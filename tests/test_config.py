@@ -172,6 +172,13 @@ def test_another_target_replaces_the_node_wholesale(tmp_path, base):
     assert OmegaConf.to_container(config.model.params.generator.params) == {"width": 2}
     config = load_config(base, [f"model.params.generator.target={HERE}.Block", "model.params.generator.params.width=4"])
     assert instantiate(config.model).generator.width == 4
+    notes = []
+    path = tmp_path / "other.yaml"
+    path.write_text("inherit: base.yaml\nmodel: {params: {generator: {target: b.B, params: {width: 2}}}}\n")
+    load_config(path, ["model.target=c.C", "data.target=d.D", "data.params.folder=x"], notes)
+    assert [note.partition(":")[0] for note in notes] == ["model.params.generator", "model"]
+    assert notes[0] == (f"model.params.generator: b.B in the place of {HERE}.Network, whose values are dropped: "
+                        "n_blocks=4, name=${name}, block=…")
     lower = {"target": "a", "params": {"x": 1}}
     assert merge(lower, {"params": {"y": 2}}) == {"target": "a", "params": {"x": 1, "y": 2}}
     assert merge(lower, {"target": "a"}) == lower

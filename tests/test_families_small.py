@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gi.config import check, instantiate, load_config
-from gi.training.run import MODULE_OPTIONS
+from gi.training.trainer import MODULE_OPTIONS
 from tests.families import random_inputs
 from tools import families
 from tools.families import CONFIGS, Budget, gather, run_family

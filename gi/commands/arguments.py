@@ -38,6 +38,8 @@ def parse_args(argv: Sequence[str], *, test: bool = False) -> argparse.Namespace
     for word in rest:
         if word.startswith("-"):
             word = word.partition("=")[0]
+            if word[2:] in MANAGED:
+                raise InputError(f"{word}: the program sets that; lightning.callbacks and lightning.logger have nodes")
             known = [option for action in parser._actions for option in action.option_strings]
             raise InputError(f"{word}: no such option{nearest(word, known, '; --help lists them')}")
         raise InputError(f"{word}: expected key.path=value, or a flag before it (--base {word}?)")

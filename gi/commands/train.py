@@ -3,6 +3,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +23,23 @@ def main(argv: Sequence[str] | None = None, *, test: bool = False) -> None:
     try:
         _run(args)
     except NonFiniteLoss as error:
+        _let_the_first_process_speak()
         sys.exit(f"error: {error}; training stopped, the last good checkpoint stays")
+    except InputError:
+        _let_the_first_process_speak()
+        raise
     except StopRequested as stop:
         from pytorch_lightning.utilities import rank_zero_only
         if rank_zero_only.rank == 0:  # others end quietly: Lightning kills the first process when another has failed
             print(f"{stop}: state saved; resume with -r and the run's folder", file=sys.stderr)
             sys.exit(128 + stop.signum)
+
+
+def _let_the_first_process_speak():
+    """The same error in all processes is one line: the first one ends the others with it, those that wait here."""
+    from pytorch_lightning.utilities import rank_zero_only
+    if rank_zero_only.rank != 0:
+        time.sleep(3)
 
 
 def run_from(argv: Sequence[str]) -> dict:
@@ -46,13 +58,15 @@ def _run(args: Namespace) -> dict:
         if args.print_config:
             print(with_origins(base, overrides), end="")
             return {}
-        cfg = load_config(base, overrides)
+        dropped: list[str] = []
+        cfg = load_config(base, overrides, dropped)
         from pytorch_lightning.utilities import rank_zero_info
 
         from gi.report.paper import stated_rows
-        from gi.training.run import MODULE_OPTIONS, run
+        from gi.training.run import run
+        from gi.training.trainer import MODULE_OPTIONS
         _quieten_lightning()
-        for note in [*args.notes, *(f"{path}: nothing of that name here, taken from {resources.find(path)}"
+        for note in [*args.notes, *dropped, *(f"{path}: nothing of that name here, taken from {resources.find(path)}"
                                     for path in args.base if resources.find(path) != path)]:
             rank_zero_info(note)
         check(cfg, provided={"model": MODULE_OPTIONS})
@@ -76,5 +90,6 @@ def make_logdir(args: Namespace) -> Path:
 
 
 def _quieten_lightning():
-    """It advertises services of its maker at every start."""
+    """It advertises services of its maker at every start, and uses what it says is deprecated."""
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)` is deprecated")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())

@@ -18,25 +18,28 @@ from omegaconf.errors import OmegaConfBaseException
 from gi import resources
 from gi.config import earlier, schema
 from gi.config.targets import nearest
-from gi.config.yaml_files import check_form, check_size, first_line, merge, read_inherited
-from gi.errors import InputError
+from gi.config.yaml_files import check_form, check_size, first_line, merge, note_dropped, read_inherited
+from gi.errors import InputError, one_line
 
 SECTIONS = ("model", "data", "lightning", "paper", "name", "seed")
 LIGHTNING = ("trainer", "callbacks", "logger")
-MANAGED = ("callbacks", "logger", "default_root_dir")  # Trainer options that only the program sets
+# Trainer options that only the program sets.
+MANAGED = ("callbacks", "logger", "default_root_dir", "use_distributed_sampler")
 
 
-def load_config(paths, overrides=()):
+def load_config(paths, overrides=(), notes=None):
     """The files merged left to right, then the overrides ("a.b=value"), as a read-only DictConfig.
 
     A mapping may stand in place of a file. A file that is not there may be one that comes along, see `gi.resources`.
     Interpolations (`${model.params.width}`) refer to the merged whole. See `gi.config.earlier` for older forms.
+    notes: a list that gets a line for each node that was replaced together with its params.
     """
     merged, done = {}, {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        merged = merge(merged, path if isinstance(path, dict) else read_inherited(resources.find(path), done).content)
+        merged = merge(merged, path if isinstance(path, dict)
+                       else read_inherited(resources.find(path), done, notes=notes).content, notes)
     for override in overrides:
-        _override(merged, override)
+        _override(merged, override, overrides, notes)
     earlier.update(merged)
     check_size(merged)
     return OmegaConf.create(merged, flags={"struct": True, "readonly": True})
@@ -58,8 +61,8 @@ def parse_value(text, path):
         raise InputError(f"{path}: {text!r} is not valid YAML: {first_line(error)}") from error
 
 
-def _override(config, override):
-    """Sets one "a.b.c=value" in place. Numbers address entries of lists."""
+def _override(config, override, overrides, notes):
+    """Sets one "a.b.c=value" of all in place. Numbers address entries of lists."""
     key, equals, text = override.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):
@@ -77,8 +80,12 @@ def _override(config, override):
             raise InputError(f"{path}: {'.'.join(parts[:depth])} is {here!r}, not a section")
         if depth == last:
             if part == "target" and here[part] not in (None, value):
+                node, start = ".".join(parts[:depth]), len(f"{'.'.join(parts[:depth])}.params.")
+                given = [other[start:].partition("=")[0].partition(".")[0] for other in overrides
+                         if other.startswith(f"{node}.params.")]
+                note_dropped(here, {"target": value, "params": dict.fromkeys(given)}, notes, node)
                 here.pop("params", None)  # the same rule as in merge
-            here[part] = merge(here[part], value)
+            here[part] = merge(here[part], value, notes, path)
         elif here[part] is None:
             here[part] = {}
         here = here[part]
@@ -112,6 +119,10 @@ def _build(node, path, **extra):
         return target(**arguments, **extra)
     except InputError as error:  # of the constructor itself: what is inside has been built already
         raise type(error)(f"{path}: {error}") from error
+    except OSError:  # says what it is about
+        raise
+    except Exception as error:  # of values that only the constructor judges, a package that it lacks
+        raise InputError(f"{path}: {one_line(error)}") from error
 
 
 def check(config, *, require=("model", "data"), provided=None):

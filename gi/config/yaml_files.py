@@ -20,13 +20,18 @@ MAX_SIZE = 1_000_000  # entries and characters of all of it, once references are
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.-]*)\}")
 
 
-def merge(lower, upper):
-    """`upper` on top of `lower`: mappings key by key, where both are nodes of one target; see `gi.config.load`."""
+def merge(lower, upper, notes: list[str] | None = None, path: str = ""):
+    """`upper` on top of `lower`: mappings key by key, where both are nodes of one target; see `gi.config.load`.
+
+    notes: gets a line for each node, at `path`…, whose values are dropped because another target replaces it.
+    """
     if not isinstance(lower, dict) or not isinstance(upper, dict):
         return upper
     if "target" in lower and upper.get("target", lower["target"]) != lower["target"]:
+        note_dropped(lower, upper, notes, path)
         return upper
-    return {**lower, **{key: merge(lower[key], value) if key in lower else value for key, value in upper.items()}}
+    return {**lower, **{key: merge(lower[key], value, notes, f"{path}.{key}" if path else str(key)) if key in lower
+                        else value for key, value in upper.items()}}
 
 
 class Merged(NamedTuple):
@@ -36,10 +41,20 @@ class Merged(NamedTuple):
     layers: dict[Path, dict]
 
 
-def read_inherited(path: Path, done: dict[Path, Merged | None], by: Path | None = None) -> Merged:
+def note_dropped(lower: dict, upper: dict, notes: list[str] | None, path: str) -> None:
+    """Adds a line to `notes` if the node `lower` has values that `upper`, which replaces it, does not give anew."""
+    old, new = (node.get("params") if isinstance(node.get("params"), dict) else {} for node in (lower, upper))
+    lost = {key: "…" if isinstance(value, dict | list) else value for key, value in old.items() if key not in new}
+    if notes is not None and lost:
+        notes.append(f"{path}: {upper['target']} in the place of {lower['target']}, whose values are dropped: "
+                     f"{', '.join(f'{key}={value}' for key, value in lost.items())}")
+
+
+def read_inherited(path: Path, done: dict[Path, Merged | None], by: Path | None = None,
+                   notes: list[str] | None = None) -> Merged:
     """A file as plain containers, merged on top of those it inherits from.
 
-    done: the files that were read already, each of which is read once; None for those being read.
+    done: the files that were read already, each of which is read once; None for those being read. notes: see `merge`.
     """
     key = path.resolve()
     if key in done:
@@ -52,11 +67,12 @@ def read_inherited(path: Path, done: dict[Path, Merged | None], by: Path | None 
     inherit = [inherit] if isinstance(inherit, str) else inherit
     if not isinstance(inherit, list) or not all(isinstance(entry, str) for entry in inherit):
         raise InputError(f"{path}: inherit: expected a file name or a list of file names")
-    below = [read_inherited(path.parent / entry, done, path) for entry in inherit]
+    below = [read_inherited(path.parent / entry, done, path, notes) for entry in inherit]
     layers: dict[Path, dict] = {}
     for file in below:
         layers = {other: own for other, own in layers.items() if other not in file.layers} | file.layers
-    merged = functools.reduce(merge, [*(file.content for file in below), content])
+    merged = functools.reduce(lambda lower, upper: merge(lower, upper, notes),
+                              [*(file.content for file in below), content])
     done[key] = Merged(merged, {**layers, path: content})
     return done[key]
 

@@ -1,5 +1,6 @@
 """The data of a run: one training set, and validation and test sets that carry their own names."""
 import functools
+import signal
 import warnings
 from typing import Any
 
@@ -53,8 +54,11 @@ class GuidedDataModule(pl.LightningDataModule):
         if self.train is None:
             raise InputError("train: there is no training set")
         rank, world_size = self._place()
+        # The Trainer's overfit_batches is the number of first batches, of which it is to see the same again and again.
+        overfit = self.trainer is not None and self.trainer.overfit_batches > 0
+        position = (lambda: (0, self._position()[1])) if overfit else self._position
         sampler = EpochSampler(length=len(self.train), batch_size=self.batch_size, seed=self.seed, rank=rank,
-                               world_size=world_size, position=self._position)
+                               world_size=world_size, position=position)
         # Evaluation loaders start their workers anew: many sets would otherwise hold many idle processes.
         return self._loader(self.train, "train", batch_sampler=sampler, persistent_workers=self.num_workers > 0)
 
@@ -144,4 +148,9 @@ def collate(samples: list[Sample], where: str = "data set") -> Batch:
 
 
 def _init_worker(worker: int) -> None:
+    """Workers go on until their parent has saved the state: a terminal and a scheduler signal all processes of a job.
+    """
+    for name in "SIGINT", "SIGUSR1":
+        if hasattr(signal, name):  # Windows has one
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)  # workers share the cores already

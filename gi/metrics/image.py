@@ -179,11 +179,14 @@ class ImageScores:
                 for view, scores in self.totals.items() for key, score in scores.items()}
 
     def remarks(self) -> list[str]:
-        """A line about each kind of image that makes the scores other than they seem: without hole, not finite."""
-        without = [image["name"] for image in self.images if not image["hole_area"]]
+        """A line about each kind of image that makes the scores other than they seem: without hole, with nothing else,
+        not finite."""
+        areas = {image["name"]: image["hole_area"] for image in self.images}
         broken = [image["name"] for image in self.images if any(
             math.isnan(value) for key, value in image.items() if "/" in key and not key.endswith(HOLE))]
-        about = {"have no hole, their composites are the truth": without, "have scores that are not numbers": broken}
+        about = {"have no hole, their composites are the truth": [name for name, area in areas.items() if not area],
+                 "have no known pixel": [name for name, area in areas.items() if area == 1],
+                 "have scores that are not numbers": broken}
         return [f"{len(names)} of {self.count} images {what}, such as {names[0]}"
                 for what, names in about.items() if names]
 

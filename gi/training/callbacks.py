@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torchvision.utils import make_grid
 
 from gi.compositing import composite
 from gi.config.targets import nearest
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least, one_line
 from gi.flow.warp import warp
 from gi.media.io import write_image
 from gi.metrics.metric import Metric, measures, mode_of
@@ -23,9 +24,13 @@ class LastCheckpoint(pl.Callback):
     It is written every `every_n_steps` optimiser steps, at the end of each epoch and of the training, before each
     validation, and when a signal asks any of the processes to end, which then ends all of them. Always between
     optimiser steps: gradients waiting for the rest of their accumulation window are in no checkpoint.
+
+    When an error ends the training, too, unless it came in the middle of an optimiser step, or the losses are not
+    finite. Of several processes then only the first one can, the others' state being the same.
     """
 
     def __init__(self, *, every_n_steps: int = 500):
+        expect_at_least(1, every_n_steps=every_n_steps)
         self.every_n_steps = every_n_steps
         self.signals = StopSignals()  # the program puts those of the run here
         self._saved_step = None
@@ -59,6 +64,18 @@ class LastCheckpoint(pl.Callback):
 
     def on_train_end(self, trainer, pl_module):
         self.signals.hold(False)
+
+    def on_exception(self, trainer, pl_module, exception):
+        sound = trainer.training and pl_module.whole and not isinstance(exception, StopRequested)
+        if not sound or trainer.global_step in (0, self._saved_step) or not trainer.is_global_zero:
+            return
+        try:
+            # Not `trainer.save_checkpoint`, which waits for the other processes.
+            content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            trainer.strategy.checkpoint_io.save_checkpoint(content, self.path)
+            rank_zero_info(f"state of step {trainer.global_step} saved")
+        except Exception as error:  # such as losses that are not finite; what ended the training counts
+            rank_zero_info(f"state of step {trainer.global_step} not saved: {one_line(error)}")
 
     def _save(self, trainer):
         trainer.save_checkpoint(self.path, weights_only=False)
@@ -100,6 +117,7 @@ class ImageGrids(pl.Callback):
     """
 
     def __init__(self, *, every_n_steps: int = 1000, n_samples: int = 4):
+        expect_at_least(1, every_n_steps=every_n_steps, n_samples=n_samples)
         self.every_n_steps, self.n_samples = every_n_steps, n_samples
         self._last_step = None
 

@@ -2,7 +2,7 @@
 import contextlib
 import functools
 import math
-import sys
+import warnings
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -13,12 +13,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gi.compositing import masked
 from gi.data.sample import Batch
-from gi.errors import expect_at_least, expect_kind
+from gi.errors import InputError, expect_at_least, expect_kind, expect_within
 from gi.flow.guidance import Guidance
 from gi.losses.objective import Objective
 from gi.models.fold import prepare_for_inference
 from gi.training.optimizer import JointScaler, adam
 from gi.training.processes import share_buffers
+from gi.training.resume import fit_to_module
 from gi.training.schedule import warmup_cosine
 
 
@@ -37,8 +38,8 @@ class GuidedInpainting(pl.LightningModule):
         metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
         base_lr: learning rate per sample of the joint batch; discriminator_lr_factor: see `learning_rates`.
         warmup_steps, decay_steps: see `warmup_cosine`.
-        accumulate_grad_batches, gradient_clip_val: as in Lightning's Trainer, which leaves them to us because there are
-            two optimisers. Clipping is by norm, per network.
+        accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm: as in Lightning's Trainer, which leaves
+            them to us because there are two optimisers. Clipping is per network, by "norm" unless by "value".
         generator_passes: 1 gives the discriminator the prediction the generator was just trained with. 2 predicts again
             with the updated generator, as the original release does.
         average_decay: decay of a running average of the generator's weights, and of its BatchNorms' statistics, that
@@ -61,11 +62,12 @@ class GuidedInpainting(pl.LightningModule):
         metrics: nn.Module | None = None,
         base_lr: float = 1e-5,
         discriminator_lr_factor: float = 0.1,
-        betas: list[float] | None = None,
+        betas: tuple[float, float] | None = None,
         warmup_steps: int = 1000,
         decay_steps: int = 1_000_000,
         accumulate_grad_batches: int = 1,
         gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
         generator_passes: Literal[1, 2] = 1,
         average_decay: float | None = None,
         average_every: int = 10,
@@ -75,6 +77,14 @@ class GuidedInpainting(pl.LightningModule):
     ):
         super().__init__()
         expect_at_least(1, accumulate_grad_batches=accumulate_grad_batches, average_every=average_every)
+        expect_at_least(0, base_lr=base_lr, discriminator_lr_factor=discriminator_lr_factor, warmup_steps=warmup_steps,
+                        decay_steps=decay_steps, gradient_clip_val=gradient_clip_val or 0, average_start=average_start)
+        expect_within(0, 1, average_decay=average_decay or 0)
+        self.betas = tuple(betas or (0.9, 0.999))
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas: expected numbers in [0, 1), got {self.betas}")
+        if gradient_clip_algorithm not in (None, "norm", "value"):
+            raise InputError(f"gradient_clip_algorithm: expected norm or value, got {gradient_clip_algorithm!r}")
         if objective is not None:
             objective.check(discriminator)
         self.automatic_optimization = False
@@ -93,14 +103,15 @@ class GuidedInpainting(pl.LightningModule):
         self._metrics = {}
         self.base_lr = base_lr
         self.discriminator_lr_factor = discriminator_lr_factor
-        self.betas = tuple(betas or (0.9, 0.999))
         self._multiplier = functools.partial(warmup_cosine, warmup=warmup_steps, end=decay_steps)
         self.accumulate_grad_batches = accumulate_grad_batches
-        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_val = gradient_clip_val or None  # 0 means no clipping to Lightning
+        self.gradient_clip_algorithm = gradient_clip_algorithm or "norm"
         self.generator_passes = generator_passes
         self.average_every, self.average_start = average_every, average_start
         self.results = {}
-        self._pending_terms = None
+        self._pending_terms, self._said = None, set()
+        self.whole = True  # whether all of each optimiser step that was begun is done
 
     @property
     def guidance(self) -> Guidance:
@@ -161,6 +172,8 @@ class GuidedInpainting(pl.LightningModule):
         return [rate] if self.discriminator is None else [rate, rate * self.discriminator_lr_factor]
 
     def configure_optimizers(self):
+        if self._helpers["objective"] is None:
+            raise InputError("model.params.objective: training needs one")
         rates = self.learning_rates()
         pl.utilities.rank_zero_info(
             f"learning rate {rates[0]:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
@@ -190,7 +203,7 @@ class GuidedInpainting(pl.LightningModule):
         optimizers = self.optimizers()
         optimizer_g, optimizer_d = optimizers if self.discriminator is not None else (optimizers, None)
         objective = self._helpers["objective"]
-        data = self.prepare(batch)
+        data, rate = self.prepare(batch), self._schedules()[0].optimizer.param_groups[0]["lr"]
 
         with self._maybe_without_sync(block=not is_last):
             if self.discriminator is not None:
@@ -198,6 +211,7 @@ class GuidedInpainting(pl.LightningModule):
             prediction = self.predict(data, self.generator)
             terms = objective.generator(prediction, data, self.discriminator)
             self.manual_backward(sum(terms.values()) / n_window)
+        self.whole = False
         if is_last:
             optimizer_g.step()
             optimizer_g.zero_grad()
@@ -222,7 +236,8 @@ class GuidedInpainting(pl.LightningModule):
             step = self.global_step
             if self.average is not None and step >= self.average_start and step % self.average_every == 0:
                 self.average.update_parameters(self.generator)
-        self._log_terms(terms)
+        self._log_terms(terms, rate)
+        self.whole = is_last
         return {"prediction": prediction.detach(), "data": data}
 
     def _accumulation(self, batch_idx):
@@ -250,16 +265,19 @@ class GuidedInpainting(pl.LightningModule):
         # Here and not in training_step, because fp16 gradients are still scaled there.
         if self.gradient_clip_val is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, self.gradient_clip_val)
+            by_value = self.gradient_clip_algorithm == "value"
+            clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
+            clip(parameters, self.gradient_clip_val)
 
-    def _log_terms(self, terms):
-        """Logs the losses, and looks at those of the step before, so that the device is never waited for."""
+    def _log_terms(self, terms, rate):
+        """Logs losses and learning rate, and looks at the losses of the step before, so that no device is waited for.
+        """
         self.check_finite()
         values = torch.stack([value.detach().float() for value in terms.values()])
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         self._pending_terms = values, list(terms), f"optimiser step {self.global_step} (epoch {self.current_epoch})"
         self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
-        self.log("lr", self._schedules()[0].optimizer.param_groups[0]["lr"])
+        self.log("lr", rate)
 
     def check_finite(self):
         """Raises NonFiniteLoss if the last losses were not finite."""
@@ -268,10 +286,14 @@ class GuidedInpainting(pl.LightningModule):
             values, names, where = pending
             for name, value in zip(names, values.tolist(), strict=True):
                 if not math.isfinite(value):
+                    self.whole = False
                     raise NonFiniteLoss(f"loss term '{name}' is {value} at {where}")
 
     def on_train_end(self):
         self.check_finite()
+
+    def on_load_checkpoint(self, checkpoint):
+        fit_to_module(checkpoint, self)
 
     def on_save_checkpoint(self, checkpoint):
         self.check_finite()  # never over a good checkpoint
@@ -318,9 +340,12 @@ class GuidedInpainting(pl.LightningModule):
     def _finish_metrics(self, stage):
         for name, metric in self._metrics.items():
             self.results[name] = result = metric.compute()
-            for remark in result.remarks() if stage == "test" and self.trainer.is_global_zero else ():
-                print(f"test set {name}: {remark}", file=sys.stderr)
+            for remark in result.remarks():
+                if (name, remark) not in self._said:
+                    self._said.add((name, remark))
+                    pl.utilities.rank_zero_info(f"set {name}: {remark}")
             # Every process has computed the same from the gathered states, so there is nothing left to synchronise.
+            warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
             self.log_dict({f"{stage}/{name}/{key}": value for key, value in result.scalars().items()}, sync_dist=False)
         self._metrics = {}
         self._helpers["evaluated"] = None

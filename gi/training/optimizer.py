@@ -16,10 +16,13 @@ def adam(
     fused = not scaled and all(p.device.type in ("cpu", "cuda", "mps") for p in parameters)
     optimizer = torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
 
-    def keep_flag(_, state):  # a checkpoint holds that of the run which wrote it
-        return state | {"param_groups": [group | {"fused": fused} for group in state["param_groups"]]}
+    # A checkpoint holds the settings of the run which wrote it. (Learning rates and betas follow when training starts.)
+    kept = {name: value for name, value in optimizer.param_groups[0].items() if name not in ("params", "lr", "betas")}
 
-    optimizer.register_load_state_dict_pre_hook(keep_flag)
+    def keep_settings(_, state):
+        return state | {"param_groups": [group | kept for group in state["param_groups"]]}
+
+    optimizer.register_load_state_dict_pre_hook(keep_settings)
     optimizer.register_load_state_dict_post_hook(_lay_out)
     return optimizer
 

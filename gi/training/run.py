@@ -1,4 +1,5 @@
 """A run: what a configuration describes is built, trained and tested."""
+import functools
 import os
 from argparse import Namespace
 from collections.abc import Sequence
@@ -6,26 +7,20 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from gi.config import instantiate, instantiate_all, load_config, save_config, trainer_options
-from gi.config.yaml_files import first_line
-from gi.errors import InputError, expect_kind, expect_within
+from gi.config import instantiate, load_config, save_config, trainer_options
+from gi.errors import InputError, expect_within
 from gi.report.paper import stated_rows
 from gi.report.results import report_results
-from gi.training.callbacks import LastCheckpoint, check_checkpoint
-from gi.training.checkpoint_io import SafeCheckpointIO
+from gi.training.callbacks import LastCheckpoint
 from gi.training.evaluation import EvaluationReport
-from gi.training.processes import SyncGeneratorBatchNorm
+from gi.training.resume import RunStart
 from gi.training.signals import StopSignals
+from gi.training.trainer import MODULE_OPTIONS, build_trainer, complaints
 from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights, trained_steps
 from gi.weights.pretrained import SMALL, SMALL_CONFIG
 
-# Trainer options that mean something else with two optimisers; the module takes them over.
-MODULE_OPTIONS = ("accumulate_grad_batches", "gradient_clip_val")
 TRAINING_PARTS = ("discriminator", "objective")
 TRAINING_SETS = ("train", "validation")
 
@@ -42,18 +37,23 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
     unused = [*([] if args.train else TRAINING_SETS), *([] if args.test else ["test"])]
     data = instantiate(without(cfg.data, unused), "data")
     trainer = build_trainer(cfg, options, logdir, data, model.measured)
-    if trainer.is_global_zero:
-        (logdir / "configs").mkdir(parents=True, exist_ok=True)
-        save_config(cfg, logdir / "configs" / "config.yaml")
+    config = logdir / "configs" / "config.yaml"
+    if trainer.is_global_zero and not config.exists():
+        config.parent.mkdir(parents=True, exist_ok=True)
+        save_config(cfg, config)
+    # That of an earlier run stays unless this one trains with other values.
+    trainer.callbacks.append(RunStart(functools.partial(save_config, cfg, config)))
     device = trainer.strategy.root_device
     device = f"{os.cpu_count()} cores" if device.type == "cpu" else device
     rank_zero_info(f"{trainer.world_size} process(es) on {type(trainer.accelerator).__name__} ({device}), "
                    f"{trainer.precision}; everything goes to {logdir}")
 
     start, last = args.resume_from_checkpoint, logdir / "checkpoints" / "last.ckpt"
-    if start is None and args.resume and last.is_file():
-        start = last
-    with StopSignals(trainer.strategy.launcher) as signals:
+    if start is None and args.resume:
+        start = last if last.is_file() else None
+        if args.train and start is None:
+            rank_zero_info(f"no checkpoint in {last.parent}: starting from the beginning")
+    with StopSignals(trainer.strategy.launcher) as signals, complaints():
         for callback in trainer.callbacks:
             if isinstance(callback, LastCheckpoint):
                 callback.signals = signals
@@ -79,6 +79,11 @@ def train(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningData
         if model.discriminator is not None:
             load_discriminator_weights(model.discriminator, start)
     trainer.fit(model, data, ckpt_path=start if resumable else None)
+    (begun,) = (callback.first_step for callback in trainer.callbacks if isinstance(callback, RunStart))
+    if begun in (None, trainer.global_step):
+        limits = ", ".join(f"{name} is {value}" for name in ("max_steps", "max_epochs")
+                           if (value := getattr(trainer, name)) not in (None, -1))
+        rank_zero_info(f"nothing to train: {trainer.global_step} steps are done, and {limits}")
 
 
 def test(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule, logdir: Path, *, name: str,
@@ -108,44 +113,3 @@ def without(node: DictConfig, names: Sequence[str]) -> dict:
     """A node as plain containers, without some of its params."""
     node = OmegaConf.to_container(node, resolve=True)
     return {**node, "params": {name: value for name, value in node.get("params", {}).items() if name not in names}}
-
-
-def build_trainer(cfg: DictConfig, options: dict, logdir: Path, data: pl.LightningDataModule,
-                  metrics: Sequence) -> pl.Trainer:
-    """With the callbacks and loggers of the configuration, `options` of the Trainer, and what runs here need.
-
-    Raises InputError for what does not fit together.
-    """
-    lightning = cfg.get("lightning", {})
-    callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
-    loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
-    for section, kind, parts in ("callbacks", pl.Callback, callbacks), ("logger", pl.loggers.Logger, loggers):
-        for name, part in parts.items():
-            expect_kind(part, kind, f"lightning.{section}.{name}")
-    callbacks = list(callbacks.values())
-    best = [callback for callback in callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)]
-    for callback in best:
-        callback.dirpath = callback.dirpath or str(logdir / "checkpoints")
-        check_checkpoint(callback, logdir, data.validation_names, metrics)
-    options.setdefault("enable_checkpointing", bool(best))  # or Lightning adds one of its own, next to the events
-    if not options.get("enable_progress_bar", True):
-        callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
-    synchronised = options.get("sync_batchnorm")
-    try:
-        trainer = pl.Trainer(
-            default_root_dir=str(logdir),
-            logger=list(loggers.values()) or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
-            callbacks=callbacks,
-            plugins=[SafeCheckpointIO(), *([SyncGeneratorBatchNorm()] if synchronised else [])],
-            use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
-            **options,
-        )
-    except (MisconfigurationException, TypeError, ValueError) as error:  # of values that only the Trainer judges
-        raise InputError(f"lightning.trainer: {first_line(error)}") from error
-    if "strategy" not in options and isinstance(trainer.strategy, DDPStrategy):
-        # In each backward pass one of the two networks gets no gradients.
-        trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
-    if synchronised and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
-        raise InputError("lightning.trainer.sync_batchnorm: only GPUs have it, and this run is on "
-                         f"{trainer.strategy.root_device.type}")
-    return trainer

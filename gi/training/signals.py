@@ -5,7 +5,11 @@ import socket
 import threading
 import time
 
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows has one
+from pytorch_lightning.strategies.launchers import subprocess_script
+
+from gi.errors import InputError
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # as Windows
 
 
 class StopRequested(Exception):
@@ -17,16 +21,18 @@ class StopRequested(Exception):
 
 
 class StopSignals:
-    """Within this context, SIGTERM and SIGUSR1 (the warnings of schedulers) end the process with status 128 + n.
+    """Within this context, Ctrl-C (SIGINT), SIGTERM and SIGUSR1 (the warnings of schedulers) end the process with
+    status 128 + n.
 
     At once, unless `hold` said that there is something to save. Then whoever saves looks at `requested`, and the
-    process ends after `grace` seconds at the latest, or when it is asked again a second or more later (one request may
-    be delivered twice).
+    process ends after `grace` seconds at the latest, or when it is asked again: by Ctrl-C, or a second or more later
+    (schedulers may deliver one request twice).
 
     Python calls its handlers between two of its own instructions, which may be never while a library waits for other
     processes. But it writes the number of a signal to a socket right away, and a thread reads it.
 
-    launcher: Lightning's, if it started the other processes of this machine, which end with this one. grace: seconds.
+    launcher: Lightning's, if it started the other processes of this machine. They end with this one, and this one ends,
+    with their status, when one of them has failed: it would wait for it. grace: seconds.
     """
 
     _entered = None
@@ -34,6 +40,7 @@ class StopSignals:
     def __init__(self, launcher=None, *, grace: float = 120.0):
         self.requested = 0  # the signal, once there was one
         self._launcher, self._held, self._handlers = launcher, False, {}
+        self._left = threading.Event()
         self._deadline = threading.Timer(grace, self._end)
         self._deadline.daemon = True
 
@@ -46,11 +53,18 @@ class StopSignals:
             self._install()
             StopSignals._entered = self
             threading.Thread(target=self._listen, args=(receiver,), daemon=True).start()
+        if hasattr(self._launcher, "procs"):
+            # Lightning's own watch kills this process, whatever the other's status was.
+            subprocess_script._launch_process_observer = lambda processes: None
+            threading.Thread(target=self._watch_others, daemon=True).start()
         return self
 
     def __exit__(self, kind, *_):
         if kind not in (None, StopRequested):
+            if self._launcher is not None and not issubclass(kind, InputError):
+                time.sleep(8)  # perhaps another process has failed, and this one only lost it: see `_watch_others`
             self._end_others()  # which may wait for this one, and it ends
+        self._left.set()
         if not self.requested:  # a request stands until the process has ended
             self._leave()
 
@@ -84,8 +98,18 @@ class StopSignals:
                     self._deadline.start()
                     if not self._held:
                         self._end()
-                elif time.monotonic() - first > 1:
+                elif received[0] == signal.SIGINT or time.monotonic() - first > 1:
                     self._end()
+
+    def _watch_others(self):
+        """Ends as one of the other processes has, if that failed."""
+        while not self._left.wait(0.5):
+            for process in self._launcher.procs:
+                if failed := process.poll():
+                    if failed < 0:  # else it has said why
+                        os.write(2, f"a process of this run was ended by signal {-failed}\n".encode())
+                    self._end_others()
+                    os._exit(failed if failed > 0 else 128 - failed)
 
     def _end(self):
         self._end_others()
@@ -98,10 +122,9 @@ class StopSignals:
 
 
 def _leave_in_child():
-    """A data worker does not speak through its parent's socket, and goes on until its parent has saved the state."""
+    """A data worker does not speak through its parent's socket."""
     if StopSignals._entered is not None:
         StopSignals._entered._leave()
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a scheduler sends it to all processes of a job
 
 
 if hasattr(os, "register_at_fork"):

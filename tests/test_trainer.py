@@ -1,0 +1,243 @@
+"""Lightning's options by their own names: each works, or is refused in a line; and what resuming does with values."""
+import contextlib
+import inspect
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gi.config.load import MANAGED, load_config
+from gi.errors import InputError
+from gi.main import main
+from gi.training.schedule import warmup_cosine
+from gi.training.trainer import MODULE_OPTIONS, build_trainer
+from gi.weights.unpickle import read_checkpoint
+from tests.runs import callback, last_checkpoint, tiny_run
+
+CALLBACK = "lightning.callbacks.x={{target: pytorch_lightning.callbacks.{}, params: {{{}}}}}"
+LOGGER = "lightning.logger.x.target=pytorch_lightning.loggers.{}"
+
+REFUSED = [  # before there is a Trainer, or by the Trainer
+    (["--accelerator=gpu"], "lightning.trainer: No supported gpu backend"),
+    (["--accelerator=tpu"], "lightning.trainer: .*torch_xla"),
+    (["--accelerator=nope"], "lightning.trainer: .*invalid accelerator name"),
+    (["--devices=0"], "lightning.trainer: .*devices"),
+    (["--devices=0,1"], "lightning.trainer: .*devices"),
+    (["--devices=[0,1]"], "lightning.trainer: .*devices"),
+    (["--num_nodes=0"], "lightning.trainer: .*num_nodes"),
+    (["--strategy=nope"], "lightning.trainer: .*invalid strategy name"),
+    (["--strategy=fsdp"], "lightning.trainer: .*requires a GPU"),
+    (["--strategy=deepspeed"], "lightning.trainer: .*DeepSpeed"),
+    (["--strategy=ddp_spawn", "--devices=2"], "lightning.trainer.strategy: ddp_spawn is not supported"),
+    (["--strategy=ddp_notebook"], "lightning.trainer.strategy: ddp_notebook is not supported"),
+    (["lightning.trainer.strategy.target=pytorch_lightning.strategies.ModelParallelStrategy"],
+     "lightning.trainer.strategy: .*ModelParallelStrategy.* is not supported"),
+    (["lightning.trainer.strategy.target=pytorch_lightning.strategies.DeepSpeedStrategy"],
+     "lightning.trainer.strategy: .*DeepSpeed"),
+    *(([f"--precision={precision}"], "lightning.trainer.precision: .* is not supported")
+      for precision in ("16-true", "bf16-true", "64-true", "64")),
+    (["--precision=transformer-engine"], "lightning.trainer: .*transformer_engine"),
+    (["--precision=8"], "argument --precision: 8 is not"),
+    (["--fast_dev_run=-1"], "lightning.trainer: fast_dev_run=-1"),
+    (["--max_epochs=-2"], "lightning.trainer: .*max_epochs"),
+    (["--max_steps=-2"], "lightning.trainer: .*max_steps"),
+    (["--max_time=nope"], "lightning.trainer: .*DD:HH:MM:SS"),
+    (["--max_time={secs: 1}"], "lightning.trainer: .*secs"),
+    (["--limit_train_batches=1.5"], "lightning.trainer: .*limit_train_batches"),
+    (["--limit_val_batches=-1"], "lightning.trainer: .*limit_val_batches"),
+    (["--overfit_batches=-1"], "lightning.trainer: .*overfit_batches"),
+    (["--val_check_interval=0"], "lightning.trainer.val_check_interval: expected more than 0"),
+    (["--val_check_interval=nope"], "lightning.trainer: .*DD:HH:MM:SS"),
+    (["--check_val_every_n_epoch=0"], "lightning.trainer.check_val_every_n_epoch: expected at least 1"),
+    (["--accumulate_grad_batches=0"], "model: accumulate_grad_batches: expected at least 1"),
+    (["--gradient_clip_val=-1"], "model: gradient_clip_val: expected at least 0"),
+    (["--gradient_clip_algorithm=nope"], "model: gradient_clip_algorithm: expected norm or value"),
+    (["--deterministic=nope"], "argument --deterministic"),
+    (["--profiler=nope"], "lightning.trainer: .*profiler"),
+    (["--profiler=xla"], "lightning.trainer: .*torch_xla"),
+    (["--barebones"], "lightning.trainer.barebones: is not supported"),
+    (["--plugins=nope"], "argument --plugins"),
+    (["--sync_batchnorm", "--devices=2"], "lightning.trainer.sync_batchnorm: only GPUs"),
+    (["--reload_dataloaders_every_n_epochs=-1"], "lightning.trainer: .*reload_dataloaders"),
+    *(([f"--{name}=x"], f"--{name}: the program sets that") for name in MANAGED),
+    # Constructors of Lightning's, and of torch's below ours.
+    ([LOGGER.format("wandb.WandbLogger"), "--allow=pytorch_lightning.loggers"], "lightning.logger.x: .*wandb"),
+    ([LOGGER.format("comet.CometLogger"), "--allow=pytorch_lightning.loggers"], "lightning.logger.x: .*comet"),
+    (["lightning.logger.x.target=torch.nn.Identity"], "lightning.logger.x: Identity is not derived from"),
+    (["lightning.callbacks.x.target=torch.nn.Identity"], "lightning.callbacks.x: Identity is not derived from"),
+    ([CALLBACK.format("EarlyStopping", "monitor: lr, mode: up")], "lightning.callbacks.x: .*mode"),
+    ([CALLBACK.format("Timer", "duration: nope")], "lightning.callbacks.x: .*DD:HH:MM:SS"),
+    ([CALLBACK.format("ModelCheckpoint", "save_top_k: -2")], "lightning.callbacks.x: .*save_top_k"),
+    (["lightning.callbacks.last.params.every_n_steps=0"], "lightning.callbacks.last: every_n_steps: expected at least"),
+    (["model.params.base_lr=-1"], "model: base_lr: expected at least 0"),
+    (["model.params.betas=[1,2]"], "model: betas: expected numbers in"),
+    (["model.params.average_decay=2"], "model: average_decay: expected a number in"),
+    (["model.params.generator.params.n_latents=-1"], "model.params.generator: TypeError: .*[.]py:"),
+    (["seed=-1"], "seed: expected a number in"),
+]
+REFUSED_LATER = [  # when training is about to start
+    (["--overfit_batches=0.1"], "lightning.trainer: .*limit_.*_batches"),
+    (["--limit_train_batches=0.01"], "lightning.trainer: .*limit_train_batches"),
+    (["--val_check_interval=7", "--limit_val_batches=1"], "lightning.trainer: .*val_check_interval"),
+    ([CALLBACK.format("LearningRateFinder", "")], "lightning.trainer: AttributeError: .*learning rate finder"),
+    ([CALLBACK.format("GradientAccumulationScheduler", "scheduling: {0: 2}")], "lightning.trainer: .*manual"),
+    ([CALLBACK.format("StochasticWeightAveraging", "swa_lrs: 0.1")], "lightning.trainer: SWA"),
+    (["model.params.objective=null"], "model.params.objective: training needs one"),
+    (["data.params.batch_size=20"], "training set: 10 samples do not fill a batch of 20"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED + REFUSED_LATER)
+def test_refused_in_one_line(words, message, arguments):
+    with pytest.raises(InputError, match=f"^{message}") as error:
+        main(arguments("--limit_val_batches=0", *words))
+    assert "\n" not in str(error.value)
+
+
+# One value of every option that is neither refused above nor looked at in a test of its own.
+ACCEPTED = {
+    "accelerator": "auto", "strategy": "ddp", "devices": 1, "num_nodes": 1, "precision": "bf16", "fast_dev_run": 2,
+    "max_epochs": 2, "min_epochs": 1, "max_steps": 3, "min_steps": 1, "max_time": {"hours": 1},
+    "limit_train_batches": 0.5, "limit_val_batches": 1, "limit_test_batches": 1, "limit_predict_batches": 1,
+    "overfit_batches": 1, "val_check_interval": "00:00:00:01", "check_val_every_n_epoch": 2, "num_sanity_val_steps": 1,
+    "log_every_n_steps": 1, "enable_checkpointing": False, "enable_progress_bar": True, "enable_model_summary": True,
+    "accumulate_grad_batches": 2, "gradient_clip_val": 1, "gradient_clip_algorithm": "value", "deterministic": "warn",
+    "benchmark": True, "inference_mode": False, "profiler": "pytorch", "detect_anomaly": True, "barebones": False,
+    "plugins": [], "sync_batchnorm": True, "reload_dataloaders_every_n_epochs": 1, "enable_autolog_hparams": False,
+    "model_registry": None,
+}
+
+
+def test_every_option_is_known():
+    """A new one of Lightning's belongs into the table above, or among those refused."""
+    assert set(inspect.signature(pl.Trainer).parameters) - {"self", *MANAGED} == ACCEPTED.keys()
+
+
+def test_accepted(arguments, tmp_path):
+    for name, value in ACCEPTED.items():
+        if name not in MODULE_OPTIONS:
+            build_trainer(SimpleNamespace(get=lambda *_: {}), {"accelerator": "cpu", name: value}, tmp_path,
+                          SimpleNamespace(validation_names=[]), [])
+    together = [f"--{name}={str(ACCEPTED[name]).lower()}" for name in (
+        "precision", "detect_anomaly", "benchmark", "inference_mode", "reload_dataloaders_every_n_epochs",
+        "num_sanity_val_steps", "limit_val_batches", "limit_train_batches", "enable_model_summary",
+        "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "plugins")]
+    main(arguments(*together, "--max_steps=1"))
+    assert last_checkpoint(tmp_path / "logs")["global_step"] == 1
+
+
+def test_overfitting_sees_the_same_again(arguments, tmp_path):
+    """Same photographs, same views of them, same holes: so that the loss of a network of enough size goes to zero."""
+    path = tmp_path / "samples.txt"
+    main(arguments("--overfit_batches=2", "--max_steps=6", *callback("RecordNames", path=path, images=True)))
+    lines = path.read_text().splitlines()
+    assert len(lines) == 6 and lines[0] != lines[1]
+    assert lines[:2] * 3 == lines
+
+
+def test_clipping_by_value(arguments, tmp_path):
+    """Adam's first moment after one step is (1 - beta1) times the gradient it was given. 0 means no clipping."""
+    largest = {}
+    for value in (0, 1e-3):
+        main(arguments(f"--gradient_clip_val={value}", "--gradient_clip_algorithm=value", "--max_steps=1",
+                       "--limit_val_batches=0", logdir=str(value)))
+        state = last_checkpoint(tmp_path / str(value))["optimizer_states"][0]["state"]
+        largest[value] = max((10 * entry["exp_avg"]).abs().max().item() for entry in state.values())
+    assert largest[0] > 0.01
+    assert largest[1e-3] == pytest.approx(1e-3, rel=1e-4)
+
+
+# Resuming with other values -------------------------------------------------------------------------------------------
+
+
+STOPPING = "lightning.callbacks.stop={target: pytorch_lightning.callbacks.EarlyStopping, params: {monitor: lr}}"
+
+
+@pytest.fixture(scope="module")
+def finished(photographs, tmp_path_factory):
+    """Folder of a run of four steps."""
+    folder = tmp_path_factory.mktemp("finished")
+    main(tiny_run(photographs, folder, "--max_steps=4", "--limit_val_batches=0", STOPPING))
+    return next((folder / "logs").iterdir())
+
+
+@pytest.fixture
+def resume(finished, tmp_path):
+    """Function: overrides -> what resuming a copy of that run in tmp_path/run gives."""
+    shutil.copytree(finished, tmp_path / "run")
+    return lambda *words: main(["-r", str(tmp_path / "run"), "--no-test", *words])
+
+
+def test_nothing_to_train_is_said(resume, caplog):
+    with caplog.at_level("INFO"):
+        resume()
+    assert "nothing to train: 4 steps are done, and max_steps is 4" in caplog.text
+
+
+def test_beginning_anew_is_said(resume, tmp_path, caplog):
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()
+    with caplog.at_level("INFO"):
+        resume("--max_steps=1")
+    assert "checkpoints: starting from the beginning" in caplog.text
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 1
+
+
+@pytest.mark.parametrize("words", [
+    ["--train=false"], ["--max_steps=4"], ["--max_steps=6", "data.params.batch_size=20"],
+])  # fmt: skip
+def test_configuration_stays_without_training(resume, words, tmp_path):
+    config = tmp_path / "run" / "configs" / "config.yaml"
+    before = config.read_text()
+    with contextlib.suppress(InputError):
+        resume("model.params.warmup_steps=7", *words)
+    assert config.read_text() == before
+
+
+def test_configuration_follows_with_training(resume, tmp_path):
+    resume("model.params.warmup_steps=7", "--max_steps=5")
+    assert load_config(tmp_path / "run" / "configs" / "config.yaml").model.params.warmup_steps == 7
+
+
+def test_settings_are_not_those_of_the_checkpoint(resume, tmp_path):
+    """Of callbacks and optimisers; a learning rate's schedule, too."""
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=False)
+    for state in content["optimizer_states"]:
+        state["param_groups"][0] |= {"eps": 0.5, "weight_decay": 0.5, "amsgrad": True, "maximize": True}
+    torch.save(content, path)
+    resume("--max_steps=5", "lightning.callbacks.stop.params.patience=7", "model.params.decay_steps=40",
+           "--log_every_n_steps=1", *callback("SaveRates", path=tmp_path / "rates.txt"))
+    content = read_checkpoint(path)
+    for state in content["optimizer_states"]:
+        settings = state["param_groups"][0]
+        assert [settings[key] for key in ("eps", "weight_decay", "amsgrad", "maximize")] == [1e-8, 0, False, False]
+    (stopping,) = (state for key, state in content["callbacks"].items() if key.startswith("EarlyStopping"))
+    assert stopping["patience"] == 7
+    used = pytest.approx(2e-4 * warmup_cosine(4, warmup=2, end=40))
+    assert float((tmp_path / "rates.txt").read_text()) == used
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    assert board.Scalars("lr")[-1].value == used
+
+
+def test_averages_begin_and_end_with_the_configuration(resume, tmp_path, caplog):
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    average = ["model.params.average_decay=0.5", "model.params.average_every=1", "model.params.average_start=1"]
+    resume("--max_steps=5", *average)
+    weights = read_checkpoint(path)["state_dict"]
+    assert weights["average.n_averaged"] == 1
+    assert torch.equal(weights["average.module.latents"], weights["generator.latents"])
+    with caplog.at_level("INFO"):
+        resume("--max_steps=6", "model.params.average_decay=null")
+    assert "average of weights is left out" in caplog.text
+    assert not [key for key in read_checkpoint(path)["state_dict"] if key.startswith("average")]
+
+
+@pytest.mark.parametrize("change", ["generator.params.ngf=8", "discriminator.params.width=8"])
+def test_other_networks_are_refused(resume, change):
+    with pytest.raises(InputError, match="checkpoint: (generator|discriminator).* has shape .* with this") as error:
+        resume("--max_steps=6", f"model.params.{change}")
+    assert "\n" not in str(error.value)
