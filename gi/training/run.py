@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
@@ -16,12 +17,13 @@ from gi.config.yaml_files import first_line
 from gi.errors import InputError, expect_kind, expect_within
 from gi.report.paper import stated_rows
 from gi.report.results import report_results
-from gi.training.callbacks import LastCheckpoint, check_checkpoint
+from gi.training.callbacks import LastCheckpoint, RunProgress, check_checkpoint
 from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.evaluation import EvaluationReport
 from gi.training.processes import SyncGeneratorBatchNorm
 from gi.training.signals import StopSignals
 from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights
+from gi.weights.fetch import expect_weights
 from gi.weights.pretrained import SMALL, SMALL_CONFIG
 
 # Trainer options that mean something else with two optimisers; the module takes them over.
@@ -38,7 +40,9 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
     options = trainer_options(cfg)
     module_options = {name: options.pop(name) for name in MODULE_OPTIONS if name in options}
     # What only training needs is not built for an evaluation, so its files need not be there; nor are sets for no test.
-    model = instantiate(without(cfg.model, [] if args.train else TRAINING_PARTS), "model", **module_options)
+    node = without(cfg.model, [] if args.train else TRAINING_PARTS)
+    expect_weights(node, "model")
+    model = instantiate(node, "model", **module_options)
     unused = [*([] if args.train else TRAINING_SETS), *([] if args.test else ["test"])]
     data = instantiate(without(cfg.data, unused), "data")
     trainer = build_trainer(cfg, options, logdir, data, model.measured)
@@ -61,7 +65,7 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
             train(trainer, model, data, start)
         else:
             start = start or small_weights(cfg)
-            load_generator_weights(model.generator, start)
+            load_for_test(model.generator, start, cfg)
         if args.test:
             name = args.base[-1].stem if args.base else logdir.name
             about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
@@ -95,11 +99,24 @@ def test(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataM
             print(f"report: {report.path(trainer)}")
 
 
+def load_for_test(generator: torch.nn.Module, start: Path, cfg: DictConfig) -> None:
+    """Loads the weights of a checkpoint; if they do not fit, and its run had another network, the error says so."""
+    try:
+        load_generator_weights(generator, start)
+    except InputError as error:
+        folder = start.absolute().parent.parent
+        own = folder / "configs" / "config.yaml"
+        if own.is_file() and load_config([own]).model.params.generator != cfg.model.params.generator:
+            raise InputError(f"{error}; its run had another network: repeat the overrides it was trained with, or take "
+                             f"its configuration by gi test {folder} (or -r {folder} --train false)") from error
+        raise
+
+
 def small_weights(cfg: DictConfig) -> Path:
     """The repository's small trained weights, if they are those of this network."""
     if cfg.model.params.generator != load_config([SMALL_CONFIG]).model.params.generator:
-        raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE or -r LOGDIR with --train false "
-                         f"(without, {SMALL_CONFIG.name} alone has weights, {SMALL.name})")
+        raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE, or -r LOGDIR with --train false for "
+                         f"a run with all its overrides (without, {SMALL_CONFIG.name} alone has weights, {SMALL.name})")
     return SMALL
 
 
@@ -129,6 +146,8 @@ def build_trainer(cfg: DictConfig, options: dict, logdir: Path, data: pl.Lightni
     options.setdefault("enable_checkpointing", bool(best))  # or Lightning adds one of its own, next to the events
     if not options.get("enable_progress_bar", True):
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
+    elif not any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks):
+        callbacks.append(RunProgress())
     synchronised = options.get("sync_batchnorm")
     try:
         trainer = pl.Trainer(
