@@ -37,3 +37,10 @@ def expect_kind(part: Any, kind: type, name: str) -> Any:
     if not isinstance(part, kind):
         raise InputError(f"{name}: {type(part).__name__} is not derived from {kind.__module__}.{kind.__name__}")
     return part
+
+
+def expect_finite(prediction: Any) -> Any:
+    """The tensor, if all of it is finite; else raises InputError: rounding to pixels would make anything of it."""
+    if not prediction.isfinite().all():
+        raise InputError("the network's result is not finite: its weights are damaged, or not for this precision")
+    return prediction

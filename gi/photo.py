@@ -18,9 +18,9 @@ from torch import nn
 
 from gi.compositing import masked
 from gi.config.device import find_device
-from gi.errors import InputError, expect_at_least
+from gi.errors import InputError, expect_at_least, expect_finite
 from gi.flow.guidance import Guidance, expect_blind
-from gi.media.crop import MIN_SIDE, Box, context_box, limited, resize, resize_known
+from gi.media.crop import MIN_SIDE, Box, context_box, fit_known, limited, resize, resize_known
 from gi.media.io import to_rgb
 from gi.media.photos import mask_of, pixels_of, same_size
 from gi.models.fold import prepare_for_inference
@@ -71,24 +71,27 @@ class Inpainter(Pretrained):
         return made
 
     def __call__(self, image: np.ndarray | Image.Image, mask: np.ndarray | Image.Image,
-                 keyframes: Sequence[np.ndarray | Image.Image] = (),
+                 keyframes: Sequence[np.ndarray | Image.Image] | None = None,
                  keyframe_masks: Sequence[np.ndarray | Image.Image | None] | None = None, *,
                  return_details: bool = False) -> np.ndarray | tuple[np.ndarray, dict]:
         """The picture with its hole filled: an array of the image's shape and type, uint8 (H, W, 3) for RGB.
 
         image: RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W), uint8 or uint16, or a PIL image (its EXIF orientation is
         applied; palettes, CMYK and the like become 8-bit RGB). Alpha stays where pixels are known and is opaque in the
-        hole. mask: (H, W), see `mask_of`. keyframes: of any size, resized to the image's. keyframe_masks: one per
-        keyframe, of its size; None for a keyframe (or for all) says that all of it is known.
+        hole. mask: (H, W), see `mask_of`. keyframes: of any size, resized to the image's without being stretched.
+        keyframe_masks: one per keyframe, of its size; None for a keyframe (or for all) says that all of it is known.
 
         With `return_details` also a dictionary: "prediction" float32 (h, w, 3) in [0, 1] of the network, "box" (top,
         left, bottom, right) that it belongs to, "flows" (T, 2, h, w) in pixels of it and "flow_errors" (T, 1, h, w).
 
-        Raises InputError naming the argument and the sizes if they do not fit, or if the memory is not enough.
+        Raises InputError naming the argument and the sizes if they do not fit; if everything is missing, of keyframes
+        too; if the memory is not enough; if the network's result is not finite.
         """
         image, mask = pixels_of(image, "image"), mask_of(mask, "mask")
         same_size(mask, image, "mask", "its image")
         frames = _keyframes(keyframes, keyframe_masks, image.shape[:2])
+        if mask.all() and all(missing.all() for _, missing in frames):
+            raise InputError("mask: everything is missing, and no keyframe shows anything")
         if not mask.any() and not return_details:
             return image.copy()
         try:
@@ -112,9 +115,10 @@ class Inpainter(Pretrained):
         target, target_mask, sources, source_masks = views = self._views([(image, mask), *frames], [box, *boxes], size)
         flows, errors = self.guidance(*views)
         prediction = self.generator(masked(target, target_mask), masked(sources, source_masks), flows, errors)
+        prediction = expect_finite(prediction.float())
         height, width = size
         prediction, flows, errors = (values[0, ..., :height, :width].cpu().numpy()
-                                     for values in (prediction.float(), flows, errors))
+                                     for values in (prediction, flows, errors))
         return {"prediction": prediction.transpose(1, 2, 0), "box": box, "flows": flows, "flow_errors": errors}
 
     def _boxes(self, image, mask, frames, box):
@@ -151,7 +155,8 @@ class Inpainter(Pretrained):
 
 def _keyframes(keyframes, masks, size):
     """[(pixels (H, W, C), mask (H, W))] of the image's size."""
-    masks = [None] * len(keyframes) if masks is None else masks
+    keyframes = _listed("keyframes", [] if keyframes is None else keyframes, 4)
+    masks = [None] * len(keyframes) if masks is None else _listed("keyframe_masks", masks, 3)
     if len(masks) != len(keyframes):
         raise InputError(f"keyframe_masks: {len(masks)} for {len(keyframes)} keyframes, expected one each, or None")
     frames = []
@@ -160,8 +165,17 @@ def _keyframes(keyframes, masks, size):
         name = f"mask of keyframe {number}"
         mask = np.zeros(pixels.shape[:2], bool) if mask is None else mask_of(mask, name)
         same_size(mask, pixels, name, "its keyframe")
-        frames.append(resize_known(pixels, mask, size))
+        frames.append(fit_known(pixels, mask, size))
     return frames
+
+
+def _listed(name, items, dimensions):
+    """A list, also of an array that has one dimension more than a picture."""
+    single = isinstance(items, (Image.Image, str, Path)) or getattr(items, "ndim", dimensions) != dimensions
+    if single or not hasattr(items, "__iter__"):
+        what = f"one array {tuple(items.shape)}" if hasattr(items, "shape") else f"a {type(items).__name__}"
+        raise InputError(f"{name}: is {what}, expected a list of them, one for each keyframe")
+    return list(items)
 
 
 def _like(rgb, image):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets the project up on first use, then trains and evaluates the demo. Arguments go to gi/main.py.
+# Sets the project up on first use, then shows what it does. Arguments: see --help.
 set -e
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh" ""
 cd "$ROOT"
-exec "$PYTHON" gi/main.py --base configs/demo.yaml "$@"
+exec "$PYTHON" -m tools.demo "$@"

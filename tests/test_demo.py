@@ -1,24 +1,31 @@
 """The demo with a few tiny steps: what it leaves behind, and that its numbers are right."""
 import csv
 import json
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 
+from gi import Inpainter
 from gi.compositing import composite, masked
 from gi.config import instantiate, load_config
 from gi.data.datamodule import collate
 from gi.data.stereo import StereoPair
 from gi.errors import InputError
 from gi.main import main
+from gi.media.io import read_image
 from gi.metrics.functional import psnr, ssim
 from gi.models.classical import copy_keyframe, opencv_inpaint
 from gi.report.results import read_run
 from gi.training.comparison import METHODS
 from gi.training.evaluation import EvaluationReport
 from gi.weights.checkpoint import load_generator
+from tools.demo import scenes, shipped, trained
+from tools.demo.__main__ import main as show
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
@@ -110,6 +117,44 @@ def test_one_image_recomputed(demo, name, index):
         assert stored[method]["psnr_hole"] == pytest.approx(psnr(filled, image, mask).item(), abs=1e-3)
         assert stored[method]["ssim"] == pytest.approx(ssim(filled, image).item(), abs=1e-4)
     assert name == "stereo" or len({round(stored[method]["psnr_hole"], 4) for method in METHODS}) == 4
+
+
+def test_training_in_plain_words(demo):
+    folder, _ = demo
+    shown = trained.section(folder)
+    psnr = {name: comparison(folder, "held_out")["methods"][name]["psnr_hole"]["mean"] for name in METHODS}
+    assert "After 4 steps this new network has not yet learned" in shown.text  # four steps give nothing
+    assert f"({psnr['keyframes']:.1f} dB in the holes with them, {psnr['no_keyframes']:.1f} without)" in shown.text
+    assert f"{psnr['inpaint'] - psnr['keyframes']:.1f} dB worse than cv2.inpaint" in shown.text
+    assert [table.title.partition(":")[0] for table in shown.tables] == ["held_out", "stereo"]
+    assert shown.tables[0].rows[3][1].startswith(f"{psnr['inpaint']:.2f} ± ")
+    better = trained.sentence({"keyframes": 30, "no_keyframes": 20, "copy": 28, "inpaint": 31.5}, 1400)
+    assert "has learned" in better and "2.0 dB better than keyframe copied" in better and "1.5 dB worse" in better
+    loss = trained.curves(folder)["training loss"]["l1"]
+    assert loss[0] == [0, 1, 2, 3] and len(loss[1]) == 4
+    with pytest.raises(InputError, match="max_stepz"):
+        trained.check(["--max_stepz", "3"])
+
+
+@pytest.mark.slow
+def test_shipped_network_beside_other_methods(tmp_path, capsys):
+    show([f"--out={tmp_path}", "--photographs=1", "--frames=4", "--no-training", "--device=cpu"])
+    printed, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
+    for label in [*METHODS.values(), *shipped.VIDEO_METHODS]:
+        assert label in printed and label in page
+    files = re.findall('src="(pictures/[^"]+)"', page)
+    assert len(files) == 1 + 1 + 4 and all((tmp_path / unquote(name)).stat().st_size > 1000 for name in files)
+    # The first photograph by hand.
+    sample = scenes.photographs(length=1)[0]
+    image, mask, keyframes, keyframe_masks = shipped.arrays(sample)
+    filled = Inpainter.from_checkpoint(device="cpu")(image, mask, keyframes, keyframe_masks)
+    reached = peak_signal_noise_ratio(image[mask > 0], filled[mask > 0])
+    assert f"PSNR in the hole: {METHODS['keyframes']} {reached:.1f} dB" in page
+    drawn = read_image(tmp_path / "pictures" / "photographs_0.png")
+    assert np.array_equal(drawn[shipped.BAR:shipped.BAR + 320, -320:], image)  # the truth comes last
+    frames = [read_image(path) for path in sorted((tmp_path / "video" / "keyframes").glob("*.png"))]
+    for frame, (truth, hole) in zip(frames, scenes.camera_path(4), strict=True):
+        assert (frame[hole == 0] == truth[hole == 0]).all() and (frame != truth).any() and hole.mean() > 0.05
 
 
 def test_the_three_sets_share_no_photograph():

@@ -5,8 +5,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
+from gi.commands import evaluate
 from gi.errors import InputError
 from gi.media.io import write_image
 from gi.metrics.feature_cache import CachedFeatures
@@ -140,6 +143,48 @@ def test_missing_and_doubled_files_are_reported(folders):
         "000005": "more than once among the predictions (000005.bmp, image_000005.png)",
         "000007": "missing among the truth and the masks",
     }
+
+
+@pytest.mark.parametrize("kind", ["zero_one", "red", "deep", "palette"])
+def test_masks_are_read_as_everywhere_else(tmp_path, kind, capsys):
+    """Against scikit-image: the error inside a hole that is not stored as black and white."""
+    hole = mask(4) > 0
+    for number in range(2):
+        write_image(tmp_path / "t" / f"{number}.png", picture(number))
+        write_image(tmp_path / "p" / f"{number}.png", prediction(number))
+    stored = {"zero_one": Image.fromarray(hole.astype(np.uint8)),
+              "red": Image.fromarray(hole[..., None] * np.array([200, 0, 0], np.uint8)),
+              "deep": Image.fromarray(hole * np.uint16(255)), "palette": Image.fromarray(hole.astype(np.uint8), "P")}
+    stored["palette"].putpalette([0, 0, 0, 128, 0, 0])
+    (tmp_path / "m").mkdir()
+    stored[kind].save(tmp_path / "m" / "0.png")
+    Image.fromarray(hole & False).save(tmp_path / "m" / "1.png")
+    words = [str(tmp_path / name) for name in "tp"] + ["--masks", str(tmp_path / "m"), "--metrics", "psnr", "l1",
+                                                       "--device", "cpu", "--out", str(tmp_path / "out.json")]
+    evaluate.main(words)
+    image, both = read_results(tmp_path / "out.json")["images"]
+    expected = peak_signal_noise_ratio(picture(0)[hole], prediction(0)[hole])
+    assert image["composite/psnr_hole"] == pytest.approx(expected, abs=1e-3) and both["hole_area"] == 0
+    assert "17.50 % missing on average; 1 of 2 images have no hole" in capsys.readouterr().err
+    Image.fromarray(hole & False).save(tmp_path / "m" / "0.png")
+    with pytest.raises(InputError, match="nothing is missing in any mask"):
+        evaluate.main(words)
+
+
+def test_lamas_names(tmp_path):
+    """a_mask001 is the mask of a, and a prediction with that name is of a through that mask."""
+    for name in ("t/a", "t/a_mask001", "t/a_mask002", "t/b", "t/b_mask000", "p/a_mask001", "p/a_mask002", "p/b_mask000",
+                 "q/a", "q/a_mask001", "q/b", "q/b_mask000"):
+        write_image(tmp_path / f"{name}.png", mask(0))
+    pairs, problems = find_pairs(tmp_path / "t", tmp_path / "p", tmp_path / "t")
+    assert not problems
+    assert [(pair.name, pair.truth.name, pair.prediction.name, pair.mask.name) for pair in pairs] == [
+        (name, f"{name[0]}.png", f"{name}.png", f"{name}.png") for name in ("a_mask001", "a_mask002", "b_mask000")]
+    pairs, problems = find_pairs(tmp_path / "t", tmp_path / "q", tmp_path / "t")
+    assert [(pair.name, pair.prediction.name, pair.mask.name) for pair in pairs] == [("b", "b.png", "b_mask000.png")]
+    assert "more than once among the masks" in problems["a"]
+    pairs, _ = find_pairs(tmp_path / "t", tmp_path / "p")
+    assert [pair.truth.name for pair in pairs] == ["a.png", "a.png", "b.png"]
 
 
 def test_nothing_to_compare(folders, tmp_path):

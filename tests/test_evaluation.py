@@ -145,6 +145,7 @@ def test_an_evaluation_leaves_the_same(trained, tmp_path, capfd):
     for name in "two", "nothing":
         found = read_results(folder / "metrics" / f"{name}.json")
         assert [image["name"] for image in found["images"]] == sorted(NAMES)
+        assert found["step"] == read_results(run / "metrics" / f"{name}.json")["step"] > 0  # the checkpoint says it
         for mine, other in zip(results[name].images, found["images"], strict=True):
             assert other == pytest.approx(mine, abs=2e-3)
         for image in NAMES:

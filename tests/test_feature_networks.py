@@ -2,15 +2,19 @@ import dataclasses
 import hashlib
 
 import lpips
+import numpy as np
 import pytest
 import torch
 from pytorch_fid import inception
 from torchvision.models import alexnet, inception_v3
 
 from gi.errors import InputError
+from gi.media import io
 from gi.metrics import features
 from gi.metrics.features import ALEXNET, INCEPTION, LPIPS, VGG16, InceptionFeatures
+from gi.metrics.folder import find_pairs, score_pairs
 from gi.metrics.image import ImageMetrics
+from gi.metrics.video_scores import VideoScores
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchvision")  # of the old `pretrained`, which lpips uses
 
@@ -62,6 +66,24 @@ def test_inception_is_that_of_pytorch_fid(tmp_path, monkeypatch):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(ours(images(size=size)), expected)
     assert not any(parameter.requires_grad for parameter in ours.parameters()) and not ours.train().training
+
+
+@pytest.mark.parametrize(("net", "least"), [("alex", 31), ("vgg", 16)])
+def test_images_smaller_than_a_network(net, least, tmp_path):
+    """In evaluations of pictures they are left out; elsewhere the error names them."""
+    network = LPIPS(net=net, weights=None)
+    with pytest.raises(InputError, match=f"least {least} x {least} pixels, got 40 x {least - 1}"):
+        network(*torch.zeros(2, 1, 3, least - 1, 40))
+    frames = [(np.zeros((20, 12, 3), np.uint8), np.ones((20, 12), np.uint8), np.zeros((20, 12, 3), np.uint8))] * 3
+    with pytest.raises(InputError, match="film: LPIPS: expected images of at least"):
+        VideoScores(metrics=["lpips"], lpips=network).update("film", frames)
+    for name, side in ("a", least), ("b", least - 1):
+        for folder in "tp":
+            io.write_image(tmp_path / folder / f"{name}.png", np.zeros((40, side, 3), np.uint8))
+    pairs, _ = find_pairs(tmp_path / "t", tmp_path / "p")
+    scores, problems = score_pairs(pairs, ImageMetrics(metrics=["lpips"], lpips=network))
+    assert [image["name"] for image in scores.images] == ["a"] and f"at least {least} a side" in problems["b"]
+    assert InceptionFeatures(weights=None)(torch.zeros(1, 3, 1, 1)).shape == (1, 2048)  # it enlarges them
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])

@@ -1,12 +1,14 @@
 """scripts/inpaint_video.py on files: parts, resuming, edited frames, and what can be wrong with the input."""
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -65,7 +67,6 @@ def test_file_in_file_out_with_its_sound(script, video, tmp_path):
     assert run(script, video, tmp_path / "out.mp4", frames="film.mp4", masks="holes.mp4") == 0
     source, result = (open_video(path) for path in (video / "film.mp4", tmp_path / "out.mp4"))
     assert (result.count, result.rate, result.width, result.height) == (COUNT, 30, source.width, source.height)
-    import av
     with av.open(str(tmp_path / "out.mp4")) as file:
         assert file.streams.audio[0].codec.canonical_name == "aac"
     truth, masks = map(list, zip(*scene(COUNT), strict=True))
@@ -116,19 +117,86 @@ def test_an_interrupted_run_goes_on(script, video, tmp_path, monkeypatch, capsys
     assert np.array_equal(pictures(tmp_path / "out"), pictures(tmp_path / "whole"))
 
 
-def test_other_settings_do_not_use_finished_chunks(script, video, tmp_path, capsys):
-    run(script, video, tmp_path / "out", "--chunk", "1/2")
-    run(script, video, tmp_path / "out", "--no-prealign", "--chunk", "1/2")
-    assert "not used" in capsys.readouterr().err
-    assert len([path for path in tmp_path.iterdir() if path.name.endswith(".chunks")]) == 2
-    assert run(script, video, tmp_path / "out") == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+def chunks(folder):
+    return {path.name: sorted(file.name for file in path.glob("*.npz")) for path in folder.glob(".gi-*.chunks")}
+
+
+def test_finished_work_belongs_to_its_inputs_not_to_names(script, video, tmp_path, capsys, monkeypatch):
+    """Not to the name of the result or of the video; what other jobs in the same folder have done is left alone."""
+    run(script, video, tmp_path / "clip.mp4", "--chunk", "1/1", frames="film.mp4", masks="holes.mp4")
+    before = chunks(tmp_path)
+    assert len(before) == 1 and len(*before.values()) == 4
+    assert run(script, video, tmp_path / "clip", "--no-prealign", frames="film.mp4", masks="holes.mp4") == 0
+    assert "chunks: chunks of other inputs, settings or versions, not used; delete" in capsys.readouterr().err
+    run(script, video, tmp_path / "clip", "--no-prealign", "--chunk", "1/2")
+    assert before.items() < chunks(tmp_path).items() and len(chunks(tmp_path)) == 2
+    monkeypatch.setattr(ChunkFiller, "__call__", None)  # nothing is computed
+    shutil.copy(video / "film.mp4", tmp_path / "renamed.mp4")
+    assert run(script, tmp_path, tmp_path / "other.mkv", frames="renamed.mp4", masks=video / "holes.mp4") == 0
+    assert "4 of 4 chunks are finished already" in capsys.readouterr().err
+    assert open_video(tmp_path / "other.mkv").count == COUNT and not before.keys() & chunks(tmp_path).keys()
+
+
+def test_nobody_deletes_what_another_run_is_using(video, tmp_path):
+    """Two results of the same job at the same time: the last one to end removes the parts."""
+    from gi.media.masks import open_masks
+    from gi.video.job import VideoJob
+    from gi.video.per_frame import PerFrame
+
+    def job(name):
+        frames = open_video(video / "frames")
+        return VideoJob(PerFrame(network=False), frames, open_masks(video / "masks", frames, dilate=0), tmp_path / name)
+    first, second, third = job("a"), job("b.mkv"), job("a")
+    slow, never_ended = second.run(), third.run()
+    while next(slow).what != "frames written" or next(never_ended).what != "frames written":
+        pass
+    for _ in first.run():
+        pass
+    assert (tmp_path / "a").is_dir() and first.folder == second.folder and not second.missing
+    never_ended.close()
+    for _ in slow:
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b.mkv"]
+
+
+def test_inputs_that_change_during_the_work_are_never_mixed(script, video, tmp_path):
+    for name in ("frames", "masks"):
+        shutil.copytree(video / name, tmp_path / name)
+    real = ChunkFiller.__call__
+
+    def changed(self, chunk):
+        shutil.copy(tmp_path / "frames" / "00000.png", tmp_path / "frames" / "00011.png")
+        return real(self, chunk)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="00011.png: was changed during the"):
+        patch.setattr(ChunkFiller, "__call__", changed)
+        run(script, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not any(chunks(tmp_path).values())
+    assert run(script, tmp_path, tmp_path / "out") == 0
+    result, truth = pictures(tmp_path / "out"), pictures(tmp_path / "frames")
+    known = np.stack([io.read_mask(path) for path in sorted((tmp_path / "masks").iterdir())]) == 0
+    assert np.array_equal(result[known], truth[known])
+
+
+def test_what_the_end_needs_is_tried_at_the_beginning(script, video, tmp_path, monkeypatch):
+    """Names, encoders, sound, space: all of it before anything is computed."""
+    monkeypatch.setattr(ChunkFiller, "__call__", None)
+    with pytest.raises(InputError, match="name of the output"):
+        run(script, video, tmp_path / f"{'x' * 260}.mp4")
+    usage = shutil.disk_usage(tmp_path)
+    for out in ("out", "out.mp4"):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5000))
+        with pytest.raises(OSError, match=f"{out}: needs more than"):
+            run(script, video, tmp_path / out, frames="film.mp4", masks="holes.mp4")
+    monkeypatch.setattr(av.AudioStream, "encode", lambda self, frame: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # the whole track is converted
+        run(script, video, tmp_path / "out.webm", frames="film.mp4", masks="holes.mp4")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_chunk_is_named(script, video, tmp_path):
     for part in ("1/2", "2/2"):
         run(script, video, tmp_path / "out", "--chunk", part)
-    chunk = next(tmp_path.glob(".out.*.chunks")) / "000005.npz"
+    chunk = next(tmp_path.glob(".gi-*.chunks")) / "000005.npz"
     chunk.write_bytes(chunk.read_bytes()[:100])
     with pytest.raises(InputError, match=r"000005.npz: cannot read this finished chunk .* delete the file"):
         run(script, video, tmp_path / "out")
@@ -171,7 +239,7 @@ def test_killed_while_it_works_leaves_nothing_half_done(video, tmp_path):
                str(tmp_path / "out.mp4"), *OPTIONS]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".out.mp4.*.chunks/[0-9]*.npz")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".gi-*.chunks/[0-9]*.npz")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

@@ -23,7 +23,7 @@ from gi.flow.estimate import DIS, ZeroFlow
 from gi.flow.guidance import FlowGuidance
 from gi.flow.unseen import grow_hole, smooth_fill
 from gi.media import io
-from gi.media.crop import context_box, resize_known
+from gi.media.crop import context_box, fit_known, resize_known
 from gi.media.photos import mask_of, pixels_of, read_photo, write_photo
 from gi.media.samples import find_samples
 from tests.families import tiny_generator, tiny_node
@@ -54,7 +54,7 @@ def make(name, max_side=64, estimator=None, **params):
 
 # Arrays ---------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 9), (33, 47), (64, 64), (101, 160), (300, 10)])
+@pytest.mark.parametrize(("height", "width"), [(1, 4), (5, 9), (33, 47), (64, 64), (101, 160), (300, 10)])
 @pytest.mark.parametrize("n_keyframes", [0, 2])
 def test_any_size_keeps_known_pixels(inpainter, height, width, n_keyframes):
     image, mask = picture(height, width), hole(height, width)
@@ -124,6 +124,10 @@ def test_pil_images_and_kinds_of_masks(inpainter):
                   Image.fromarray(np.dstack([grey] * 3 + [np.full_like(grey, 255)])),
                   Image.fromarray(grey.astype(np.uint16) * 257)):
         np.testing.assert_array_equal(inpainter(Image.fromarray(image), other), expected)
+    for other in (torch.from_numpy(mask), torch.from_numpy(mask)[None].float(), mask[..., None], mask[None],
+                  mask * np.uint8(3), mask * np.uint16(255), mask * np.uint16(1000),
+                  np.dstack([np.full_like(grey, 255)] * 3 + [grey]), grey[..., None] * np.array([0, 90, 0], np.uint8)):
+        np.testing.assert_array_equal(inpainter(image, other, None), expected)
     untouched = inpainter(image, np.zeros_like(mask))
     np.testing.assert_array_equal(untouched, image)
     assert untouched is not image
@@ -141,6 +145,32 @@ def test_keyframes_of_other_sizes_are_resized(inpainter):
     as_large = keyframe.repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(inpainter(image, mask, [larger]), inpainter(image, mask, [as_large]))
     assert (inpainter(image, mask, [keyframe]) != inpainter(image, mask)).any()
+
+
+def test_keyframes_of_other_proportions_are_not_stretched(inpainter):
+    """Against Pillow's reduction: the whole keyframe in the middle, the rest missing."""
+    image, mask, tall = picture(40, 60), hole(40, 60), np.asarray(Image.fromarray(picture(20, 15)).resize((60, 80)))
+    inner = np.asarray(Image.fromarray(tall).resize((30, 40), Image.Resampling.BOX))
+    fitted, missing = fit_known(tall, np.zeros((80, 60), bool), (40, 60))
+    np.testing.assert_allclose(fitted[:, 15:45].astype(int), inner, atol=1)
+    assert not missing[:, 15:45].any() and missing[:, :15].all() and missing[:, 45:].all()
+    wide, missing = fit_known(picture(31, 120), np.eye(31, 120) > 0, (40, 60))
+    assert missing[:12].all() and missing[28:].all() and not missing[12:28].all() and wide.shape == (40, 60, 3)
+    for size in ((80, 120), (13, 20), (20, 30)):  # the same proportions, rounded
+        assert not fit_known(picture(*size), np.zeros(size, bool), (40, 60))[1].any()
+    padded = np.zeros_like(image)
+    padded[:, 15:45] = fitted[:, 15:45]
+    sides = np.ones((40, 60), bool)
+    sides[:, 15:45] = False
+    np.testing.assert_array_equal(inpainter(image, mask, [tall]), inpainter(image, mask, [padded], [sides]))
+
+
+def test_results_that_are_not_numbers_are_refused():
+    broken = make("ours", estimator=ZeroFlow())
+    for parameter in broken.generator.parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(InputError, match="not finite"):
+        broken(picture(20, 30), hole(20, 30))
 
 
 def test_large_pictures_are_filled_at_full_resolution_around_small_holes(inpainter):
@@ -231,9 +261,14 @@ def test_wrong_arguments_are_named(inpainter):
         r"image: is float64": (image / 255, mask),
         r"image: is uint8 \(3, 20, 30\)": (image.transpose(2, 0, 1), mask),
         "image: has no pixels": (image[:0], mask),
-        r"mask: is .* \(1, 20, 30\)": (image, mask[None]),
+        r"mask: is .* \(5, 20, 30\)": (image, np.stack([mask] * 5)),
         "mask: has values below 0": (image, mask - 1.0),
         "keyframe 1: is": (image, mask, [image.astype(np.int32)]),
+        r"keyframes: is one array \(20, 30, 3\), expected a list": (image, mask, image),
+        "keyframes: is a Image, expected a list": (image, mask, Image.fromarray(image)),
+        r"keyframe_masks: is one array \(20, 30\), expected a list": (image, mask, [image], mask),
+        "mask: everything is missing, and no keyframe": (image, np.ones_like(mask)),
+        "mask: everything is missing, and no": (image, np.ones_like(mask), [image], [np.ones_like(mask)]),
     }.items():
         with pytest.raises(InputError, match=match):
             inpainter(*arguments)
@@ -412,7 +447,9 @@ def test_folder_with_three_bad_pictures(run_folder, program, tmp_path, capsys):
     folder, out = tmp_path / "in", tmp_path / "in" / "out"
     write_samples(folder, 10)
     (folder / "2.jpg").write_bytes((folder / "2.jpg").read_bytes()[:300])
-    (folder / "5_src_000000_m.png").unlink()
+    (folder / "5_src_000000.png").unlink()
+    (folder / "4_src_000000_m.png").unlink()  # all of it is known
+    (folder / "9_mask.png").rename(folder / "9_mask001.png")  # as LaMa has them
     save(folder / "7_mask.png", hole(30, 20))
     words = ["--checkpoint", run_folder.checkpoint, "--folder", folder, "--out", out, "--device", "cpu"]
     assert program(*words) == 1
@@ -420,7 +457,7 @@ def test_folder_with_three_bad_pictures(run_folder, program, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == good
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3
-    for line, match in zip(sorted(errors), ["2.jpg: cannot read", "5_src_000000_m.png: no such file",
+    for line, match in zip(sorted(errors), ["2.jpg: cannot read", "5_src_000000.png: no such file",
                                             "7_mask.png: is 20x30, expected 30x20"], strict=True):
         assert match in line
     np.testing.assert_array_equal(io.read_image(out / "0.png")[~hole(20, 30)],
@@ -433,7 +470,7 @@ def test_folder_with_three_bad_pictures(run_folder, program, tmp_path, capsys):
     assert {name: (out / name).stat().st_mtime_ns for name in good if name != "4.png"}.items() <= times.items()
     assert (out / "4.png").exists() and (out / "7.png").exists()
     save(folder / "2.jpg", picture(20, 30))
-    save(folder / "5_src_000000_m.png", hole(20, 30))
+    save(folder / "5_src_000000.png", picture(20, 30))
     assert program(*words, "--overwrite") == 0
     assert (out / "0.png").stat().st_mtime_ns > times["0.png"] and len(list(out.iterdir())) == 10
 
@@ -477,7 +514,7 @@ def test_the_program_itself(root, run_folder, tmp_path):
     command = [sys.executable, root / "scripts" / "inpaint.py", "--checkpoint", run_folder.checkpoint,
                "--image", "i.png", "--mask", "m.png", "--out", "o.png"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "nothing is missing" in done.stderr
+    assert done.returncode == 0 and "nothing is missing" in done.stdout
     np.testing.assert_array_equal(io.read_image(tmp_path / "o.png"), io.read_image(tmp_path / "i.png"))
     done = subprocess.run([*command, "--flow", "pwc"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: argument --flow") and done.stderr.count("\n") == 1

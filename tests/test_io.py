@@ -1,4 +1,5 @@
 import io as bytes_io
+import os
 import struct
 import zlib
 
@@ -116,6 +117,21 @@ def test_atomic_write_keeps_the_old_file_on_error(tmp_path):
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("stem", ["a" * 251, "结" * 83 + "aa", "é" * 60, "a", "\udcff" * 251])  # 255 bytes, 124, 5, 255
+@pytest.mark.parametrize("suffix", [".png", ".mp4", ""])
+def test_names_as_long_as_file_systems_allow(tmp_path, stem, suffix):
+    path = tmp_path / f"{stem}{suffix}"
+    with io.atomic_write(path) as temporary:
+        assert temporary.name[0] == "." and temporary.suffix == suffix or not suffix
+        assert len(os.fsencode(temporary.name)) <= max(64, len(os.fsencode(path.name)))
+        temporary.write_text("new")
+    assert path.read_text() == "new" and os.listdir(tmp_path) == [path.name]
+    other = io.hidden_name(path, ".0123456789abcdef.chunks")
+    other.mkdir()
+    assert other == io.hidden_name(path, ".0123456789abcdef.chunks")
+    assert other != io.hidden_name(path.with_name(f"{stem[:-1]}b{suffix}"), ".0123456789abcdef.chunks")
+
+
 def test_list_images(tmp_path, photograph):
     for name in ("b/2.png", "b/1.png", "a.png"):
         io.write_image(tmp_path / name, photograph)
@@ -123,6 +139,8 @@ def test_list_images(tmp_path, photograph):
         (tmp_path / name).write_text("")
     (tmp_path / "c.JPG").write_text("")
     assert io.list_images(tmp_path) == ["a.png", "b/1.png", "b/2.png", "c.JPG"]
+    known = {suffix for suffix, form in Image.registered_extensions().items() if form in io.FORMATS} - {".pfm"}
+    assert known - set(io.SUFFIXES) <= {".mpo"} and ".jfif" in known  # .pfm: floating point numbers
     (tmp_path / "nothing").mkdir()
     for folder in ("nothing", "nowhere"):
         with pytest.raises(InputError, match=folder):
@@ -152,6 +170,9 @@ def test_read_list(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=message):
             io.read_list(path)
+    for code in ("utf-8-sig", "utf-16", "utf-8"):  # as Windows has them
+        path.write_bytes("a\\é.png\r\nb.png\r\n".encode(code))
+        assert io.read_list(path) == ["a/é.png", "b.png"]
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot read"):
         io.read_list(path)

@@ -75,7 +75,8 @@ def test_reading_something_else(tmp_path):
             {"x": {"label": 1, "decimals": 2, "higher": True}}, {"x": {"label": "X", "decimals": "2", "higher": 1}},
             {"x": {"label": "X", "decimals": True, "higher": True}})),
         *((json.dumps(right | change), message) for change, message in (
-            ({"run": 5}, "run is 5, expected a name"), ({"set": ["a"]}, "set is .*, expected a name"),
+            ({"run": 5}, "run is 5, expected a name"), ({"step": "30"}, "step is '30', expected a number"),
+            ({"step": 2**70}, "step is"), ({"set": ["a"]}, "set is .*, expected a name"),
             ({"totals": {"composite": {"psnr": 10**400}, "raw": {}}}, "totals.composite"))),
     ):
         path.write_text(content)
@@ -149,7 +150,8 @@ def test_compare(tmp_path, root, monkeypatch, capsys):
 
     first, second = tmp_path / "2026-01-31T12-00-00_ours", tmp_path / "try[1]"
     report_results({"two": scores(lpips=0.2), "four": scores()}, "ours", first, paper={"two": find_row(4, "ours")})
-    report_results({"two": scores(lpips=0.1)}, "ours_big", second, paper={"two": find_row(4, "ours_big")})
+    report_results({"two": scores(lpips=0.1)}, "ours_big", second, paper={"two": find_row(4, "ours_big")},
+                   about={"step": 12_000})
     write_results(describe(scores(lpips=0.3, fid=False), run="other", set_name="two"), tmp_path / "other.json")
     capsys.readouterr()
     status, printed = run(first, second, tmp_path / "other.json", "--paper", "4:transformer")
@@ -163,6 +165,8 @@ def test_compare(tmp_path, root, monkeypatch, capsys):
              (first.name, "try[1]", "other")}
     assert "0.200 ± 0.000" in lines[after[first.name]] and "+0.046" in lines[after[first.name] + 1]
     assert "0.100 ± 0.000" in lines[after["try[1]"]]
+    assert lines[after["try[1]"]].split()[1:3] == ["12,000", "6"] and lines[after["other"]].split()[1] == "6"
+    assert any(line.startswith("steps images") for line in lines) and "steps" not in four  # said for one set only
     assert "against ours_big (paper, table 4)" in lines[after["try[1]"] + 1]
     assert "0.300 ± 0.000" in lines[after["other"]]
     status, printed = run(first, tmp_path)

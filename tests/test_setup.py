@@ -140,3 +140,11 @@ print(len(list(video(frames, [np.asarray(Image.open("hole.png"))] * 5))), "frame
     described = gi("test", "--base", "configs/small/ours_small.yaml", "--print-config")
     assert f"{packages}/gi/configs/small/common.yaml" in described
     assert "needs a clone" in gi("benchmark", "--help", status=2)
+
+
+def test_conda_gets_what_setup_asks_for(root):
+    """env.yaml leaves all of it to pip, in one place."""
+    import yaml
+    python, pip, packages = yaml.safe_load((root / "env.yaml").read_text(encoding="utf-8"))["dependencies"]
+    assert re.fullmatch(r"python=3\.1[0-3]", python) and pip == "pip"
+    assert packages == {"pip": ["-c constraints.txt", "-e .[test]"]}

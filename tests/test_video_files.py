@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 import struct
 from fractions import Fraction
@@ -10,11 +11,13 @@ from PIL import Image
 from gi.errors import InputError
 from gi.media import container, io
 from gi.media.colour import Colour
-from gi.media.files import natural_order, open_video
+from gi.media.files import natural_order, open_video, parse_rate
 from tests.video_helpers import (
     TURNS,
+    cut_at_keyframe,
     moving_pictures,
     packets,
+    set_edit,
     set_turn,
     stored_frames,
     times_of,
@@ -105,6 +108,57 @@ def test_colours_stay_when_they_go_through_once_more(pictures, full):
     assert np.abs(again.astype(int) - once).mean() < 0.05 and abs(again.mean() - once.mean()) < 0.02
 
 
+OPEN = {
+    "libx264": {"crf": "10", "x264-params": "keyint=8:min-keyint=8:open-gop=1:bframes=3:b-adapt=0:scenecut=0"},
+    "libx265": {"x265-params": "log-level=none:crf=10:keyint=8:min-keyint=8:bframes=3:b-adapt=0:scenecut=0:pools=1"},
+}
+
+
+@pytest.mark.parametrize("codec", OPEN)
+def test_pictures_that_cannot_be_decoded_are_no_frames(tmp_path, codec):
+    """Of streams cut at a keyframe, those shown before it; of transport streams, those before the first keyframe."""
+    write_video(tmp_path / "a.mkv", moving_pictures(27), codec=codec, options=OPEN[codec])
+    write_video(tmp_path / "a.ts", moving_pictures(27), codec=codec, options=OPEN[codec])
+    data = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "cut.ts").write_bytes(data[:3 * 188] + data[len(data) // 564 * 188:])
+    for name in ("mkv", "mp4", "mov"):
+        cut_at_keyframe(tmp_path / "a.mkv", tmp_path / f"cut.{name}", 1)
+    for name, most in (("a.mkv", 27), ("a.ts", 27), ("cut.ts", 26), ("cut.mkv", 19), ("cut.mp4", 19), ("cut.mov", 19)):
+        truth = []
+        with av.open(str(tmp_path / name)) as file:
+            for packet in file.demux(video=0):
+                with contextlib.suppress(av.InvalidDataError):
+                    truth += [picture.pts * picture.time_base for picture in packet.decode()]
+        video = open_video(tmp_path / name)
+        frames = list(video.frames())
+        assert video.count == len(frames) == len(truth) <= most
+        assert [time * video.time_base - video.times[0] * video.time_base for time in video.times] == \
+            [time - truth[0] for time in truth]
+        for start in (1, 9, video.count - 1):
+            np.testing.assert_array_equal(next(video.frames(start)), frames[start])
+
+
+def test_an_index_that_packets_do_not_tell(tmp_path, monkeypatch):
+    """Two packets a picture, as of fields, are seen at the beginning; what differs later is named where it is."""
+    write_video(tmp_path / "a.mp4", moving_pictures(20), options={"bf": "0"})
+    real = container._begins
+    monkeypatch.setattr(container, "_begins", lambda path, times: real(path, sorted(times + [t + 1 for t in times])))
+    assert open_video(tmp_path / "a.mp4").count == 20 and not container._begins(tmp_path / "a.mp4", [0])
+    video = open_video(tmp_path / "a.mp4")
+    video._index.times[17] += 1
+    with pytest.raises(InputError, match="a.mp4: frame 17 is missing"):
+        list(video.frames())
+
+
+def test_edit_lists(tmp_path):
+    """What they cut away at either end is no frame."""
+    write_video(tmp_path / "a.mp4", moving_pictures(25))
+    set_edit(tmp_path / "a.mp4", skip=0.2, length=0.6)
+    truth = stored_frames(tmp_path / "a.mp4")
+    video = open_video(tmp_path / "a.mp4")
+    assert video.count == len(truth) == len(list(video.frames())) == 15
+
+
 def test_colours_of_files(tmp_path, pictures):
     """Also where the file says nothing: small pictures are BT.601."""
     for settings in ({"matrix": 1}, {"matrix": 5}, {"matrix": 5, "tag": False}, {"matrix": 1, "full": True}):
@@ -157,6 +211,22 @@ def test_folder(folder, pictures):
     assert sorted(names, key=natural_order) == ["1.png", "a.png", "a_02.png", "a_2.png", "a_10.png", "b1"]
 
 
+@pytest.mark.parametrize("text, rate", [("24", 24), ("29.97", Fraction(30000, 1001)), ("12.5", Fraction(25, 2)),
+                                        ("23.976", Fraction(24000, 1001)), ("30000/1001", Fraction(30000, 1001))])
+def test_rate_of_a_folder(tmp_path, folder, text, rate):
+    from gi.media.writer import open_writer
+    video = open_video(folder, rate=parse_rate(text))
+    with open_writer(tmp_path / "a.mkv", video) as out:
+        for frame in video.frames():
+            out.write(frame)
+    assert video.rate == rate and abs(times_of(tmp_path / "a.mkv")[-1] - 11 / rate) < Fraction(1, 500)
+    with pytest.raises(InputError, match="a.mkv: has its own"):
+        open_video(tmp_path / "a.mkv", rate=rate)
+    for wrong in ("0", "-5", "a", "nan", "1/0", "1e9"):
+        with pytest.raises(InputError, match="frames per second"):
+            parse_rate(wrong)
+
+
 def test_folder_of_turned_photographs(tmp_path, pictures):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -167,17 +237,20 @@ def test_folder_of_turned_photographs(tmp_path, pictures):
 
 
 def test_fingerprint(tmp_path, folder, pictures):
+    """Of the content, in its order, whatever files are called."""
     write_video(tmp_path / "a.mp4", pictures)
     shutil.copy(tmp_path / "a.mp4", tmp_path / "b.mp4")
     first = open_video(tmp_path / "a.mp4").fingerprint()
+    assert open_video(tmp_path / "b.mp4").fingerprint() == first
     write_video(tmp_path / "a.mp4", pictures[::-1])
     assert open_video(tmp_path / "a.mp4").fingerprint() != first
-    seen = {open_video(folder).fingerprint()}
-    (folder / "frame_3.png").rename(folder / "frame_3b.png")
-    seen.add(open_video(folder).fingerprint())
-    io.write_image(folder / "frame_3b.png", pictures[0])
-    seen.add(open_video(folder).fingerprint())
-    assert len(seen) == 3
+    seen = [open_video(folder).fingerprint()]
+    for old, new in ("frame_3", "frame_3b"), ("frame_3b", "frame_99"):
+        (folder / f"{old}.png").rename(folder / f"{new}.png")
+        seen.append(open_video(folder).fingerprint())
+    io.write_image(folder / "frame_99.png", pictures[0])
+    seen.append(open_video(folder).fingerprint())
+    assert seen[0] == seen[1] and len(set(seen)) == 3
 
 
 def _complaint(path):

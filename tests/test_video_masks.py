@@ -7,6 +7,7 @@ from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
 from gi.media.masks import grow, open_masks
+from gi.media.photos import mask_of
 from tests.video_helpers import write_video
 
 SIZE = (24, 32)
@@ -28,10 +29,10 @@ def truth():
     return masks
 
 
-def _folder(path, images):
+def _folder(path, images, floats=False):
     path.mkdir()
     for number, image in enumerate(images):
-        image.save(path / f"{number}.png")
+        image.save(path / f"{number}{'.tif' if floats else '.png'}")
     return path
 
 
@@ -45,6 +46,11 @@ def _all(masks):
     return np.stack(list(masks.frames()))
 
 
+def _with_alpha(channels, alpha):
+    return Image.fromarray(np.dstack([*channels, alpha * np.uint8(255)]))
+
+
+WHITE, LEFT = np.full(SIZE, 255, np.uint8), np.arange(SIZE[1]) < 10
 KINDS = {
     "white": lambda mask: Image.fromarray(mask * 255),
     "half": lambda mask: Image.fromarray(mask * np.uint8(1) + np.uint8(127)),
@@ -57,14 +63,32 @@ KINDS = {
     "davis": lambda mask: _palette(mask, [(0, 0, 0), (128, 0, 0), (0, 128, 0)]),
     "davis_dark": lambda mask: _palette(mask * np.uint8(2), [(0, 0, 0), (128, 0, 0), (0, 64, 0)]),
     "palette_white_first": lambda mask: _palette(1 - mask, [(255, 255, 255), (0, 0, 0)]),
+    "label_maps": lambda mask: Image.fromarray(np.where(mask * LEFT, 7, mask * 200).astype(np.uint8)),
+    "colour_labels": lambda mask: Image.fromarray(np.where((mask * LEFT)[..., None], [0, 0, 64],
+                                                           mask[..., None] * [0, 128, 128]).astype(np.uint8)),
+    "transparent_white": lambda mask: _with_alpha([WHITE] * 3, mask),
+    "transparent_black": lambda mask: _with_alpha([WHITE * 0] * 3, mask),
+    "opaque": lambda mask: _with_alpha([mask * WHITE] * 3, mask * 0 + 1),
+    "grey_alpha": lambda mask: _with_alpha([WHITE] * 3, mask).convert("LA"),
+    "deep_255": lambda mask: Image.fromarray(mask.astype(np.uint16) * 255),
+    "deep_soft": lambda mask: Image.fromarray(
+        (mask * 2048.0 + ndimage.uniform_filter(mask * 2047.0, 3)).astype(np.uint16)),
+    "floats": lambda mask: Image.fromarray(mask.astype(np.float32)),
+    "palette_black_last": lambda mask: _palette(1 - mask, [(255, 0, 0), (0, 0, 0)]),
     "palette_no_colours": lambda mask: _palette(mask, [(i, i, i) for i in range(256)]),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_images(tmp_path, video, truth, kind):
-    masks = open_masks(_folder(tmp_path / "masks", map(KINDS[kind], truth)), video, dilate=0)
+    masks = open_masks(_folder(tmp_path / "masks", map(KINDS[kind], truth), kind == "floats"), video, dilate=0)
     found = _all(masks)
+    assert f"{100 * truth.mean():.2f} % missing" in masks.remark and masks.remark.endswith("; nothing in 1 of 5")
+    for number in (0, 2):  # one by one, as in sets of pictures
+        path = sorted((tmp_path / "masks").iterdir())[number]
+        np.testing.assert_array_equal(io.read_mask(path), truth[number])
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(mask_of(image, "m"), truth[number])
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, truth)
     np.testing.assert_array_equal(list(masks.frames(2, 4)), truth[2:4])
@@ -152,3 +176,22 @@ def test_what_does_not_fit(tmp_path, video, truth):
     (damaged / "4.png").write_bytes((damaged / "4.png").read_bytes()[:60])
     with pytest.raises(InputError, match=r"4\.png"):
         _all(open_masks(damaged, video))
+
+
+def test_masks_and_frames_are_paired_by_their_numbers(tmp_path, truth):
+    """Gaps in one of them are named; counting from 1 instead of 0 is not a gap, but is said."""
+    def numbered(name, numbers, form="shot2_{:03d}_v1.png"):
+        for number in numbers:
+            io.write_image(tmp_path / name / form.format(number), np.full((48, 64), 255 * (number % 2), np.uint8))
+        return tmp_path / name
+    frames = open_video(numbered("frames", [0, 1, 2, 4, 5]))
+    assert len(list(open_masks(numbered("same", [0, 1, 2, 4, 5], "{}.png"), frames).frames())) == 5
+    for name, numbers, message in (("gap", [0, 1, 2, 3, 5], r"003_v1.png: belongs to no frame, .* the number 3"),
+                                   ("shifted", [1, 2, 3, 5, 6], r"shifted: nothing with the number 0, .*000_v1.png"),
+                                   ("all", [0, 1, 2, 3, 4], r"003_v1.png: belongs to no frame")):
+        with pytest.raises(InputError, match=message):
+            open_masks(numbered(name, numbers), frames)
+    whole = open_video(numbered("whole", range(5)))
+    masks = open_masks(numbered("from_one", range(1, 6)), whole)
+    assert "numbered from 1, the frames from 0: taken in their order" in masks.remark
+    assert masks.frames().__next__().all() and not open_masks(tmp_path / "whole", whole).order

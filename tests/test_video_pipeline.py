@@ -4,10 +4,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gi.errors import InputError
 from gi.flow.estimate import DIS
 from gi.flow.guidance import FlowGuidance
+from gi.media.arguments import masks_of
 from gi.models.classical import opencv_inpaint
 from gi.video import VideoInpainter
 from gi.video.keyframes import plan
@@ -160,8 +162,53 @@ def test_no_hole_at_all_and_nothing_but_hole(video, network):
     assert np.array_equal(run(build(network), frames, [mask * 0 for mask in masks]), np.stack(frames))
     everything = [mask * 0 + 1 for mask in masks[:7]]
     for generator in (network, None):
-        result = run(build(generator), frames[:7], everything)
-        assert result.shape == (7, HEIGHT, WIDTH, 3)
+        with pytest.raises(InputError, match="frame 0: everything is missing"):
+            run(build(generator), frames[:7], everything)
+        result = run(build(generator), frames[:7], [*masks[:3], everything[3], *masks[4:7]])
+        assert result.shape == (7, HEIGHT, WIDTH, 3) and result[3].std() > 10  # the others show it
+
+
+def test_what_a_damaged_network_makes_is_refused(video):
+    broken = tiny_generator("ours", n_blocks=1, n_cross=1)
+    for parameter in broken.parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(InputError, match="not finite"):
+        run(build(broken, prealign=False), *(part[:7] for part in video))
+
+
+def test_frames_and_masks_as_python_has_them(video):
+    """Arrays, tensors, PIL images, of any kind of mask; an edited frame in a dictionary or a list."""
+    def fill(*arguments, **options):
+        return np.stack(list(build()(*arguments, **options)))
+
+    frames, masks = (list(part[:7]) for part in video)
+    expected, edit = fill(frames, masks), 255 - frames[0]
+    kinds = [np.stack(masks), np.stack(masks)[..., None], torch.from_numpy(np.stack(masks)),
+             [mask > 0 for mask in masks], [mask.astype(np.float32) for mask in masks],
+             [Image.fromarray(mask * np.uint8(90)) for mask in masks],
+             [mask[None] * np.uint16(999) for mask in masks],
+             [mask * np.uint8(1 + i) for i, mask in enumerate(masks)]]
+    for kind in kinds:
+        for given in (kind, iter(kind)):
+            np.testing.assert_array_equal(fill([Image.fromarray(frame) for frame in frames], given), expected)
+    changed = fill(frames, masks, edited={0: edit})
+    for edited in ([edit], [Image.fromarray(edit), None]):
+        np.testing.assert_array_equal(fill(frames, masks, edited=edited), changed)
+    assert (changed != expected).any()
+    noisy = [mask * np.uint8(255) for mask in masks]
+    noisy.insert(0, noisy[0] * 0)
+    noisy[0][:2, :2] = 3
+    assert not next(masks_of(noisy)).any()  # in a list, the others tell
+    for arguments, message in [
+        ((frames[0], masks), "frames: is one array"), ((frames, masks[0]), "masks: is one array"),
+        (("a.mp4", masks), "frames: is a str"), ((frames, iter(noisy)), "mask 1: has values up to 255"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            fill(*arguments)
+    for edited, message in [(edit, "edited: is one array"), ({"0": edit}, "'0' is no number of a frame"),
+                            ({1: edit / 2}, "edited frame 1: is float64")]:
+        with pytest.raises(InputError, match=message):
+            fill(frames, masks, edited=edited)
 
 
 def test_odd_sizes_and_working_small(network):
@@ -189,7 +236,7 @@ def test_every_family_fills_videos(name, video):
     (lambda f, m: (f[:-2], m), "21 frames, but more masks"),
     (lambda f, m: (f[:3] + [f[3][:-1]] + f[4:], m), "frame 3: 112x63, but the first one is 112x64"),
     (lambda f, m: (f, m[:3] + [m[3][:, :-1]] + m[4:]), "mask 3: 111x64, but its frame is 112x64"),
-    (lambda f, m: ([x.astype(float) for x in f], m), "frame 0: expected uint8"),
+    (lambda f, m: ([x.astype(float) for x in f], m), "frame 0: is float64 .* expected uint8"),
 ])
 def test_frames_that_do_not_fit_are_named(video, change, message):
     with pytest.raises(InputError, match=message):

@@ -4,8 +4,10 @@ import sys
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from gi.errors import InputError
 from gi.media import io, writer
@@ -15,6 +17,7 @@ from gi.media.writer import check_output, open_writer
 from tests.video_helpers import (
     decoded_sound,
     moving_pictures,
+    set_edit,
     set_turn,
     sound_packets,
     stored_frames,
@@ -150,6 +153,191 @@ def test_sound_longer_and_shorter_than_the_pictures(tmp_path):
         assert sound_packets(tmp_path / "b.mp4") == sound_packets(tmp_path / "a.mp4")
 
 
+def _deep_video(path, transfer, form="yuv420p10le", full=False):
+    """Eight pictures of 10 bits with all values in between those that 8 bits have; their planes."""
+    y, x = np.mgrid[:48, :64]
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, form
+        context = stream.codec_context
+        context.options, context.color_range = {"qp": "0"}, 2 if full else 1
+        context.color_trc, context.color_primaries, context.colorspace = transfer, 9, 9
+        for number in range(8):
+            picture = av.VideoFrame(64, 48, form)
+            for plane, values in zip(picture.planes, (200 + 5 * x + 3 * y + number, 480 + x, 530 + y), strict=True):
+                rows = np.zeros((plane.height, plane.line_size // 2), np.uint16)
+                rows[:, : plane.width] = values[: plane.height, : plane.width]
+                plane.update(rows.tobytes())
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+
+
+def _samples(path):
+    """The first planes of each picture, and what the stream says of itself."""
+    with av.open(str(path)) as file:
+        context = file.streams.video[0].codec_context
+        luma = [np.frombuffer(picture.planes[0], np.uint16).reshape(picture.height, -1)[:, : picture.width]
+                for picture in file.decode(video=0)]
+        return np.stack(luma), (context.pix_fmt, context.color_trc, context.color_primaries, context.colorspace,
+                                context.color_range)
+
+
+@pytest.mark.parametrize("transfer, form, full", [(16, "yuv420p10le", False), (18, "yuv420p10le", True),
+                                                  (16, "yuv422p10le", False), (1, "yuv420p10le", False)])
+def test_ten_bits_stay_ten_bits(tmp_path, transfer, form, full):
+    """Known samples bit for bit in a lossless file; HDR is never written with 8."""
+    _deep_video(tmp_path / "a.mkv", transfer, form, full)
+    video = open_video(tmp_path / "a.mkv")
+    truth, tags = _samples(tmp_path / "a.mkv")
+    for suffix in ("mp4", "mov", "mkv"):
+        with open_writer(tmp_path / f"b.{suffix}", video, quality=0) as out:
+            for frame in video.frames():
+                frame[16:32, 20:40] = (90, 60, 50)
+                out.write(frame)
+        result, same = _samples(tmp_path / f"b.{suffix}")
+        assert same == ("yuv420p10le", *tags[1:])
+        known = np.ones((48, 64), bool)
+        known[16:32, 20:40] = False
+        assert np.array_equal(result[:, known], truth[:, known]) and len(np.unique(result[0, known] % 4)) == 4
+        filled = np.stack(list(open_video(tmp_path / f"b.{suffix}").frames()))[:, 18:30, 23:37]
+        assert np.abs(filled.reshape(-1, 3).mean(0) - (90, 60, 50)).max() < 1
+    remarked = [" ".join(writer.remarks(tmp_path / name, video)) for name in ("b.mp4", "b.webm", "b")]
+    assert ["8 bits, the rest is kept with 10" in remarked[0], "10 bits become 8" in remarked[1],
+            "PQ or HLG" in remarked[2]] == [True, True, transfer > 1]
+    if transfer > 1:
+        with pytest.raises(InputError, match="HDR needs 10 bits"):
+            check_output(tmp_path / "b.webm", video)
+
+
+@pytest.mark.parametrize("kind", ["rgb16", "rgba16", "grey16", "rgba", "profile"])
+def test_frames_keep_depth_transparency_and_profile(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    deep = kind.endswith("16")
+    shape = {"grey16": (20, 30), "rgb16": (20, 30, 3), "profile": (20, 30, 3)}.get(kind, (20, 30, 4))
+    pixels = [rng.integers(0, 2**16 if deep else 2**8, shape).astype(np.uint16 if deep else np.uint8) for _ in range(3)]
+    (tmp_path / "frames").mkdir()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number, frame in enumerate(pixels):
+        name = tmp_path / "frames" / f"{number}.png"
+        if deep:
+            cv2.imwrite(str(name), frame)
+        else:
+            Image.fromarray(frame).save(name, icc_profile=profile if kind == "profile" else None)
+    video = open_video(tmp_path / "frames")
+    with open_writer(tmp_path / "out", video) as out:
+        for frame in video.frames():
+            frame = frame.copy()
+            frame[5:10, 5:10] = (200, 100, 50)
+            out.write(frame)
+    for number, frame in enumerate(pixels):
+        name = tmp_path / "out" / f"{number}.png"
+        result = cv2.imread(str(name), cv2.IMREAD_UNCHANGED) if deep else np.asarray(Image.open(name))
+        known = np.ones(shape[:2], bool)
+        known[5:10, 5:10] = False
+        assert result.dtype == frame.dtype and np.array_equal(result[known], frame[known])
+        colour = {"grey16": [124], "rgb16": [50, 100, 200], "rgba16": [50, 100, 200, 255],
+                  "rgba": [200, 100, 50, 255]}.get(kind, [200, 100, 50])
+        wanted = np.array(colour) * (257 if deep else 1)
+        assert np.abs(result[5:10, 5:10].reshape(25, -1).astype(int) - wanted).max() <= (130 if kind == "grey16" else 0)
+        assert Image.open(name).info.get("icc_profile") == (profile if kind == "profile" else None)
+    assert "only kept in a folder" in writer.remarks(tmp_path / "out.mp4", video)[0]
+    assert not writer.remarks(tmp_path / "out", video)
+
+
+def test_what_is_lost_is_said(tmp_path, pictures):
+    write_video(tmp_path / "a.mp4", pictures, options={"x264-params": "tff=1"})
+    write_video(tmp_path / "b.mkv", pictures, codec="ffv1", form="bgra", tag=False)
+    (tmp_path / "c.srt").write_text("1\n00:00:00,000 --> 00:00:00,300\nHello\n")
+    with av.open(str(tmp_path / "c.mkv"), "w") as file, av.open(str(tmp_path / "c.srt")) as words, \
+            av.open(str(tmp_path / "a.mp4")) as film:
+        for source in (film.streams.video[0], words.streams[0]):
+            stream = file.add_stream_from_template(source)
+            source.metadata["to"] = str(stream.index)
+        for source, container in ((film.streams.video[0], film), (words.streams[0], words)):
+            for packet in container.demux(source):
+                if packet.dts is not None:
+                    packet.stream = file.streams[int(source.metadata["to"])]
+                    file.mux(packet)
+    said = [writer.remarks("out.mp4", open_video(tmp_path / name)) for name in ("a.mp4", "b.mkv", "c.mkv")]
+    for lines, words in zip(said, ("interlaced", "transparency", "subtitles"), strict=True):
+        assert words in lines[-1]
+
+
+def _onsets(path) -> list[float]:
+    """When the sound of `_clicks` begins again, in seconds after the first picture."""
+    with av.open(str(path)) as file:
+        blocks = list(file.decode(audio=0))
+    loud = [(block.pts * block.time_base + Fraction(int(index), block.sample_rate))
+            for block in blocks for index in np.flatnonzero(np.abs(_mono(block)) > 0.2)]
+    starts = [time for before, time in zip([-1, *loud], loud, strict=False) if time - before > Fraction(1, 10)]
+    return [float(start - times_of(path)[0]) for start in starts]
+
+
+def _mono(block: av.AudioFrame) -> np.ndarray:
+    samples = block.to_ndarray().astype(np.float64)
+    samples = samples[0] if block.format.is_planar else samples[0, :: block.layout.nb_channels]
+    return samples / (1 if block.format.name.startswith("flt") else 32768)
+
+
+def _clicks(path, codec, layout, rate=48000, **kind):
+    """A second of pictures with short tones at 0.1, 0.5 and 0.8 s."""
+    time = np.arange(rate) / rate
+    tone = sum(((time >= at) & (time < at + 0.03)) * np.sin(6283 * time) for at in (0.1, 0.5, 0.8))
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(kind.get("video", "mjpeg"), rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, kind.get("form", "yuvj420p")
+        sound = file.add_stream(codec, rate=rate)
+        sound.layout = layout
+        for number, frame in enumerate(moving_pictures(25, 32, 32)):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=stream.pix_fmt)
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+        samples = np.repeat((20000 * tone).astype(np.int16), av.AudioLayout(layout).nb_channels)[None]
+        block = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+        block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
+        file.mux(sound.encode(block))
+        file.mux(sound.encode(None))
+
+
+@pytest.mark.parametrize("layout, channels", [("mono", 1), ("stereo", 2), ("5.1(side)", 6)])
+def test_sound_whose_channels_have_no_names(tmp_path, layout, channels):
+    """As cameras write it; also a layout that Opus does not know by its name."""
+    _clicks(tmp_path / "a.avi", "pcm_s16le", layout)
+    video = open_video(tmp_path / "a.avi")
+    for suffix in ("mp4", "mov", "mkv", "webm"):
+        _copy(tmp_path / f"b.{suffix}", video)
+        with av.open(str(tmp_path / f"b.{suffix}")) as file:
+            assert file.streams.audio[0].layout.nb_channels == channels
+        assert _onsets(tmp_path / f"b.{suffix}") == pytest.approx([0.1, 0.5, 0.8], abs=0.003)
+
+
+@pytest.mark.parametrize("skip, length, onsets", [(0.3, 0.7, [0.2, 0.5]), (0, 0.6, [0.1, 0.5]), (0.3, 0.4, [0.2])])
+def test_sound_that_was_cut_away_stays_away(tmp_path, skip, length, onsets):
+    _clicks(tmp_path / "a.mp4", "aac", "mono", video="libx264", form="yuv420p")
+    set_edit(tmp_path / "a.mp4", skip, length)
+    assert _onsets(tmp_path / "a.mp4") == pytest.approx(onsets, abs=0.03)  # by its own reader
+    video = open_video(tmp_path / "a.mp4")
+    for suffix in ("mp4", "mov", "mkv", "webm"):
+        _copy(tmp_path / f"b.{suffix}", video)
+        assert _onsets(tmp_path / f"b.{suffix}") == pytest.approx(_onsets(tmp_path / "a.mp4"), abs=0.01)
+        assert 0 <= times_of(tmp_path / f"b.{suffix}")[0] < 0.05
+
+
+@pytest.mark.parametrize("codec, video, form", [("aac", "libx264", "yuv420p"), ("mp2", "mpeg2video", "yuv420p")])
+def test_transport_streams(tmp_path, codec, video, form):
+    """They begin at any time of day; results begin at once, pictures and sound in step."""
+    _clicks(tmp_path / "a.ts", codec, "stereo", video=video, form=form)
+    before = times_of(tmp_path / "a.ts")
+    for suffix in ("mp4", "mkv", "webm"):
+        _copy(tmp_path / f"b.{suffix}", open_video(tmp_path / "a.ts"))
+        times = times_of(tmp_path / f"b.{suffix}")
+        assert len(times) == 25 and max(abs(new - times[0] - old + before[0])
+                                        for new, old in zip(times, before, strict=True)) < Fraction(1, 500)
+        assert times[0] < 0.1 and _onsets(tmp_path / f"b.{suffix}") == pytest.approx([0.1, 0.5, 0.8], abs=0.005)
+
+
 def test_folder_of_images(tmp_path, source, folder, pictures):
     copy = _copy(tmp_path / "out", folder)
     np.testing.assert_array_equal(list(copy.frames()), pictures)
@@ -250,13 +438,17 @@ def test_refused_before_the_work(tmp_path, source, folder, monkeypatch):
         with pytest.raises(InputError) as caught:
             check_output(tmp_path / name, video, masks)
         assert "\n" not in str(caught.value)
+    for suffix in ("m2ts", "mts", "mxf", "mpg", "tiff", "jfif", "heic", "y4m", "TS"):
+        with pytest.raises(InputError, match=f"cannot write .{suffix.lower()}, expected .mp4, .m4v"):
+            check_output(tmp_path / f"new.{suffix}", source)
     for quality in (-1, 52):
         with pytest.raises(InputError, match="quality"), open_writer(tmp_path / "out.mp4", source, quality=quality):
             pass
     write_video(tmp_path / "wide.mp4", list(source.frames()), aspect=Fraction(4, 3))
     with pytest.raises(InputError, match="webm cannot keep"):
         check_output(tmp_path / "out.webm", open_video(tmp_path / "wide.mp4"))
-    check_output(tmp_path / "v1.5", source, masks)
+    for name in ("v1.5", "clip.v2", "clip.final", "clip.old"):
+        check_output(tmp_path / name, source, masks)
 
     def missing(name, mode):
         raise av.codec.codec.UnknownCodecError(name)

@@ -82,6 +82,29 @@ def set_turn(path, turn: str) -> None:
     path.write_bytes(data)
 
 
+def set_edit(path, skip: float, length: float) -> None:
+    """Makes the edit lists of all tracks of an mp4 file show `length` seconds after the first `skip` seconds."""
+    data, at = bytearray(path.read_bytes()), 0
+    while (at := data.find(b"elst", at + 1)) > 0:
+        header = data.index(b"mdhd", at)  # of the same track
+        scale, = struct.unpack_from(">I", data, header + 16)
+        start, = struct.unpack_from(">i", data, at + 16)
+        struct.pack_into(">Ii", data, at + 12, round(length * 1000), start + round(skip * scale))
+    path.write_bytes(data)
+
+
+def cut_at_keyframe(source, target, number: int) -> None:
+    """Copies the packets of the pictures from keyframe `number` on, as players' cutting tools do."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        keyframes = 0
+        for packet in old.demux(video=0):
+            keyframes += packet.is_keyframe
+            if keyframes > number and packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+
+
 def stored_frames(path) -> list:
     """Pictures in the way PyAV hands them out, not turned."""
     with av.open(str(path)) as file:

@@ -1,55 +1,35 @@
-"""Draws what the small network of this repository makes of photographs that come with scikit-image (docs/small.png).
+"""Draws what the small network of this repository makes of photographs that come with scikit-image (docs/small.jpg).
 
-    python -m tools.show_small --out docs/small.png
+    python -m tools.show_small --out docs/small.jpg
 
-A row a photograph, none of which it was trained on: target with its hole, two keyframes with theirs, the keyframes
-copied along the same optical flow with cv2.inpaint for the rest, the network's composite, the truth.
+The pictures are the first ones of the demo, in which a row is one of `tools.demo.scenes.photographs`.
 """
 from pathlib import Path
 
-import torch
-from torchvision.utils import make_grid
+import numpy as np
+from PIL import Image
 
 from gi.commands import script
-from gi.compositing import composite, masked
-from gi.data.pairs import GuidedPairs
-from gi.data.photometric import Photometric
-from gi.data.sources import BundledPhotographs
-from gi.media import io
-from gi.metrics.functional import psnr
-from gi.models.classical import copy_keyframe
-from gi.report.pictures import hatch, to_uint8
-from gi.weights.pretrained import load_parts
-
-PHOTOGRAPHS = ["astronaut.png", "coffee.png", "rocket.jpg"]
+from gi.media.io import atomic_write
+from gi.training.comparison import METHODS
+from tools.demo import scenes, shipped
 
 
-@torch.inference_mode()
 def main(argv: list[str] | None = None) -> None:
     parser = script.Parser(prog="python -m tools.show_small", description=__doc__, formatter_class=script.Layout)
-    parser.add_argument("--out", type=Path, default=Path("docs/small.png"), help="picture to write")
+    parser.add_argument("--out", type=Path, default=Path("docs/small.jpg"), help="JPEG file to write")
     parser.add_argument("--seed", type=int, default=0, help="of crops, motions and holes")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 3], help="numbers of the pictures")
     args = parser.parse_args(argv)
-    generator, guidance = load_parts()
-    true_colours = Photometric(clahe_probability=0, brightness_probability=0, hsv_probability=0)
-    pairs = GuidedPairs(images=BundledPhotographs(names=PHOTOGRAPHS), seed=args.seed, view_photometric=true_colours)
-    tiles = []
-    for number in range(len(pairs)):
-        sample = pairs[number]
-        image, sources = (sample[name][None].float() / 255 for name in ("image", "sources"))
-        mask, source_masks = (sample[name][None].float() for name in ("mask", "source_masks"))
-        flows, errors = guidance(image, mask, sources, source_masks)
-        drawn = generator(masked(image, mask), masked(sources, source_masks), flows, errors)
-        copied = copy_keyframe(image, mask, sources, source_masks, flows, errors)
-        filled = composite(drawn, image, mask)
-        print(f"{sample['name']}: PSNR in the hole, copied {psnr(copied, image, mask).item():.1f} dB, network "
-              f"{psnr(filled, image, mask).item():.1f} dB")
-        frames = torch.cat([image, sources[0]]), torch.cat([mask, source_masks[0]])
-        tiles += [hatch(frame.permute(1, 2, 0).numpy(), hole[0].numpy()) for frame, hole in zip(*frames, strict=True)]
-        tiles += [to_uint8(x[0].permute(1, 2, 0).numpy()) for x in (copied, filled, image)]
-    grid = make_grid([torch.from_numpy(tile).permute(2, 0, 1) for tile in tiles], nrow=len(tiles) // len(pairs),
-                     padding=4, pad_value=255)
-    io.write_image(args.out, grid.permute(1, 2, 0).numpy())
+    data, contest, strips = scenes.photographs(seed=args.seed, length=1 + max(args.rows)), shipped.Contest("cpu"), []
+    for number, (sample, filled, scores) in enumerate(contest.score(data)):
+        print(sample["name"], *(f"{METHODS[name]} {score.images[-1]['composite/psnr_hole']:.1f} dB"
+                                for name, score in scores.items()), sep=", ")
+        if number in args.rows:
+            strips.append(shipped.strip(sample, filled, {"keyframes": "network", "inpaint": "cv2.inpaint"}))
+    strips[1:] = [row[shipped.BAR:] for row in strips[1:]]  # labels above the first row are enough
+    with atomic_write(args.out) as temporary:
+        Image.fromarray(np.concatenate(strips)).save(temporary, format="JPEG", quality=88, subsampling=0)
     print(args.out)
 
 

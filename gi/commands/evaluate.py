@@ -2,11 +2,13 @@
 
     gi evaluate data/my_validation other_method/ --masks data/my_validation --out other.json
 
-Files belong together by their names, whatever their suffix. With masks (white = missing), composites are scored too,
-inside the hole as well. FID and LPIPS need weights (gi fetch inception vgg16), the others do not.
+Files belong together by their names, whatever their suffix. With masks (bright = missing, see docs/masks.md),
+composites are scored too, inside the hole as well. FID and LPIPS need weights (gi fetch inception vgg16), the others do
+not.
 Pictures that are missing or bad are left out and reported, and the exit status is 1. Results written with --out can be
 set beside others with `gi compare`.
 """
+import sys
 from pathlib import Path
 
 from gi.commands import script
@@ -51,6 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     with script.progress("images", len(pairs)) as advance:
         scores, unreadable = score_pairs(pairs, metrics, batch_size=args.batch_size, advance=advance)
     problems |= unreadable
+    if args.masks is not None and scores.count:
+        share = sum(image["hole_area"] for image in scores.images) / scores.count
+        print("; ".join([f"{args.masks}: {100 * share:.2f} % missing on average", *scores.remarks()]), file=sys.stderr)
     run, name = args.name or args.predictions.resolve().name, args.set or args.truth.resolve().name
     about = {"masks": args.masks is not None, "problems": problems}
     result = describe(scores, run=run, set_name=name, paper=row, about=about)

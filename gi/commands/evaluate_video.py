@@ -32,11 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", help="name of the method; None: that of PREDICTIONS")
     parser.add_argument("--set", help="name of the set; None: that of GT_AND_MASKS")
     parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to stand beside, such as 3:14_keyframes")
+    parser.add_argument("--fps", help="frames per second of folders, for the page's films; None: 25")
     parser.add_argument("--strict", action="store_true", help="stop at the first video that is missing or bad")
     script.allow_option(parser)
     parser.add_argument("--device", help="None: a CUDA GPU if there is one, else the CPU")
     args = parser.parse_args(argv)
     from gi.config.device import cuda_or_cpu
+    from gi.media.files import parse_rate
     from gi.metrics.metric import with_weights
     from gi.metrics.video import VIDEO_METRICS
     from gi.metrics.video_folder import find_videos, name_of
@@ -46,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     from gi.video.evaluation import side_by_side
     from gi.video.method import build_method
     args.device = str(cuda_or_cpu(args.device))
+    args.fps = parse_rate(args.fps) if args.fps else None
     row = parse_row(args.paper) if args.paper else None
     script.trust([*(args.metrics or ()), *(args.method or ())])
     metrics, notes = (args.metrics, []) if args.metrics else with_weights(VIDEO_METRICS)
@@ -91,7 +94,7 @@ def score(args, pairs, problems, run, out, metrics, notes, row):
     from gi.report.tables import print_table
     from gi.report.video import write_page
     from gi.video.evaluation import open_clips, score_clips, stop_at
-    clips, unfit = open_clips(pairs)
+    clips, unfit = open_clips(pairs, args.fps)
     problems |= unfit
     if args.strict or not clips:
         stop_at(problems)

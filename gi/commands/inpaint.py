@@ -2,9 +2,9 @@
 
 one picture:  gi inpaint --image I --mask M [--keyframe K [--keyframe-mask KM]] ... --out O.png
 a folder:     gi inpaint --folder DIR --out DIR
-    with X.jpg, X_mask.png and, per keyframe, X_src_000000.jpg and X_src_000000_m.png, of any suffix; result X.png
+    with X.jpg, X_mask.png and, per keyframe, X_src_000000.jpg (and X_src_000000_m.png), of any suffix; result X.png
 
-Masks: bright (128 and more of 255) is missing; as large as their picture.
+Masks: bright is missing, or any label but 0 (docs/masks.md); as large as their picture.
 """
 import argparse
 import sys
@@ -87,7 +87,8 @@ def inpaint_folder(args: argparse.Namespace) -> int:
         with script.progress("pictures", len(todo)) as advance:
             for problem, filled in inpaint_samples(inpainter, todo, args.out):
                 problems += [problem] if problem else []
-                remarks += [filled.remark] if filled and filled.remark else []
+                # A plain mask needs no remark among many.
+                remarks += [filled.remark] if filled and not filled.remark.endswith("% missing") else []
                 advance()
     else:
         problems = [sample.problem for sample in todo]
@@ -106,7 +107,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     from gi.media.samples import SampleFiles
     sample = SampleFiles(args.image.stem, args.image, args.mask, args.keyframes)
     filled = inpaint_file(load(args, [sample]), sample, args.out)
-    if filled.remark:
-        print(filled.remark, file=sys.stderr)
     print(f"{args.out}: {filled}")
     return 0

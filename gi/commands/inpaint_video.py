@@ -5,8 +5,9 @@ and after it; the frames between follow along optical flow. --method chooses ano
   gi inpaint-video frames/ mask.png out.mp4 --keyframe 40=edited.png
   gi inpaint-video VIDEO MASKS OUT --method per-frame max_side=432
 
-VIDEO: mp4, mov, mkv, webm, or a folder of frames. MASKS: a video, a folder with as many, or one image for all frames;
-bright is missing. OUT: a video, or a folder of PNG files. The same command continues an interrupted run.
+VIDEO: mp4, mov, mkv, webm, avi, ts, or a folder of frames. MASKS: a video, a folder with as many (of the same numbers),
+or one image for all frames; bright is missing (docs/masks.md). OUT: a video, or a folder of PNG files; docs/video.md
+tells what is kept. The same command continues an interrupted run.
 """
 import argparse
 import sys
@@ -42,6 +43,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                         help="grow the masks by N pixels (default: 4 at 432x240, more in larger videos)")
     parser.add_argument("--quality", type=int, default=QUALITY, metavar="CRF",
                         help="of a video file: 0 (lossless) to 51 (default %(default)s)")
+    parser.add_argument("--fps", help="frames per second of VIDEO, if it is a folder (default 25)")
     parser.add_argument("--chunk", metavar="i/n", help="compute only the i-th of n parts; without it, all are joined")
     script.allow_option(parser)
     options = parser.add_argument_group("options of methods", argument_default=argparse.SUPPRESS)
@@ -121,18 +123,23 @@ def _edited(texts, video):
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
     args = parse_args(argv)
-    from gi.media.files import open_video
+    from gi.media.files import open_video, parse_rate
     from gi.media.masks import open_masks
+    from gi.media.writer import remarks
     from gi.video.job import VideoJob
     from gi.video.method import build_method
-    video = open_video(args.video)
+    video = open_video(args.video, rate=parse_rate(args.fps) if args.fps else None)
     masks = open_masks(args.masks, video, dilate=args.dilate)
     edited = _edited(args.keyframe, video)
+    if masks.rule.full == masks.rule.total and not edited:
+        raise InputError(f"{args.masks}: everything is missing in all frames, and there is no --keyframe")
     script.trust([args.method or ""])
     method = build_method("flow" if args.no_network else args.method or "keyframes", args.options)
     job = VideoJob(method, video, masks, args.out, edited=edited, quality=args.quality)
-    if job.others:
-        print(f"{job.others[0]}: chunks of other inputs, settings or versions, not used", file=sys.stderr)
+    print(*remarks(args.out, video), masks.remark, sep="\n", file=sys.stderr)
+    for folder, busy in job.others:
+        what = "another run is working there" if busy else "delete the folder if you do not want them any more"
+        print(f"{folder}: chunks of other inputs, settings or versions, not used; {what}", file=sys.stderr)
     wanted = job.share(*args.chunk) if args.chunk else job.parts
     todo = [part for part in job.missing if part in wanted]
     if len(todo) < len(wanted):

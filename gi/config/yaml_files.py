@@ -69,7 +69,7 @@ def _read(path: Path, by: Path | None) -> dict:
             raise MissingFile(f"{path}: no such configuration{f' (inherited by {by})' if by else ''}{hint}")
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: expected a file of at most {MAX_BYTES} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except InputError:
         raise
     except (OSError, ValueError) as error:

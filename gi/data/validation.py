@@ -33,6 +33,9 @@ class GuidedFolder(Dataset):
             if n_sources is not None and n_sources > len(sample.keyframes):
                 count = len(sample.keyframes)
                 raise InputError(f"{sample.image}: has {count} keyframes, expected at least {n_sources}")
+            if unmasked := [frame for frame, mask in sample.keyframes[:n_sources] if mask is None]:
+                frame = unmasked[0]
+                raise InputError(f"{frame.with_suffix('')}_m.png: no such file, expected beside {frame.name}")
             name = (Path(sample.name).parent / Path(sample.name).name.removeprefix("image_")).as_posix()
             if name in samples:
                 raise InputError(f"{sample.image}: has the same name, {name}, as {samples[name][0]}")

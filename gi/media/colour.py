@@ -20,13 +20,19 @@ _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 
 
 @dataclass(frozen=True)
 class Colour:
-    """matrix: an AVColorSpace; full: luma uses 0 … 255, not 16 … 235. The rest are the stream's tags."""
+    """matrix: an AVColorSpace; full: luma uses 0 … 255, not 16 … 235. The rest are the stream's tags and its bits."""
 
     matrix: int
     full: bool
     tag: int
     primaries: int
     transfer: int
+    bits: int = 8
+
+    @property
+    def hdr(self) -> bool:
+        """Whether values are meant for PQ or HLG, which 8 bits are too few for."""
+        return self.transfer in (16, 18)
 
     def to_rgb(self, picture: av.VideoFrame) -> np.ndarray:
         """uint8 (H, W, 3); 10 and more bits are rounded to 8, an alpha channel is dropped."""
@@ -45,8 +51,21 @@ class Colour:
         return _transform(cv2.merge(list(planes)), inverse, -inverse @ offset)
 
     def from_rgb(self, pixels: np.ndarray, form: str) -> av.VideoFrame:
-        planes = np.moveaxis(_transform(pixels, *self._from_rgb()), 2, 0)
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv444p")
+        """A picture of the planar YUV format `form`, of 8 or 10 bits, from uint8 (H, W, 3)."""
+        scale, offset = self._from_rgb()
+        if form.endswith("10le"):
+            full = np.array([1023 / 255, 4, 4]) if self.full else np.array([4, 4, 4])
+            values = _transform(pixels, full[:, None] * scale, full * offset, bits=10)
+            picture = av.VideoFrame(pixels.shape[1], pixels.shape[0], "yuv444p10le")
+            for number, plane in enumerate(planes_of(picture)):
+                plane[:] = values[..., number]
+        else:
+            planes = np.moveaxis(_transform(pixels, scale, offset), 2, 0)
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv444p")
+        return self.convert(picture, form)
+
+    def convert(self, picture: av.VideoFrame, form: str) -> av.VideoFrame:
+        """A YUV picture of these colours in another planar YUV format."""
         picture = _reformat(picture, form)
         picture.colorspace, picture.color_range = self.tag, _FULL if self.full else _LIMITED
         return picture
@@ -78,7 +97,15 @@ def colour_of(picture: av.VideoFrame, decoder: av.VideoCodecContext) -> Colour:
     guess = _BT709 if long >= 1280 or short >= 720 else _BT601
     full = picture.color_range == _FULL or picture.format.name.startswith("yuvj")
     matrix = picture.colorspace if picture.colorspace in _WEIGHTS else guess
-    return Colour(matrix, full, picture.colorspace, decoder.color_primaries, decoder.color_trc)
+    bits = picture.format.components[0].bits
+    return Colour(matrix, full, picture.colorspace, decoder.color_primaries, decoder.color_trc, bits)
+
+
+def planes_of(picture: av.VideoFrame) -> list[np.ndarray]:
+    """The samples of a planar picture, to be read and written: uint8 or uint16 (height, width) each."""
+    kind = np.uint8 if picture.format.components[0].bits == 8 else np.uint16
+    rows = [np.frombuffer(plane, kind).reshape(plane.height, -1) for plane in picture.planes]
+    return [row[:, : plane.width] for row, plane in zip(rows, picture.planes, strict=True)]
 
 
 def _is_image(picture: av.VideoFrame) -> bool:
@@ -109,7 +136,8 @@ def _without_tags(picture: av.VideoFrame) -> av.VideoFrame:
     return copy
 
 
-def _transform(pixels: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """scale @ pixel + offset, rounded; uint8 (H, W, 3)."""
+def _transform(pixels: np.ndarray, scale: np.ndarray, offset: np.ndarray, bits: int = 8) -> np.ndarray:
+    """scale @ pixel + offset, rounded; uint8, or uint16 for more bits, (H, W, 3)."""
     values = cv2.transform(pixels.astype(np.float32), np.column_stack([scale, offset]).astype(np.float32))
-    return np.clip(np.rint(values, out=values), 0, 255).astype(np.uint8)
+    values = np.clip(np.rint(values, out=values), 0, 2**bits - 1)
+    return values.astype(np.uint8 if bits == 8 else np.uint16)

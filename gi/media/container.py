@@ -13,10 +13,11 @@ from gi.errors import InputError
 from gi.media import io
 
 # Nothing else is tried: among FFmpeg's formats are play lists that open other files.
-_FORMATS = {"format_whitelist": "mov,matroska,avi"}
-# One packet is one shown frame. Elsewhere (VP8, AVI) packets may be invisible or empty.
+_FORMATS = {"format_whitelist": "mov,matroska,avi,mpegts"}
+# One packet is one shown frame. Elsewhere (VP8, AVI, transport streams) packets may be invisible, empty or torn.
 _ONE_TO_ONE = ("h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1", "png", "rawvideo",
                "qtrle", "huffyuv", "ffvhuff", "utvideo", "cfhd", "v210")
+_LOOK = 16  # frames at the beginning that are decoded to see whether packets tell the truth
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
         file = open_file(path)
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: not a video, or cannot open this one: {io.reason(error)}; expected mp4, mov, mkv, "
-                         "webm or avi, or a folder of images") from error
+                         "webm, avi or ts, or a folder of images") from error
     with file:
         cover = av.stream.Disposition.attached_pic
         stream = next((s for s in file.streams.video if not s.disposition & cover), None)
@@ -63,42 +64,74 @@ def read_index(path: Path) -> Index:
     """Finds the frames; decodes only where packets do not tell them. Raises InputError if there is none, or damage."""
     with opened(path) as (file, stream):
         base = Fraction(stream.time_base)
-        plain = stream.codec_context.name in _ONE_TO_ONE and file.format.name != "avi"
+        plain = stream.codec_context.name in _ONE_TO_ONE and file.format.name not in ("avi", "mpegts")
         times: list[int | None] = []
         try:
             for packet in file.demux([stream, *file.streams.audio]):
-                if packet.is_corrupt:
+                if packet.is_corrupt and times:
                     raise InputError(f"{path}: damaged or cut off after {len(times)} frames")
                 if packet.stream.index != stream.index or not packet.size:
                     continue
-                plain = plain and packet.pts is not None and not packet.is_discard and (times or packet.is_keyframe)
+                # What comes after the first keyframe, but is shown before it, needs frames that were cut away.
+                plain = (plain and packet.pts is not None and not packet.is_discard
+                         and (packet.pts > times[0] if times else packet.is_keyframe))
                 times.append(packet.pts)
         except av.FFmpegError as error:
             raise InputError(f"{path}: damaged after {len(times)} frames: {io.reason(error)}") from error
+    if plain:
+        times.sort()
+        plain = _begins(path, times)
     if not plain and times:
         with opened(path) as (file, stream):
             times = [picture.pts for picture in decode(path, file, stream)]
     if not times:
         raise InputError(f"{path}: no frame in this video")
-    if plain:
-        times.sort()
     exact = None not in times and all(before < after for before, after in itertools.pairwise(times))
     return Index(np.array(times if exact else np.arange(len(times)), np.int64), base, exact)
 
 
+def origin(file: av.container.InputContainer) -> Fraction:
+    """The time in seconds that is to become 0: transport streams begin at any time of day."""
+    known = file.format.name == "mpegts" and file.start_time is not None
+    return Fraction(file.start_time, av.time_base) if known else Fraction(0)
+
+
+def _begins(path: Path, times: list[int]) -> bool:
+    """Whether the first frames that are decoded are those of `times`: two fields may be two packets, for example."""
+    with opened(path) as (file, stream):
+        try:
+            first = [picture.pts for picture in itertools.islice(decode(path, file, stream), _LOOK)]
+        except InputError:  # is named when the frame is read
+            return True
+    return first == times[:_LOOK]
+
+
 def decode(path: Path, file, stream, index: Index | None = None) -> Iterator[av.VideoFrame]:
-    """Decodes from where `file` stands. Raises InputError, naming the frame that is damaged."""
+    """Decodes from where `file` stands; what a transport stream, begun anywhere, has before the first picture that can
+    be decoded does not count. Raises InputError, naming the frame that is damaged.
+    """
     done = 0
 
     def number(time: int | None) -> int:
         known = index and index.exact and time is not None
         return int(np.searchsorted(index.times, time)) if known else done
 
-    time = None
+    def pictures_of(packet: av.Packet) -> list[av.VideoFrame]:
+        try:
+            return packet.decode()
+        except av.InvalidDataError:
+            if file.format.name != "mpegts" or done:
+                raise
+            return []
+
+    time, begun = None, file.format.name != "mpegts"
     try:
         for packet in file.demux(stream):
+            begun = begun or packet.is_keyframe
+            if not begun:
+                continue
             time = packet.pts
-            for picture in packet.decode():
+            for picture in pictures_of(packet):
                 if picture.is_corrupt:
                     raise InputError(f"{path}: frame {number(picture.pts)} is damaged")
                 if picture.width * picture.height > io.MAX_PIXELS:
@@ -121,6 +154,8 @@ def pictures(path: Path, index: Index, first: int) -> Iterator[av.VideoFrame]:
     for picture in found:
         if number == len(index):
             raise InputError(f"{path}: more than the {number} frames its index has")
+        if index.exact and picture.pts is not None and picture.pts != index.times[number]:
+            raise InputError(f"{path}: frame {number} is missing: another one is decoded in its place")
         yield picture
         number += 1
     if number < len(index):

@@ -47,6 +47,20 @@ def resize_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> 
     return resize(image, size, cv2.INTER_AREA), resize(mask.astype(np.float32), size, cv2.INTER_AREA) > 0
 
 
+def fit_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """As `resize_known`, without stretching: what has other proportions is brought into the middle, as large as it fits
+    into `size` whole, and what is left at two sides is missing.
+    """
+    factor = min(new / old for new, old in zip(size, mask.shape, strict=True))
+    inner = tuple(max(1, round(old * factor)) for old in mask.shape)
+    if all(new - side <= 1 for new, side in zip(size, inner, strict=True)):  # the same proportions, but for rounding
+        return resize_known(image, mask, size)
+    image, mask = resize_known(image, mask, inner)
+    margins = [((new - side) // 2, new - side - (new - side) // 2)
+               for new, side in zip(size, inner, strict=True)]
+    return np.pad(image, [*margins, (0, 0)]), np.pad(mask, margins, constant_values=True)
+
+
 def limited(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(height, width) with the same proportions and no side longer than `side`."""
     scale = min(1, side / max(size))

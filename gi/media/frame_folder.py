@@ -1,5 +1,6 @@
 """A folder of PNG images, written beside its place and put there when it is complete."""
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
+from gi.media.photos import read_photo, write_photo
 from gi.media.source import VideoSource
 
 _LIST = ".written"  # names of the images, so that a later run knows what it may replace
@@ -24,18 +26,24 @@ def check_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def write_folder(path: Path, video: VideoSource, _quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
+def write_folder(path: Path, video: VideoSource, _quality: int,
+                 workplace: Path | None) -> Iterator[Callable[[int, np.ndarray], None]]:
     """Gives a function that writes frame `number`; what it wrote becomes `path` on leaving without an error."""
     path = path.resolve()  # of a link, the folder it leads to is replaced
     names = _names(video)
     with _errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        hidden = io.hidden_name(path, f".{secrets.token_hex(4)}.tmp")
+        if workplace and workplace.resolve().parent == path.parent:
+            hidden = workplace / f"{secrets.token_hex(4)}.tmp"
         hidden.mkdir()
     try:
         def put(number: int, frame: np.ndarray) -> None:
             with _errors_named(path):
-                io.write_image(hidden / names[number], frame)
+                if getattr(video, "rich", False):
+                    _write_rich(hidden / names[number], frame, video.files[number])
+                else:
+                    io.write_image(hidden / names[number], frame)
 
         yield put
         with _errors_named(path):
@@ -46,22 +54,44 @@ def write_folder(path: Path, video: VideoSource, _quality: int) -> Iterator[Call
         shutil.rmtree(hidden, ignore_errors=True)
 
 
+def _write_rich(path: Path, frame: np.ndarray, source: Path) -> None:
+    """Pixels that are as `io.read_image` reads them from `source` stay as they are there: depth, alpha, profile."""
+    photo = read_photo(source)
+    pixels, changed = photo.pixels.copy(), (frame != io.read_image(source)).any(axis=2)
+    new = frame[changed].astype(np.float64)
+    if pixels.ndim == 2:
+        new = new @ (0.299, 0.587, 0.114)
+    elif pixels.shape[2] == 4:
+        new = np.column_stack([new, np.full(len(new), 255)])  # what is filled can be seen
+    pixels[changed] = np.round(new * (257 if pixels.dtype == np.uint16 else 1))
+    write_photo(path, pixels, photo.profile)
+
+
 def _put_in_place(hidden: Path, path: Path) -> None:
-    if not path.exists():
-        os.replace(hidden, path)
-        return
-    aside = hidden.with_suffix(".old")
-    os.replace(path, aside)
+    aside = hidden.with_name(f".{secrets.token_hex(4)}.old")
+    try:
+        os.replace(path, aside)
+    except FileNotFoundError:
+        aside = None
     try:
         os.replace(hidden, path)
-    except BaseException:
-        os.replace(aside, path)
-        raise
-    for name in _foreign(aside):  # came in after the check, and the work may have taken hours
-        if not (path / name).exists():
-            os.replace(aside / name, path / name)
-    if not _foreign(aside):
-        shutil.rmtree(aside)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            _put_in_place(hidden, path)  # another process has put its result there in this moment
+        else:
+            if aside:
+                os.replace(aside, path)
+            raise
+    if aside:
+        try:
+            for name in _foreign(aside):  # came in after the check, and the work may have taken hours
+                if not (path / name).exists():
+                    os.replace(aside / name, path / name)
+        finally:
+            if _foreign(aside):
+                os.replace(aside, io.hidden_name(path, f".{secrets.token_hex(4)}.old"))
+            else:
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def _foreign(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 Nothing here needs torch. Video files are read by `gi.media.files`.
 """
 import contextlib
+import hashlib
 import os
 import secrets
 import warnings
@@ -14,8 +15,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gi.errors import InputError
+from gi.media import mask_values
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+# Of the files that are pictures, wherever a folder is looked through: all that Pillow gives to the formats below.
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+            ".pnm", ".gif")
 # Pillow also knows formats that start external programs (EPS) or fetch other files; these are enough for photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 MAX_PIXELS = 2**28
@@ -42,9 +46,13 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """uint8 (H, W), 1 = missing: grey values from half of the range on. Raises InputError as `read_image`."""
-    grey = Image.fromarray(read_image(path)).convert("L")
-    return (np.asarray(grey) >= 128).astype(np.uint8)
+    """uint8 (H, W), 1 = missing, by the rule of `gi.media.mask_values`. Raises InputError as `read_image`."""
+    return look_at_mask(path)[0]
+
+
+def look_at_mask(path: str | Path) -> tuple[np.ndarray, str]:
+    """As `read_mask`, and a remark on what was read, "12 % missing, labels 1 and 2"."""
+    return mask_values.read_one(look_at(path, mask_values.levels_of_image), str(path))
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
@@ -121,7 +129,7 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = hidden_name(path, f".{secrets.token_hex(4)}.tmp{path.suffix}", path.stem)
     temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -137,6 +145,20 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def hidden_name(path: Path, ending: str, stem: str | None = None) -> Path:
+    """A hidden name beside `path`: a dot, its name (or `stem`) and `ending`, for what belongs to it and is not it yet.
+
+    File systems limit names in bytes, some to 143. So this one is never longer than that of `path`, or than 64 bytes if
+    that is short; what is cut then leaves a checksum of the whole name, always the same, and different for other names.
+    """
+    stem = path.name if stem is None else stem
+    room = max(64, len(os.fsencode(path.name))) - len(os.fsencode(ending)) - 1
+    if len(os.fsencode(stem)) > room:
+        checksum = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+        stem = os.fsencode(stem)[: max(0, room - 9)].decode(errors="ignore") + f".{checksum}"  # no half characters
+    return path.with_name(f".{stem}{ending}")
 
 
 def list_images(root: str | Path) -> list[str]:
@@ -158,18 +180,20 @@ def list_images(root: str | Path) -> list[str]:
 
 
 def read_list(path: str | Path) -> list[str]:
-    """Entries of a list file: one relative path a line; empty lines and lines starting with # do not count.
+    """Entries of a list file: one relative path a line; empty lines and lines starting with # do not count. Windows may
+    have written it: with a byte order mark, its line ends, and backslashes between folders, which become slashes.
 
     Raises InputError, naming the line, if it is absolute, climbs out with '..' or repeats another one; if the list is
     missing, not text, or empty. Links are followed only when an entry is opened: see `resolve_inside`.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_bytes()
+        lines = text.decode("utf-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read this list: {reason(error)}") from error
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        entry = line.strip()
+        entry = line.strip().replace("\\", "/")
         if not entry or entry.startswith("#"):
             continue
         if not _is_relative(entry):

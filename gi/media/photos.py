@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gi.errors import InputError
-from gi.media import io
+from gi.media import io, mask_values
 from gi.media.samples import SampleFiles
 
 
@@ -80,23 +80,22 @@ def pixels_of(image: np.ndarray | Image.Image, name: str) -> np.ndarray:
 
 
 def mask_of(mask: np.ndarray | Image.Image, name: str) -> np.ndarray:
-    """bool (H, W), true = missing, from a PIL image or an array (H, W) or (H, W, channels), alpha ignored.
-
-    Values of bool and up to 1 are halved at 0.5, others at half of the range: 128 for 8 bits, 32768 for uint16.
+    """bool (H, W), true = missing, from a PIL image, an array or a tensor, by the rule of `gi.media.mask_values`.
+    Raises InputError with `name`.
     """
-    if isinstance(mask, Image.Image):
-        mask = _turned(mask, name)
-        mask = np.asarray(mask if mask.mode in ("1", "L") or mask.mode.startswith("I") else mask.convert("L"))
-        mask = mask if mask.dtype in (np.uint8, bool) else mask.astype(np.uint16)
-    mask = np.asarray(mask)
-    if mask.ndim == 3 and mask.shape[2] in (1, 2, 3, 4):
-        mask = mask[..., :3].mean(axis=2) if mask.shape[2] > 2 else mask[..., 0]
-    if mask.ndim != 2 or mask.dtype.kind not in "buif":
-        raise InputError(f"{name}: is {mask.dtype} {mask.shape}, expected numbers of shape (H, W), or a PIL image")
-    if mask.size and not (mask.min() >= 0):
-        raise InputError(f"{name}: has values below 0 or nan, expected 0 (known) to 1 or 255 (missing)")
-    top = mask.max(initial=0)
-    return mask > 0 if mask.dtype == bool else mask >= (0.5 if top <= 1 else 32768 if mask.dtype == np.uint16 else 128)
+    return mask_values.read_one(mask_levels(mask, name), name)[0].astype(bool)
+
+
+def mask_levels(mask: np.ndarray | Image.Image, name: str) -> mask_values.Levels:
+    """What `mask_of` decides on."""
+    if not isinstance(mask, Image.Image):
+        return mask_values.levels_of_array(mask, name)
+    try:
+        return mask_values.levels_of_image(mask, name)
+    except InputError:
+        raise
+    except Exception as error:  # decoding happens here at the latest
+        raise InputError(f"{name}: cannot read this image: {io.reason(error)}") from error
 
 
 def same_size(mask: np.ndarray, image: np.ndarray, name: str, owner: str) -> None:
@@ -116,15 +115,14 @@ def _turned(image, name):
 # Filling files --------------------------------------------------------------------------------------------------------
 
 class Filled(NamedTuple):
-    """What was done to a picture: the share of it that was filled, by how many keyframes, what its user should know."""
+    """What was done to a picture: how many keyframes it had, and what its masks were read as."""
 
-    share: float
     keyframes: int
-    remark: str | None
+    remark: str
 
     def __str__(self) -> str:
         guides = f"{self.keyframes} keyframe{'s' * (self.keyframes != 1)} used" if self.keyframes else "no keyframes"
-        return f"{100 * self.share:.3g} % filled, {guides}"
+        return f"{self.remark}; {guides}"
 
 
 def inpaint_file(inpainter: Callable, sample: SampleFiles, out: str | Path) -> Filled:
@@ -139,16 +137,24 @@ def inpaint_file(inpainter: Callable, sample: SampleFiles, out: str | Path) -> F
     inputs = [path for pair in pairs for path in pair if path is not None and path.exists()]
     if Path(out).exists() and any(Path(out).samefile(path) for path in inputs):
         raise InputError(f"{out}: is one of the inputs, which would be lost")
-    photos, masks = [], []
+    photos, masks, remarks = [], [], []
     for path, mask_path in pairs:
         photos.append(read_photo(path))
-        masks.append(None if mask_path is None else io.read_mask(mask_path).astype(bool))
-        if mask_path is not None:
-            same_size(masks[-1], photos[-1].pixels, str(mask_path), f"its image {path}")
+        mask, remark = (None, None) if mask_path is None else io.look_at_mask(mask_path)
+        masks.append(mask)
+        remarks.append(remark)
+        if mask is not None:
+            same_size(mask, photos[-1].pixels, str(mask_path), f"its image {path}")
     image, *keyframes = (photo.pixels for photo in photos)
-    write_photo(out, inpainter(image, masks[0], keyframes, masks[1:]), photos[0].profile)
-    remark = f"{sample.mask}: nothing is missing (values from 128 on would be); picture unchanged"
-    return Filled(float(masks[0].mean()), len(keyframes), None if masks[0].any() else remark)
+    try:
+        filled = inpainter(image, masks[0], keyframes, masks[1:])
+    except InputError as error:
+        raise InputError(f"{sample.image}: {error}") from error
+    write_photo(out, filled, photos[0].profile)
+    hidden = [f"; {path}: {remark}" for (_, path), mask, remark in zip(pairs, masks, remarks, strict=True)
+              if path != sample.mask and mask is not None and mask.all()]
+    unchanged = "" if masks[0].any() else "; picture unchanged"
+    return Filled(len(keyframes), f"{sample.mask}: {remarks[0]}{unchanged}{''.join(hidden)}")
 
 
 def inpaint_samples(inpainter: Callable, samples: Sequence[SampleFiles],

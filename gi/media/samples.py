@@ -1,5 +1,5 @@
 """Pictures with their masks and keyframes, told by their names: `X.png`, `X_mask.png`, and for each keyframe
-`X_src_000000.png`, `X_src_000000_m.png`.
+`X_src_000000.png` and, unless all of it is known, `X_src_000000_m.png`.
 """
 import re
 from collections.abc import Sequence
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from gi.errors import InputError
 from gi.media import io
+
+MASK = r"_mask\d*"  # at the end of a mask's name; with numbers in LaMa's sets
 
 
 @dataclass
@@ -44,8 +46,8 @@ def group_samples(folder: str | Path, entries: Sequence[str]) -> list[SampleFile
         name, role = entry.removesuffix(Path(entry).suffix), ""
         if match := re.fullmatch(r"(.+)_src_(\d+)(_m)?", name):
             name, role = match[1], f"{int(match[2])}{match[3] or ''}"
-        elif name.endswith("_mask"):
-            name, role = name.removesuffix("_mask"), "mask"
+        elif match := re.fullmatch(rf"(.+){MASK}", name):
+            name, role = match[1], "mask"
         groups.setdefault(name, {}).setdefault(role, []).append(Path(folder, entry))
     if not groups:
         raise InputError(f"{folder}: no sample, expected X.png with X_mask.png and so on")
@@ -57,14 +59,13 @@ def _sample(name, roles, stem):
     needed = {"": f"{stem}.png", "mask": f"{stem}_mask.png"}
     for number in range(max(numbers, default=-1) + 1):
         needed[str(number)] = f"{stem}_src_{number:06d}.png"
-        if number not in numbers:
+        if number not in numbers or str(number) not in roles:
             break
-        needed[f"{number}_m"] = f"{stem}_src_{number:06d}_m.png"
     beside = next(iter(roles.values()))[0].name
     problems = [f"{file}: no such file, expected beside {beside}" for role, file in needed.items() if role not in roles]
     problems += [f"{files[0]}: is there twice, as {files[1].name} too" for files in roles.values() if len(files) > 1]
     if problems:
         return SampleFiles(name, Path(f"{stem}.png"), Path(needed["mask"]), problem=problems[0])
     files = {role: paths[0] for role, paths in roles.items()}
-    keyframes = [(files[str(number)], files[f"{number}_m"]) for number in numbers]
+    keyframes = [(files[str(number)], files.get(f"{number}_m")) for number in numbers]
     return SampleFiles(name, files[""], files["mask"], keyframes)

@@ -18,6 +18,10 @@ _COPIED = {
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
+# A packet of these is not heard in full without the one before it.
+_OVERLAPPING = ("aac", "mp3", "ac3", "eac3", "opus", "vorbis")
+
+
 @contextlib.contextmanager
 def carry_sound(source: Path, output: av.container.OutputContainer,
                 path: Path) -> Iterator[Callable[[Fraction | None], None]]:
@@ -33,47 +37,111 @@ def carry_sound(source: Path, output: av.container.OutputContainer,
         return
     with container.open_file(source) as file:
         streams = [stream for stream in file.streams.audio if stream.codec_context is not None]
-        tracks = {stream.index: _add(stream, output, path) for stream in streams}
-        packets, waiting = iter(file.demux(streams) if streams else ()), None
+        tracks = {stream.index: _track(stream, output, path) for stream in streams}
+        packets, waiting, start = iter(file.demux(streams) if streams else ()), None, container.origin(file)
 
         def send(until: Fraction | None) -> None:
             nonlocal waiting
             try:
                 while (packet := waiting or next(packets, None)) is not None:
+                    if packet is not waiting and start and packet.dts is not None:
+                        shift = round(start / packet.time_base)
+                        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                     waiting = packet
                     if until is not None and packet.dts is not None and packet.dts * packet.time_base > until:
                         return
                     waiting = None
-                    output.mux(_converted(packet, *tracks[packet.stream.index]))
+                    output.mux(tracks[packet.stream.index].packets(packet))
                 if until is None:
-                    for track, copied in tracks.values():
-                        output.mux([] if copied else track.encode(None))
+                    for track in tracks.values():
+                        output.mux(track.rest())
             except av.InvalidDataError as error:
                 raise InputError(f"{source}: the sound cannot be read: {io.reason(error)}") from error
 
         yield send
 
 
-def _add(stream: av.AudioStream, output: av.container.OutputContainer, path: Path) -> tuple[av.AudioStream, bool]:
-    """The track of the output, and whether packets are copied into it."""
+class _Copied:
+    """What an edit list cuts away stays away: mp4 and mov hide it again if it is at the beginning; elsewhere it is left
+    out, but for one packet that the first to be heard needs.
+    """
+
+    def __init__(self, stream: av.AudioStream, output: av.container.OutputContainer):
+        self._track, self._hides = output.add_stream_from_template(stream), output.format.name in ("mp4", "mov")
+        self._overlaps = stream.codec.canonical_name in _OVERLAPPING
+        self._before: list[av.Packet] = []
+        self._begun = False
+
+    def packets(self, packet: av.Packet) -> list[av.Packet]:
+        if packet.dts is None:  # the empty packet at the end
+            return []
+        packet.stream = self._track
+        if packet.is_discard:
+            if self._begun:
+                return []
+            if self._hides:
+                return [packet]
+            self._before = [packet] if self._overlaps else []
+            return []
+        ready, self._before, self._begun = [*self._before, packet], [], True
+        return ready
+
+    def rest(self) -> list[av.Packet]:
+        return []
+
+
+class _Converted:
+    def __init__(self, stream: av.AudioStream, output: av.container.OutputContainer, encoder: str, rate: int,
+                 layout: str):
+        if _is_unnamed(stream.layout.name):
+            stream.codec_context.layout = _usual(stream.layout)
+        self._track = output.add_stream(encoder, rate=rate)
+        self._track.layout = layout
+        self._track.codec_context.open()
+
+    def packets(self, packet: av.Packet) -> list[av.Packet]:
+        return [new for frame in packet.decode() for new in self._track.encode(frame)]
+
+    def rest(self) -> list[av.Packet]:
+        return self._track.encode(None)
+
+
+def _track(stream: av.AudioStream, output: av.container.OutputContainer, path: Path) -> _Copied | _Converted:
     name, form = stream.codec.canonical_name, output.format.name
     if name in _COPIED.get(form, output.supported_codecs):
-        return output.add_stream_from_template(stream), True
+        return _Copied(stream, output)
     encoder = "libopus" if form == "webm" else "aac"
+    rate = stream.rate if encoder == "aac" and stream.rate in _RATES else 48000
     try:
-        track = output.add_stream(encoder, rate=stream.rate if encoder == "aac" and stream.rate in _RATES else 48000)
-        track.layout = stream.layout.name
-        track.codec_context.open()
+        # Encoders know some layouts only: 5.1 with speakers at the side becomes the usual 5.1, others stereo.
+        named = [] if _is_unnamed(stream.layout.name) else [stream.layout.name]
+        layouts = [*named, _usual(stream.layout), "stereo"]
+        layout = next(layout for layout in layouts if layout == "stereo" or _takes(encoder, rate, layout))
+        return _Converted(stream, output, encoder, rate, layout)
     except (av.FFmpegError, ValueError) as error:
         hint = "write mkv, which holds any sound"
         raise InputError(f"{path}: cannot turn the sound ({name}) into {encoder}, {hint}") from error
-    return track, False
 
 
-def _converted(packet: av.Packet, track: av.AudioStream, copied: bool) -> list[av.Packet]:
-    if not copied:
-        return [new for frame in packet.decode() for new in track.encode(frame)]
-    if packet.dts is None:  # the empty packet at the end
-        return []
-    packet.stream = track
-    return [packet]
+def _is_unnamed(layout: str) -> bool:
+    """Whether it only says how many channels there are, as many cameras' files do."""
+    return not layout or "channel" in layout
+
+
+def _usual(layout: av.AudioLayout) -> str:
+    """What FFmpeg takes so many channels for: mono, stereo, 2.1, 4.0, 5.0, 5.1, 6.1, 7.1."""
+    try:
+        return av.AudioLayout(f"{layout.nb_channels}c").name
+    except ValueError:
+        return "stereo"
+
+
+def _takes(encoder: str, rate: int, layout: str) -> bool:
+    context = av.CodecContext.create(encoder, "w")
+    context.sample_rate, context.format = rate, "fltp" if encoder == "aac" else "flt"
+    try:
+        context.layout = layout
+        context.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True

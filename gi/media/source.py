@@ -20,6 +20,7 @@ class VideoSource(ABC):
     path; width, height: pixels; count: frames; rate: frames a second, on average; aspect: of a pixel.
     times: when each frame is shown, in units of `time_base` seconds, strictly increasing.
     colour, turn: how the frames are stored, for writing them in the same way.
+    remarks: what is known of them that no result keeps.
     """
 
     path: Path
@@ -32,10 +33,12 @@ class VideoSource(ABC):
     time_base: Fraction = 1 / FOLDER_RATE
     colour: Colour = HD
     turn: Turn = Turn()
+    remarks: Sequence[str] = ()
 
     def __init__(self, path: Path):
         self.path = path
         self._fingerprint: str | None = None
+        self._state: list | None = None
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Frames start … stop - 1 (as in a slice), uint8 (H, W, 3) RGB, in constant memory. Iterators are independent.
@@ -49,16 +52,34 @@ class VideoSource(ABC):
             yield frame
 
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of the content (of a folder: names and contents); it is computed once."""
+        """Hexadecimal SHA-256 of the content, whatever the files are called; it is computed once."""
         if self._fingerprint is None:
-            digest = hashlib.sha256()
+            digest, self._state = hashlib.sha256(), self._stat()
             for path in self._files():
-                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
+                digest.update(f"{path.stat().st_size}\0".encode())
                 with open(path, "rb") as file:
                     while block := file.read(2**20):
                         digest.update(block)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+    def check_unchanged(self) -> None:
+        """Raises InputError, naming it, if a file was written to since the fingerprint was taken."""
+        if self._state and (now := self._stat()) != self._state:
+            path = next((path for path, old, new in zip(self._files(), self._state, now, strict=False) if old != new),
+                        self.path)
+            raise InputError(f"{path}: was changed during the work; run again, which begins anew with what is there")
+
+    def _stat(self) -> list[tuple[int, int] | None]:
+        """Size and time of the last change of each file, None where it is gone."""
+        states = []
+        for path in self._files():
+            try:
+                stat = path.stat()
+                states.append((stat.st_size, stat.st_mtime_ns))
+            except OSError:
+                states.append(None)
+        return states
 
     @abstractmethod
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]: ...

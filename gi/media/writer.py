@@ -1,13 +1,18 @@
 """Writing a video like the one it came from, completely or not at all: as a file or as a folder of PNG images."""
 import contextlib
+import mimetypes
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 from gi.errors import InputError
 from gi.media import container, io
+from gi.media.deep import keep_samples
 from gi.media.frame_folder import check_folder, write_folder
 from gi.media.sound import carry_sound
 from gi.media.source import VideoSource
@@ -18,8 +23,13 @@ _FILES = {
     ".mp4": ("mp4", "libx264"), ".m4v": ("mp4", "libx264"), ".mov": ("mov", "libx264"),
     ".mkv": ("matroska", "libx264"), ".webm": ("webm", "libvpx-vp9"),
 }
+_OTHERS = (".heic", ".heif", ".psd", ".dng", ".ogm", ".m2p", ".divx", ".rmvb", ".txt", ".json", ".pdf", ".zip", ".npz")
 _CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # PyAV 18; with others, pictures are stored upright
-_NOT_FOLDERS = (*io.SUFFIXES, ".avi", ".gif", ".apng", ".avif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp")
+
+
+def is_file(path: Path) -> bool:
+    """Whether a video of this name is written as a file; otherwise it is a folder."""
+    return path.suffix.lower() in _FILES
 
 
 class Writer:
@@ -44,21 +54,24 @@ class Writer:
 
 
 @contextlib.contextmanager
-def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY) -> Iterator[Writer]:
+def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY,
+                workplace: Path | None = None) -> Iterator[Writer]:
     """`with open_writer("out.mp4", video) as out: out.write(frame)`, once for each frame of `video`.
 
     A name ending with .mp4, .m4v, .mov or .mkv becomes H.264, .webm VP9, with times of frames, size, pixel aspect,
     rotation, colour matrix and range, and sound of `video`; `quality` is the encoder's constant rate factor, smaller
-    is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4. Any other name becomes a folder of PNG images
-    named as those of `video`, or frame_000000.png and so on. After an error, also with frames missing, nothing is at
-    `path` but what was there before.
+    is better. Pictures are 4:2:0; H.264 of odd width or height is 4:4:4, and of more than 8 bits has 10. Any other name
+    becomes a folder of PNG images named as those of `video`, or frame_000000.png and so on, with the depth, alpha and
+    profile of those of `video` where nothing was changed. After an error, also with frames missing, nothing is at
+    `path` but what was there before. workplace: a folder beside `path` for what is unfinished, which a killed process
+    leaves there; otherwise it has a hidden name beside `path`.
 
     Raises InputError as `check_output`, and on leaving, if frames are missing; OSError as `Writer.write`.
     """
     path = Path(path)
     check_output(path, video, quality=quality)
-    write = _write_file if path.suffix.lower() in _FILES else write_folder
-    with write(path, video, quality) as put:
+    write = _write_file if is_file(path) else write_folder
+    with write(path, video, quality, workplace) as put:
         writer = Writer(path, video, put)
         yield writer
         if writer.written != video.count:
@@ -72,12 +85,16 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
     a suffix nothing can be written for, or cannot hold the video; if PyAV lacks the encoder or that such a `quality`.
     """
     path, suffix = Path(path), Path(path).suffix.lower()
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be the name of the output: {io.reason(error)}") from error
     for source in sources:
         here, there = path.resolve(), source.path.resolve()
         if here == there or there in here.parents or (path.exists() and path.samefile(source.path)):
             raise InputError(f"{path}: the output would overwrite the input or be inside it, {source.path}")
     if suffix not in _FILES:
-        if suffix in _NOT_FOLDERS:
+        if _is_of_files(suffix) and not path.is_dir():
             raise InputError(f"{path}: cannot write {suffix}, expected {', '.join(_FILES)} or the name of a folder")
         check_folder(path)
         return
@@ -87,6 +104,8 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
     largest = 63 if encoder == "libvpx-vp9" else 51
     if not 0 <= quality <= largest:
         raise InputError(f"{path}: quality {quality} does not exist, expected 0 (best) … {largest}")
+    if sources and sources[0].colour.hdr and encoder != "libx264":
+        raise InputError(f"{path}: HDR needs 10 bits, which cannot be written as webm here, write mp4, mov or mkv")
     try:
         av.codec.Codec(encoder, "w")
     except (av.FFmpegError, ValueError) as error:
@@ -97,14 +116,51 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
         raise InputError(f"{path}: webm cannot keep pixels of shape {shape} here, write mp4, mov or mkv")
 
 
+def _is_of_files(suffix: str) -> bool:
+    """Whether pictures, films or sound are known by this ending, to Pillow, FFmpeg or the registry of MIME types. A
+    folder may be called `clip.v2`, but `clip.m2ts` is no folder of images.
+    """
+    kind, _ = mimetypes.guess_type(f"x{suffix}")
+    return (suffix in (*io.SUFFIXES, *_OTHERS) or suffix in Image.registered_extensions()
+            or (kind or "").startswith(("image/", "video/", "audio/"))
+            or any(suffix[1:] in _extensions(form) for form in av.formats_available))
+
+
+def _extensions(form: str) -> set[str]:
+    """Of a format that FFmpeg knows, for writing and for reading."""
+    found: set[str] = set()
+    for mode in "rw":
+        with contextlib.suppress(ValueError):
+            found |= av.format.ContainerFormat(form, mode).extensions
+    return found
+
+
+def remarks(path: str | Path, video: VideoSource) -> list[str]:
+    """What of `video` the result at `path` does not keep, a line each."""
+    found, file = list(video.remarks), is_file(Path(path))
+    if getattr(video, "rich", False) and file:
+        found.append("frames of more than 8 bits, transparency or colour profiles are only kept in a folder")
+    if video.colour.bits > 8:
+        kept = file and Path(path).suffix.lower() != ".webm"
+        found.append("holes are filled with 8 bits, the rest is kept with 10" if kept else
+                     f"{video.colour.bits} bits become 8")
+    if video.colour.hdr and not file:
+        found.append("images have HDR values (PQ or HLG), without a mark that says so")
+    return [f"{video.path}: {remark}" for remark in found]
+
+
 @contextlib.contextmanager
-def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callable[[int, np.ndarray], None]]:
-    form, encoder = _FILES[path.suffix.lower()]
-    with io.atomic_write(path) as temporary, _plain_errors(path):
+def _write_file(path: Path, video: VideoSource, quality: int,
+                workplace: Path | None) -> Iterator[Callable[[int, np.ndarray], None]]:
+    kind, encoder = _FILES[path.suffix.lower()]
+    with _unfinished(path, workplace) as temporary, _plain_errors(path):
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(av.open(str(temporary.absolute()), "w", format=form))
+            file = stack.enter_context(av.open(str(temporary.absolute()), "w", format=kind))
             stream, stored = _picture_stream(file, encoder, video, quality)
             send_sound = stack.enter_context(carry_sound(video.path, file, path))
+            form = stream.codec_context.pix_fmt
+            deep = video.colour.bits > 8 and form.endswith("10le")
+            keep = stack.enter_context(keep_samples(video, form)) if deep else lambda pixels, picture: None
             file.start_encoding()
 
             def send(packets: list[av.Packet]) -> None:
@@ -114,7 +170,9 @@ def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callab
                     send_sound(until)
 
             def put(number: int, frame: np.ndarray) -> None:
-                picture = video.colour.from_rgb(stored(frame), stream.codec_context.pix_fmt)
+                pixels = stored(frame)
+                picture = video.colour.from_rgb(pixels, form)
+                keep(pixels, picture)
                 picture.pts, picture.time_base = video.times[number], video.time_base
                 with _plain_errors(path):
                     send(stream.encode(picture))
@@ -130,6 +188,18 @@ def _write_file(path: Path, video: VideoSource, quality: int) -> Iterator[Callab
             raise OSError(f"{path}: only {arrived} of {video.count} frames arrived in the file, is the disk full?")
 
 
+@contextlib.contextmanager
+def _unfinished(path: Path, workplace: Path | None) -> Iterator[Path]:
+    """The name of a file that becomes `path` on leaving without an error."""
+    if workplace is None:
+        with io.atomic_write(path) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory(prefix="result-", dir=workplace) as place:
+        yield (temporary := Path(place, f"result{path.suffix}"))
+        os.replace(temporary, path)
+
+
 def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
     """The stream, and what turns upright pixels into those it stores."""
     turn, width, height, aspect = video.turn, video.width, video.height, video.aspect
@@ -143,9 +213,11 @@ def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
         stored = np.asarray
     context = stream.codec_context
     whole = encoder != "libx264" or (width % 2 == 0 and height % 2 == 0)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p" if whole else "yuv444p"
+    ten = "10le" if encoder == "libx264" and (video.colour.bits > 8 or video.colour.hdr) else ""
+    stream.width, stream.height, stream.pix_fmt = width, height, ("yuv420p" if whole else "yuv444p") + ten
     fast = {"deadline": "good", "cpu-used": "4", "row-mt": "1"} if encoder == "libvpx-vp9" else {}
-    context.options = {"crf": str(quality)} | fast
+    lossless = ten and quality == 0  # H.264's scale reaches below 0 there
+    context.options = {"qp": "0"} if lossless else {"crf": str(quality)} | fast
     context.bit_rate, context.sample_aspect_ratio = 0, aspect
     context.time_base = stream.time_base = video.time_base
     video.colour.label(context)

@@ -35,6 +35,7 @@ VGG16 = _of_torchvision("vgg16", "vgg16-397923af.pth",
 ALEXNET = _of_torchvision("alexnet", "alexnet-owt-7be5be79.pth",
                           "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02")
 _BACKBONES = {"vgg": VGG16, "alex": ALEXNET}
+_LEAST = {"vgg": 16, "alex": 31}  # pixels a side; of less, nothing is left in the last layer
 
 
 class InceptionFeatures(Frozen):
@@ -83,7 +84,7 @@ class LPIPS(Frozen):
 
     net: backbone; the paper uses "vgg" for images and "alex" for video. weights: torchvision's file with it, at its
     usual place when "torchvision"; None leaves it untrained, for tests. The small layers on top come with the package.
-    sha256: expected of a file that is not torchvision's, or its first digits.
+    sha256: expected of a file that is not torchvision's, or first digits. Images have sides of `least_side` or more.
     """
 
     def __init__(self, *, net: Literal["vgg", "alex"] = "vgg", weights: str | None = "torchvision",
@@ -91,6 +92,7 @@ class LPIPS(Frozen):
         super().__init__()
         if net not in _BACKBONES:
             raise InputError(f"net of LPIPS: expected one of {', '.join(_BACKBONES)}, got {net!r}")
+        self.least_side = _LEAST[net]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # of its old `pretrained`
             self.network = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
@@ -109,6 +111,10 @@ class LPIPS(Frozen):
         return _BACKBONES[params.get("net", "vgg")]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """a, b (N,3,H,W) in [0,1] -> (N,) float32, >= 0; 0 for equal images."""
+        """a, b (N,3,H,W) in [0,1] -> (N,) float32, >= 0; 0 for equal images. Raises InputError for images with a side
+        below 16 pixels (vgg) or 31 (alex)."""
+        if min(a.shape[-2:]) < self.least_side:
+            raise InputError(f"LPIPS: expected images of at least {self.least_side} x {self.least_side} pixels, "
+                             f"got {a.shape[-1]} x {a.shape[-2]}")
         with torch.autocast(a.device.type, enabled=False):
             return self.network(a.float(), b.float(), normalize=True).flatten()

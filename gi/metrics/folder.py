@@ -1,5 +1,6 @@
 """Scores of a folder of predictions against a folder of truths, so that any method meets the same judge."""
 import concurrent.futures
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from gi.errors import InputError
 from gi.media import io
+from gi.media.samples import MASK
 from gi.metrics.feature_cache import CachedFeatures
 from gi.metrics.image import ImageMetrics, ImageScores
 from gi.metrics.metric import Metric
@@ -34,12 +36,17 @@ def find_pairs(
 
     A name is the path inside the folder without suffix, and without `image_` in front of the file, as our sets have it:
     `image_000012.png` and `000012.jpg` belong together. Of such a set, only the images count as truth or prediction.
-    Among masks the `_mask` at the end does not count, and if some files have it, those without are left out.
+    Among masks the `_mask` at the end does not count, and if some files have it, those without are left out. A
+    prediction that is named as a mask of the truth, as LaMa's (`a_mask001`), belongs to that mask and its image (`a`).
 
     Raises InputError for a folder that is missing or has no image, or if no file has a counterpart.
     """
     sides = {"the truth": _images(Path(truth)), "the predictions": _images(Path(predictions))}
-    names = sorted(set().union(*sides.values()))
+    images, filled = sides.values()
+    owners = {name: part[1] for name in filled.keys() - images.keys()
+              if (part := re.fullmatch(rf"(.+){MASK}", name)) and part[1] in images}
+    sides["the truth"] = images | {name: images[owner] for name, owner in owners.items()}
+    names = sorted((images.keys() - owners.values()) | filled.keys())
     matches, problems = match(sides if masks is None else sides | {"the masks": _masks(Path(masks))}, names)
     if not matches:
         where = ", ".join(str(folder) for folder in (truth, predictions, masks) if folder is not None)
@@ -76,13 +83,14 @@ def score_pairs(
     """Scores of all pairs that can be read, and {name: what is wrong} for the others.
 
     Without masks the whole image counts as the hole, so that composite and raw prediction are the same. `metrics` is
-    used as it is, on its device; `advance` is called after every pair.
+    used as it is, on its device; `advance` is called after every pair. Raises InputError if no mask has a hole.
     """
     problems = {}
+    least = max([getattr(network, "least_side", 1) for network in metrics.networks.values()], default=1)
     with concurrent.futures.ThreadPoolExecutor(batch_size) as executor:
         for start in range(0, len(pairs), batch_size):
             batch, by_size = pairs[start:start + batch_size], defaultdict(list)
-            for pair, loaded in zip(batch, executor.map(_load, batch), strict=True):
+            for pair, loaded in zip(batch, executor.map(functools.partial(_load, least=least), batch), strict=True):
                 if isinstance(loaded, str):
                     problems[pair.name] = loaded
                 else:
@@ -93,7 +101,10 @@ def score_pairs(
                 metrics.update(prediction / 255, image / 255, mask, names)
             for _ in batch:
                 advance()
-    return metrics.compute(), problems
+    scores = metrics.compute()
+    if scores.count and not any(image["hole_area"] for image in scores.images):
+        raise InputError(f"{pairs[0].mask.parent}: nothing is missing in any mask, there is no hole to score")
+    return scores, problems
 
 
 def build_metrics(names: Iterable[str | Metric], *, cache: str | Path | None = None) -> ImageMetrics:
@@ -110,7 +121,7 @@ def _images(root: Path) -> dict[str, list[Path]]:
     names = set(stems.values())
 
     def belongs_to_another(stem: str) -> bool:  # as its mask or a keyframe
-        part = re.fullmatch(r"(.+?)(_mask|_src_\d+(_m)?)", stem)
+        part = re.fullmatch(rf"(.+?)({MASK}|_src_\d+(_m)?)", stem)
         return part is not None and part[1] in names
 
     return _by_name(root, {entry: stem for entry, stem in stems.items() if not belongs_to_another(stem)})
@@ -118,8 +129,9 @@ def _images(root: Path) -> dict[str, list[Path]]:
 
 def _masks(root: Path) -> dict[str, list[Path]]:
     stems = _stems(root)
-    own = {entry: stem.removesuffix("_mask") for entry, stem in stems.items() if stem.endswith("_mask")}
-    return _by_name(root, own or stems)
+    own = {entry: re.sub(f"{MASK}$", "", stem) for entry, stem in stems.items() if re.search(f"{MASK}$", stem)}
+    whole = _by_name(root, {entry: stems[entry] for entry in own})
+    return _by_name(root, own or stems) | whole
 
 
 def _stems(root: Path) -> dict[str, str]:
@@ -133,7 +145,7 @@ def _by_name(root: Path, stems: Mapping[str, str]) -> dict[str, list[Path]]:
     return found
 
 
-def _load(pair: Pair) -> tuple[Tensor, Tensor, Tensor] | str:
+def _load(pair: Pair, least: int) -> tuple[Tensor, Tensor, Tensor] | str:
     """uint8 (3,H,W), (3,H,W) and (1,H,W); or what is wrong, in one line."""
     try:
         image, prediction = io.read_image(pair.truth), io.read_image(pair.prediction)
@@ -142,6 +154,8 @@ def _load(pair: Pair) -> tuple[Tensor, Tensor, Tensor] | str:
             size, expected = ("{1}x{0}".format(*x.shape) for x in (array, image))
             if size != expected:
                 raise InputError(f"{path}: is {size}, expected {expected} as {pair.truth}")
+        if min(image.shape[:2]) < least:
+            raise InputError(f"{pair.truth}: is {expected}, expected at least {least} a side for these metrics")
     except InputError as error:
         return str(error)
     return tuple(torch.from_numpy(np.atleast_3d(x).transpose(2, 0, 1).copy()) for x in (image, prediction, mask))

@@ -178,6 +178,15 @@ class ImageScores:
         return {key if view == "composite" else f"{view}/{key}": mean(score)
                 for view, scores in self.totals.items() for key, score in scores.items()}
 
+    def remarks(self) -> list[str]:
+        """A line about each kind of image that makes the scores other than they seem: without hole, not finite."""
+        without = [image["name"] for image in self.images if not image["hole_area"]]
+        broken = [image["name"] for image in self.images if any(
+            math.isnan(value) for key, value in image.items() if "/" in key and not key.endswith(HOLE))]
+        about = {"have no hole, their composites are the truth": without, "have scores that are not numbers": broken}
+        return [f"{len(names)} of {self.count} images {what}, such as {names[0]}"
+                for what, names in about.items() if names]
+
     def to_dict(self) -> dict:
         """Everything in lists, dictionaries and numbers (nan and inf among them)."""
         return vars(self) | {"measures": {key: vars(measure) for key, measure in self.measures.items()}}

@@ -11,18 +11,19 @@ Three layouts, told apart by what is there:
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
-from gi.media.files import VideoFolder, natural_order, open_video
-from gi.media.masks import open_masks
+from gi.media.files import VideoFolder, check_numbers, natural_order, open_video
+from gi.media.masks import MaskSource, open_masks
 from gi.media.source import VideoSource
 from gi.metrics.folder import match
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
 
 
 @dataclass(frozen=True)
@@ -43,31 +44,39 @@ class Clip:
 
     `truth`, `holes` and `prediction` are a `VideoSource` each, of holes with frames (H, W), 1 = missing.
 
+    rate: for frames in a folder, which have none of their own.
+
     Raises InputError, naming the file, if a part cannot be read, or if counts, names or sizes of the parts differ.
     """
 
-    def __init__(self, pair: VideoPair):
+    def __init__(self, pair: VideoPair, rate: Fraction | None = None):
         self.name, path = pair.name, pair.prediction
         if pair.devil:
-            self.truth, masks = (VideoFolder(_closed(pair.truth), ending) for ending in ("_gt", "_mask"))
+            self.truth = VideoFolder(_closed(pair.truth), "_gt")
             _same_names(pair.truth, "_gt", pair.masks, "_mask")
+            masks = open_masks(pair.masks, self.truth, dilate=0, ending="_mask")
         else:
             self.truth = open_video(_closed(pair.truth))
             masks = open_masks(_closed(pair.masks), self.truth, dilate=0)
         self.holes = Holes(masks, inverted=pair.inverted != pair.devil)  # which has black = missing
+        if self.holes.empty:
+            raise InputError(f"{pair.masks}: nothing is missing in any frame, there is no hole to score")
         if path is not None and path.is_dir() and _keys(path, "_pred"):
             self.prediction = VideoFolder(_closed(path), "_pred")
             if pair.devil:
                 _same_names(pair.truth, "_gt", path, "_pred")
         else:
             self.prediction = None if path is None else open_video(_closed(path))
-        self.count, self.rate = self.truth.count, self.truth.rate
+        self.count = self.truth.count
+        self.rate = rate if rate and isinstance(self.truth, VideoFolder) else self.truth.rate
         expected = f"{self.truth.width}x{self.truth.height}"
         for part in filter(None, (self.holes, self.prediction)):
             if part.count != self.count:
                 raise InputError(f"{part.path}: has {part.count} frames, expected {self.count} as {pair.truth}")
             if (size := f"{part.width}x{part.height}") != expected:
                 raise InputError(f"{part.path}: is {size}, expected {expected} as {pair.truth}")
+        if self.prediction is not None:
+            check_numbers(self.prediction, self.truth)
 
     def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8. Raises
@@ -76,10 +85,11 @@ class Clip:
 
 
 class Holes(VideoSource):
-    """Masks, or pictures of masks, as frames (H, W), uint8, 1 = missing."""
+    """Masks, perhaps the other way round, as frames (H, W), uint8, 1 = missing. empty: no frame has a hole."""
 
-    def __init__(self, source: VideoSource, *, inverted: bool):
+    def __init__(self, source: MaskSource, *, inverted: bool):
         super().__init__(source.path)
+        self.empty = source.rule.total == (source.rule.full if inverted else source.rule.empty)
         self.count, self.width, self.height = source.count, source.width, source.height
         self._source, self._inverted = source, inverted
 
@@ -87,9 +97,12 @@ class Holes(VideoSource):
         """Changes with the content, and with which way round it is."""
         return f"{self._source.fingerprint()} {self._inverted}"
 
+    def check_unchanged(self) -> None:
+        """As that of what it is made from."""
+        self._source.check_unchanged()
+
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
         for number, mask in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):
-            mask = mask if mask.ndim == 2 else (mask.max(axis=-1) >= 128).astype(np.uint8)
             yield number, 1 - mask if self._inverted else mask
 
     def _files(self) -> Sequence[Path]:

@@ -74,7 +74,7 @@ def read_results(path: str | Path) -> dict:
     """What `write_results` wrote: {"run", "set", "count", "totals", "bins", "images", ...}. Raises InputError, naming
     the file, if it is missing or something else."""
     try:
-        result = _decoded(json.loads(Path(path).read_text(encoding="utf-8")))
+        result = _decoded(json.loads(Path(path).read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not JSON"
         raise InputError(f"{path}: cannot be read as results: {reason}") from error
@@ -87,6 +87,8 @@ def read_results(path: str | Path) -> dict:
     for key in "run", "set":
         if not isinstance(result[key], str):
             raise InputError(f"{path}: {key} is {result[key]!r:.80}, expected a name")
+    if result.get("step") is not None and not (type(result["step"]) is int and 0 <= result["step"] < 2**63):
+        raise InputError(f"{path}: step is {result['step']!r:.80}, expected a number of optimiser steps")
     for view in "composite", "raw":
         scores = result["totals"].get(view)
         if not isinstance(scores, dict) or not all(_is_score(score) for score in scores.values()):

@@ -59,9 +59,10 @@ def video_table(result: Mapping) -> Table:
 
 def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str, rows: Iterable[Row] = ()) -> Table:
     """Composites of several runs on one set, [(name, result)], below each other, the best bold; before them `rows` of
-    the paper and those that the results state.
+    the paper and those that the results state. Where one says how long it was trained, steps are a column.
     """
     results, shown = list(results), {}
+    stepped = any(result.get("step") for _, result in results)
     for _, result in results:
         shown |= {key: measure for key, measure in read_measures(result["measures"]).items()
                   if key not in shown and not key.endswith(HOLE)}
@@ -70,19 +71,22 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str, rows
         return [measure.text(scores.get(key)) for key, measure in shown.items()]
 
     rows = list(dict.fromkeys([*rows, *(row for _, result in results if (row := paper_row(result)))]))
-    lines = [([row.label, "", *texts(row.scores)], ["muted"] * (2 + len(shown))) for row in rows]
+    about = ["steps", "images"] if stepped else ["images"]
+    blank = [""] * len(about)
+    lines = [([row.label, *blank, *texts(row.scores)], ["muted"] * (1 + len(blank) + len(shown))) for row in rows]
     best = [measure.best([result["totals"]["composite"].get(key) for _, result in results])
             for key, measure in shown.items()]
     for place, (name, result) in enumerate(results):
         totals = result["totals"]["composite"]
-        lines.append(([name, f"{result['count']:,}", *texts(totals)],
-                      ["", "", *("best" if len(results) > 1 and first == place else "" for first in best)]))
+        steps = [f"{result['step']:,}" if result.get("step") else ""] if stepped else []
+        lines.append(([name, *steps, f"{result['count']:,}", *texts(totals)],
+                      ["", *blank, *("best" if len(results) > 1 and first == place else "" for first in best)]))
         if row := paper_row(result):
             differences = [measure.difference(totals.get(key), row.scores.get(key)) for key, measure in shown.items()]
-            lines.append(([f"  against {row.label}", "", *(text for text, _ in differences)],
-                          ["", "", *(mark for _, mark in differences)]))
+            lines.append(([f"  against {row.label}", *blank, *(text for text, _ in differences)],
+                          ["", *blank, *(mark for _, mark in differences)]))
     marks = {(r, c): mark for r, (_, line) in enumerate(lines) for c, mark in enumerate(line) if mark}
-    return Table(["", "images", *(measure.heading for measure in shown.values())], [cells for cells, _ in lines], marks,
+    return Table(["", *about, *(measure.heading for measure in shown.values())], [cells for cells, _ in lines], marks,
                  title=f"{set_name}: composites", note=rows[0].note if rows else "")
 
 

@@ -2,6 +2,7 @@
 import contextlib
 import functools
 import math
+import sys
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -317,6 +318,8 @@ class GuidedInpainting(pl.LightningModule):
     def _finish_metrics(self, stage):
         for name, metric in self._metrics.items():
             self.results[name] = result = metric.compute()
+            for remark in result.remarks() if stage == "test" and self.trainer.is_global_zero else ():
+                print(f"test set {name}: {remark}", file=sys.stderr)
             # Every process has computed the same from the gathered states, so there is nothing left to synchronise.
             self.log_dict({f"{stage}/{name}/{key}": value for key, value in result.scalars().items()}, sync_dist=False)
         self._metrics = {}

@@ -22,7 +22,7 @@ from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.evaluation import EvaluationReport
 from gi.training.processes import SyncGeneratorBatchNorm
 from gi.training.signals import StopSignals
-from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights
+from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights, trained_steps
 from gi.weights.fetch import expect_weights
 from gi.weights.pretrained import SMALL, SMALL_CONFIG
 
@@ -68,7 +68,8 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
             load_for_test(model.generator, start, cfg)
         if args.test:
             name = args.base[-1].stem if args.base else logdir.name
-            about = {"checkpoint": None if args.train else str(start), "step": trainer.global_step}
+            about = {"checkpoint": None if args.train else str(start),
+                     "step": trainer.global_step if args.train else trained_steps(start)}
             test(trainer, model, data, logdir, name=name, paper=stated_rows(cfg), about=about)
     return model.results
 

@@ -2,10 +2,11 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from gi.errors import InputError
-from gi.media.io import atomic_write
+from gi.media.io import atomic_write, hidden_name
 from gi.metrics.video_folder import Clip, VideoPair
 from gi.metrics.video_scores import VideoScores
 from gi.report.tables import Table
@@ -16,12 +17,12 @@ from gi.video.method import VideoMethod
 CURVES = ("psnr_hole", "warp_error_hole", "pcons")  # scores that are shown frame by frame
 
 
-def open_clips(pairs: Iterable[VideoPair]) -> tuple[list[Clip], dict[str, str]]:
-    """The pairs whose parts fit together, and {name: what is wrong} for the others."""
+def open_clips(pairs: Iterable[VideoPair], rate: Fraction | None = None) -> tuple[list[Clip], dict[str, str]]:
+    """The pairs whose parts fit together, and {name: what is wrong} for the others. rate: see `Clip`."""
     clips, problems = [], {}
     for pair in pairs:
         try:
-            clips.append(Clip(pair))
+            clips.append(Clip(pair, rate))
         except InputError as error:
             problems[pair.name] = str(error)
     return clips, problems
@@ -34,7 +35,7 @@ def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Prog
     InputError if truth or masks cannot be read, or `out` is something else.
     """
     clip = Clip(replace(pair, prediction=None))
-    job, finished = VideoJob(method, clip.truth, clip.holes, out), out.with_name(f".{out.name}.finished")
+    job, finished = VideoJob(method, clip.truth, clip.holes, out), hidden_name(out, ".finished")
     if out.is_dir() and finished.is_file() and finished.read_text() == job.checksum:
         return
     yield from job.run()

@@ -1,13 +1,11 @@
 """Inpainting a video file or a folder of frames, in parts that are kept on disk, so that an interrupted run goes on.
 
-Finished parts, and the state of a method that is fitted to the video, lie in a hidden folder beside the result, named
-after the checksum of inputs, settings and code. Several machines can share the parts out.
+Finished parts, and the state of a method that is fitted to the video, lie in a hidden folder where the result will be,
+named by the checksum of inputs, settings and code, whatever the result is called. Several machines can share the parts.
 """
-import glob
 import hashlib
 import itertools
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +14,13 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media.crop import Box
+from gi.media.rehearsal import rehearse
 from gi.media.source import VideoSource
 from gi.media.writer import check_output, open_writer
 from gi.video.identity import code_checksum
 from gi.video.method import Part, VideoMethod, apart, insert, joined, runs, share
 from gi.video.store import read_part, write_part
+from gi.video.workspace import Leftover, Workspace
 
 
 class Progress(NamedTuple):
@@ -52,7 +52,10 @@ class VideoJob:
                                  f"{video.width}x{video.height}")
         self.parts = method.parts(video.count, edited=self.edited)
         self.checksum = self._checksum()
-        self.folder = self.out.parent / f".{self.out.name}.{self.checksum[:16]}.chunks"
+        self.folder = self.out.parent / f".gi-{self.checksum[:16]}.chunks"
+        self._about = {"video": str(video.path.absolute()), "out": str(self.out.absolute())}
+        self._workspace = Workspace(self.folder, {**self._about, "masks": str(masks.path.absolute()),
+                                                  "method": type(method).__qualname__})
         self._fitted = self.folder / "fitted"  # is there when the method has been fitted to the end
 
     @property
@@ -61,10 +64,9 @@ class VideoJob:
         return [part for part in self.parts if not self._path(part).is_file()]
 
     @property
-    def others(self) -> list[Path]:
-        """Folders with parts of the same result from other inputs, settings or code."""
-        found = self.out.parent.glob(f".{glob.escape(self.out.name)}.{'?' * 16}.chunks")
-        return sorted(path for path in found if path.is_dir() and path != self.folder)
+    def others(self) -> list[Leftover]:
+        """What runs for the same result or video with other inputs, settings or code have left, or are working on."""
+        return self._workspace.others(self._about)
 
     def share(self, number: int, of: int) -> list[Part]:
         """The parts that one of several machines is to compute, `number` from 1 to `of`.
@@ -78,22 +80,30 @@ class VideoJob:
         return parts
 
     def run(self, parts: Sequence[Part] | None = None) -> Iterator[Progress]:
-        """Computes parts that are missing and, without `parts`, all of them and the result; see the steps below."""
-        todo = [part for part in self.missing if parts is None or part in parts]
-        if todo:
-            yield from self.fit()
-            yield from self.fill(todo)
-        if parts is None:
-            yield from self.join()
+        """Computes parts that are missing and, without `parts`, all of them and the result; see the steps below.
+
+        What the end needs is tried at the beginning: see `gi.media.rehearsal.rehearse`. At the end the parts are
+        deleted, unless another process is using them.
+        """
+        with self._workspace.used():
+            todo = [part for part in self.missing if parts is None or part in parts]
+            if todo:
+                rehearse(self.out, self.video, self.folder, **self.options)
+                yield from self.fit()
+                yield from self.fill(todo)
+            if parts is None:
+                yield from self.join()
+                self._workspace.remove()
 
     def fit(self) -> Iterator[Progress]:
         """Fits the method to the video, if that is its way, from where an earlier run has left it."""
         if self.method.fits:
             state, visible = self.folder / "fit", _Visible(self.video, self.masks)
             state.mkdir(parents=True, exist_ok=True)
-            for done, total in self.method.fit(visible, self.masks, folder=state, edited=self.edited):
-                yield Progress("steps of fitting", done, total)
-            self._fitted.touch()
+            with self._workspace.alone("fit"):
+                for done, total in self.method.fit(visible, self.masks, folder=state, edited=self.edited):
+                    yield Progress("steps of fitting", done, total)
+                self._fitted.touch()
 
     def fill(self, parts: Sequence[Part]) -> Iterator[Progress]:
         """Computes parts and keeps them on disk, each completely or not at all."""
@@ -110,12 +120,14 @@ class VideoJob:
                         done += 1
                         if number + 1 < part.stop:
                             yield Progress("frames filled", done, total)
+                    self._check_inputs()
                 yield Progress("frames filled", done, total)  # the last one, now that the part is on disk
 
     def join(self) -> Iterator[Progress]:
-        """Writes the result from the parts on disk and deletes them. Raises InputError if one is missing or damaged."""
+        """Writes the result from the parts on disk. Raises InputError if one is missing or damaged."""
+        self._check_inputs()
         yield Progress("frames written", 0, self.video.count)
-        with open_writer(self.out, self.video, **self.options) as writer:
+        with open_writer(self.out, self.video, workplace=self.folder, **self.options) as writer:
             sources = zip(self.video.frames(), self.masks.frames(), strict=True)
             for part in self.parts:
                 with read_part(self._path(part)) as fill_of:
@@ -127,8 +139,7 @@ class VideoJob:
                             frame = insert(fill_of(number), frame, mask)
                         writer.write(frame)
                         yield Progress("frames written", number + 1, self.video.count)
-        for folder in (self.folder, *self.others):
-            shutil.rmtree(folder, ignore_errors=True)
+            self._check_inputs()
 
     def _path(self, part):
         return self.folder / f"{part.first:06d}.npz"
@@ -148,6 +159,10 @@ class VideoJob:
             else:
                 what = f"{fill.dtype} {fill.shape}" if isinstance(fill, np.ndarray) else type(fill).__name__
                 raise InputError(f"frame {number}: {type(self.method).__name__} gave {what}, expected uint8 (h, w, 3)")
+
+    def _check_inputs(self):
+        for source in (self.video, self.masks):
+            source.check_unchanged()
 
     def _checksum(self):
         edited = {number: hashlib.sha256(frame.tobytes()).hexdigest() for number, frame in self.edited.items()}

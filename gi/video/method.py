@@ -15,6 +15,7 @@ import numpy as np
 
 from gi.config import instantiate, parse_value, schema
 from gi.errors import InputError
+from gi.media.arguments import edited_of, frames_of, masks_of
 from gi.media.crop import resize
 
 
@@ -96,17 +97,18 @@ class VideoMethod(ABC):
         """Whether `fit` does anything."""
         return type(self).fit is not VideoMethod.fit
 
-    def __call__(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *,
-                 edited: Mapping[int, np.ndarray] | None = None) -> Iterator[np.ndarray]:
+    def __call__(self, frames: Iterable, masks: Iterable, *,
+                 edited: Mapping[int, object] | Sequence | None = None) -> Iterator[np.ndarray]:
         """Yields the frames with their holes filled, uint8 (H, W, 3), each as soon as it is known.
 
-        frames: uint8 (H, W, 3), RGB, read once. masks: (H, W), as many, anything but 0 is missing. edited: frames, by
-        their number from 0, that were edited by hand: they are handed on as they are, and what they show in their holes
-        guides the others. Raises InputError naming the frame if something does not fit.
+        frames: uint8 (H, W, 3), RGB, or PIL images, read once. masks: (H, W), as many, of the values that
+        `gi.media.arguments.masks_of` takes. edited: frames, by their number from 0, that were edited by hand: they are
+        handed on as they are, and what they show in their holes guides the others. Raises InputError naming the frame
+        if something does not fit.
         """
-        edited = dict(edited or {})
+        edited = edited_of(edited)
         (frames, own_frames), (masks, own_masks) = (apart(((item, item) for item in items), 2)
-                                                    for items in (frames, masks))
+                                                    for items in (frames_of(frames), masks_of(masks)))
         fills = self.fill(frames, masks, edited=edited)
         for number, (fill, frame, mask) in enumerate(zip(fills, own_frames, own_masks, strict=False)):
             yield edited[number] if number in edited else insert(fill, frame, mask)

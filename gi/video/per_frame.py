@@ -7,6 +7,7 @@ import torch
 
 from gi.compositing import composite, masked
 from gi.config.device import find_device
+from gi.errors import expect_finite
 from gi.media.crop import limited, resize_known
 from gi.models.classical import opencv_inpaint
 from gi.models.fold import prepare_for_inference
@@ -52,5 +53,6 @@ class PerFrame(VideoMethod):
             filled = opencv_inpaint(image, hole)
         else:
             sources, flows, errors = (image.new_zeros(1, 0, channels, *size) for channels in (4, 2, 1))
-            filled = composite(self.generator(masked(image, hole), sources, flows, errors).float(), image, hole)
+            filled = self.generator(masked(image, hole), sources, flows, errors).float()
+            filled = composite(expect_finite(filled), image, hole)
         return (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()

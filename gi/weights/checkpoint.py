@@ -59,6 +59,13 @@ def is_resumable(path):
     return not _is_original(_with_prefix(content["state_dict"], GENERATOR))
 
 
+def trained_steps(path):
+    """The optimiser steps that the checkpoint at `path` was trained for; None if it does not say."""
+    content = read_checkpoint(path)
+    steps = content.get("global_step") if isinstance(content, dict) else None
+    return steps if type(steps) is int and 0 < steps < 2**63 else None
+
+
 def _state_dict(path):
     content = read_checkpoint(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else {}

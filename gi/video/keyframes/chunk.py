@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gi.compositing import composite, masked
+from gi.errors import InputError, expect_finite
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes import plan
 from gi.video.keyframes.flows import VideoFlows
@@ -105,6 +106,8 @@ class ChunkFiller:
         """Fills what is left; `content` gives image and mask of the guides, of which `kind` says what it is."""
         if not mask.any():
             return image
+        if mask.all() and (self.streams is None or all(content(guide)[1].all() for guide in guides)):
+            raise InputError(f"frame {number}: everything is missing, and no frame that guides it shows anything")
         if self.streams is None:
             return opencv_inpaint(image, mask)
         flows, errors = self.flows.to_guides(number, guides)
@@ -112,7 +115,7 @@ class ChunkFiller:
         _release_freed()
         prediction = self.streams.predict(masked(image, mask), keyframes, flows, errors)
         _release_freed()
-        return composite(prediction.float(), image, mask)
+        return composite(expect_finite(prediction.float()), image, mask)
 
     def _shown(self, number):
         """Image and mask of a frame, filled if it is. Not for anchors: they must not depend on each other."""
