@@ -34,10 +34,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print(f"error: {name}: no such command; " + (f"did you mean {match[0]}?" if match else "gi --help lists them"),
               file=sys.stderr)
         sys.exit(2)
+    run_module(f"gi.commands.{name.replace('-', '_')}", rest)
+
+
+def run_module(name: str, argv: Sequence[str]) -> NoReturn:
+    """Runs `main` of a module and exits with its status; where packages are missing, with one line."""
     try:
         from gi.commands import script
-        command = importlib.import_module(f"gi.commands.{name.replace('-', '_')}")
-        script.run(lambda: command.main(rest))
+        module = importlib.import_module(name)
+        script.run(lambda: module.main(argv))
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "gi", "tools"):

@@ -13,6 +13,7 @@ if not __package__:  # run as a file: the package is beside it, and gi/ itself i
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from gi.__main__ import main as command
+from gi.__main__ import run_module  # noqa: F401  for scripts/
 
 
 def main(argv: Sequence[str] | None = None) -> dict:

@@ -1,51 +1,8 @@
-"""Trains a small network of every family with the same budget, seed and data, and compares them.
-
-    python scripts/train_small.py --train PHOTOGRAPHS --test OTHER_PHOTOGRAPHS --out logs/small
-    python scripts/train_small.py --train A --test B --out logs/small --only ours lama --steps 200 --count 20 --seeds 1
-
-Started again it goes on where it was stopped. OUT gets report.html, report.md and results.json with the scores inside
-the holes, learning curves, training time and size of each family.
-"""
+"""`python -m tools.train_small`, from any folder and without installing anything."""
+import runpy
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
-
-from gi.commands import script
-from gi.errors import InputError
-from gi.report.tables import print_table
-from tools.families import EXTRA, Budget, families, gather, run_family
-
-
-def main() -> None:
-    known = families()
-    parser = script.Parser(description=__doc__, formatter_class=script.Layout)
-    parser.add_argument("--train", type=Path, default=Path("data/photos/train"), help="photographs to train on")
-    parser.add_argument("--test", type=Path, default=Path("data/photos/val"), help="photographs to score on")
-    parser.add_argument("--out", type=Path, default=Path("logs/small"), help="folder of all runs and the report")
-    parser.add_argument("--only", nargs="+", metavar="FAMILY", default=[name for name in known if name not in EXTRA],
-                        help=f"some of {', '.join(known)}; default: all but {' and '.join(EXTRA)}")
-    parser.add_argument("--steps", type=int, help="optimiser steps; default: as configured")
-    parser.add_argument("--count", type=int, help="samples a test set; default: one a photograph")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of the test samples")
-    parser.add_argument("--report", action="store_true", help="only gather what is there")
-    args = parser.parse_args()
-    for name in args.only:
-        if name not in known:
-            raise InputError(f"--only {name}: expected some of {', '.join(known)}")
-    for option in "steps", "count", "seeds":
-        if (number := getattr(args, option)) is not None and number < 1:
-            raise InputError(f"--{option}: expected at least 1, got {number}")
-    budget = Budget(train=args.train, test=args.test, steps=args.steps, count=args.count, seeds=args.seeds)
-    for name in args.only if not args.report else ():
-        run_family(name, args.out, budget)
-    tables, facts, _ = gather(args.only, args.out)
-    for table in tables:
-        print_table(table)
-    for name, text in facts:
-        print(f"{name}: {text}")
-    print(f"report: {args.out / 'report.html'}")
-
-
 if __name__ == "__main__":
-    script.run(main)
+    main = Path(__file__).resolve().parents[1] / "gi" / "main.py"
+    runpy.run_path(str(main))["run_module"]("tools.train_small", sys.argv[1:])

@@ -1,15 +1,21 @@
 """Weights handed on without their training: the same network comes back from the file."""
 import json
+import shutil
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from gi.config import instantiate, load_config
 from gi.errors import InputError
+from gi.photo import Inpainter
+from gi.video import VideoInpainter
 from gi.weights.checkpoint import load_generator
 from gi.weights.export import export_generator
+from gi.weights.pretrained import SMALL
 from tests.families import CONFIGS, random_inputs
 
 CONFIG = """
@@ -115,3 +121,57 @@ def test_the_file_that_comes_along_fits_its_configuration():
         predicted = generator(*random_inputs(1, 3, 60, 77))
     assert predicted.shape == (1, 3, 60, 77) and 0 <= predicted.min() <= predicted.max() <= 1
     assert path.stat().st_size < 20e6
+
+
+# Handing on -----------------------------------------------------------------------------------------------------------
+
+def test_what_is_handed_on_gives_the_same_to_the_bit(tmp_path):
+    image, mask = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), dtype=np.uint8)[0], np.zeros((40, 48), bool)
+    mask[10:20, 12:30] = True
+    keyframe = np.roll(image, 2, axis=1)
+    inpainter = Inpainter.from_checkpoint(device="cpu")
+    inpainter.save_pretrained(tmp_path / "folder")
+    names = "README.md", "config.yaml", "model.safetensors"
+    assert tuple(sorted(path.name for path in (tmp_path / "folder").iterdir())) == names
+    assert (tmp_path / "folder" / "README.md").read_text() == SMALL.with_suffix(".md").read_text()
+    alone = shutil.copy(tmp_path / "folder" / "model.safetensors", tmp_path / "alone.safetensors")
+    expected = inpainter(image, mask, [keyframe])
+    for path in tmp_path / "folder", alone, shutil.copy(SMALL, tmp_path):
+        again = Inpainter.from_pretrained(path, device="cpu")
+        np.testing.assert_array_equal(again(image, mask, [keyframe]), expected)
+        for name, value in inpainter.generator.state_dict().items():
+            assert torch.equal(again.generator.state_dict()[name], value)
+
+    video = VideoInpainter.from_pretrained(alone, device="cpu", every=2, flow="dis")
+    video.save_pretrained(tmp_path / "again")  # with the flow that was chosen
+    assert "Inpainter.from_pretrained" in (tmp_path / "again" / "README.md").read_text()
+    again = VideoInpainter.from_pretrained(tmp_path / "again", device="cpu", every=2)
+    frames = [np.roll(image, number, axis=1) for number in range(3)]
+    for first, second in zip(*(method(frames, [mask] * 3) for method in (video, again)), strict=True):
+        np.testing.assert_array_equal(first, second)
+    made = Inpainter(generator=inpainter.generator, guidance=inpainter.guidance, device="cpu")
+    with pytest.raises(InputError, match="from a checkpoint"):
+        made.save_pretrained(tmp_path / "made")
+
+
+@pytest.mark.parametrize("metadata, message", [
+    ({"generator": '{"target": "os.system", "params": {"command": "touch SPOILT"}}'}, "os.system is not allowed"),
+    ({"generator": '{"target": "torch.nn.Identity"}', "guidance": '{"target": "subprocess.run"}'}, "is not allowed"),
+    ({"generator": '{"target": "torch.nn.Identity", "params": {"x": "${oc.env:HOME}"}}'}, "reference of the form"),
+    ({"generator": "[" * 10000}, "x.safetensors, generator.*YAML"),
+    ({"generator": "[1]", "guidance": "{}"}, "expected a mapping"),
+    ({"other": "1"}, "does not lie in the folder of a run"),
+])
+def test_a_configuration_in_a_file_is_trusted_as_little_as_any(metadata, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_file({"weight": torch.zeros(1)}, "x.safetensors", metadata)
+    with pytest.raises(InputError, match=message):
+        Inpainter.from_pretrained("x.safetensors", flow="config" if "guidance" in metadata else "dis")
+    assert not (tmp_path / "SPOILT").exists()
+
+
+def test_folders_and_files_that_are_none(tmp_path):
+    (tmp_path / "bad.safetensors").write_bytes(b"123456789")
+    for name, message in (".", "no config.yaml in it"), ("bad.safetensors", "damaged"), ("none", "no such checkpoint"):
+        with pytest.raises(InputError, match=message):
+            Inpainter.from_pretrained(tmp_path / name)

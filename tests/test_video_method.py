@@ -22,7 +22,7 @@ from gi.video.job import VideoJob
 from gi.video.method import METHODS, Entry, build_method
 from tests.test_video_pipeline import build, hole_psnr, scene
 from tests.toy_methods import Grey, Mean, Neighbours
-from tools import video_study as study
+from tools.video_study import study
 
 COUNT = 13
 
@@ -38,7 +38,7 @@ def video(tmp_path_factory):
 
 
 @pytest.fixture
-def script(root, monkeypatch):
+def script():
     return lambda name: importlib.import_module(f"gi.commands.{name}")
 
 

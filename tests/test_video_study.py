@@ -5,7 +5,7 @@ import pytest
 from gi.errors import InputError
 from gi.media import io
 from tests.test_video_pipeline import scene
-from tools import video_study as study
+from tools.video_study import study
 
 
 @pytest.fixture(scope="module")

@@ -53,5 +53,7 @@ def _lines(node, keys, origin) -> Iterator[str]:
 
 
 def _in_a_line(value):
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True).split("\n")[0]
-    return text if parse_value(text, "") == value else json.dumps(value)  # several lines; text like 1e-5
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    text = text.removesuffix("...\n").rstrip("\n")
+    plain = "\n" not in text and parse_value(text, "") == value  # not so text like 1e-5, for OmegaConf a number
+    return text if plain else json.dumps(value)

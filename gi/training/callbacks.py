@@ -1,4 +1,5 @@
 """What happens around training: the checkpoint to resume from, pictures, progress."""
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -161,9 +162,43 @@ def sample_grid(data, prediction, n_samples):
 
 
 class RunProgress(pl.callbacks.TQDMProgressBar):
-    """Lightning's progress bar with the time left until the whole training, not only the epoch, is over."""
+    """Lightning's progress bar with the time left until the whole training, not only the epoch, is over.
 
-    _start = None
+    Where standard error is no terminal but a file, a line every half minute instead.
+    """
+
+    interval = 30.0  # seconds
+    _start, _shown, _lines = None, 0.0, False
+
+    def setup(self, trainer, pl_module, stage):
+        super().setup(trainer, pl_module, stage)
+        self._lines, self._shown = trainer.is_global_zero and not sys.stderr.isatty(), time.monotonic()
+        if self._lines:
+            self.disable()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._due():
+            values = (f"{name} {value if isinstance(value, str) else format(value, '.3g')}"
+                      for name, value in self.get_metrics(trainer, pl_module).items())
+            self._tell("step", trainer.global_step, trainer.estimated_stepping_batches, *values)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        if self._due():
+            self._tell("validation batch", batch_idx + 1, self.total_val_batches_current_dataloader)
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        if self._due():
+            self._tell("test batch", batch_idx + 1, self.total_test_batches_current_dataloader)
+
+    def _due(self):
+        return self._lines and time.monotonic() - self._shown > self.interval
+
+    def _tell(self, what, done, total, *values):
+        self._shown = time.monotonic()
+        print(f"{what} {done}/{total}", *values, sep=", ", file=sys.stderr, flush=True)
 
     def on_train_start(self, trainer, pl_module):
         super().on_train_start(trainer, pl_module)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -19,6 +20,7 @@ from gi.training.resume import RunStart
 from gi.training.signals import StopSignals
 from gi.training.trainer import MODULE_OPTIONS, build_trainer, complaints
 from gi.weights.checkpoint import is_resumable, load_discriminator_weights, load_generator_weights, trained_steps
+from gi.weights.fetch import expect_weights
 from gi.weights.pretrained import SMALL, SMALL_CONFIG
 
 TRAINING_PARTS = ("discriminator", "objective")
@@ -33,7 +35,9 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
     options = trainer_options(cfg)
     module_options = {name: options.pop(name) for name in MODULE_OPTIONS if name in options}
     # What only training needs is not built for an evaluation, so its files need not be there; nor are sets for no test.
-    model = instantiate(without(cfg.model, [] if args.train else TRAINING_PARTS), "model", **module_options)
+    node = without(cfg.model, [] if args.train else TRAINING_PARTS)
+    expect_weights(node, "model")
+    model = instantiate(node, "model", **module_options)
     unused = [*([] if args.train else TRAINING_SETS), *([] if args.test else ["test"])]
     data = instantiate(without(cfg.data, unused), "data")
     trainer = build_trainer(cfg, options, logdir, data, model.measured)
@@ -61,7 +65,7 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
             train(trainer, model, data, start)
         else:
             start = start or small_weights(cfg)
-            load_generator_weights(model.generator, start)
+            load_for_test(model.generator, start, cfg)
         if args.test:
             name = args.base[-1].stem if args.base else logdir.name
             about = {"checkpoint": None if args.train else str(start),
@@ -101,11 +105,24 @@ def test(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataM
             print(f"report: {report.path(trainer)}")
 
 
+def load_for_test(generator: torch.nn.Module, start: Path, cfg: DictConfig) -> None:
+    """Loads the weights of a checkpoint; if they do not fit, and its run had another network, the error says so."""
+    try:
+        load_generator_weights(generator, start)
+    except InputError as error:
+        folder = start.absolute().parent.parent
+        own = folder / "configs" / "config.yaml"
+        if own.is_file() and load_config([own]).model.params.generator != cfg.model.params.generator:
+            raise InputError(f"{error}; its run had another network: repeat the overrides it was trained with, or take "
+                             f"its configuration by gi test {folder} (or -r {folder} --train false)") from error
+        raise
+
+
 def small_weights(cfg: DictConfig) -> Path:
     """The repository's small trained weights, if they are those of this network."""
     if cfg.model.params.generator != load_config([SMALL_CONFIG]).model.params.generator:
-        raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE or -r LOGDIR with --train false "
-                         f"(without, {SMALL_CONFIG.name} alone has weights, {SMALL.name})")
+        raise InputError("nothing to evaluate: give --resume_from_checkpoint FILE, or -r LOGDIR with --train false for "
+                         f"a run with all its overrides (without, {SMALL_CONFIG.name} alone has weights, {SMALL.name})")
     return SMALL
 
 

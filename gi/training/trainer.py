@@ -18,7 +18,7 @@ from gi.config import instantiate_all
 from gi.data.datamodule import GuidedDataModule
 from gi.errors import InputError, expect_kind, one_line
 from gi.metrics.metric import Metric
-from gi.training.callbacks import check_checkpoint
+from gi.training.callbacks import RunProgress, check_checkpoint
 from gi.training.checkpoint_io import SafeCheckpointIO
 from gi.training.processes import SyncGeneratorBatchNorm
 
@@ -45,6 +45,8 @@ def build_trainer(
     options.setdefault("enable_checkpointing", bool(best))  # or Lightning adds one of its own, next to the events
     if not options.get("enable_progress_bar", True):
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    elif not any(isinstance(callback, ProgressBar) for callback in callbacks):
+        callbacks.append(RunProgress())
     if options.get("profiler") == "pytorch":  # with names of modules it leaves hooks that no network is copied with
         options["profiler"] = PyTorchProfiler(dirpath=logdir, filename="profile", record_module_names=False)
     plugins = options.pop("plugins", None) or []

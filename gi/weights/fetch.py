@@ -15,7 +15,7 @@ from pathlib import Path
 from gi.config import load_config
 from gi.config.load import plain
 from gi.config.schema import find_target, is_node, parameters
-from gi.errors import InputError
+from gi.errors import InputError, MissingFile
 from gi.weights.files import WeightsFile, check_digest_form, file_sha256
 from gi.weights.unpickle import read_checkpoint
 
@@ -42,11 +42,21 @@ class Wanted:
     def usual(cls, file: WeightsFile) -> "Wanted":
         return cls(file, file.path, file.sha256)
 
+    @property
+    def missing(self) -> bool:
+        """Whether the file is nowhere that networks look for it."""
+        return not (self.file.find() if self.path == self.file.path else Path(self.path)).is_file()
+
 
 def wanted_by_config(path: str | Path) -> list[Wanted]:
     """What the networks of a configuration read. Raises InputError, also for a digest in it that cannot be one."""
+    return wanted_by(plain(load_config(path), str(path)), str(path))
+
+
+def wanted_by(node: dict, path: str) -> list[Wanted]:
+    """The same for plain containers with nodes of a configuration; `path` is for messages."""
     found: dict[str, Wanted] = {}
-    for network, params in _networks(plain(load_config(path), str(path)), str(path)):
+    for network, params in _networks(node, path):
         file = network.file_of(params) if hasattr(network, "file_of") else None
         place = params.get("weights", parameters(network)[0]["weights"][1].default) if file else None
         if place is None:
@@ -56,6 +66,17 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
             check_digest_form(sha256, place)
         found.setdefault(place, Wanted(file, place, sha256 or file.sha256))
     return list(found.values())
+
+
+def expect_weights(node: dict, path: str) -> None:
+    """Raises MissingFile with all files that the networks of `node` lack, if there are several: building them would
+    tell the first one alone.
+    """
+    missing = [item for item in wanted_by(node, path) if item.missing]
+    if len(missing) > 1:
+        files = ", ".join(f"{item.path} ({item.file.name})" for item in missing)
+        raise MissingFile(f"{len(missing)} files with weights are missing: {files}; gi fetch --config CONFIG gets "
+                          "them, checkpoints/README.md says where they come from")
 
 
 def _networks(value: object, path: str) -> Iterator[tuple[type, dict]]:
