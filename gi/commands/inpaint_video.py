@@ -1,7 +1,6 @@
 """Removes or replaces what masks mark in a video: every 20th frame is filled by the network, guided by frames before
 and after it; the frames between follow along optical flow. --method chooses another way.
 
-  gi inpaint-video VIDEO MASKS OUT
   gi inpaint-video frames/ mask.png out.mp4 --keyframe 40=edited.png
   gi inpaint-video VIDEO MASKS OUT --method per-frame max_side=432
 
@@ -30,7 +29,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     from gi.media.writer import QUALITY
     from gi.video.method import describe_methods, parse_options
     from gi.weights.pretrained import FLOWS
-    parser = script.Parser(prog="gi inpaint-video", description=__doc__, allow_abbrev=False,
+    parser = script.Parser(prog="gi inpaint-video", usage="gi inpaint-video VIDEO MASKS OUT [options] [key=value …]",
+                           description=__doc__, allow_abbrev=False,
                            epilog=EPILOG.format(methods=describe_methods()), formatter_class=script.Wide)
     parser.add_argument("video", metavar="VIDEO", type=Path)
     parser.add_argument("masks", metavar="MASKS", type=Path)
