@@ -138,7 +138,7 @@ def test_training_in_plain_words(demo):
 
 @pytest.mark.slow
 def test_shipped_network_beside_other_methods(tmp_path, capsys):
-    show([f"--out={tmp_path}", "--photographs=1", "--frames=4", "--no-training", "--device=cpu"])
+    show([f"--out={tmp_path}", "--photographs=1", "--frames=2", "--no-training", "--device=cpu"])
     printed, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
     for label in [*METHODS.values(), *shipped.VIDEO_METHODS]:
         assert label in printed and label in page
@@ -153,7 +153,7 @@ def test_shipped_network_beside_other_methods(tmp_path, capsys):
     drawn = read_image(tmp_path / "pictures" / "photographs_0.png")
     assert np.array_equal(drawn[shipped.BAR:shipped.BAR + 320, -320:], image)  # the truth comes last
     frames = [read_image(path) for path in sorted((tmp_path / "video" / "keyframes").glob("*.png"))]
-    for frame, (truth, hole) in zip(frames, scenes.camera_path(4), strict=True):
+    for frame, (truth, hole) in zip(frames, scenes.camera_path(2), strict=True):
         assert (frame[hole == 0] == truth[hole == 0]).all() and (frame != truth).any() and hole.mean() > 0.05
 
 

@@ -1,5 +1,6 @@
 """How the package is laid out: what imports what, and that configurations and README name what there is."""
 import ast
+import re
 
 import pytest
 import yaml
@@ -83,3 +84,23 @@ def test_folder_map_is_complete(root):
     files = [path.name for path in (root / "gi").glob("*.py") if not path.name.startswith("_")]
     missing = [name for name in [*(f"{name}/" for name in tops + rooms), *files] if name not in folder_map]
     assert not missing
+
+
+def anchors(text):
+    """Of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_of_documents_lead_somewhere(root):
+    pages = [*root.glob("*.md"), *(path for part in ("docs", "checkpoints", "data", "tools")
+                                   for path in (root / part).rglob("*.md"))]
+    checked, wrong = 0, []
+    for page in pages:
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            name, _, anchor = link.partition("#")
+            target = (page.parent / name).resolve() if name else page
+            checked += 1
+            if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+                wrong.append(f"{page.relative_to(root)}: {link}")
+    assert checked > 40 and not wrong, "\n".join(wrong)
