@@ -28,4 +28,5 @@ def rehearse(path: Path, video: VideoSource, folder: Path, **options) -> None:
         size = sum(file.stat().st_size for file in Path(place).rglob("*") if file.is_file())
     needed = size if is_file(path) else size / start.count * video.count / 2
     if (free := shutil.disk_usage(folder).free) < needed:
-        raise OSError(f"{path}: needs more than {needed / 2**20:.0f} MiB, but the disk has {free / 2**20:.0f} MiB left")
+        needed, free = (f"{size / 2**20:.3g} MiB" for size in (needed, free))
+        raise OSError(f"{path}: needs more than {needed}, but the disk has {free} left")

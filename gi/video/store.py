@@ -18,9 +18,10 @@ _MARGIN = 4  # pixels around a hole that enlarging its content looks at
 def write_part(path: Path) -> Iterator[Callable[[int, np.ndarray, Box, tuple[int, int]], None]]:
     """Gives keep(number, fill, hole, size); the file is at `path` when all of it is there.
 
-    fill: uint8 (h, w, 3); hole: its box in pixels of the frame, whose (height, width) is `size`.
+    fill: uint8 (h, w, 3); hole: its box in pixels of the frame, whose (height, width) is `size`. Raises OSError, naming
+    the file, if it cannot be written (a full disk).
     """
-    with io.atomic_write(path, durable=True) as temporary, \
+    with _errors_named(path), io.atomic_write(path, durable=True) as temporary, \
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
         def keep(number: int, fill: np.ndarray, hole: Box, size: tuple[int, int]) -> None:
             scale = [inner / outer for inner, outer in zip(fill.shape[:2], size, strict=True)] * 2
@@ -53,6 +54,16 @@ def read_part(path: Path) -> Iterator[Callable[[int], np.ndarray]]:
 
     with arrays:
         yield fill_of
+
+
+@contextlib.contextmanager
+def _errors_named(path):
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.strerror:
+            raise OSError(f"{path}: cannot keep this chunk: {error.strerror}") from error
+        raise
 
 
 @contextlib.contextmanager
