@@ -16,9 +16,9 @@ from gi.media.scale import video_pixels
 
 _CONSISTENT = 1.0  # pixels at 432 x 240, see `video_pixels`, that flow there and back may miss its start by
 _MEETS = 0.3  # share of pixels whose flow must be consistent, or the flow is a guess
-_WORSE = 1.2  # times the squared error of a blur: a keyframe that differs more shows something else
+_WORSE = 0.9  # times the squared error of a blur: a keyframe that differs more shows something else
 _MOSTLY = 0.4  # share of what both images show around the hole that must agree
-_NOISE = 0.01  # differences of this size say nothing
+_NOISE = 0.02  # differences of this size say nothing
 _NEAR = 0.5  # of a hole's side: evidence so far from it counts a third
 _WINDOW = 5  # cells of `scatter` that evidence is gathered from, and ...
 _ENOUGH = 1.0  # ... cells of known pixels that there must be for a verdict
