@@ -80,7 +80,7 @@ def pixels_of(image: np.ndarray | Image.Image, name: str) -> np.ndarray:
 
 
 def mask_of(mask: np.ndarray | Image.Image, name: str) -> np.ndarray:
-    """(H, W) of bool, true = missing, from a PIL image, an array or a tensor, by the rule of `gi.media.mask_values`.
+    """`bool` (H, W), true = missing, from a PIL image, an array or a tensor, by the rule of `gi.media.mask_values`.
     Raises InputError with `name`.
     """
     return mask_values.read_one(mask_levels(mask, name), name)[0].astype(bool)

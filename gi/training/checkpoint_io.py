@@ -17,7 +17,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         with atomic_write(path, durable=True) as temporary:
             torch.save(checkpoint, temporary)
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str,
-                        Any]:
+    def load_checkpoint(self, path: str | Path, map_location: Any = None,
+                        weights_only: bool | None = None) -> dict[str, Any]:
         content = read_checkpoint(path)
         return {**content, "state_dict": present_names(content["state_dict"])}
