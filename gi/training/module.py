@@ -3,6 +3,7 @@ import contextlib
 import functools
 import math
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -103,7 +104,8 @@ class GuidedInpainting(pl.LightningModule):
         self._metrics = {}
         self.base_lr = base_lr
         self.discriminator_lr_factor = discriminator_lr_factor
-        self._multiplier = functools.partial(warmup_cosine, warmup=warmup_steps, end=decay_steps)
+        self._multiplier: Callable[[int], float] = functools.partial(warmup_cosine, warmup=warmup_steps,
+                                                                     end=decay_steps)
         self.accumulate_grad_batches = accumulate_grad_batches
         self.gradient_clip_val = gradient_clip_val or None  # 0 means no clipping to Lightning
         self.gradient_clip_algorithm = gradient_clip_algorithm or "norm"
