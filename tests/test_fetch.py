@@ -142,6 +142,18 @@ def test_a_busy_server_is_asked_again_and_the_part_stays_if_that_does_not_help(s
     assert server.log[-1][1] == 100_000 and (tmp_path / VGG16.path).read_bytes() == data
 
 
+def test_a_part_that_is_too_long_after_other_failures_is_no_missing_file(server, data, item, tmp_path):
+    part = tmp_path / (VGG16.path + ".part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(data + b"more")
+    server.fail = [503] * (fetching.ATTEMPTS - 1)
+    with pytest.raises(FetchError, match="416"):
+        fetch(item, tmp_path)
+    assert not part.exists()
+    fetch(item, tmp_path)
+    assert (tmp_path / VGG16.path).read_bytes() == data
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("left", ["beginning", "of another file", "complete", "longer"])
 def test_whatever_the_part_holds_the_file_is_right(server, data, item, tmp_path, left, ranges):

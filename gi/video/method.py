@@ -20,6 +20,8 @@ from gi.media.crop import resize
 
 
 class Entry(NamedTuple):
+    """What `METHODS` says of a method."""
+
     target: str  # a class or function by its dotted path, whose keyword arguments are the method's options
     description: str
 
@@ -41,7 +43,7 @@ class Part(NamedTuple):
     stop: int
     start: int
     end: int
-    count: int  # frames of the video
+    count: int  # type: ignore[assignment]  # frames of the video
 
     @property
     def frames(self) -> range:
