@@ -1,5 +1,5 @@
 """Downloads the weights that a configuration needs, or those that are named: raft, ade20k, inception, vgg16,
-alexnet, i3d.
+alexnet, i3d, vgg19.
 
     python scripts/fetch_weights.py --config configs/ours.yaml
     python scripts/fetch_weights.py inception vgg16 --mirror /media/weights
