@@ -1,6 +1,7 @@
 """What a fitted network minimises, in two phases, and the batches that it is computed of."""
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,4 +46,4 @@ def prepare(batch: dict, fill: Callable[..., list[Tensor]], *, step: int, seed: 
     mask, moved = batch["mask"].float(), batch["moved"].float()
     return {"image": image, "mask": mask, "sources": sources, "source_masks": batch["source_masks"].float(),
             "hole": torch.maximum(mask, moved), "hidden": moved * (1 - mask), "fill": fill, "step": step,
-            "random": torch.Generator().manual_seed((seed << 32) + step)}
+            "random": torch.Generator().manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))}
