@@ -86,7 +86,8 @@ class Internal(VideoMethod):
         regularisers = {"ambiguity": Ambiguity(), "stabilisation": Stabilisation()} if self.regularise else None
         objective = TwoPhases(terms={"reconstruction": Reconstruction()}, regularisers=regularisers).to(self.device)
         fitting = Fitting(self._start(), shot, objective, self.recipe, folder=folder, minutes=self.minutes,
-                          steps=self.steps, early_stop=self.early_stop, seed=self.seed, say=rank_zero_info)
+                          steps=self.steps, even=self.start_from is None, early_stop=self.early_stop, seed=self.seed,
+                          say=rank_zero_info)
         yield from fitting.run()
         self.network = fitting.average.eval()
         if self.keep_network is not None:
