@@ -92,7 +92,7 @@ class VideoJob:
             state, visible = self.folder / "fit", _Visible(self.video, self.masks)
             state.mkdir(parents=True, exist_ok=True)
             for done, total in self.method.fit(visible, self.masks, folder=state, edited=self.edited):
-                yield Progress("steps of fitting", done, total)
+                yield Progress("fitting", done, total)
             self._fitted.touch()
 
     def fill(self, parts: Sequence[Part]) -> Iterator[Progress]:
