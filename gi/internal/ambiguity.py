@@ -1,10 +1,10 @@
 """Against blur: what is drawn should consist of features that another frame of the video shows somewhere."""
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import vgg19
@@ -12,6 +12,7 @@ from torchvision.models import vgg19
 from gi.errors import MissingFile
 from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
+log = logging.getLogger(__name__)
 VGG19 = WeightsFile(
     name="vgg19",
     path="checkpoints/internal/vgg19-dcbb9e9d.pth",
@@ -64,7 +65,7 @@ class Ambiguity(Frozen):
         try:
             state = read_weights(weights, about=VGG19, sha256=sha256)
         except MissingFile as error:
-            rank_zero_info(f"ambiguity: left out, {error}")
+            log.warning("ambiguity: left out, %s", error)
             self.weight, self.features = 0.0, nn.Sequential()
             return
         self.features.to_empty(device="cpu")

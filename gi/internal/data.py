@@ -4,10 +4,9 @@ from pathlib import Path
 
 from gi.data.datamodule import GuidedDataModule
 from gi.data.masks import MaskKind
-from gi.errors import InputError, expect_at_least
+from gi.errors import expect_at_least
 from gi.internal.hidden import HiddenPixels, Translations
-from gi.internal.shot import BUDGET, Shot
-from gi.media.crop import limited
+from gi.internal.shot import BUDGET, Shot, working_size
 from gi.media.files import open_video
 from gi.media.masks import open_masks
 
@@ -40,12 +39,3 @@ class InternalData(GuidedDataModule):
         super().__init__(train=HiddenPixels(self.shot, length=epoch, seed=seed, batch_size=batch_size, **options),
                          validation={"hidden": hidden}, test={"hidden": hidden}, batch_size=batch_size,
                          num_workers=num_workers, seed=seed, pin_memory=pin_memory)
-
-
-def working_size(size: tuple[int, int], *, max_side: int | None, resize: list[int] | None) -> tuple[int, int]:
-    """(height, width) to work at, for frames of `size`. Raises InputError for one that is no size."""
-    if resize is None:
-        return size if max_side is None else limited(size, max_side)
-    if len(resize) != 2 or min(resize) < 8:
-        raise InputError(f"resize: expected width and height of 8 pixels or more, got {resize}")
-    return resize[1], resize[0]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.data import default_collate
 
-from gi.data.datamodule import collate
 from gi.errors import InputError
 from gi.internal.hidden import HiddenPixels
 from gi.internal.layers import even_out
@@ -64,7 +64,7 @@ class Fitting:
         self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1), range(SCORED))
         if even:
             batch = prepare(self._places, network, step=0)
-            even_out(network, batch["image"], batch["hole"])
+            even_out(network, batch["image"][:1], batch["hole"][:1])
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), scaled=False)
         self.total = 60 * minutes if steps is None else steps
@@ -116,8 +116,8 @@ class Fitting:
         return min(total - 1, int(self.seconds if self.timed else self.step)), total
 
     def _batch(self, samples, numbers):
-        batch = collate([samples[number] for number in numbers])
-        return {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+        batch = default_collate([samples[number] for number in numbers])
+        return {name: value.to(self.device) for name, value in batch.items() if name != "name"}
 
     def _train(self):
         size, progress = self.recipe.batch_size, self.progress

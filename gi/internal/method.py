@@ -1,29 +1,28 @@
 """The video method `internal`: a network is fitted to the video at hand, then fills every frame by itself."""
+import logging
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from pytorch_lightning.utilities import rank_zero_info
 
 from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least
-from gi.internal.ambiguity import Ambiguity
-from gi.internal.data import working_size
 from gi.internal.fitting import Fitting, Recipe
 from gi.internal.networks import Base, CoarseToFine, Stacked
 from gi.internal.objective import TwoPhases
 from gi.internal.preview import fill_frame
 from gi.internal.reconstruction import Reconstruction
-from gi.internal.shot import Shot
-from gi.internal.stabilisation import Stabilisation
+from gi.internal.shot import Shot, working_size
 from gi.media.crop import resize_known
 from gi.media.io import atomic_write
 from gi.video.method import Part, Pictures, VideoMethod, pieces
 from gi.weights.checkpoint import load_generator_weights
 from gi.weights.files import file_sha256
 
+log = logging.getLogger(__name__)
 NETWORKS = {"base": Base, "stacked": Stacked, "coarse_to_fine": CoarseToFine}
 
 
@@ -81,13 +80,13 @@ class Internal(VideoMethod):
         if not len(shot.holes):
             raise InputError("the masks mark nothing, or whole frames: there is no hole to move over known pixels")
         if len(shot) > 1 and shot.masks.all(axis=0).sum() > 0.5 * shot.masks.any(axis=0).sum():
-            rank_zero_info("the masks cover much the same pixels in every frame: what the video shows nowhere else can "
+            log.warning("the masks cover much the same pixels in every frame: what the video shows nowhere else can "
                            "only be continued from around the hole, and is often blurred")
-        regularisers = {"ambiguity": Ambiguity(), "stabilisation": Stabilisation()} if self.regularise else None
-        objective = TwoPhases(terms={"reconstruction": Reconstruction()}, regularisers=regularisers).to(self.device)
+        objective = TwoPhases(terms={"reconstruction": Reconstruction()},
+                              regularisers=_regularisers() if self.regularise else None).to(self.device)
         fitting = Fitting(self._start(), shot, objective, self.recipe, folder=folder, minutes=self.minutes,
                           steps=self.steps, even=self.start_from is None, early_stop=self.early_stop, seed=self.seed,
-                          say=rank_zero_info)
+                          say=_say)
         yield from fitting.run()
         self.network = fitting.average.eval()
         if self.keep_network is not None:
@@ -124,3 +123,13 @@ def _with_edited(frames, edited):
 
 def _without_edited(masks, edited):
     return (np.zeros_like(mask) if number in edited else mask for number, mask in enumerate(masks))
+
+
+def _regularisers():
+    from gi.internal.ambiguity import Ambiguity  # only here: torchvision takes 80 MB
+    from gi.internal.stabilisation import Stabilisation
+    return {"ambiguity": Ambiguity(), "stabilisation": Stabilisation()}
+
+
+def _say(line):
+    print(line, file=sys.stderr, flush=True)

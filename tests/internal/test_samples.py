@@ -6,10 +6,10 @@ import torch
 from gi.data.masks import Strokes
 from gi.data.sample import check_sample
 from gi.errors import InputError
-from gi.internal.data import InternalData, working_size
+from gi.internal.data import InternalData
 from gi.internal.hidden import HiddenPixels, Translations
 from gi.internal.objective import prepare
-from gi.internal.shot import Shot, roll
+from gi.internal.shot import Shot, roll, working_size
 from gi.media import io
 from tests.test_video_pipeline import scene
 
