@@ -49,22 +49,20 @@ class Fitting:
         folder: holds state.pt, written at every look and when the work is interrupted between two steps, and
             preview.png. A state that is there is gone on with.
         minutes, steps: the budget, one of them; the time of earlier runs counts.
-        even: begin with `gi.internal.layers.even_out`, for networks that have not learned yet.
         early_stop: end when the score at hidden known pixels no longer rises, after the decay of the rate.
         say: takes the line that is said at every look.
     """
 
     def __init__(self, network: nn.Module, shot: Shot, objective: TwoPhases, recipe: Recipe, *, folder: Path,
-                 minutes: float | None = None, steps: int | None = None, even: bool = True, early_stop: bool = True,
-                 seed: int = 0, say: Callable[[str], None] = print):
+                 minutes: float | None = None, steps: int | None = None, early_stop: bool = True, seed: int = 0,
+                 say: Callable[[str], None] = print):
         self.network, self.shot, self.objective, self.recipe = network, shot, objective, recipe
         self.folder, self.early_stop, self.seed, self.say = folder, early_stop, seed, say
         self.device = next(network.parameters()).device
         self.samples = HiddenPixels(shot, length=2**62, seed=seed, batch_size=recipe.batch_size)
         self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1), range(SCORED))
-        if even:
-            batch = prepare(self._places, network, step=0)
-            even_out(network, batch["image"][:1], batch["hole"][:1])
+        batch = prepare(self._places, network, step=0)
+        even_out(network, batch["image"][:1], batch["hole"][:1])
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), scaled=False)
         self.total = 60 * minutes if steps is None else steps

@@ -44,7 +44,7 @@ class Internal(VideoMethod):
 
     def __init__(self, *, minutes: float | None = None, steps: int | None = None,
                  network: Literal["base", "stacked", "coarse_to_fine"] = "base", max_side: int = 216,
-                 resize: Sequence[int] | None = None, batch_size: int = 1, learning_rate: float = 1e-3,
+                 resize: Sequence[int] | None = None, batch_size: int = 1, learning_rate: float = 2e-3,
                  regularise: bool = False, early_stop: bool = True, keep_network: str | Path | None = None,
                  start_from: str | Path | None = None, device: str | torch.device = "auto", seed: int = 0):
         expect_at_least(0, minutes=minutes or 0, steps=steps or 0, seed=seed)
@@ -85,8 +85,7 @@ class Internal(VideoMethod):
         objective = TwoPhases(terms={"reconstruction": Reconstruction()},
                               regularisers=_regularisers() if self.regularise else None).to(self.device)
         fitting = Fitting(self._start(), shot, objective, self.recipe, folder=folder, minutes=self.minutes,
-                          steps=self.steps, even=self.start_from is None, early_stop=self.early_stop, seed=self.seed,
-                          say=_say)
+                          steps=self.steps, early_stop=self.early_stop, seed=self.seed, say=_say)
         yield from fitting.run()
         self.network = fitting.average.eval()
         if self.keep_network is not None:

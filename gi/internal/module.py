@@ -5,8 +5,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from gi.data.datamodule import collate
 from gi.flow.estimate import ZeroFlow
 from gi.flow.guidance import FlowGuidance
+from gi.internal.layers import even_out
 from gi.internal.networks import InternalNetwork
 from gi.internal.objective import TwoPhases, prepare
 from gi.internal.preview import strip
@@ -20,12 +22,14 @@ class InternalLearning(GuidedInpainting):
     Args:
         learning_rate: of Adam, whatever the size of the batches (the paper's); constant, unless `decay_steps` says
             where a cosine ends.
+        even: begin with signals of one size in all layers, as `gi.internal.layers.even_out` does, instead of the
+            paper's. Higher rates, such as 2e-3, work then.
         others: as there.
     """
 
     def __init__(self, *, generator: InternalNetwork, objective: TwoPhases | None = None,
                  metrics: nn.Module | None = None, learning_rate: float = 2e-4, betas: list[float] | None = None,
-                 decay_steps: int | None = None, accumulate_grad_batches: int = 1,
+                 decay_steps: int | None = None, even: bool = False, accumulate_grad_batches: int = 1,
                  gradient_clip_val: float | None = None, average_decay: float | None = None, average_every: int = 1,
                  average_start: int = 0, channels_last: bool = False, compile: bool = False):
         super().__init__(
@@ -34,12 +38,19 @@ class InternalLearning(GuidedInpainting):
             gradient_clip_val=gradient_clip_val, average_decay=average_decay, average_every=average_every,
             average_start=average_start, channels_last=channels_last, compile=compile,
             guidance=FlowGuidance(estimator=ZeroFlow(), inpaint=False))
-        self.learning_rate = learning_rate
+        self.learning_rate, self.even = learning_rate, even
         if decay_steps is None:
             self._multiplier = _constant
 
     def learning_rates(self) -> list[float]:
         return [self.learning_rate]
+
+    def on_train_start(self):
+        super().on_train_start()
+        if self.even:
+            batch = self.transfer_batch_to_device(collate([self.trainer.datamodule.train[0]]), self.device, 0)
+            data = self.prepare(batch)
+            even_out(self.generator, data["image"], data["hole"])
 
     def prepare(self, batch: dict, with_sources: bool = True) -> dict:
         """See `gi.internal.objective.prepare`."""

@@ -88,6 +88,10 @@ def test_signals_of_one_size():
             part.register_forward_hook(lambda module, inputs, output: sizes.append(output.std().item()))
     network(image, image[:, :1].round())
     assert len(sizes) == 40 and np.ptp(sizes) < 0.01
+    network.coarse_net.conv1.bias.data += 1
+    before = network.coarse_net.conv5.weight.clone()
+    even_out(network, image, image[:, :1].round())  # one that has learned is left alone
+    assert torch.equal(network.coarse_net.conv5.weight, before)
 
 
 @pytest.mark.parametrize("ending", ["stopped", "killed"])

@@ -51,7 +51,7 @@ def test_run(arguments, tmp_path, capsys):
 
 
 def test_resumed_run_is_the_uninterrupted_one(arguments, tmp_path):
-    average = ["model.params.average_decay=0.9", "model.params.decay_steps=6", "--no-test"]
+    average = ["model.params.even=true", "model.params.average_decay=0.9", "model.params.decay_steps=6", "--no-test"]
     main.main(arguments(*average, logs="whole"))
     main.main(arguments(*average, "lightning.trainer.max_steps=3", logs="parts"))
     _, run = checkpoint(tmp_path / "parts")
