@@ -55,22 +55,29 @@ class Ambiguity(Frozen):
                  sha256: str | None = None):
         super().__init__()
         self.weight, self.form, self.leave_out_hole, self.normalisation = weight, form, leave_out_hole, normalisation
-        with torch.device("cpu" if weights is None else "meta"):
+        with torch.device("meta"):  # not the classifier's 500 MB
             self.features = vgg19().features[:LAYERS[layer]]
-        if weights is not None and weight:
+        if weight:
             self._load(weights, sha256)
+        else:
+            self.features = nn.Sequential()
         self.freeze()
 
     def _load(self, weights, sha256):
         try:
-            state = read_weights(weights, about=VGG19, sha256=sha256)
+            state = None if weights is None else read_weights(weights, about=VGG19, sha256=sha256)
         except MissingFile as error:
             log.warning("ambiguity: left out, %s", error)
             self.weight, self.features = 0.0, nn.Sequential()
             return
         self.features.to_empty(device="cpu")
-        known = {f"features.{name}" for name in self.features.state_dict()}
-        load_strict(self, {name: value for name, value in state.items() if name in known}, weights)
+        if state is None:
+            for part in self.features:
+                if isinstance(part, nn.Conv2d):
+                    part.reset_parameters()
+        else:
+            known = {f"features.{name}" for name in self.features.state_dict()}
+            load_strict(self, {name: value for name, value in state.items() if name in known}, weights)
 
     def forward(self, prediction: Sequence[Tensor], batch: dict, discriminated: object = None) -> Tensor:
         """`prediction`: stages (B,3,H,W) in [0,1]; of the batch the other frame, "sources" (B,1,3,H,W) and
