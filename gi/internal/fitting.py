@@ -85,7 +85,8 @@ class Fitting:
         return min(1.0, (self.seconds if self.timed else self.step) / self.end) if self.end else 1.0
 
     def run(self) -> Iterator[tuple[int, int]]:
-        """Fits, and yields (done, total) in seconds or steps. Raises InputError if memory is short, naming what helps.
+        """Fits, and yields (done, total) in seconds or steps. Raises InputError, naming what helps, if memory
+        is short or the weights become infinite.
         """
         total = max(1, round(self.total))
         yield self._done(total)
@@ -189,6 +190,9 @@ class Fitting:
         return len(values) > patience and max(values[-patience:]) < max(values[:-patience]) + RISE
 
     def _save(self):
+        if not all(p.isfinite().all() for p in self.network.parameters()):  # never over a good state
+            raise InputError(f"the fit diverged before step {self.step}; a learning_rate below "
+                             f"{self.recipe.learning_rate:g} helps")
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(),
                  "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
                  "end": self.end, "scores": self.scores, "regularised_from": self._regularised_from}

@@ -158,6 +158,16 @@ def test_memory_that_is_short(shot, tmp_path, monkeypatch):
         list(fitting.run())
 
 
+def test_divergence(shot, tmp_path):
+    fitting = begin(shot, tmp_path / "a", steps=3)
+    steps = fitting.run()
+    next(steps), next(steps)
+    fitting.network.net.last.bias.data += torch.inf
+    with pytest.raises(InputError, match="diverged before step 3; a learning_rate below 0.01"):
+        list(steps)
+    assert not (tmp_path / "a" / "state.pt").exists()
+
+
 def test_full_disk_leaves_the_last_state(shot, tmp_path, monkeypatch):
     fitting = begin(shot, tmp_path / "a", steps=3)
     steps = fitting.run()
