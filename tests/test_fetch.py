@@ -278,7 +278,8 @@ model:
 def test_addresses_are_of_the_projects():
     hosts = {name: download.url.split("/")[2] for name, download in FILES.items()}
     assert hosts == {"raft": "download.pytorch.org", "vgg16": "download.pytorch.org", "inception": "github.com",
-                     "alexnet": "download.pytorch.org", "ade20k": "sceneparsing.csail.mit.edu", "i3d": "github.com"}
+                     "alexnet": "download.pytorch.org", "ade20k": "sceneparsing.csail.mit.edu", "i3d": "github.com",
+                     "vgg19": "download.pytorch.org"}
     for name, download in FILES.items():  # torchvision puts the first digits into the name
         in_name = re.search(r"-([0-9a-f]{8})\.pth$", download.url)
         assert name in ("ade20k", "i3d") or download.sha256.startswith(in_name[1])
@@ -297,8 +298,8 @@ def test_command_line(server, data, item, tmp_path, root, monkeypatch, capsys):
     assert status == 1 and "there already" in printed.out and "1 of 2 files could not be fetched" in printed.err
     status, printed = run("--config", root / "configs" / "demo.yaml")
     assert status == 0 and "needs no weights" in printed.out
-    status, printed = run("vgg19")
-    assert status == 2 and printed.err.startswith("error: vgg19: no such file, expected raft")
+    status, printed = run("vgg13")
+    assert status == 2 and printed.err.startswith("error: vgg13: no such file, expected raft")
 
 
 def test_no_redirect_from_an_encrypted_address_to_a_plain_one():

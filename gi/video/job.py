@@ -104,7 +104,7 @@ class VideoJob:
             state.mkdir(parents=True, exist_ok=True)
             with self._workspace.alone("fit"):
                 for done, total in self.method.fit(visible, self.masks, folder=state, edited=self.edited):
-                    yield Progress("steps of fitting", done, total)
+                    yield Progress("fitting", done, total)
                 self._fitted.touch()
 
     def fill(self, parts: Sequence[Part]) -> Iterator[Progress]:

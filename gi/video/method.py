@@ -33,6 +33,7 @@ METHODS = {
                   "optical flow alone, and cv2.inpaint for what it does not reach"),
     "per-frame": Entry("gi.video.per_frame.PerFrame",
                        "every frame by itself, by the network, or with network=false by cv2.inpaint"),
+    "internal": Entry("gi.internal.method.Internal", "a network that is fitted to this video first, for some minutes"),
 }
 
 
