@@ -89,7 +89,7 @@ class Ambiguity(Frozen):
             wanted = self.extract(other * (1 - hole) + 0.5 * hole)
         known = None
         if self.leave_out_hole:
-            known = F.adaptive_avg_pool2d(hole, drawn.shape[-2:]) < 1
+            known = F.adaptive_avg_pool2d(hole, (drawn.shape[-2], drawn.shape[-1])) < 1
         return self.weight * feature_loss(drawn, wanted, form=self.form, known=known)
 
     def extract(self, image: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A video and its masks as the data of a training with Lightning."""
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from gi.data.datamodule import GuidedDataModule
 from gi.data.masks import MaskKind
@@ -34,7 +35,7 @@ class InternalData(GuidedDataModule):
         self.shot = Shot.read(source.frames(), holes_of.frames(), count=source.count, budget=budget,
                               size=working_size((source.height, source.width), max_side=max_side, resize=resize),
                               folder=Path(self._folder.name), antialias=antialias)
-        options = {"translations": translations, "holes": holes}
+        options: dict[str, Any] = {"translations": translations, "holes": holes}
         hidden = HiddenPixels(self.shot, length=scored, seed=seed + 1, **options)
         super().__init__(train=HiddenPixels(self.shot, length=epoch, seed=seed, batch_size=batch_size, **options),
                          validation={"hidden": hidden}, test={"hidden": hidden}, batch_size=batch_size,

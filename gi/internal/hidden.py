@@ -1,4 +1,6 @@
 """Training samples: known pixels of a frame, hidden by the hole of another one that is moved to a random place."""
+from typing import Any
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -89,7 +91,7 @@ class HiddenPixels(Dataset):
             random = np.random.default_rng((self.seed, epoch, index // self.batch_size, 1)) \
                 if self.translations.shared else rng
             moved = roll(moved, *self.translations.draw(random, moved, mask))
-        sample = make_sample([shot.frames[own], shot.frames[other]], [mask, shot.masks[other]], f"{epoch}/{index}")
+        sample: Any = make_sample([shot.frames[own], shot.frames[other]], [mask, shot.masks[other]], f"{epoch}/{index}")
         return sample | {"moved": torch.from_numpy(moved)[None]}
 
 

@@ -28,7 +28,8 @@ class InternalLearning(GuidedInpainting):
     """
 
     def __init__(self, *, generator: InternalNetwork, objective: TwoPhases | None = None,
-                 metrics: nn.Module | None = None, learning_rate: float = 2e-4, betas: list[float] | None = None,
+                 metrics: nn.Module | None = None, learning_rate: float = 2e-4,
+                 betas: tuple[float, float] | None = None,
                  decay_steps: int | None = None, even: bool = False, accumulate_grad_batches: int = 1,
                  gradient_clip_val: float | None = None, average_decay: float | None = None, average_every: int = 1,
                  average_start: int = 0, channels_last: bool = False, compile: bool = False):
@@ -45,7 +46,7 @@ class InternalLearning(GuidedInpainting):
     def learning_rates(self) -> list[float]:
         return [self.learning_rate]
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
         super().on_train_start()
         if self.even:
             batch = self.transfer_batch_to_device(collate([self.trainer.datamodule.train[0]]), self.device, 0)
@@ -60,7 +61,7 @@ class InternalLearning(GuidedInpainting):
         """(S, B, 3, H, W) in [0, 1], the result last."""
         return torch.stack(generator(prepared["image"], prepared["hole"])).float()
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self, batch, batch_idx) -> dict:
         if self._helpers["objective"].starts_anew(self.global_step):
             self.optimizers().optimizer.state.clear()
         return super().training_step(batch, batch_idx)
@@ -76,10 +77,10 @@ class InternalLearning(GuidedInpainting):
 class Strips(pl.Callback):
     """Frames of the video with their holes and filled, to images/ and TensorBoard, at every validation and test."""
 
-    def on_validation_epoch_end(self, trainer, pl_module):
+    def on_validation_epoch_end(self, trainer, pl_module) -> None:
         self._write(trainer, pl_module)
 
-    def on_test_epoch_end(self, trainer, pl_module):
+    def on_test_epoch_end(self, trainer, pl_module) -> None:
         self._write(trainer, pl_module)
 
     def _write(self, trainer, pl_module):

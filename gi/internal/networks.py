@@ -4,6 +4,8 @@ Layers and their names are those of the authors' release, which leaves the paper
 reflection as padding, nearest instead of bilinear enlargement (both are options here), a last kernel of 3x3 instead of
 1x1, a smaller second stage without dilation for stacked, and a shorter second branch for coarse-to-fine.
 """
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,7 +79,7 @@ class Base(InternalNetwork):
         super().__init__()
         self.coarse_net = Stack(4, COARSE, padding=padding, upsampling=upsampling)
 
-    def stages(self, x, hole, prior=None):
+    def stages(self, x: Tensor, hole: Tensor, prior: Tensor | None = None) -> list[Tensor]:
         return [torch.tanh(self.coarse_net(torch.cat([x * (1 - hole), hole], dim=1)))]
 
 
@@ -89,7 +91,7 @@ class TwoStage(InternalNetwork):
     def __init__(self, *, dilated: bool, first: dict[str, Layer] = COARSE, prior_channels: int = 0,
                  padding: Padding = "zeros", upsampling: Upsampling = "nearest"):
         super().__init__()
-        options = {"padding": padding, "upsampling": upsampling}
+        options: dict[str, Any] = {"padding": padding, "upsampling": upsampling}
         self.prior_channels = prior_channels
         self.coarse_net = Stack(4 + prior_channels, first, **options)
         self.conv_branch = Stack(3, DILATED, **options) if dilated else None
@@ -97,7 +99,7 @@ class TwoStage(InternalNetwork):
         branches = [branch for branch in (self.conv_branch, self.conv_branch2) if branch is not None]
         self.out_branch = Stack(sum(branch.outputs for branch in branches), OUT, **options)
 
-    def stages(self, x, hole, prior=None):
+    def stages(self, x: Tensor, hole: Tensor, prior: Tensor | None = None) -> list[Tensor]:
         known = x * (1 - hole)
         coarse = torch.tanh(self.coarse_net(torch.cat([known, hole, *([] if prior is None else [prior])], dim=1)))
         return [coarse, self.refine(coarse * hole + known)]

@@ -54,7 +54,7 @@ class Stabilisation(nn.Module):
             moved_mask, moved_hole = (F.max_pool2d(x, 2 * reach + 1, 1, reach) for x in (moved_mask, moved_hole))
         again = batch["fill"](moved, moved_hole)
         excluded = torch.maximum(mask, moved_mask)
-        return self.weight * sum(unsteadiness(after, before, moved, image, excluded)
+        return self.weight * sum(unsteadiness(after, before, moved, image, excluded)  # type: ignore[return-value]
                                  for after, before in zip(again, prediction, strict=True))
 
     def draw(self, count: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
