@@ -194,8 +194,7 @@ def job(video, out, masks="masks", **options):
 
 
 def test_command_line(video, tmp_path, root, monkeypatch):
-    monkeypatch.syspath_prepend(str(root / "scripts"))
-    main = importlib.import_module("inpaint_video").main
+    main = importlib.import_module("gi.commands.inpaint_video").main
     words = [str(video / "frames"), str(video / "masks")]
     network = tmp_path / "network.pt"
     options = ["--method", "internal", "--dilate", "0", "--resize", "24x18"]
