@@ -11,6 +11,7 @@ from gi.compositing import composite, masked
 from gi.errors import InputError, expect_finite
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes import plan
+from gi.video.keyframes.edits import Edits
 from gi.video.keyframes.flows import VideoFlows
 from gi.video.keyframes.frame_streams import FrameStreams
 from gi.video.keyframes.trace import Step, propagate
@@ -37,6 +38,7 @@ class ChunkFiller:
     def __init__(self, settings: VideoMethod, window: Window):
         self.settings, self.window = settings, window
         self.flows = VideoFlows(settings.guidance, window, budget=settings.flow_budget)
+        self.edits = Edits(window, self.flows, tolerance=settings.tolerance)
         self.streams = None if settings.generator is None else FrameStreams(settings.generator)
         self._filled: dict[int, Filled] = {}  # anchors
 
@@ -44,9 +46,11 @@ class ChunkFiller:
     def __call__(self, chunk: plan.Chunk) -> dict[int, np.ndarray]:
         """The frames of a chunk that have holes, filled: {number: uint8 (h, w, 3)} at the size of the window.
 
-        The window must hold the frames from `reach` before the chunk to `reach` behind it; what lies before is dropped.
+        The window must hold the frames from `reach` before the chunk to `reach` behind it, and those to the edited
+        frames that `Edits` follows; what lies before is dropped.
         """
         self._forget(chunk)
+        self.edits.follow(chunk.first, chunk.last)
         for anchor in chunk.anchors:
             if anchor not in self._filled:
                 self._filled[anchor] = self._anchor(anchor)
@@ -70,6 +74,7 @@ class ChunkFiller:
         farthest = min(first, to_fill - min(reach, FARTHEST))
         window.drop(farthest, keep=guides)
         self.flows.drop(farthest, targets=targets)
+        self.edits.forget(first)
         self._filled = {anchor: image for anchor, image in self._filled.items() if anchor >= first}
         if self.streams is not None:
             self.streams.keep({("given", number) for number in guides} | {("filled", first)})
@@ -80,17 +85,14 @@ class ChunkFiller:
     def _anchor(self, target):
         """A key target, filled."""
         window, reach = self.window, min(self.settings.reach, FARTHEST)
-        image, mask = window.frame(target)
+        image, mask = self.edits.insert(target, *window.frame(target))
         ways = [(min(reach, target), -1), (min(reach, window.seen - 1 - target), 1)]
-        edited = [number for number in window.edited if abs(number - target) <= reach]
-        if edited:  # what the user has painted comes before what else is known
-            image, mask = self._propagate(target, image, mask, ways, window.frame, only=window.edited)
         if self.settings.prealign:
             image, mask = self._propagate(target, image, mask, ways, window.frame)
         return self._generate(target, image, mask, self._guides(target), "given", window.frame)
 
     def _between(self, number, chunk):
-        image, mask = self.window.frame(number)
+        image, mask = self.edits.insert(number, *self.window.frame(number))
         ways = [(number - chunk.first, -1), (chunk.last - number, 1)]
         # Without prealign the key targets show what the network made up. Their neighbours must not know better, or the
         # key targets would flash up.

@@ -1,5 +1,4 @@
 """Optical flow between the frames of a video, estimated once per pair of frames and completed inside their holes."""
-import functools
 from collections.abc import Container
 
 import torch
@@ -78,8 +77,8 @@ class VideoFlows:
         return value
 
     def _both(self, first, second):
-        ends = self.window.frame(first), self.window.frame(second)
-        both = self._estimate(smooth_fill, first, second).split(1)
+        ends = self.window.unedited(first), self.window.unedited(second)  # what was painted would drag flow along
+        both = self._estimate(smooth_fill, ends).split(1)
         flows = zip(both, both[::-1], ends, reversed(ends), strict=True)
         completed = torch.cat([complete(flow, back, *end, *other) for flow, back, end, other in flows])
         return completed.half()  # half the memory; of a flow of 30 pixels it takes a hundredth of a pixel
@@ -87,8 +86,8 @@ class VideoFlows:
     def _gain(self, first, second):
         flow, back = self.to_neighbour(first, second)
         error = forward_backward_error(flow, back)
-        here, mask = self.window.frame(first)
-        there, visible = align(*self.window.frame(second), flow)
+        here, mask = self.window.unedited(first)
+        there, visible = align(*self.window.unedited(second), flow)
         both = visible * (1 - mask) * (error < video_pixels(CONSISTENT, error.shape[-2:]))
         wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, there))
         return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
@@ -96,12 +95,14 @@ class VideoFlows:
     def _estimated(self, target, guide):
         """Flow from target to guide and back, (2, 2, h, w), at the size of the guidance."""
         first, second = sorted((target, guide))
-        estimate = functools.partial(self._estimate, self.guidance.seen)
-        flows = self._cached("guide", first, second, estimate, keep=guide in self._targets)
+        flows = self._cached("guide", first, second, self._seen, keep=guide in self._targets)
         return flows if target == first else flows.flip(0)
 
-    def _estimate(self, seen, first, second):
-        images = torch.cat([seen(*self.window.frame(number)) for number in (first, second)])
+    def _seen(self, first, second):
+        return self._estimate(self.guidance.seen, [self.window.frame(number) for number in (first, second)])
+
+    def _estimate(self, seen, ends):
+        images = torch.cat([seen(*end) for end in ends])
         number = torch.arange(2, device=images.device)
         return self.guidance.estimated(images, number, number.flip(0))
 

@@ -24,6 +24,7 @@ from gi.models.fold import prepare_for_inference
 from gi.video.identity import network_checksum
 from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
+from gi.video.keyframes.edits import AHEAD
 from gi.video.keyframes.window import Window
 from gi.video.method import Part, VideoMethod
 from gi.weights.pretrained import FLOWS, Pretrained, load_trained
@@ -97,6 +98,11 @@ class VideoInpainter(Pretrained, VideoMethod):
         place = {"first": part.start, "count": part.count} if part else {}
         window = self.window(frames, masks, edited=edited, **place)
         filler = ChunkFiller(self, window)
+        while window.next < start:  # bounded memory also where edits come from far before
+            window.read_to(min(window.next + self.every, start))
+            filler.edits.follow(window.next, window.next - 1)
+            filler.edits.forget(start)
+            window.drop(min(window.next - 1, start - self.reach))
         while True:
             if window.count is None:  # as far as the end of the chunk shows
                 window.read_to(start + self.longest + 1)
@@ -104,7 +110,7 @@ class VideoInpainter(Pretrained, VideoMethod):
             anchors = plan.anchors(window.seen, every=self.every, edited=edited_so_far)
             last = next((anchor for anchor in anchors if anchor > start), start)
             chunk = plan.Chunk(start, last, last == (window.count or 0) - 1)
-            window.read_to(chunk.last + self.reach + 1)
+            window.read_to(max(chunk.last + self.reach, *_ahead(chunk, edited)) + 1)
             fills = filler(chunk)
             for number in chunk.frames:
                 yield fills.get(number)
@@ -113,10 +119,10 @@ class VideoInpainter(Pretrained, VideoMethod):
             start = chunk.last
 
     def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
-        """The chunks of a video, with the frames within reach of them."""
+        """The chunks of a video, with the frames within reach of them and those that edits pass on their way there."""
         chunks = plan.chunks(plan.anchors(count, every=self.every, edited=edited))
-        return [Part(chunk.first, chunk.last + chunk.final, max(0, chunk.first - self.reach),
-                     min(count, chunk.last + self.reach + 1), count) for chunk in chunks]
+        return [Part(chunk.first, chunk.last + chunk.final, max(0, min(chunk.first - self.reach, *edited, count)),
+                     min(count, max(chunk.last + self.reach, *_ahead(chunk, edited)) + 1), count) for chunk in chunks]
 
     def window(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], **options: Any) -> Window:
         """A window on a video at the size this works at; options as of `Window`."""
@@ -131,3 +137,8 @@ class VideoInpainter(Pretrained, VideoMethod):
     def settings(self) -> dict[str, object]:
         return {"networks": self._networks} | {name: getattr(self, name) for name in (
             "every", "offsets", "prealign", "max_side", "resize", "tolerance")}
+
+
+def _ahead(chunk, edited):
+    """Edited frames that are followed into a chunk, and its last frame."""
+    return chunk.last, *(number for number in edited if number <= chunk.last + AHEAD)

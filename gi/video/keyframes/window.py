@@ -28,6 +28,7 @@ class Window:
         self._frames, self._masks = iter(frames), iter(masks)
         self._size, self.edited, self.device = size, dict(edited or {}), device
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._unedited: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # edited frames as they were
         self.next = first  # number of the frame that is read next
         self.count = count  # otherwise known when the end was reached
         self.full_size: tuple[int, int] | None = None
@@ -43,13 +44,15 @@ class Window:
             self._check(number, frame, mask)
             mask = (mask != 0).astype(np.uint8)
             if number in self.edited:
+                self._unedited[number] = self._small(frame, mask)
                 frame, mask = self.edited[number], np.zeros_like(mask)
-            self._keep(number, frame, mask)
+            self._kept[number] = self._small(frame, mask)
 
     def drop(self, before: int, *, keep: Container[int] = ()) -> None:
         """Forgets the frames before that number, except the edited ones and those of `keep`."""
         self._kept = {number: kept for number, kept in self._kept.items()
                       if number >= before or number in self.edited or number in keep}
+        self._unedited = {number: kept for number, kept in self._unedited.items() if number >= before}
 
     @property
     def seen(self) -> int:
@@ -58,12 +61,19 @@ class Window:
 
     def frame(self, number: int) -> tuple[Tensor, Tensor]:
         """Its image (1, 3, h, w) in [0, 1], 0 in the hole, and mask (1, 1, h, w), 1 = missing."""
-        image, mask = (torch.from_numpy(array).to(self.device) for array in self._kept[number])
+        return self._tensors(*self._kept[number])
+
+    def unedited(self, number: int) -> tuple[Tensor, Tensor]:
+        """`frame`, for edited ones as it was before, with its hole. Those must have been read."""
+        return self._tensors(*self._unedited.get(number) or self._kept[number])
+
+    def _tensors(self, *arrays):
+        image, mask = (torch.from_numpy(array).to(self.device) for array in arrays)
         return image.permute(2, 0, 1)[None].float() / 255, mask[None, None].float()
 
-    def _keep(self, number, frame, mask):
+    def _small(self, frame, mask):
         image, hole = resize_known(frame, mask, self._size(self.full_size))
-        self._kept[number] = image, hole.astype(np.uint8)
+        return image, hole.astype(np.uint8)
 
     def _end(self, frame, mask):
         if frame is not None or mask is not None:
@@ -83,7 +93,8 @@ class Window:
             for edited, image in self.edited.items():
                 if image.shape != frame.shape:
                     raise InputError(f"edited frame {edited}: {_size(image)}, but the video is {_size(frame)}")
-                self._keep(edited, image, np.zeros(image.shape[:2], np.uint8))  # it guides from the first target on
+                # It guides from the first target on.
+                self._kept[edited] = self._small(image, np.zeros(image.shape[:2], np.uint8))
         if frame.shape[:2] != self.full_size:
             raise InputError(f"frame {number}: {_size(frame)}, but the first one is "
                              f"{self.full_size[1]}x{self.full_size[0]}")
