@@ -29,7 +29,7 @@ REQUIRES = [
     "jinja2>=3.1",
 ]
 EXTRAS = {
-    "test": ["pytest>=7", "ruff>=0.4", "scipy>=1.9", "setuptools>=77"],
+    "test": ["pytest>=7", "ruff>=0.4", "mypy>=2.1,<3", "scipy>=1.9", "setuptools>=77"],
 }
 ALONG = "configs/*.yaml", "configs/*/*.yaml", "checkpoints/README.md", "checkpoints/ours_small.*"
 

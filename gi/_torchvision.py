@@ -30,7 +30,7 @@ class _Guard(MetaPathFinder):
                 declare_missing_operators(folders)
                 execute(module)
 
-            spec.loader.exec_module = declare_first  # of this import alone: every spec has a loader of its own
+            spec.loader.exec_module = declare_first  # type: ignore[method-assign]  # of this import alone: every spec has a loader of its own
         return spec
 
 

@@ -131,5 +131,5 @@ def test_the_command_says_a_line_for_each_keyframe(tmp_path, capsys):
     files = {name: str(tmp_path / f"{name}.png") for name in (*names, "out")}
     words = ["--image", files["i"], "--mask", files["m"], "--keyframe", files["k"], "--keyframe", files["o"]]
     assert inpaint.main([*words, "--out", files["out"], "--device", "cpu"]) == 0
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().out.splitlines()[1:]
     assert lines == [f"{files['k']}: used", f"{files['o']}: could not be aligned, ignored"]

@@ -248,8 +248,8 @@ def test_images_without_a_hole_and_perfect_images_are_left_out_but_faults_are_no
 def test_odd_holes_are_remarked_on():
     hole = np.array([0, 0, 40, 100])
     scores = ImageScores(names=list("abcd"), hole=hole, pixels=np.full(4, 100), scores={})
-    assert scores.remarks() == ["2 of 4 images are without a hole, and score as perfect",
-                                "1 of 4 images are without a known pixel"]
+    assert scores.remarks() == ["2 of 4 images have no hole, their composites are the truth, such as a",
+                                "1 of 4 images have no known pixel, such as d"]
     assert not ImageScores(names=["c"], hole=hole[2:3], pixels=np.full(1, 100), scores={}).remarks()
 
 

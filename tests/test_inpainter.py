@@ -402,11 +402,12 @@ def bomb():
 
 
 def test_one_picture(run_folder, program, tmp_path):
-    image, mask = picture(20, 30, dtype=np.uint16, channels=()), hole(20, 30)
+    scene, mask = data.camera()[60:124, 200:280], hole(64, 80)
+    image = 257 * scene.astype(np.uint16)
     save_deep(tmp_path / "i.png", image)
     save(tmp_path / "m.png", mask.astype(np.uint8) * 255)
-    save(tmp_path / "k.jpg", picture(40, 40))
-    save(tmp_path / "km.png", hole(40, 40))
+    save(tmp_path / "k.jpg", np.repeat(scene[:, :64, None], 3, axis=2))
+    save(tmp_path / "km.png", hole(64, 64))
     common = ["--checkpoint", run_folder.checkpoint, "--device", "cpu", "--image", tmp_path / "i.png"]
     with_mask = [*common, "--mask", tmp_path / "m.png"]
     out = tmp_path / "new" / "o.png"
@@ -417,7 +418,7 @@ def test_one_picture(run_folder, program, tmp_path):
     assert program(*with_mask, *keyframe, "--keyframe-mask", tmp_path / "km.png", *keyframe, "--out", out) == 0
     inpainter = Inpainter.from_checkpoint(run_folder.checkpoint, device="cpu")
     second = np.asarray(Image.open(tmp_path / "k.jpg"))
-    expected = inpainter(image, mask, [second, second], [hole(40, 40), None])
+    expected = inpainter(image, mask, [second, second], [hole(64, 64), None])
     np.testing.assert_array_equal(read_photo(out).pixels, expected)
     assert (expected != alone).any()
     assert [path.name for path in out.parent.iterdir()] == ["o.png"]
@@ -426,8 +427,8 @@ def test_one_picture(run_folder, program, tmp_path):
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:500])
     (tmp_path / "bomb.png").write_bytes(bomb())
     for match, words in {
-        r"km.png: is 40x40, expected 30x20 as its image .*i\.png": [*common, "--mask", tmp_path / "km.png"],
-        r"m.png: is 30x20, expected 40x40 as its image .*k\.jpg":
+        r"km.png: is 64x64, expected 80x64 as its image .*i\.png": [*common, "--mask", tmp_path / "km.png"],
+        r"m.png: is 80x64, expected 64x64 as its image .*k\.jpg":
             [*with_mask, *keyframe, "--keyframe-mask", tmp_path / "m.png"],
         "cut.png: cannot read": [*with_mask, "--keyframe", tmp_path / "cut.png"],
         "bomb.png.*pixels": [*with_mask, "--image", tmp_path / "bomb.png"],

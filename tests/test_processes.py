@@ -24,6 +24,15 @@ from tests.helpers import assert_close_gradients
 from tests.runs import ROOT, TINY, callback, finish, last_checkpoint, start, wait_for
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As processes of their own have: how many add up decides the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def joint(devices):
     """Batches of two over one or two processes."""
     return [f"--devices={devices}", f"data.params.batch_size={2 // devices}"]

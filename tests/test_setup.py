@@ -42,7 +42,8 @@ def test_every_import_is_declared(root, declared):
 
 def test_constraints_lie_within_the_bounds(root, declared):
     from packaging.requirements import Requirement
-    bounds = {requirement.name: requirement.specifier for requirement in map(Requirement, declared[0])}
+    requirements = map(Requirement, [*declared[0], *declared[1]["test"]])
+    bounds = {requirement.name: requirement.specifier for requirement in requirements}
     lines = [line for line in (root / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
     assert lines
     for line in lines:
@@ -121,7 +122,7 @@ def test_a_photo_and_a_video_with_the_wheel_alone(root, wheel, tmp_path):
 
     said = gi("inpaint", "--image", "frames/1.png", "--mask", "hole.png", "--keyframe", "keyframe.png", "--out",
               "out.png")
-    assert said.endswith("out.png: 2.78 % filled, 1 keyframe used\n")
+    assert said.endswith("out.png: hole.png: 2.78 % missing; 1 keyframe\nkeyframe.png: used\n")
     filled("out.png", "frames/1.png")
     gi("inpaint-video", "frames", "hole.png", "out", "--dilate", "0")
     filled("out/2.png", "frames/2.png")

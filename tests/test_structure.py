@@ -55,6 +55,34 @@ def test_imports_go_one_way(root, room):
     assert not wrong, "\n".join(wrong)
 
 
+def unannotated(tree):
+    """(function, what of it has no annotation) of the public functions of a module and of its public classes.
+
+    Not of Lightning's hooks, whose arguments Lightning names and documents.
+    """
+    public = [node for node in tree.body if not getattr(node, "name", "_").startswith("_")]
+    methods = [node for kind in public if isinstance(kind, ast.ClassDef) for node in kind.body]
+    for node in [*public, *methods]:
+        if not isinstance(node, ast.FunctionDef) or re.match(r"_(?!_init__)|on_|setup$|\w+_step$", node.name):
+            continue
+        own = node in methods and not any(getattr(mark, "id", "") == "staticmethod" for mark in node.decorator_list)
+        names = [*node.args.posonlyargs, *node.args.args][own:]
+        names += [*node.args.kwonlyargs, *filter(None, [node.args.vararg, node.args.kwarg])]
+        yield from ((node.name, name.arg) for name in names if name.annotation is None)
+        if node.returns is None and node.name != "__init__":
+            yield node.name, "the result"
+
+
+def test_public_functions_are_annotated(root):
+    example = "class A:\n def __init__(self, x): ...\n def b(self, y: int, *z): ...\n def _c(self, x): ...\n"
+    example += "def d(): ..."
+    assert [*unannotated(ast.parse(example))] == [("d", "the result"), ("__init__", "x"), ("b", "z"),
+                                                  ("b", "the result")]
+    wrong = [f"{path.relative_to(root)}: {function}: {what} has no annotation" for path in (root / "gi").rglob("*.py")
+             for function, what in unannotated(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_package_itself_imports_nothing_slow(root):
     assert set(imported(root / "gi" / "__init__.py")) == {"_torchvision"}
 

@@ -164,14 +164,14 @@ def test_what_a_method_gives_is_checked(video, tmp_path, answer, message):
 def test_fit_goes_on_where_it_was_interrupted(video, tmp_path):
     steps = job(video, Mean(), tmp_path / "out").run()
     for step in steps:
-        assert step.what == "steps of fitting"
+        assert step.what == "fitting"
         if step.done == 3:
             break
     steps.close()
     with pytest.raises(InputError, match="chunk 2/2: the method is fitted to the video by chunk 1/2"):
         job(video, Mean(), tmp_path / "out").share(2, 2)
     steps = list(job(video, Mean(), tmp_path / "out").run())
-    assert [step.done for step in steps if step.what == "steps of fitting"] == [3, 4, 5]
+    assert [step.done for step in steps if step.what == "fitting"] == [3, 4, 5]
     frames, masks = contents(video)
     mean = round(np.mean([frame[mask == 0].mean() for frame, mask in zip(frames, masks, strict=True)]))
     assert (pictures(tmp_path / "out")[masks > 0] == mean).all()

@@ -41,7 +41,7 @@ def video():
         layer = cv2.warpAffine(square, np.array([[1, 0, 560 + 29.0 * i], [0, 1, 330 + 4.0 * i]]), size)
         frame = layer[..., :3] + (1 - layer[..., 3:]) * frame
         frames.append(frame.clip(0, 255).round().astype(np.uint8))
-        masks.append(cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (250 - 3 * i, 130), (32, 40), 0, 0, 360, 1, -1))
+        masks.append(cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (215 + 5 * i, 130), (32, 40), 0, 0, 360, 1, -1))
     return frames, masks
 
 
@@ -76,7 +76,7 @@ def test_the_same_pixels_are_copied_from_the_same_frames_at_every_size(video, sm
     share = [(steps > 0).sum() / (steps >= 0).sum() for steps in (small, large)]
     both, either = (small > 0) & (large > 0), (small > 0) | (large > 0)
     near = np.abs(small - large)[both] <= 1  # half a pixel can decide whether a hole's edge is reached a frame earlier
-    assert 0.5 < share[0] < 0.9
+    assert 0.1 < share[0] < 0.9
     assert share[1] == pytest.approx(share[0], abs=0.03)
     assert both.sum() / either.sum() > 0.93
     assert near.mean() > 0.99

@@ -9,12 +9,21 @@ A video is a file, a folder of the DEVIL benchmark, or VIDEO/frames with VIDEO/m
 --method, the holes are filled first, into a folder for each method below PREDICTIONS. Exit status: 1 if videos are
 missing or bad, which are left out.
 """
+import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gi.commands import script
 from gi.errors import InputError
+
+if TYPE_CHECKING:
+    from gi.metrics.video_folder import VideoPair
+    from gi.report.paper import Row
+    from gi.report.tables import Table
+    from gi.video.method import VideoMethod
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     return max(statuses)
 
 
-def fill(args, method, folder):
+def fill(args: argparse.Namespace, method: "VideoMethod", folder: Path) -> tuple[list["VideoPair"], dict[str, str]]:
     """The pairs of truth and what the method made of it, in `folder`, and {name: what is wrong} of the others."""
     from gi.metrics.video_folder import find_videos
     from gi.video.evaluation import fill_video, stop_at
@@ -85,7 +94,8 @@ def fill(args, method, folder):
     return pairs, problems
 
 
-def score(args, pairs, problems, run, out, metrics, notes, row):
+def score(args: argparse.Namespace, pairs: list["VideoPair"], problems: dict[str, str], run: str, out: Path,
+          metrics: Sequence[str], notes: Sequence[str], row: "Row | None") -> tuple[int, "Table"]:
     """The exit status and the table of scores of predictions, after files and a page about them."""
     from gi.metrics.video_folder import name_of
     from gi.metrics.video_scores import VideoScores

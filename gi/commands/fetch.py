@@ -1,5 +1,5 @@
 """Downloads the weights that a configuration needs, or those that are named: raft, ade20k, inception, vgg16,
-alexnet, i3d.
+alexnet, i3d, vgg19.
 
     gi fetch --config configs/ours.yaml
     gi fetch inception vgg16 --mirror /media/weights

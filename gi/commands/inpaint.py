@@ -10,9 +10,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gi.commands import script
 from gi.errors import InputError
+
+if TYPE_CHECKING:
+    from gi.media.samples import SampleFiles
+    from gi.photo import Inpainter
 
 EPILOG = """\
 Exit status: 0; 1 if pictures of a folder could not be filled, which are listed at the end; 2 for any other bad input.
@@ -21,11 +26,15 @@ Large pictures, bit depths and memory: docs/commands.md
 
 
 class Keyframe(argparse.Action):
+    """Adds one more keyframe, without a mask, to those before it."""
+
     def __call__(self, parser, namespace, value, option_string=None):
         namespace.keyframes = [*namespace.keyframes, (value, None)]
 
 
 class KeyframeMask(argparse.Action):
+    """Gives the last keyframe its mask. Raises InputError where there is none without one."""
+
     def __call__(self, parser, namespace, value, option_string=None):
         if not namespace.keyframes or namespace.keyframes[-1][1] is not None:
             raise InputError(f"--keyframe-mask {value}: expected after the --keyframe it belongs to, one each")
@@ -64,7 +73,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def load(args, samples):
+def load(args: argparse.Namespace, samples: Sequence["SampleFiles"]) -> "Inpainter":
+    """The network that the arguments name; flow is only estimated where one of the samples has keyframes."""
     from gi.photo import Inpainter
     flow = args.flow if any(sample.keyframes for sample in samples) else "zero"  # no weights for what is not needed
     return Inpainter.from_checkpoint(args.checkpoint, config=args.config, device=args.device, flow=flow,

@@ -58,6 +58,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                          help="estimator of optical flow (default config: as in training; dis without a network)")
     options.add_argument("--max-side", type=int, metavar="N", help="work at no more than N pixels for the longer side")
     options.add_argument("--resize", metavar="WxH", help="work at this size")
+    options.add_argument("--minutes", type=float, help="how long --method internal is fitted to the video (default 10)")
+    options.add_argument("--steps", type=int, help="that in steps instead, for results that do not depend on the clock")
+    options.add_argument("--keep-network", metavar="FILE", help="where to keep the fitted network")
+    options.add_argument("--start-from", metavar="FILE", help="a network fitted to another video as the start")
     options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")
     options.add_argument("words", nargs="*", metavar="key=value", default=[],
                          help="any other option, or value of the configuration: key.path=value")

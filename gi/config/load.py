@@ -9,7 +9,9 @@ Mappings are merged key by key, everything else (lists too) is replaced. But a n
 names another target than the node below it replaces that one wholesale, its params included.
 """
 import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -27,7 +29,8 @@ LIGHTNING = ("trainer", "callbacks", "logger")
 MANAGED = ("callbacks", "logger", "default_root_dir", "use_distributed_sampler")
 
 
-def load_config(paths, overrides=(), notes=None):
+def load_config(paths: str | Path | Sequence[str | Path | dict], overrides: Sequence[str] = (),
+                notes: list[str] | None = None) -> DictConfig:
     """The files merged left to right, then the overrides ("a.b=value"), as a read-only DictConfig.
 
     A mapping may stand in place of a file. A file that is not there may be one that comes along, see `gi.resources`.
@@ -45,14 +48,14 @@ def load_config(paths, overrides=(), notes=None):
     return OmegaConf.create(merged, flags={"struct": True, "readonly": True})
 
 
-def save_config(config, path):
+def save_config(config: DictConfig, path: str | Path) -> None:
     """Writes the merged configuration, interpolations kept, so that load_config reads the same again."""
     temporary = Path(f"{path}.tmp")
     temporary.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
     os.replace(temporary, path)
 
 
-def parse_value(text, path):
+def parse_value(text: str, path: str) -> Any:
     """The value a string such as "1e-4", "[1, 2]" or "bf16-mixed" stands for in YAML."""
     check_form(text, path)
     try:
@@ -91,7 +94,7 @@ def _override(config, override, overrides, notes):
         here = here[part]
 
 
-def instantiate(node, path="model", **extra):
+def instantiate(node: DictConfig | Mapping[str, Any], path: str = "model", **extra: Any) -> Any:
     """The object a node stands for, called with its params, built first where they are nodes, and `extra`.
 
     The whole node is checked before anything is built. Raises InputError with the YAML path `path`….
@@ -101,13 +104,13 @@ def instantiate(node, path="model", **extra):
     return _build(node, path, **extra)
 
 
-def instantiate_all(nodes, path):
+def instantiate_all(nodes: DictConfig | Mapping[str, Any] | None, path: str) -> dict[str, Any]:
     """{name: object} for a mapping of named nodes, such as lightning.callbacks; entries set to null are left out."""
     nodes = plain(nodes, path) or {}
     return {name: instantiate(node, f"{path}.{name}") for name, node in nodes.items() if node is not None}
 
 
-def trainer_options(config):
+def trainer_options(config: DictConfig) -> dict[str, Any]:
     """Arguments for pl.Trainer: lightning.trainer, with the types it expects."""
     lightning = plain(config, "").get("lightning") or {}
     return _check_trainer(lightning.get("trainer") or {}, _build)
@@ -125,7 +128,8 @@ def _build(node, path, **extra):
         raise InputError(f"{path}: {one_line(error)}") from error
 
 
-def check(config, *, require=("model", "data"), provided=None):
+def check(config: DictConfig, *, require: Collection[str] = ("model", "data"),
+          provided: Mapping[str, Collection[str]] | None = None) -> None:
     """Compares every node of the configuration with the signature of its target, without building anything.
 
     `provided` names the arguments the program will add, by section: {"model": ("learning_rate",)}. Raises InputError
@@ -172,7 +176,7 @@ def _only(mapping, known, what, path=""):
             raise InputError(f"{path}{key}: no such {what}{hint}")
 
 
-def plain(node, path):
+def plain(node: Any, path: str) -> Any:
     """Plain containers with the interpolations resolved."""
     if not isinstance(node, DictConfig):
         return node

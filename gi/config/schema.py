@@ -9,29 +9,32 @@ import inspect
 import re
 import types
 import typing
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
 
 from gi.config.targets import find_target, nearest
 from gi.errors import InputError
 
+Make = Callable[[Any, str], Any]  # of a node and its path: what stands in its place
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _LISTS = (list, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
-def is_node(value):
+def is_node(value: object) -> bool:
+    """Whether a value of YAML is a mapping with a target, and so stands for an object."""
     return isinstance(value, dict) and isinstance(value.get("target"), str)
 
 
-def parameters(target):
+def parameters(target: Callable) -> tuple[dict[str, tuple[Any, inspect.Parameter]], bool]:
     """{name: (type hint, parameter)} of a callable and whether it takes any other name."""
     try:
         signature = inspect.signature(target)
     except (TypeError, ValueError):  # classes written in C
         return {}, True
     try:
-        hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
+        hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
     except Exception:  # names that only exist for type checkers
         hints = {}
     found, open_ended = {}, False
@@ -49,7 +52,7 @@ def parameters(target):
     return found, open_ended
 
 
-def node_arguments(node, path, make, provided=()):
+def node_arguments(node: Any, path: str, make: Make, provided: Collection[str] = ()) -> tuple[Callable, dict[str, Any]]:
     """(target, converted params) of a node.
 
     `make(node, path)` is called for every node inside; `provided` names the arguments the program adds itself.
@@ -70,7 +73,8 @@ def _check_keys(node, path):
             raise InputError(f"{path}.{key}: a node has only 'target' and 'params'{nearest(key, ['target', 'params'])}")
 
 
-def arguments(target, params, path, make, *, provided=(), name=None):
+def arguments(target: Callable, params: Mapping[str, Any], path: str, make: Make, *, provided: Collection[str] = (),
+              name: str | None = None) -> dict[str, Any]:
     """The mapping `params`, checked against and converted to the signature of `target`."""
     name = name or target.__qualname__
     known, open_ended = parameters(target)
@@ -88,7 +92,7 @@ def arguments(target, params, path, make, *, provided=(), name=None):
             for key, value in params.items()}
 
 
-def convert(value, hint, path, make):
+def convert(value: Any, hint: Any, path: str, make: Make) -> Any:
     """`value` as the type `hint` wants it, the nodes in it replaced by `make(node, path)`.
 
     An int or a string that spells a number (YAML 1.1 reads `1e-4` as one) does for a float, a whole float such as `1e6`
@@ -176,7 +180,7 @@ def _provides(target, hint):
     return issubclass(target, kind)
 
 
-def describe(hint):
+def describe(hint: Any) -> str:
     """A type hint in words."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint in (None, types.NoneType):

@@ -9,10 +9,11 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+from collections.abc import Callable, Iterable
 
 from gi.errors import InputError
 
-_ROOMS = "models", "losses", "flow", "data", "metrics", "training"
+_ROOMS = "models", "losses", "flow", "data", "metrics", "training", "internal"
 _LIGHTNING = "callbacks", "strategies", "loggers.csv_logs", "loggers.tensorboard"  # other loggers send to servers
 # Where the public classes that may be named are defined. Not functions: some of those write files or fetch them.
 CLASSES_OF = (
@@ -29,13 +30,13 @@ def allow(*packages: str) -> None:
     _allowed.update(packages)
 
 
-def nearest(name, known, otherwise=""):
+def nearest(name: object, known: Iterable, otherwise: str = "") -> str:
     """"; did you mean …?" with the entry of `known` most like `name`, or `otherwise` when none is."""
     match = difflib.get_close_matches(str(name), [str(k) for k in known], 1, 0.6)
     return f"; did you mean {match[0]}?" if match else otherwise
 
 
-def find_target(name: str, path: str):
+def find_target(name: str, path: str) -> Callable:
     """The class or function `name` ("package.module.Name") stands for.
 
     Modules of other packages are not even imported. What is found must be *defined* in one of the packages, not only

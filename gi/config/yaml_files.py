@@ -6,7 +6,7 @@ import functools
 import io
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from omegaconf import OmegaConf
@@ -20,7 +20,7 @@ MAX_SIZE = 1_000_000  # entries and characters of all of it, once references are
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.-]*)\}")
 
 
-def merge(lower, upper, notes: list[str] | None = None, path: str = ""):
+def merge(lower: Any, upper: Any, notes: list[str] | None = None, path: str = "") -> Any:
     """`upper` on top of `lower`: mappings key by key, where both are nodes of one target; see `gi.config.load`.
 
     notes: gets a line for each node, at `path`…, whose values are dropped because another target replaces it.
@@ -150,4 +150,5 @@ def check_size(config: dict) -> None:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of its message; of an empty one, the name of its type."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -57,7 +57,7 @@ class GuidedDataModule(pl.LightningDataModule):
         # The Trainer's overfit_batches is the number of first batches, of which it is to see the same again and again.
         overfit = self.trainer is not None and self.trainer.overfit_batches > 0
         position = (lambda: (0, self._position()[1])) if overfit else self._position
-        sampler = EpochSampler(length=len(self.train), batch_size=self.batch_size, seed=self.seed, rank=rank,
+        sampler = EpochSampler(length=len(self.train), batch_size=self.batch_size, seed=self.seed, rank=rank,  # type: ignore[arg-type]
                                world_size=world_size, position=position)
         # Evaluation loaders start their workers anew: many sets would otherwise hold many idle processes.
         return self._loader(self.train, "train", batch_sampler=sampler, persistent_workers=self.num_workers > 0)
@@ -97,7 +97,7 @@ class GuidedDataModule(pl.LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
 
     def _epoch_length(self) -> int:
-        samples = 0 if self.train is None else len(self.train)
+        samples = 0 if self.train is None else len(self.train)  # type: ignore[arg-type]
         batches = max(1, samples // (self.batch_size * self._place()[1]))
         if self.trainer is None:
             return batches
@@ -107,7 +107,7 @@ class GuidedDataModule(pl.LightningDataModule):
         rank, world_size = self._place()
         loaders = []
         for name, dataset in datasets.items():
-            share = dataset if world_size == 1 else Subset(dataset, range(rank, len(dataset), world_size))
+            share = dataset if world_size == 1 else Subset(dataset, range(rank, len(dataset), world_size))  # type: ignore[arg-type]
             loaders.append(self._loader(share, name, batch_size=self.eval_batch_size))
         self._expect_samples(datasets)
         return loaders
@@ -116,7 +116,7 @@ class GuidedDataModule(pl.LightningDataModule):
         """Raises InputError if a process would have nothing to do; in every process, or the others would wait for it.
         """
         world_size = self._place()[1]
-        if datasets and max(map(len, datasets.values())) < world_size:
+        if datasets and max(map(len, datasets.values())) < world_size:  # type: ignore[arg-type]
             raise InputError(f"evaluation sets: fewer samples in {', '.join(datasets)} than the {world_size} processes")
 
     def _loader(self, dataset: Dataset, name: str, **options: Any) -> DataLoader:
@@ -141,9 +141,10 @@ def collate(samples: list[Sample], where: str = "data set") -> Batch:
             raise InputError(f"{where}: one of the samples {first['name']} and {sample['name']} has no {min(odd)!r}, "
                              "expected the same entries in all")
         for key, value in first.items():
-            if isinstance(value, torch.Tensor) and value.shape != sample[key].shape:
+            other: Any = sample[key]  # type: ignore[literal-required]
+            if isinstance(value, torch.Tensor) and value.shape != other.shape:
                 raise InputError(f"samples {first['name']} and {sample['name']}: {key} has shapes {tuple(value.shape)} "
-                                 f"and {tuple(sample[key].shape)}, expected the same in a batch, or a batch size of 1")
+                                 f"and {tuple(other.shape)}, expected the same in a batch, or a batch size of 1")
     return default_collate(samples)
 
 

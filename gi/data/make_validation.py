@@ -60,7 +60,9 @@ class Settings:
 
 
 class Made(NamedTuple):
-    count: int  # samples in the set
+    """What `make_validation` has done."""
+
+    count: int  # type: ignore[assignment]  # samples in the set
     kept: int  # how many of them were there before
     bad: dict[str, str]  # photograph: what is bad about it
 
@@ -178,7 +180,7 @@ def _frame(rng: np.random.Generator, view: np.ndarray, size: int) -> tuple[np.nd
     steps, records = [], []
     for step in geo.FrameGeometry().sample(rng, view=len(view), size=size):
         numbers = {key: _rounded(value) for key, value in vars(step).items()}
-        steps.append(dataclasses.replace(step, **numbers))
+        steps.append(dataclasses.replace(step, **numbers))  # type: ignore[type-var]
         records.append({"kind": type(step).__name__.lower()} | numbers)
     frame = integer_image.resample(view, geo.compose(steps, size=size))
     transform: dict[str, Any] = {"steps": records}

@@ -15,6 +15,8 @@ REFERENCE_SIZE = 256
 
 
 class MaskKind(Protocol):
+    """Draws a mask, uint8 (height, width), 1 = missing; with more `growth`, a larger hole."""
+
     def __call__(self, rng: np.random.Generator, height: int, width: int, growth: float = 1.0) -> np.ndarray: ...
 
 
@@ -176,4 +178,4 @@ class GrowthRamp:
 
 
 def _length(rng: np.random.Generator, lowest: int, highest: int, growth: float) -> int:
-    return rng.integers(lowest, lowest + round(growth * (highest - lowest)) + 1)
+    return int(rng.integers(lowest, lowest + round(growth * (highest - lowest)) + 1))

@@ -18,7 +18,7 @@ class Mixture(Dataset):
         self.parts = parts
 
     def __len__(self) -> int:
-        return len(self.parts) * min(len(part) for part in self.parts.values())
+        return len(self.parts) * min(len(part) for part in self.parts.values())  # type: ignore[arg-type]
 
     def __getitem__(self, index: int | tuple[int, int]) -> Sample:
         epoch, index = index if isinstance(index, tuple) else (0, index)
@@ -27,4 +27,4 @@ class Mixture(Dataset):
         index, turn = divmod(index, len(self.parts))
         name, part = list(self.parts.items())[turn]
         sample = part[epoch, index]
-        return {**sample, "name": f"{name}/{sample['name']}"}
+        return sample | {"name": f"{name}/{sample['name']}"}

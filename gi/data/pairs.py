@@ -6,7 +6,7 @@ of the view and of each frame are separate, so a sample's target is the same for
 import functools
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -92,7 +92,7 @@ class GuidedPairs(Dataset):
         growth = 1.0 if self.mask_growth is None else self.mask_growth(epoch)
         view = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)  # see `resample`
         frames, masks, maps = zip(*(self._frame(rng, view, growth) for rng in frame_rngs), strict=True)
-        sample = make_sample(frames, masks, name) | {"seed": torch.tensor(int(sequence.generate_state(1)[0]))}
+        sample: Any = make_sample(frames, masks, name) | {"seed": torch.tensor(int(sequence.generate_state(1)[0]))}
         if self.exact_flow:
             sample |= _flows(maps)
         return sample, np.stack(maps)

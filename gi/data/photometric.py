@@ -59,7 +59,7 @@ def equalise_locally(image: np.ndarray, clip_limit: float) -> np.ndarray:
 
 
 def change_brightness(image: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
-    """image * (1 + contrast) + 255 * brightness, clipped to [0, 255]."""
+    """`image * (1 + contrast) + 255 * brightness`, clipped to [0, 255]."""
     return cv2.LUT(image, np.clip(np.round(_LEVELS * (1 + contrast) + 255 * brightness), 0, 255).astype(np.uint8))
 
 

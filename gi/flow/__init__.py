@@ -1,0 +1,1 @@
+"""Optical flow: estimators, warping, agreement, and what guidance by keyframes is made of."""

@@ -64,8 +64,9 @@ def fit_keyframes(image: Tensor, mask: Tensor, sources: Tensor, source_masks: Te
         if verdict.aligned:
             kept.append((source, hole, flow, error))
     if not kept:
-        return Fitted(*(x[:, :0] for x in (sources, source_masks, flows, errors)), verdicts)
-    return Fitted(*(torch.stack(parts, dim=1) for parts in zip(*kept, strict=True)), verdicts)
+        return Fitted(sources[:, :0], source_masks[:, :0], flows[:, :0], errors[:, :0], verdicts)
+    sources, source_masks, flows, errors = (torch.stack(parts, dim=1) for parts in zip(*kept, strict=True))
+    return Fitted(sources, source_masks, flows, errors, verdicts)
 
 
 def judge(image: Tensor, mask: Tensor, source: Tensor, source_mask: Tensor, flow: Tensor,

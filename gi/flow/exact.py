@@ -100,7 +100,8 @@ class ExactGuidance(FlowGuidance):
         self.noise, self.share = noise, share
 
     @torch.no_grad()
-    def forward(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor, flows: Tensor | None = None,
+    def forward(self, image: Tensor, mask: Tensor, sources: Tensor,  # type: ignore[override]  # names its `extra`
+                source_masks: Tensor, flows: Tensor | None = None,
                 flows_valid: Tensor | None = None, seed: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As FlowGuidance. `flows` (B,2,T,2,H,W), `flows_valid` (B,2,T,1,H,W), `seed` (B): see `GuidedPairs`."""
         if flows is None or sources.shape[0] * sources.shape[1] == 0:

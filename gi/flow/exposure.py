@@ -7,6 +7,8 @@ at the border of the hole it is what the two still differ by there, so the copy 
 as in Poisson image editing (Pérez et al., 2003), but from averages over cells: a membrane through single pixels would
 smear each edge that is misaligned by a pixel across the hole.
 """
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,13 +62,13 @@ def scatter(values: Tensor, flow: Tensor) -> Tensor:
     return sums.view(1, -1, rows, columns)
 
 
-def spread(field: Tensor, size: tuple[int, int], cell: int) -> Tensor:
+def spread(field: Tensor, size: Sequence[int], cell: int) -> Tensor:
     """A field (1,C,h,w) over cells of so many pixels, at the pixels of an image of `size` = (height, width)."""
     field = F.interpolate(field, scale_factor=cell, mode="bilinear", align_corners=False)
     return field[..., :size[0], :size[1]]
 
 
-def cell_side(size: tuple[int, int]) -> int:
+def cell_side(size: Sequence[int]) -> int:
     """Pixels along a cell's side, in an image of `size` = (height, width)."""
     return max(4, round(CELL * scale(size, PHOTO_SIDE)))
 

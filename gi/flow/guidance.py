@@ -59,7 +59,8 @@ class FlowGuidance(Guidance):
         self.freeze()
 
     @torch.no_grad()
-    def forward(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, mask: Tensor, sources: Tensor,  # type: ignore[override]  # has no `extra`
+                source_masks: Tensor) -> tuple[Tensor, Tensor]:
         """See `Guidance`. Without `mask_images`, the holes' content is looked at."""
         batch, frames, _, height, width = sources.shape
         if image.shape != (batch, 3, height, width):
@@ -103,7 +104,7 @@ class FlowGuidance(Guidance):
             fields = flows.transpose(0, 1)
             flows = inpaint_flow(fields.flatten(1, 3), mask).view(fields.shape).transpose(0, 1)
         forward, backward = flows
-        error = forward_backward_error(forward.flatten(0, 1), backward.flatten(0, 1), estimated_at=tuple(size))
+        error = forward_backward_error(forward.flatten(0, 1), backward.flatten(0, 1), estimated_at=size)
         return forward, error.unflatten(0, forward.shape[:2])
 
 

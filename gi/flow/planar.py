@@ -69,7 +69,7 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None) -
     return torch.where(hole, filled, fields)
 
 
-def planar_flow(matrices: Sequence[np.ndarray], size: tuple[int, int], after: Tensor | None = None) -> Tensor:
+def planar_flow(matrices: Sequence[np.ndarray], size: Sequence[int], after: Tensor | None = None) -> Tensor:
     """The flow (N,2,height,width) in pixels, float32, of N homographies (3, 3) of pixel coordinates x, y.
 
     They apply `after` another flow (N,2,height,width), whose device and precision then serve; without it, the CPU and

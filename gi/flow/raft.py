@@ -37,7 +37,7 @@ def refine(network: nn.Module, first: Tensor, second: Tensor, context: Tensor, i
 class InstanceNorm(nn.InstanceNorm2d):
     """On CPUs, without leaving channels_last; overwrites its input there."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return super().forward(x)
         x -= x.mean(dim=(2, 3), keepdim=True)

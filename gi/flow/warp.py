@@ -3,6 +3,8 @@
 Everywhere in this project flow is (N,2,H,W) in pixels of its own grid, channel 0 along x, and leads from the target to
 the source: the source is sampled at `pixel + flow` to lie on the target.
 """
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +25,7 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
         return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True).to(x.dtype)
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear resizing of (N,C,H,W) to `size` = (height, width) with aligned corners, in float32."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x.float()
@@ -31,7 +33,7 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
         return F.interpolate(x.float(), tuple(size), mode="bilinear", align_corners=True)
 
 
-def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
     """Moves flow (N,2,H,W) to a grid of `size` = (height, width); its vectors are pixels of the new grid, float32.
 
     They scale with the number of pixels, as in the original release, although the corners of the grids are aligned.
@@ -40,7 +42,7 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     return resize(flow, size) * scale[:, None, None]
 
 
-def forward_backward_error(flow: Tensor, backward: Tensor, estimated_at: tuple[int, int] | None = None) -> Tensor:
+def forward_backward_error(flow: Tensor, backward: Tensor, estimated_at: Sequence[int] | None = None) -> Tensor:
     """How far a pixel lands from itself after going along `flow` and back along `backward`: (N,1,H,W), >= 0, float32.
 
     Mean over x and y of |flow + backward sampled at flow|, both (N,2,H,W), in pixels. `estimated_at` is the (height,

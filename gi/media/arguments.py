@@ -2,6 +2,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,7 @@ def frames_of(frames: Iterable) -> Iterator[np.ndarray]:
         yield frame_of(frame, f"frame {number}")
 
 
-def frame_of(frame, name: str) -> np.ndarray:
+def frame_of(frame: np.ndarray | Image.Image, name: str) -> np.ndarray:
     """uint8 (H, W, 3) of an array, or a PIL image of 8 bits. Raises InputError, naming it, for something else."""
     pixels = to_rgb(pixels_of(frame, name))
     if pixels.dtype != np.uint8:
@@ -46,9 +47,10 @@ def masks_of(masks: Iterable) -> Iterator[np.ndarray]:
         yield rule.read(levels)
 
 
-def edited_of(edited: Mapping[int, object] | Sequence | None) -> dict[int, np.ndarray]:
+def edited_of(edited: Mapping[int, Any] | Sequence | None) -> dict[int, np.ndarray]:
     """{number: uint8 (H, W, 3)} of a mapping, or of a list whose entries are those of frames 0, 1 … or None. Raises
-    InputError for something else, naming the frame."""
+    InputError for something else, naming the frame.
+    """
     if edited is None:
         return {}
     if not isinstance(edited, Mapping):

@@ -132,12 +132,12 @@ def _without_tags(picture: av.VideoFrame) -> av.VideoFrame:
     for new, old in zip(copy.planes, picture.planes, strict=True):
         rows = np.zeros((new.height, new.line_size), np.uint8)
         rows[:, : new.width] = np.frombuffer(old, np.uint8).reshape(old.height, old.line_size)[:, : old.width]
-        new.update(rows)
+        new.update(rows)  # type: ignore[arg-type]
     return copy
 
 
 def _transform(pixels: np.ndarray, scale: np.ndarray, offset: np.ndarray, bits: int = 8) -> np.ndarray:
-    """scale @ pixel + offset, rounded; uint8, or uint16 for more bits, (H, W, 3)."""
+    """`scale @ pixel + offset`, rounded; uint8, or uint16 for more bits, (H, W, 3)."""
     values = cv2.transform(pixels.astype(np.float32), np.column_stack([scale, offset]).astype(np.float32))
     values = np.clip(np.rint(values, out=values), 0, 2**bits - 1)
     return values.astype(np.uint8 if bits == 8 else np.uint16)

@@ -1,7 +1,7 @@
 """Video files through PyAV: which frames they have, and how to get at them."""
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -106,7 +106,8 @@ def _begins(path: Path, times: list[int]) -> bool:
     return first == times[:_LOOK]
 
 
-def decode(path: Path, file, stream, index: Index | None = None) -> Iterator[av.VideoFrame]:
+def decode(path: Path, file: av.container.InputContainer, stream: av.VideoStream,
+           index: Index | None = None) -> Iterator[av.VideoFrame]:
     """Decodes from where `file` stands; what a transport stream, begun anywhere, has before the first picture that can
     be decoded does not count. Raises InputError, naming the frame that is damaged.
     """
@@ -143,7 +144,7 @@ def decode(path: Path, file, stream, index: Index | None = None) -> Iterator[av.
         raise InputError(f"{path}: frame {number(time)} cannot be decoded: {io.reason(error)}") from error
 
 
-def pictures(path: Path, index: Index, first: int) -> Iterator[av.VideoFrame]:
+def pictures(path: Path, index: Index, first: int) -> Generator[av.VideoFrame, None, None]:
     """The pictures of a file from number `first` to its end, exactly as many as the index promises. Decoding starts at
     the keyframe before, if the timestamps prove that this leads to the wanted picture; else at the beginning.
     """

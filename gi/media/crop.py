@@ -8,6 +8,8 @@ MIN_SIDE = 32  # the deepest encoder halves four times and then needs more than 
 
 
 class Box(NamedTuple):
+    """A rectangle of pixels: rows top … bottom - 1, columns left … right - 1."""
+
     top: int
     left: int
     bottom: int
@@ -17,7 +19,7 @@ class Box(NamedTuple):
     def size(self) -> tuple[int, int]:
         return self.bottom - self.top, self.right - self.left
 
-    def of(self, array):
+    def of(self, array: np.ndarray) -> np.ndarray:
         return array[self.top : self.bottom, self.left : self.right]
 
 
@@ -64,7 +66,8 @@ def fit_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tup
 def limited(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(height, width) with the same proportions and no side longer than `side`."""
     scale = min(1, side / max(size))
-    return tuple(max(1, round(length * scale)) for length in size)
+    height, width = (max(1, round(length * scale)) for length in size)
+    return height, width
 
 
 def resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:

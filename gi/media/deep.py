@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 
 from gi.media.colour import planes_of
+from gi.media.source import VideoSource
 
 
 @contextlib.contextmanager
-def keep_samples(video, form: str) -> Iterator[Callable[[np.ndarray, av.VideoFrame], None]]:
+def keep_samples(video: VideoSource, form: str) -> Iterator[Callable[[np.ndarray, av.VideoFrame], None]]:
     """Gives a function that is called for each frame of `video` (a `gi.media.files.VideoFile`) in order, with its
     pixels as they are stored, uint8 (H, W, 3), and their picture of the planar format `form`. Where the pixels are
     those that the file has been read as, the picture gets the file's own samples back.

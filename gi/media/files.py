@@ -3,7 +3,7 @@
 Everything that can be known beforehand (number and size of the frames) is checked when a video is opened.
 """
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,12 +42,12 @@ class VideoFile(VideoSource):
         if self.turn.swap:
             self.width, self.height, self.aspect = self.height, self.width, 1 / self.aspect
 
-    def pictures(self) -> Iterator[av.VideoFrame]:
+    def pictures(self) -> Generator[av.VideoFrame, None, None]:
         """The frames as they are stored. Raises InputError as `frames`."""
         return container.pictures(self.path, self._index, 0)
 
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
-        pictures = container.pictures(self.path, self._index, wanted.start) if wanted else ()
+        pictures = container.pictures(self.path, self._index, wanted.start) if wanted else iter(())
         for number, picture in zip(wanted, pictures, strict=False):
             yield number, self.turn.upright(self.colour.to_rgb(picture))
         if wanted and wanted.stop == self.count:

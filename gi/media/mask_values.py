@@ -6,6 +6,7 @@ frames of a video, and decides once for all of them: a dark frame alone does not
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageOps
 
 from gi.errors import InputError
@@ -45,7 +46,7 @@ def levels_of_image(image: Image.Image, name: str = "mask") -> Levels:
     return levels_of_array(np.asarray(image), name)._replace(lossy=lossy)
 
 
-def levels_of_array(mask, name: str) -> Levels:
+def levels_of_array(mask: ArrayLike, name: str) -> Levels:
     """Of an array or tensor of numbers: (H, W), (H, W, channels), (1, H, W) or (channels, H, W), the last of 2 or 4
     channels alpha. Floating point numbers up to 1 are shares of white.
 

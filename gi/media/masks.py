@@ -27,7 +27,8 @@ class MaskSource(VideoSource):
 
     def __init__(self, path: Path, source: VideoSource | None, video: VideoSource, dilate: int):
         super().__init__(path)
-        self._source, self._dilate, self.order = source, dilate, None
+        self._source, self._dilate = source, dilate
+        self.order: str | None = None  # a remark on the numbers of the masks
         self.count, self.width, self.height = video.count, video.width, video.height
         self.rate, self.aspect, self.times, self.time_base = video.rate, video.aspect, video.times, video.time_base
         self.rule, brightest = MaskRule(), path
@@ -64,7 +65,7 @@ class MaskSource(VideoSource):
         if self._source is not None:
             self._source.check_unchanged()
 
-    def _read(self, wanted: range) -> Iterator[tuple[int, Levels]]:
+    def _read(self, wanted: range) -> Iterator[tuple[int, Levels]]:  # type: ignore[override]  # `frames` reads them
         if self._source is None:
             levels = io.look_at(self.path, levels_of_image)
             yield from ((number, levels) for number in wanted)

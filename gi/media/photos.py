@@ -80,7 +80,7 @@ def pixels_of(image: np.ndarray | Image.Image, name: str) -> np.ndarray:
 
 
 def mask_of(mask: np.ndarray | Image.Image, name: str) -> np.ndarray:
-    """bool (H, W), true = missing, from a PIL image, an array or a tensor, by the rule of `gi.media.mask_values`.
+    """`bool` (H, W), true = missing, from a PIL image, an array or a tensor, by the rule of `gi.media.mask_values`.
     Raises InputError with `name`.
     """
     return mask_values.read_one(mask_levels(mask, name), name)[0].astype(bool)
@@ -171,4 +171,5 @@ def inpaint_samples(inpainter: Callable, samples: Sequence[SampleFiles],
 
 
 def result_path(sample: SampleFiles, out: str | Path) -> Path:
+    """Where `inpaint_samples` writes the result of a sample."""
     return Path(out) / f"{sample.name}.png"

@@ -3,6 +3,7 @@ import copy
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from gi.media.source import VideoSource
 from gi.media.writer import check_output, is_file, open_writer
@@ -10,7 +11,7 @@ from gi.media.writer import check_output, is_file, open_writer
 _FRAMES = 8
 
 
-def rehearse(path: Path, video: VideoSource, folder: Path, **options) -> None:
+def rehearse(path: Path, video: VideoSource, folder: Path, **options: Any) -> None:
     """Writes the first frames of `video` with all of its sound, as `open_writer` would to `path`, below `folder`, and
     deletes them. `folder` is to be on the file system of `path`.
 

@@ -100,7 +100,7 @@ class _Converted:
         self._track.codec_context.open()
 
     def packets(self, packet: av.Packet) -> list[av.Packet]:
-        return [new for frame in packet.decode() for new in self._track.encode(frame)]
+        return [new for frame in packet.decode() for new in self._track.encode(frame)]  # type: ignore[arg-type]
 
     def rest(self) -> list[av.Packet]:
         return self._track.encode(None)

@@ -131,7 +131,7 @@ def _extensions(form: str) -> set[str]:
     found: set[str] = set()
     for mode in "rw":
         with contextlib.suppress(ValueError):
-            found |= av.format.ContainerFormat(form, mode).extensions
+            found |= av.format.ContainerFormat(form, mode).extensions  # type: ignore[arg-type]
     return found
 
 

@@ -112,7 +112,8 @@ class LPIPS(Frozen):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """a, b (N,3,H,W) in [0,1] -> (N,) float32, >= 0; 0 for equal images. Raises InputError for images with a side
-        below 16 pixels (vgg) or 31 (alex)."""
+        below 16 pixels (vgg) or 31 (alex).
+        """
         if min(a.shape[-2:]) < self.least_side:
             raise InputError(f"LPIPS: expected images of at least {self.least_side} x {self.least_side} pixels, "
                              f"got {a.shape[-1]} x {a.shape[-2]}")

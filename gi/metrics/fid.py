@@ -37,4 +37,4 @@ def _factor(x: np.ndarray) -> np.ndarray:
     """F (min(n,d), d) such that F'F is the covariance of the rows of x (n,d)."""
     centred = (x - x.mean(axis=0)) / math.sqrt(len(x) - 1)
     # R of the QR decomposition has the same product R'R in d rows; it keeps the precision that forming X'X would lose.
-    return np.linalg.qr(centred, mode="r") if x.shape[0] > x.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r")) if x.shape[0] > x.shape[1] else centred

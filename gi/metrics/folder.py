@@ -109,7 +109,8 @@ def score_pairs(
 
 def build_metrics(names: Iterable[str | Metric], *, cache: str | Path | None = None) -> ImageMetrics:
     """ImageMetrics that keep features of images in the folder `cache`, if there is one. Raises InputError for unknown
-    metrics, and if weights are missing, saying which metrics do without."""
+    metrics, and if weights are missing, saying which metrics do without.
+    """
     metrics = ImageMetrics(metrics=list(names))
     for name in metrics.extractors if cache is not None else ():
         metrics.networks[name] = CachedFeatures(network=metrics.networks[name], folder=cache)
@@ -158,4 +159,6 @@ def _load(pair: Pair, least: int) -> tuple[Tensor, Tensor, Tensor] | str:
             raise InputError(f"{pair.truth}: is {expected}, expected at least {least} a side for these metrics")
     except InputError as error:
         return str(error)
-    return tuple(torch.from_numpy(np.atleast_3d(x).transpose(2, 0, 1).copy()) for x in (image, prediction, mask))
+    truth, filled, hole = (torch.from_numpy(np.atleast_3d(x).transpose(2, 0, 1).copy())
+                           for x in (image, prediction, mask))
+    return truth, filled, hole

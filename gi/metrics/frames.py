@@ -3,6 +3,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,9 +75,10 @@ class Frames:
         return torch.cat(features, dim=1), torch.cat(distances)
 
 
-def read_frames(rows: Iterable, size: int, **options) -> Iterator[Frames]:
+def read_frames(rows: Iterable, size: int, **options: Any) -> Iterator[Frames]:
     """`size` frames at a time of rows (truth, mask, prediction). Raises InputError, naming the frame, for wrong shapes
-    and types."""
+    and types.
+    """
     rows = _checked(rows)
     while columns := list(zip(*itertools.islice(rows, size), strict=True)):
         truth, mask, prediction = map(np.stack, columns)

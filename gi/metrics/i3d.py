@@ -86,14 +86,15 @@ class VideoFeature:
     def __init__(self, network: I3D, frames: int):
         if frames < 1:
             raise InputError(f"I3D: expected at least one frame, got {frames}")
-        self.frames, self.seen, self.total = frames, 0, 0.0
+        self.frames, self.seen = frames, 0
+        self.total: Tensor | float = 0.0
         self.layers, length = [], frames
         for stage in network.stages.values():
             self.layers.append(_Layer(stage, length))
             length = self.layers[-1].outputs
 
     @torch.no_grad()
-    def push(self, clips: Tensor):
+    def push(self, clips: Tensor) -> None:
         """The next frames, (N,T,3,H,W) in [0,1]; N and size stay the same."""
         _check(clips)
         self.seen += clips.shape[1]
@@ -111,7 +112,7 @@ class VideoFeature:
         """(N,1024) float32. Raises InputError unless all frames came."""
         if self.seen != self.frames:
             raise InputError(f"I3D: expected {self.frames} frames, got {self.seen}")
-        return self.total / -(-self.frames // 8)
+        return torch.as_tensor(self.total / -(-self.frames // 8))
 
 
 def _check(clips: Tensor):
@@ -128,7 +129,7 @@ class _Layer:
 
     def __init__(self, stage: nn.Module, length: int):
         self.stage, self.length = stage, length
-        self.kernel, self.stride = stage.in_time
+        self.kernel, self.stride = stage.in_time  # type: ignore[misc]
         self.front = _same(length, self.kernel, self.stride)[0]
         self.outputs = -(-length // self.stride)
         self.waiting: Tensor | None = None
@@ -159,7 +160,7 @@ def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def _pad(x: Tensor, layer: nn.Conv3d | nn.MaxPool3d) -> Tensor:
-    pads = [_same(*axis) for axis in zip(x.shape[2:], layer.kernel_size, layer.stride, strict=True)]
+    pads = [_same(*axis) for axis in zip(x.shape[2:], layer.kernel_size, layer.stride, strict=True)]  # type: ignore[arg-type]
     sides = [side for pair in reversed(pads) for side in pair]
     return F.pad(x, sides) if any(sides) else x
 
@@ -190,7 +191,8 @@ class _MaxPool(nn.MaxPool3d):
 
 class _Mixed(nn.Module):
     """Inception module: every position sees one slice before and one after. Its branches have these channels: 1x1; 1x1,
-    then 3x3; 1x1, then 3x3; pooling, then 1x1."""
+    then 3x3; 1x1, then 3x3; pooling, then 1x1.
+    """
 
     in_time = 3, 1
 

@@ -1,6 +1,7 @@
 """Scores of inpainted images over a set: `gi.metrics.functional.IMAGE_METRICS`, in total and per tenth of hole area."""
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class ImageMetrics(torchmetrics.Metric):
                 if params.get(network.name) is None]
 
     def update(self, prediction: Tensor, image: Tensor, mask: Tensor, names: Sequence[str],
-               indices: Sequence[int] | None = None):
+               indices: Sequence[int] | None = None) -> None:
         """Scores one batch.
 
         prediction, image: (B,3,H,W) in [0,1], the whole image as the network gives it, and the truth. mask: (B,1,H,W),
@@ -167,7 +168,7 @@ class ImageScores:
         self.measures = {key: measure for key, measure in measures(metrics).items() if key in self.totals["composite"]}
         self.bins = [{"range": f"{10 * i}-{10 * i + 10}%", "count": int((tenth == i).sum())}
                      | {view: summary(tenth == i, view) for view in VIEWS} for i in range(10)]
-        self.images = [
+        self.images: list[dict[str, Any]] = [
             {"name": name, "hole_area": float(hole[i] / pixels[i])}
             | {f"{view}/{key}": float(values[i]) for (view, key), values in scores.items()}
             for i, name in enumerate(names)
@@ -180,7 +181,8 @@ class ImageScores:
 
     def remarks(self) -> list[str]:
         """A line about each kind of image that makes the scores other than they seem: without hole, with nothing else,
-        not finite."""
+        not finite.
+        """
         areas = {image["name"]: image["hole_area"] for image in self.images}
         broken = [image["name"] for image in self.images if any(
             math.isnan(value) for key, value in image.items() if "/" in key and not key.endswith(HOLE))]

@@ -65,7 +65,8 @@ def mean(score: Mapping | float) -> float:
 @dataclass(frozen=True)
 class Network:
     """A frozen network that metrics share: `target`, built with `params` when it is needed, unless ImageMetrics or
-    VideoScores are given another one as the argument `name`."""
+    VideoScores are given another one as the argument `name`.
+    """
 
     name: str
     target: str
@@ -150,7 +151,8 @@ def choices(known: Table) -> list[str]:
 def choose(wanted: Iterable[str | Metric], known: Table) -> tuple[Metric, ...]:
     """The metrics of these names in the order of the table `known`, then those given as they are or as
     "module.name", then what is computed from them. Raises InputError for unknown names, for none, and for two metrics
-    of one name."""
+    of one name.
+    """
     chosen: dict[str, Metric] = {}
     for item in wanted:
         if isinstance(item, str) and "." in item:
@@ -173,7 +175,8 @@ def choose(wanted: Iterable[str | Metric], known: Table) -> tuple[Metric, ...]:
 
 def build_networks(metrics: Iterable[Metric], given: Mapping[str, nn.Module], known: Table) -> dict[str, nn.Module]:
     """{name: network} of all that `metrics` need: those `given`, and the others built. Raises InputError if weights are
-    missing, saying which metrics do without, or if no metric knows what is given."""
+    missing, saying which metrics do without, or if no metric knows what is given.
+    """
     needed = {metric.network.name: metric.network for metric in metrics if metric.network}
     names = [*needed, *(metric.network.name for metric in known.values() if metric.network)]
     for name in given:
@@ -207,4 +210,4 @@ def mode_of(monitor: str, metrics: Iterable[Metric]) -> str | None:
 
 
 def _weights(metric: Metric) -> WeightsFile | None:
-    return metric.network and metric.network.weights
+    return metric.network.weights if metric.network else None

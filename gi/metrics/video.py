@@ -49,7 +49,8 @@ def ssim(a: np.ndarray, b: np.ndarray, data_range: float = 1) -> float:
 
 def inside(function: Callable[..., Tensor], truth: Tensor, composite: Tensor, mask: Tensor) -> float:
     """An image metric of `gi.metrics.functional` inside the hole of a frame: (3,H,W), (3,H,W) in [0,1] and (1,H,W); nan
-    without a hole."""
+    without a hole.
+    """
     where = mask[0].nonzero()
     if not len(where):
         return math.nan
@@ -113,7 +114,8 @@ def warp_error(frame: Tensor, following: Tensor, flow: Tensor, visible: Tensor) 
 
 def touches_hole(hole: Tensor, following_hole: Tensor, flow: Tensor) -> Tensor:
     """Where `flow` begins or ends in a hole, holes (N,1,H,W), 1 = missing: (N,1,H,W) bool. The masked warp error is
-    that of visible pixels like that (DEVIL)."""
+    that of visible pixels like that (DEVIL).
+    """
     return (hole.float() + warp(following_hole.float(), flow)) > 1e-3  # not 0: rounding lets positions stray
 
 
@@ -128,7 +130,7 @@ def pvcs(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
     The activations (N,C,T,H,W) of every layer are scaled to unit length over channels; their squared differences are
     summed over channels, averaged over time and space, and summed over layers.
     """
-    return sum(_squared(_unit(a[name]) - _unit(b[name])).mean(dim=(1, 2, 3, 4)) for name in a)
+    return sum(_squared(_unit(a[name]) - _unit(b[name])).mean(dim=(1, 2, 3, 4)) for name in a)  # type: ignore[return-value]
 
 
 # The table: of Frames (`gi.metrics.frames`), a function gives the values of every frame, pair or window, by `span` ----

@@ -29,7 +29,8 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts"
 @dataclass(frozen=True)
 class VideoPair:
     """Where a video's parts are. `devil`: in the benchmark's layout. `inverted`: masks are the other way round than
-    their layout has them."""
+    their layout has them.
+    """
 
     name: str
     truth: Path
@@ -51,6 +52,8 @@ class Clip:
 
     def __init__(self, pair: VideoPair, rate: Fraction | None = None):
         self.name, path = pair.name, pair.prediction
+        self.truth: VideoSource
+        self.prediction: VideoSource | None
         if pair.devil:
             self.truth = VideoFolder(_closed(pair.truth), "_gt")
             _same_names(pair.truth, "_gt", pair.masks, "_mask")
@@ -80,7 +83,8 @@ class Clip:
 
     def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8. Raises
-        InputError if a part cannot be read to its end."""
+        InputError if a part cannot be read to its end.
+        """
         return zip(self.truth.frames(), self.holes.frames(), self.prediction.frames(), strict=False)
 
 
@@ -160,7 +164,7 @@ def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[lis
         try:
             folder, *prediction = (io.resolve_inside(root, file.name)
                                    for root, file in zip((truth, predictions), files, strict=False))
-            pairs.append(_pair(name, folder, *prediction or [None], inverted))
+            pairs.append(_pair(name, folder, prediction[0] if prediction else None, inverted))
         except InputError as error:
             problems[name] = str(error)
     if not pairs:

@@ -4,7 +4,8 @@ Always of composites: the prediction inside the hole, the truth elsewhere. Frame
 may be of any length: a few of them are kept, and per frame the features of the Fréchet distances.
 """
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ class VideoScores:
         """
         if any(name == seen["name"] for seen in self.videos):
             raise InputError(f"metrics: there are two videos {name!r}; names must be unique within a set")
-        if count is None and hasattr(frames, "__len__"):
+        if count is None and isinstance(frames, Sized):
             count = len(frames)
         pieces = read_frames(frames, 4 * self.batch_size, networks=self.networks, device=self.device,
                              batch_size=self.batch_size)
@@ -93,7 +94,7 @@ class VideoScores:
         video counting the same; that of a metric of the set is a Fréchet distance, "fid" with a feature per frame,
         "vfid" per video, "vfid_clips" per window of 10 frames. "hole_area" is the share of missing pixels.
         """
-        totals = {}
+        totals: dict[str, Any] = {}
         for metric in self.metrics:
             if metric.per_set:
                 parts = self.features[metric.name]

@@ -1,0 +1,1 @@
+"""Generators of all families, their parts, and the discriminator."""

@@ -1,7 +1,9 @@
 """Deformable write: high-frequency detail of aligned keyframes enters the target's local map (section 3.3)."""
+from collections.abc import Iterator, Sequence
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from gi.flow.warp import resize, resize_flow, warp
 
@@ -21,17 +23,17 @@ class DeformableWrite(nn.Module):
         self.query = nn.Conv2d(2 * channels + 1, channels, 1)  # of warped map, error, target's map
         self.value = nn.Conv2d(channels + 1, channels, 1)  # of warped map, error
 
-    def forward(self, target, sources, flows, flow_errors):
-        """target (B, C, h, w), sources (B, T, C, h, w); flows (B, T, 2, H, W), flow_errors (B, T, 1, H, W): pixels."""
+    def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor) -> Tensor:
+        """`target` (B,C,h,w), `sources` (B,T,C,h,w); flows (B, T, 2, H, W), flow_errors (B, T, 1, H, W): pixels."""
         return self.write(target, self.project(sources).unbind(1), flows, flow_errors)
 
-    def project(self, sources):
+    def project(self, sources: Tensor) -> Tensor:
         """Local maps (B, T, C, h, w) -> the parts of the queries and values made of them, (B, T, 2C, h, w)."""
         c = self.channels
         weight = torch.cat([self.query.weight[:, :c], self.value.weight[:, :c]])
         return F.conv2d(sources.flatten(0, 1), weight).unflatten(0, sources.shape[:2])
 
-    def write(self, target, detail, flows, flow_errors):
+    def write(self, target: Tensor, detail: tuple[Tensor, ...], flows: Tensor, flow_errors: Tensor) -> Tensor:
         """`forward` with `detail`, what `project` returned, as T maps (B, 2C, h, w)."""
         b, t, size = len(target), len(detail), target.shape[-2:]
         flows = resize_flow(flows.flatten(0, 1), size).unflatten(0, (b, t))
@@ -53,7 +55,7 @@ class DeformableWrite(nn.Module):
         return torch.addcmul(sample(detail, flows), weight, errors)
 
 
-def softmax_mean(frames):
+def softmax_mean(frames: Iterator[Sequence[Tensor]]) -> Tensor:
     """Sum of values weighted by the softmax of queries, over the frames of an iterator of (query, value)."""
     query, value = next(frames)
     highest, total, mean = query, torch.ones_like(query), value
@@ -65,7 +67,7 @@ def softmax_mean(frames):
     return mean / total
 
 
-def warp_rows(x, flow):
+def warp_rows(x: Tensor, flow: Tensor) -> Tensor:
     """`gi.flow.warp.warp` for a CPU and many channels: several times as fast, up to rounding. Channels last.
 
     Each pixel is a weighted sum of four rows of a table.

@@ -1,9 +1,10 @@
 """The global stream: read from the local map into latents, attention among latents, write back (section 3.2, 3.3)."""
 import functools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from gi.flow.warp import resize
 from gi.models.blocks import mlp
@@ -19,7 +20,7 @@ class PatchSoftmax(nn.Module):
         super().__init__()
         self.m = m
 
-    def forward(self, scores):
+    def forward(self, scores: Tensor) -> Tensor:
         patches = to_patches(scores, self.m).transpose(3, 4)
         return patches.flatten(4).softmax(dim=-1).view(patches.shape).transpose(3, 4).reshape(scores.shape)
 
@@ -41,7 +42,7 @@ class Read(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = mlp(width)
 
-    def forward(self, local, latents):
+    def forward(self, local: Tensor, latents: Tensor) -> Tensor:
         size = divisible_size(local.shape[-2:], self.m)
         weights = self.softmax(resize(self.scores(local), size))
         # The values are linear in the map and the weights of a patch add up to one, so the sum may come first: as many
@@ -72,7 +73,7 @@ class Write(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels)
         self.mlp = mlp(channels, functools.partial(nn.Conv2d, kernel_size=1))
 
-    def forward(self, local, latents):
+    def forward(self, local: Tensor, latents: Tensor) -> Tensor:
         height, width = divisible_size(local.shape[-2:], self.m)
         gates = to_patches(self.gate(resize(self.scores(local), (height, width))), self.m)  # n, heads, m, ph, m, pw
         values = self.values(latents).transpose(1, 2).unflatten(1, (self.heads, -1)).unflatten(3, (self.m, self.m))
@@ -101,7 +102,8 @@ class Attention(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = mlp(width)
 
-    def forward(self, latents, memory=None):
+    def forward(self, latents: Tensor, memory: tuple[Tensor, Tensor] | None = None) -> tuple[
+            Tensor, tuple[Tensor, Tensor]]:
         x = self.norm1(latents)
         own = self.key(x), self.value(x)
         keys, values = own if memory is None else (torch.cat(pair, dim=1) for pair in zip(own, memory, strict=True))
@@ -111,17 +113,18 @@ class Attention(nn.Module):
         return latents + self.mlp(self.norm2(latents)), own
 
 
-def divisible_size(size, m):
+def divisible_size(size: Sequence[int], m: int) -> tuple[int, int]:
     """The multiple of m closest to each side, as the original rounds (half to even), but never 0."""
-    return tuple(m * max(1, round(side / m)) for side in size)
+    height, width = (m * max(1, round(side / m)) for side in size)
+    return height, width
 
 
-def to_patches(x, m):
+def to_patches(x: Tensor, m: int) -> Tensor:
     """(..., h, w) -> (..., m, h/m, m, w/m)."""
     h, w = x.shape[-2:]
     return x.unflatten(-1, (m, w // m)).unflatten(-3, (m, h // m))
 
 
-def patch_pixels(x, m):
+def patch_pixels(x: Tensor, m: int) -> Tensor:
     """(N, C, h, w) -> (N, m * m, pixels of a patch, C)."""
     return to_patches(x, m).permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)

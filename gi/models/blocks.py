@@ -1,9 +1,11 @@
 """The parts every generator shares: encoder, decoder, positions, MLPs, initial weights."""
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from gi.errors import InputError
 
@@ -24,7 +26,7 @@ class Encoder(nn.Module):
             *(conv_norm_relu(a, b, kernel_size=3, stride=2) for a, b in zip(widths, widths[1:], strict=False)),
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if min(x.shape[-2:]) <= 2**self.n_down:  # a 1-pixel feature map cannot be padded by reflection
             raise InputError(f"image of {x.shape[-1]}x{x.shape[-2]} pixels is too small: more than {2**self.n_down} "
                              "are needed")
@@ -47,13 +49,14 @@ class Decoder(nn.Module):
         self.upsample = nn.Sequential(*layers)
         self.to_rgb = nn.Conv2d(widths[-1], 3, 7, padding=3, padding_mode="reflect")
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return torch.sigmoid(self.to_rgb(self.upsample(x)))
 
 
-def conv_norm_relu(in_channels, out_channels, *, kernel_size, stride=1, groups=1):
+def conv_norm_relu(in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1,
+                   groups: int = 1) -> nn.Sequential:
     """Convolution with reflected borders and no bias, BatchNorm, ReLU."""
-    options = dict(padding=kernel_size // 2, groups=groups, bias=False, padding_mode="reflect")
+    options: dict[str, Any] = dict(padding=kernel_size // 2, groups=groups, bias=False, padding_mode="reflect")
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, **options)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
@@ -70,13 +73,13 @@ class FourierPositions(nn.Module):
         self.n_frequencies, self.max_frequency = n_frequencies, max_frequency
         self.project = nn.Conv2d(in_channels + 2 + 4 * n_frequencies, out_channels, 1)
 
-    def forward(self, x):
-        features = self.features(*x.shape[-2:], device=x.device).to(x.dtype)
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x.shape[-2], x.shape[-1], x.device).to(x.dtype)
         # The projection of both, without repeating the features for every sample.
         of_x, of_features = self.project.weight.split([x.shape[1], features.shape[1]], dim=1)
         return F.conv2d(x, of_x) + F.conv2d(features, of_features, self.project.bias)
 
-    def features(self, height, width, device=None):
+    def features(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
         """(1, 2 + 4 * n_frequencies, height, width), float32."""
         y = torch.linspace(-1, 1, height, device=device)
         x = torch.linspace(-1, 1, width, device=device)
@@ -93,21 +96,21 @@ class Residual(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
 
 
 def grouped_block(channels: int, groups: int) -> Residual:
-    """x + ReLU(BN(3x3 grouped convolution)): the local block of "ours w/o FFC"."""
+    """`x + ReLU(BN(3x3 grouped convolution))`: the local block of "ours w/o FFC"."""
     return Residual(*conv_norm_relu(channels, channels, kernel_size=3, groups=groups))
 
 
-def mlp(width: int, layer=nn.Linear) -> nn.Sequential:
+def mlp(width: int, layer: Callable[[int, int], nn.Module] = nn.Linear) -> nn.Sequential:
     """Two layers and exact GELU, all of one width (the release does not widen in between)."""
     return nn.Sequential(layer(width, width), nn.GELU(), layer(width, width))
 
 
-def initialise(network):
+def initialise(network: nn.Module) -> None:
     """Linear and Conv2d weights from N(0, 0.02), biases 0, as in the original release; the rest as torch does."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -116,12 +119,12 @@ def initialise(network):
                 nn.init.zeros_(module.bias)
 
 
-def crop_like(prediction, image):
+def crop_like(prediction: Tensor, image: Tensor) -> Tensor:
     """Cuts what the decoder adds at the right and bottom when a side of `image` is not a multiple of the stride."""
     return prediction[..., :image.shape[-2], :image.shape[-1]]
 
 
-def check_inputs(target, sources, flows, flow_errors):
+def check_inputs(target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor) -> None:
     """Raises InputError, naming tensor and expected shape, unless the inputs of a generator fit together."""
     b, _, h, w = target.shape if target.ndim == 4 else (0, 0, 0, 0)
     t = sources.shape[1] if sources.ndim == 5 else 0

@@ -1,6 +1,8 @@
 """Fast Fourier convolutions (Chi et al. 2020) as LaMa uses them (Suvorov et al. 2021), and their residual block."""
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gi.errors import InputError
 from gi.models.blocks import Residual
@@ -17,18 +19,18 @@ class FourierUnit(nn.Module):
         self.conv = nn.Conv2d(2 * channels, 2 * channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(2 * channels)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return from_spectrum(self.norm(self.conv(to_spectrum(x))).relu_(), x)
 
 
-def to_spectrum(x):
+def to_spectrum(x: Tensor) -> Tensor:
     """rfft2 of (N, C, h, w) as (N, 2C, h, w // 2 + 1) real channels: re, im of channel 0, re, im of channel 1, ..."""
     # Half precision overflows in the sums of an FFT and is not available for every size, so float32 it is.
     spectrum = torch.view_as_real(torch.fft.rfft2(x.float(), norm="ortho"))
     return spectrum.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
 
-def from_spectrum(spectrum, like):
+def from_spectrum(spectrum: Tensor, like: Tensor) -> Tensor:
     """Inverse of `to_spectrum`; size and dtype are those of `like`."""
     spectrum = spectrum.float().unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2).contiguous()
     return torch.fft.irfft2(torch.view_as_complex(spectrum), s=like.shape[-2:], norm="ortho").to(like.dtype)
@@ -44,7 +46,7 @@ class SpectralTransform(nn.Module):
         self.fourier = FourierUnit(channels // 2)
         self.expand = nn.Conv2d(channels // 2, channels, 1, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.reduce(x)
         return self.expand(x + self.fourier(x))
 
@@ -64,13 +66,13 @@ class FFC(nn.Module):
             raise InputError(f"ffc_share {share} of {channels} channels: expected between 0 and 1, giving an even "
                              "number of channels")
         self.split = n_local, n_global = channels - n_global, n_global
-        conv = dict(kernel_size=3, padding=1, padding_mode="reflect", bias=False)
+        conv: dict[str, Any] = dict(kernel_size=3, padding=1, padding_mode="reflect", bias=False)
         self.from_local = nn.Conv2d(n_local, channels, **conv) if n_local else None
         self.global_to_local = nn.Conv2d(n_global, n_local, **conv) if n_local and n_global else None
         self.global_to_global = SpectralTransform(n_global) if n_global else None
         self.norm = nn.BatchNorm2d(channels)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x_local, x_global = x.split(self.split, dim=1)
         y = 0 if self.from_local is None else self.from_local(x_local)
         paths = [path(x_global) for path in (self.global_to_local, self.global_to_global) if path is not None]
@@ -78,5 +80,5 @@ class FFC(nn.Module):
 
 
 def ffc_block(channels: int, share: float = 0.75) -> Residual:
-    """x + FFC(FFC(x)), LaMa's residual block. Input and output (N, channels, h, w)."""
+    """`x + FFC(FFC(x))`, LaMa's residual block. Input and output (N, channels, h, w)."""
     return Residual(FFC(channels=channels, share=share), FFC(channels=channels, share=share))

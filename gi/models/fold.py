@@ -5,10 +5,11 @@ last"), where a 1x1 convolution is one matrix product, also of some of the chann
 imaginary parts, interleaved as channels, are what a complex number is.
 """
 import copy
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # also the synchronised one
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -25,7 +26,7 @@ def prepare_for_inference(generator: nn.Module) -> nn.Module:
     """
     if getattr(generator, "prepared", False):
         return generator
-    prepared = copy.deepcopy(generator).eval().requires_grad_(False)
+    prepared: Any = copy.deepcopy(generator).eval().requires_grad_(False)
     _fold(prepared)
     prepared.prepared = True
     return prepared.requires_grad_(False).to(memory_format=torch.channels_last)
@@ -62,7 +63,7 @@ class FoldedFFC(nn.Module):
         self.fourier = layer.global_to_global.fourier
         self.expand = scaled(layer.global_to_global.expand, scale[n_local:])
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x_local, x_global = x.split(self.split, dim=1)
         y = self.from_local(x_local)
         y_local, y_global = y.split(self.split, dim=1)
@@ -80,7 +81,7 @@ class FoldedFourierUnit(nn.Module):
         super().__init__()
         self.conv = fuse_conv_bn_eval(unit.conv, unit.norm)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         pixels = x.permute(0, 2, 3, 1)
         spectrum = torch.view_as_real(torch.fft.rfft2(pixels.float(), dim=(1, 2), norm="ortho")).flatten(3)
         spectrum = F.linear(spectrum.to(x.dtype), self.conv.weight.flatten(1), self.conv.bias).relu_().float()
@@ -99,10 +100,11 @@ class FoldedWrite(nn.Module):
         project = after_norm(write.norm1, write.project)
         self.weight = nn.Parameter(project.weight.flatten(1).unflatten(1, (self.heads, -1)).permute(1, 2, 0))
         # The projection's bias reaches the output as it is and through the MLP.
-        self.widen, self.narrow = after_norm(write.norm2, write.mlp[0], project.bias), write.mlp[2]
+        first, self.narrow = cast(nn.Conv2d, write.mlp[0]), cast(nn.Conv2d, write.mlp[2])
+        self.widen = after_norm(write.norm2, first, project.bias)
         self.narrow.bias = nn.Parameter(self.narrow.bias + project.bias)
 
-    def forward(self, local, latents):
+    def forward(self, local: Tensor, latents: Tensor) -> Tensor:
         height, width = divisible_size(local.shape[-2:], self.m)
         gates = patch_pixels(self.gate(resize(self.scores(local), (height, width))), self.m)  # n, m*m, pixels, heads
         values = self.values(latents).unflatten(2, (self.heads, -1)).transpose(1, 2) @ self.weight
@@ -112,14 +114,15 @@ class FoldedWrite(nn.Module):
         return pointwise(self.narrow, F.gelu(pointwise(self.widen, written))).add_(written)
 
 
-def from_patches(x, m, height, width):
+def from_patches(x: Tensor, m: int, height: int, width: int) -> Tensor:
     """Inverse of `patch_pixels`: (N, m * m, pixels of a patch, C) -> (N, C, height, width), channels last."""
     x = x.unflatten(2, (height // m, width // m)).unflatten(1, (m, m)).transpose(2, 3)
     return x.reshape(len(x), height, width, -1).permute(0, 3, 1, 2)
 
 
 def fold_decoder(decoder: Decoder) -> Decoder:
-    decoder.to_rgb = QuadConv(decoder.to_rgb)
+    """With its last convolution as a `QuadConv`; the rest is folded as any sequence."""
+    decoder.to_rgb = QuadConv(decoder.to_rgb)  # type: ignore[assignment]
     return decoder
 
 
@@ -138,32 +141,32 @@ class QuadConv(nn.Module):
                 weight[:, i, j, :, i : i + height, j : j + width] = conv.weight
         self.weight = nn.Parameter(weight.flatten(0, 2))
         self.bias = nn.Parameter(conv.bias.repeat_interleave(4))
-        self.padding = [conv.padding[1]] * 2 + [conv.padding[0]] * 2
+        self.padding: list[Any] = [conv.padding[1]] * 2 + [conv.padding[0]] * 2
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = F.pad(x, self.padding, mode="reflect")
         return F.pixel_shuffle(F.conv2d(x, self.weight, self.bias, stride=2), 2)
 
 
-def pointwise(conv, x):
+def pointwise(conv: Any, x: Tensor) -> Tensor:
     """A 1x1 convolution as a matrix product; of channels last maps also if `x` has only some of their channels."""
     return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
-def scale_and_shift(norm: nn.BatchNorm2d):
+def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """What a BatchNorm with fixed statistics does to each channel."""
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
 
 
-def scaled(conv: nn.Conv2d, scale, shift=None):
+def scaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> nn.Conv2d:
     """A convolution without bias, its output times `scale` plus `shift`."""
     conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
     conv.bias = None if shift is None else nn.Parameter(shift)
     return conv
 
 
-def after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d, offset=0):
+def after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d, offset: Tensor | float = 0) -> nn.Conv2d:
     """A 1x1 convolution that follows a BatchNorm, and the BatchNorm, as one; `offset` is added to its input, too."""
     scale, shift = scale_and_shift(norm)
     conv.bias = nn.Parameter(conv.bias + conv.weight.flatten(1) @ (shift + scale * offset))

@@ -1,6 +1,9 @@
 """Copies from keyframes around any generator, which then only draws what none of them shows. Ours, not the paper's."""
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gi.errors import InputError
 from gi.flow.unseen import soft_fill
@@ -27,7 +30,8 @@ class GuidedCopy(nn.Module):
         self.seeded = self.blend is not None  # training needs `seeds`
         self._has_stream = hasattr(network, "encode_keyframes")
 
-    def forward(self, target, sources, flows, flow_errors, seeds=None):
+    def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor,
+                seeds: Tensor | None = None) -> Tensor:
         """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`.
 
         seeds: (B,) random whole numbers, one a sample, for the choice that `Blend` makes in training.
@@ -35,14 +39,15 @@ class GuidedCopy(nn.Module):
         check_inputs(target, sources, flows, flow_errors)
         return self.predict(target, self.encode_keyframes(sources), flows, flow_errors, seeds)
 
-    def encode_keyframes(self, sources):
+    def encode_keyframes(self, sources: Tensor) -> Keyframes:
         """The keyframe stream of sources (B, T, 4, H, W): that of the network, if it has one, and the frames."""
         if not sources.shape[1]:
             return Keyframes()
         blocks = self.network.encode_keyframes(self._seen(sources)).blocks if self._has_stream else ()
         return Keyframes(blocks, sources.unbind(1))
 
-    def predict(self, target, keyframes, flows, flow_errors, seeds=None):
+    def predict(self, target: Tensor, keyframes: Keyframes, flows: Tensor, flow_errors: Tensor,
+                seeds: Tensor | None = None) -> Tensor:
         """Fills the target (B, 4, H, W), given what `encode_keyframes` returned; the rest as in `forward`."""
         sources, seen = keyframes.sources or (), target
         if self.smooth_start:
@@ -69,7 +74,8 @@ class GuidedCopy(nn.Module):
         return torch.cat(smooth_start(sources.flatten(0, 1)), dim=1).unflatten(0, sources.shape[:2])
 
 
-def smooth_start(target, pixel_write=None, sources=(), flows=None, flow_errors=None):
+def smooth_start(target: Tensor, pixel_write: PixelWrite | None = None, sources: Sequence[Tensor] = (),
+                 flows: Tensor | None = None, flow_errors: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The target (B, 4, H, W) with its hole filled, (B, 3, H, W) float32, and how much of it is a guess, (B, 1, H, W).
 
     `sources`, T frames (B, 4, H, W), enter where `pixel_write` trusts them. What is known, or trusted, is then
@@ -93,11 +99,12 @@ class Blend(nn.Module):
 
     def __init__(self, width: int = 16):
         super().__init__()
-        conv = dict(kernel_size=3, padding=1, padding_mode="reflect")
-        self.head = nn.Sequential(nn.Conv2d(10, width, **conv), nn.ReLU(), nn.Conv2d(width, 1, **conv))
-        nn.init.constant_(self.head[-1].bias, -2.0)
+        conv: dict[str, Any] = dict(kernel_size=3, padding=1, padding_mode="reflect")
+        last = nn.Conv2d(width, 1, **conv)
+        self.head = nn.Sequential(nn.Conv2d(10, width, **conv), nn.ReLU(), last)
+        nn.init.constant_(last.bias, -2.0)
 
-    def forward(self, drawn, start, guessed, alone=None):
+    def forward(self, drawn: Tensor, start: Tensor, guessed: Tensor, alone: Tensor | None = None) -> Tensor:
         """drawn, start (B, 3, H, W) in [0, 1], guessed (B, 1, H, W); alone (B,), or None: true for nothing else."""
         change = drawn.float() - start
         clues = torch.cat([drawn.float(), start, guessed, change.abs()], dim=1).detach()

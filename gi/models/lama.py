@@ -1,5 +1,5 @@
 """LaMa (Suvorov et al. 2021): the single-image baseline, an encoder, FFC residual blocks and a decoder."""
-from torch import nn
+from torch import Tensor, nn
 
 from gi.models.blocks import Decoder, Encoder, check_inputs, crop_like
 from gi.models.ffc import ffc_block
@@ -19,7 +19,7 @@ class LaMaGenerator(nn.Module):
         self.blocks = nn.ModuleList(ffc_block(channels, ffc_share) for _ in range(n_blocks))
         self.decoder = Decoder(in_channels=channels, ngf=ngf, n_down=n_down)
 
-    def forward(self, target, sources, flows, flow_errors):
+    def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor) -> Tensor:
         """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`."""
         check_inputs(target, sources, flows, flow_errors)
         x = self.encoder(target)

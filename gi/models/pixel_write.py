@@ -3,9 +3,12 @@
 The deformable write brings keyframes in at the resolution of the features, and the decoder draws anew what is finer.
 Here every keyframe is warped to the target as an image, and the output is a weighted mean of them and of the drawing.
 """
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from gi.flow.align import align
 from gi.flow.warp import resize
@@ -23,25 +26,28 @@ class PixelWrite(nn.Module):
 
     def __init__(self, width: int = 24):
         super().__init__()
-        conv = dict(kernel_size=3, padding=1, padding_mode="reflect")
+        conv: dict[str, Any] = dict(kernel_size=3, padding=1, padding_mode="reflect")
+        last = nn.Conv2d(width, 1, **conv)
         self.head = nn.Sequential(
             nn.Conv2d(15 + 2 * len(self.POOLING), width, **conv), nn.ReLU(),
-            nn.Conv2d(width, width, **conv), nn.ReLU(), nn.Conv2d(width, 1, **conv))
+            nn.Conv2d(width, width, **conv), nn.ReLU(), last)
         self.error_scale = nn.Parameter(torch.tensor(2.0))
         for layer in self.head[:3:2]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.head[-1].weight, std=0.02)
-        nn.init.constant_(self.head[-1].bias, 2.0)
+        nn.init.normal_(last.weight, std=0.02)
+        nn.init.constant_(last.bias, 2.0)
 
-    def forward(self, decoded, target, sources, flows, flow_errors):
-        """decoded (B, 3, H, W) in [0, 1]; `sources` are T frames (B, 4, H, W), the rest as in
+    def forward(self, decoded: Tensor, target: Tensor, sources: Sequence[Tensor], flows: Tensor,
+                flow_errors: Tensor) -> Tensor:
+        """`decoded` (B, 3, H, W) in [0, 1]; `sources` are T frames (B, 4, H, W), the rest as in
         `TwoStreamGenerator.forward`. Returns (B, 3, H, W) float32.
         """
         colours, share = self.trusted(decoded, target, sources, flows, flow_errors)
         return colours + (1 - share) * decoded.float()
 
-    def trusted(self, decoded, target, sources, flows, flow_errors):
+    def trusted(self, decoded: Tensor, target: Tensor, sources: Sequence[Tensor], flows: Tensor,
+                flow_errors: Tensor) -> tuple[Tensor, Tensor]:
         """What keyframes contribute, each times its weight (B, 3, H, W), and their joint weight (B, 1, H, W)."""
         decoded, known = decoded.float(), 1 - target[:, 3:]
         errors = flow_errors.float().clamp(min=0).log1p().unbind(1)

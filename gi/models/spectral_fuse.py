@@ -5,7 +5,7 @@ softmax over keyframes of a query, times a value), applied to spectra instead of
 LaMa's FFC, only the global channels have a spectrum.
 """
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gi.errors import InputError, expect_within
 from gi.models.blocks import check_inputs, crop_like
@@ -21,8 +21,8 @@ class SpectralFuse(nn.Module):
         self.query = nn.Conv2d(4 * channels, 2 * channels, 1)
         self.value = nn.Conv2d(2 * channels, 2 * channels, 1)
 
-    def forward(self, target, sources):
-        """target (B, C, h, w), sources (B, T, C, h, w); returns (B, C, h, w)."""
+    def forward(self, target: Tensor, sources: Tensor) -> Tensor:
+        """`target` (B, C, h, w), sources (B, T, C, h, w); returns (B, C, h, w)."""
         b, t = sources.shape[:2]
         spectrum = to_spectrum(target)
         others = to_spectrum(sources.flatten(0, 1))
@@ -43,7 +43,7 @@ class SpectralFuseGenerator(LaMaGenerator):
             raise InputError("ffc_share 0 leaves no global channels for SpectralFuse: expected more, or n_cross 0")
         self.fuse = nn.ModuleList(SpectralFuse(self.split[1]) for _ in range(n_cross))
 
-    def forward(self, target, sources, flows, flow_errors):
+    def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor) -> Tensor:
         """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`."""
         check_inputs(target, sources, flows, flow_errors)
         b, t = sources.shape[:2]

@@ -2,7 +2,7 @@
 
 An encoder to stride 16 gives 16 x 16 tokens for a 256 x 256 image, as many as the two-stream model has latents.
 """
-from torch import nn
+from torch import Tensor, nn
 
 from gi.errors import InputError, expect_within
 from gi.models.attention import Attention
@@ -28,31 +28,31 @@ class TransformerGenerator(nn.Module):
         self.decoder = Decoder(in_channels=width, ngf=ngf, n_down=n_down, max_channels=width)
         initialise(self)
 
-    def forward(self, target, sources, flows, flow_errors):
+    def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor) -> Tensor:
         """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`. Flows are not used."""
         check_inputs(target, sources, flows, flow_errors)
         return self.predict(target, self.encode_keyframes(sources), flows, flow_errors)
 
-    def encode_keyframes(self, sources):
+    def encode_keyframes(self, sources: Tensor) -> Keyframes:
         """The keyframe stream of sources (B, T, 4, H, W)."""
         b, t = sources.shape[:2]
         if t == 0 or self.n_cross == 0:
             return Keyframes()
         blocks = []
         tokens = self.positions(self.encoder(sources.flatten(0, 1))).flatten(2).transpose(1, 2)
-        for i, (first, second) in enumerate(self.blocks[: self.n_cross]):
+        for i, (first, second) in enumerate(self.blocks[: self.n_cross]):  # type: ignore[misc]
             tokens, own = first(tokens)
             blocks.append(KeyframeFeatures(*(x.unflatten(0, (b, t)) for x in own)))
             if i + 1 < self.n_cross:
                 tokens, _ = second(tokens)
         return Keyframes(tuple(blocks))
 
-    def predict(self, target, keyframes, flows, flow_errors):
+    def predict(self, target: Tensor, keyframes: Keyframes, flows: Tensor, flow_errors: Tensor) -> Tensor:
         """Fills the target (B, 4, H, W), given what `encode_keyframes` returned. Flows are not used."""
         memory = [(features.keys.flatten(1, 2), features.values.flatten(1, 2)) for features in keyframes.blocks]
         x = self.positions(self.encoder(target))
         tokens = x.flatten(2).transpose(1, 2)
-        for i, (first, second) in enumerate(self.blocks):
+        for i, (first, second) in enumerate(self.blocks):  # type: ignore[misc]
             tokens, _ = first(tokens, memory[i] if i < len(memory) else None)
             tokens, _ = second(tokens)
         return crop_like(self.decoder(tokens.transpose(1, 2).view_as(x)), target)

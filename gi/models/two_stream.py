@@ -1,9 +1,9 @@
 """The paper's generator: a local stream (LIF) of convolutions and a global stream (GIF) of attention over latents."""
 import contextlib
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -26,7 +26,8 @@ class TwoStreamBlock(nn.Module):
         self.local = nn.Sequential(*local_blocks)
         self.write = Write(channels=channels, width=width, m=m, heads=heads)
 
-    def forward(self, local, latents, memory=None):
+    def forward(self, local: Tensor, latents: Tensor, memory: tuple[Tensor, Tensor] | None = None
+                ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Returns the local map, the latents, and the frame's own (keys, values) of attention 1."""
         latents = self.read(local, latents)
         latents, own = self.attention1(latents, memory)
@@ -77,7 +78,7 @@ class TwoStreamGenerator(nn.Module):
         initialise(self)
         nn.init.normal_(self.latents, std=0.02)
 
-    def forward(self, target, sources, flows, flow_errors):
+    def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor) -> Tensor:
         """RGB (B, 3, H, W) in [0, 1] of the whole target image.
 
         target (B, 4, H, W) and sources (B, T, 4, H, W): RGB in [0, 1], zero where missing, and the mask (1 = missing).
@@ -87,7 +88,7 @@ class TwoStreamGenerator(nn.Module):
         check_inputs(target, sources, flows, flow_errors)
         return self.predict(target, self.encode_keyframes(sources), flows, flow_errors)
 
-    def encode_keyframes(self, sources):
+    def encode_keyframes(self, sources: Tensor) -> Keyframes:
         """The keyframe stream of sources (B, T, 4, H, W)."""
         b, t = sources.shape[:2]
         if t == 0 or self.n_cross == 0:
@@ -103,7 +104,7 @@ class TwoStreamGenerator(nn.Module):
             blocks.append(KeyframeFeatures(keys, values, detail))
         return Keyframes(tuple(blocks))
 
-    def predict(self, target, keyframes, flows, flow_errors):
+    def predict(self, target: Tensor, keyframes: Keyframes, flows: Tensor, flow_errors: Tensor) -> Tensor:
         """Fills the target (B, 4, H, W), given what `encode_keyframes` returned; flows and errors as in `forward`."""
         local, latents = self._start(target)
         for i, block in enumerate(self.blocks):
@@ -124,7 +125,7 @@ class TwoStreamGenerator(nn.Module):
         return recomputed(block, *inputs) if self.checkpoint_blocks and torch.is_grad_enabled() else block(*inputs)
 
 
-def recomputed(module: nn.Module, *inputs):
+def recomputed(module: nn.Module, *inputs: Tensor | tuple[Tensor, Tensor] | None) -> Any:
     """`module(*inputs)`, computed again in the backward pass: less memory for more time, with the same result."""
     return checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False,  # nothing here is random
                       context_fn=lambda: (contextlib.nullcontext(), _without_statistics(module)))

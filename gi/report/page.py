@@ -26,7 +26,8 @@ class Sample:
 @dataclass
 class Wide:
     """A picture or a film (.mp4) across the page, in pixels; at `path` below the report's folder, where the browser
-    loads it from when it comes into view."""
+    loads it from when it comes into view.
+    """
 
     caption: str
     path: str
@@ -37,7 +38,8 @@ class Wide:
 @dataclass
 class Section:
     """What is said about one evaluation set or video. `panels` are by the name of their score, `curves` as a report's,
-    over the number of the frame."""
+    over the number of the frame.
+    """
 
     title: str
     text: str = ""
@@ -51,7 +53,8 @@ class Section:
 @dataclass
 class Report:
     """A page. `facts` are pairs such as ("steps", "1000"); `curves` groups of curves as `read_curves` returns them, by
-    the label of their common axis, one plot a group; `details` pairs (summary, text), folded away at the end."""
+    the label of their common axis, one plot a group; `details` pairs (summary, text), folded away at the end.
+    """
 
     title: str
     facts: Sequence[tuple[str, str]] = ()

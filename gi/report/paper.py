@@ -58,7 +58,8 @@ def parse_row(text: str) -> Row:
 
 def stated_rows(config: Mapping) -> dict[str, Row]:
     """{test set: row} as the section `paper` of a configuration states; {} without a row there. Raises InputError for a
-    table or row that the paper does not have, and for other keys."""
+    table or row that the paper does not have, and for other keys.
+    """
     section = config.get("paper") or {}
     tables = section.get("tables") or {} if isinstance(section, Mapping) else None
     if not isinstance(tables, Mapping):

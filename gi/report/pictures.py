@@ -1,6 +1,7 @@
 """Pictures and plots as they lie in a page: small ones to the pixel, large ones compressed."""
 import base64
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,11 +12,13 @@ LARGEST = 512
 
 def picture_uri(picture: np.ndarray) -> str:
     """uint8 (H, W, 3) as a data URI: PNG for small pictures, whose pixels are to be seen, JPEG for large ones, which
-    are made smaller than `LARGEST` pixels on a side."""
+    are made smaller than `LARGEST` pixels on a side.
+    """
     large = picture.shape[0] * picture.shape[1] > 128 * 128
     image, stream = Image.fromarray(np.ascontiguousarray(picture)), io.BytesIO()
     image.thumbnail((LARGEST, LARGEST))
-    image.save(stream, **({"format": "JPEG", "quality": 90} if large else {"format": "PNG", "optimize": True}))
+    options: dict[str, Any] = {"format": "JPEG", "quality": 90} if large else {"format": "PNG", "optimize": True}
+    image.save(stream, **options)
     return data_uri("image/jpeg" if large else "image/png", stream.getvalue())
 
 
@@ -33,8 +36,10 @@ def error_map(a: np.ndarray, b: np.ndarray, largest: float = 0.5) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
+    """An image in [0, 1], clipped to that, as uint8 of 0 to 255."""
     return (255 * np.clip(image, 0, 1)).round().astype(np.uint8)
 
 
 def data_uri(kind: str, content: bytes) -> str:
+    """Content of a media type such as "image/png" as a URI that holds all of it (RFC 2397)."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,6 +1,6 @@
 """Curves of a training and scores against hole area, as SVG."""
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from gi.report.tables import printable
 @dataclass
 class Panel:
     """A score against hole area, as pairs (shares of the image, scores): a dot an image, and lines of means by name, of
-    which the first is of these images."""
+    which the first is of these images.
+    """
 
     images: tuple[Sequence[float], Sequence[float]]
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
@@ -79,7 +80,7 @@ def _label(name: str) -> str:
     return printable(name).replace("$", r"\$")  # dollars would start a formula
 
 
-def _figure(titles: Sequence[str]) -> Figure:
+def _figure(titles: Collection[str]) -> Figure:
     """A figure with a plot for each title, three in a row."""
     columns = min(3, len(titles))
     lines = -(-len(titles) // columns)

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gi.errors import InputError
 from gi.media.io import atomic_write
@@ -72,9 +73,10 @@ def write_csv(path: str | Path, images: Sequence[Mapping]) -> None:
 
 def read_results(path: str | Path) -> dict:
     """What `write_results` wrote: {"run", "set", "count", "totals", "bins", "images", ...}. Raises InputError, naming
-    the file, if it is missing or something else."""
+    the file, if it is missing or something else.
+    """
     try:
-        result = _decoded(json.loads(Path(path).read_text(encoding="utf-8-sig")))
+        result: Any = _decoded(json.loads(Path(path).read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not JSON"
         raise InputError(f"{path}: cannot be read as results: {reason}") from error
@@ -83,7 +85,7 @@ def read_results(path: str | Path) -> dict:
     for key, kind in _KEYS.items():
         if not isinstance(result.get(key), kind):
             raise InputError(f"{path}: no {key} in it, expected the results of an evaluation")
-    result = {"run": Path(path).stem, "set": Path(path).stem} | result
+    result = {"run": Path(path).stem, "set": Path(path).stem, **result}
     for key in "run", "set":
         if not isinstance(result[key], str):
             raise InputError(f"{path}: {key} is {result[key]!r:.80}, expected a name")
@@ -101,7 +103,8 @@ def read_results(path: str | Path) -> dict:
 
 def read_run(path: str | Path) -> list[dict]:
     """All results of a run: of the files in its folder `metrics`, sorted, or of one file. Raises InputError if there
-    are none, or as `read_results`."""
+    are none, or as `read_results`.
+    """
     path = Path(path)
     files = [path] if path.is_file() else sorted((path / "metrics").glob("*.json"))
     if not files:

@@ -4,7 +4,7 @@ The page is `gi.report.page`'s; pictures of videos lie in a folder beside it, so
 once. Everything works without a server.
 """
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Film:
         self.wide: list[Wide] = []  # for the page, once all frames have passed
         self.curves: Mapping[str, Sequence[float]] = {}  # scores of the frames, by metric
 
-    def watch(self, frames: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[np.ndarray, ...]]:
+    def watch(self, frames: Iterable[tuple[np.ndarray, ...]]) -> Generator[tuple[np.ndarray, ...], None, None]:
         """Hands on truth, mask and prediction, uint8 (H, W, 3), (H, W) and (H, W, 3), of every frame; then writes."""
         rows, size = [], None
         with atomic_write(self.film) as temporary, av.open(str(temporary), "w", options=STARTS_AT_ONCE) as container:
@@ -72,7 +72,8 @@ class Film:
         ]
 
 
-def write_page(path: str | Path, result: Mapping, films: Mapping[str, "Film"], facts: Iterable[tuple[str, str]] = ()):
+def write_page(path: str | Path, result: Mapping, films: Mapping[str, "Film"],
+               facts: Iterable[tuple[str, str]] = ()) -> None:
     """Writes the page, `films` by the names of the videos that were scored. `result`: see `gi.report.scores`."""
     videos, measures = {video["name"]: video for video in result["videos"]}, read_measures(result["measures"])
     sections = [Section("Scores", tables=[score_table(result), video_table(result)])]

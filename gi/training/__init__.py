@@ -1,0 +1,1 @@
+"""The training module, the Trainer around it, and its callbacks."""

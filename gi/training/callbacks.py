@@ -3,10 +3,12 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
 from torchvision.utils import make_grid
 
 from gi.compositing import composite
@@ -36,13 +38,13 @@ class LastCheckpoint(pl.Callback):
         self.signals = StopSignals()  # the program puts those of the run here
         self._saved_step = None
 
-    def setup(self, trainer, pl_module, stage):
+    def setup(self, trainer, pl_module, stage) -> None:
         self.path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
-    def on_train_start(self, trainer, pl_module):
+    def on_train_start(self, trainer, pl_module) -> None:
         self.signals.hold(True)
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if not pl_module.between_steps:
             return
         step = trainer.global_step
@@ -52,7 +54,7 @@ class LastCheckpoint(pl.Callback):
         if signum:
             raise StopRequested(signum)
 
-    def on_validation_start(self, trainer, pl_module):
+    def on_validation_start(self, trainer, pl_module) -> None:
         if trainer.sanity_checking:
             return
         if trainer.global_step and trainer.global_step != self._saved_step and pl_module.between_steps:
@@ -60,13 +62,13 @@ class LastCheckpoint(pl.Callback):
         # Processes do not meet before the end of a validation, so each ends by itself; there is nothing left to save.
         self.signals.hold(trainer.global_step != self._saved_step)
 
-    def on_validation_end(self, trainer, pl_module):
+    def on_validation_end(self, trainer, pl_module) -> None:
         self.signals.hold(not trainer.sanity_checking)
 
-    def on_train_end(self, trainer, pl_module):
+    def on_train_end(self, trainer, pl_module) -> None:
         self.signals.hold(False)
 
-    def on_exception(self, trainer, pl_module, exception):
+    def on_exception(self, trainer, pl_module, exception) -> None:
         sound = trainer.training and pl_module.whole and not isinstance(exception, StopRequested)
         if not sound or trainer.global_step in (0, self._saved_step) or not trainer.is_global_zero:
             return
@@ -94,7 +96,8 @@ def check_checkpoint(
     checkpoint: pl.callbacks.ModelCheckpoint, folder: Path, sets: Iterable[str], metrics: Iterable[Metric]
 ) -> None:
     """Raises InputError if it would write outside the folder of the run, watch a score that no validation of `sets`
-    by `metrics` gives, or keep the worst."""
+    by `metrics` gives, or keep the worst.
+    """
     place = Path(checkpoint.dirpath, checkpoint.filename or "")
     if not place.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"lightning.callbacks: ModelCheckpoint would write to {place}, expected a place below the "
@@ -122,17 +125,17 @@ class ImageGrids(pl.Callback):
         self.every_n_steps, self.n_samples = every_n_steps, n_samples
         self._last_step = None
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
         if step % self.every_n_steps == 0 and step != self._last_step:
             self._last_step = step
             self._write(trainer, "train", outputs)
 
-    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         if batch_idx == 0 and not trainer.sanity_checking:
             self._write(trainer, f"val_{trainer.datamodule.validation_names[dataloader_idx]}", outputs)
 
-    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         if batch_idx == 0:
             self._write(trainer, f"test_{trainer.datamodule.test_names[dataloader_idx]}", outputs)
 
@@ -149,7 +152,7 @@ class ImageGrids(pl.Callback):
         write_image(path, (grid.permute(1, 2, 0).numpy() * 255).round().astype("uint8"))
 
 
-def sample_grid(data, prediction, n_samples):
+def sample_grid(data: dict, prediction: Tensor, n_samples: int) -> Tensor:
     """(3, rows, columns) in [0, 1] on the CPU; see `ImageGrids`. `data` is what GuidedInpainting.prepare returns."""
     target, sources, flows, _ = (x[:n_samples].float() for x in data["inputs"])
     image, mask, prediction = data["image"][:n_samples], data["mask"][:n_samples], prediction[:n_samples]
@@ -168,27 +171,28 @@ class RunProgress(pl.callbacks.TQDMProgressBar):
     """
 
     interval = 30.0  # seconds
-    _start, _shown, _lines = None, 0.0, False
+    _start: tuple[float, int] | None = None
+    _shown, _lines = 0.0, False
 
-    def setup(self, trainer, pl_module, stage):
+    def setup(self, trainer, pl_module, stage) -> None:
         super().setup(trainer, pl_module, stage)
         self._lines, self._shown = trainer.is_global_zero and not sys.stderr.isatty(), time.monotonic()
         if self._lines:
             self.disable()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._due():
             values = (f"{name} {value if isinstance(value, str) else format(value, '.3g')}"
                       for name, value in self.get_metrics(trainer, pl_module).items())
             self._tell("step", trainer.global_step, trainer.estimated_stepping_batches, *values)
 
-    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if self._due():
             self._tell("validation batch", batch_idx + 1, self.total_val_batches_current_dataloader)
 
-    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if self._due():
             self._tell("test batch", batch_idx + 1, self.total_test_batches_current_dataloader)
@@ -200,11 +204,11 @@ class RunProgress(pl.callbacks.TQDMProgressBar):
         self._shown = time.monotonic()
         print(f"{what} {done}/{total}", *values, sep=", ", file=sys.stderr, flush=True)
 
-    def on_train_start(self, trainer, pl_module):
+    def on_train_start(self, trainer, pl_module) -> None:
         super().on_train_start(trainer, pl_module)
         self._start = time.monotonic(), trainer.global_step
 
-    def get_metrics(self, trainer, pl_module):
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         items = super().get_metrics(trainer, pl_module)
         items = {name.removeprefix("train/"): value for name, value in items.items() if name != "v_num"}
         if self._start and trainer.training:

@@ -2,6 +2,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytorch_lightning as pl
 from torch import Tensor
 
 from gi.metrics.image import ImageScores
@@ -18,7 +19,8 @@ METHODS = {
 }
 
 
-def fill_holes(trainer, pl_module, batch: dict, data: dict, prediction: Tensor) -> dict[str, Tensor]:
+def fill_holes(trainer: pl.Trainer, pl_module: pl.LightningModule, batch: dict, data: dict,
+               prediction: Tensor) -> dict[str, Tensor]:
     """{method: (B, 3, H, W)} for a batch, its prepared `data` and the network's prediction with keyframes."""
     with trainer.precision_plugin.test_step_context():
         alone = pl_module.predict(pl_module.prepare(batch, with_sources=False), pl_module.best_generator())
@@ -34,7 +36,8 @@ def fill_holes(trainer, pl_module, batch: dict, data: dict, prediction: Tensor) 
 
 def comparison_rows(set_name: str, scores: Mapping[str, ImageScores], *, short: bool = False) -> Table:
     """Means and standard deviations of the composites, a row a method, the best mean marked; `short`: without those of
-    whole images where there is one of the hole."""
+    whole images where there is one of the hole.
+    """
     count, measures = scores["keyframes"].count, scores["keyframes"].measures
     measures = foremost(measures) | ({} if short else measures)
     totals = {method: score.totals["composite"] for method, score in scores.items()}

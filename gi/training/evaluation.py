@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -53,20 +54,21 @@ class EvaluationReport(pl.Callback):
         self.run: str | None = None
         self.paper: Mapping[str, Row] = {}
         self.about: Mapping = {}
-        self._seconds, self._start = 0.0, None
+        self._seconds = 0.0
+        self._start: float | None = None
 
     # Time of the training, over interruptions -------------------------------------------------------------------------
 
-    def on_train_start(self, trainer, pl_module):
+    def on_train_start(self, trainer, pl_module) -> None:
         self._start = time.monotonic()
 
-    def on_train_end(self, trainer, pl_module):
+    def on_train_end(self, trainer, pl_module) -> None:
         self._seconds, self._start = self._training_seconds(), None
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, float]:
         return {"training_seconds": self._training_seconds()}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self._seconds = float(state_dict.get("training_seconds", 0.0))
 
     def _training_seconds(self):
@@ -74,7 +76,7 @@ class EvaluationReport(pl.Callback):
 
     # Test -------------------------------------------------------------------------------------------------------------
 
-    def on_test_epoch_start(self, trainer, pl_module):
+    def on_test_epoch_start(self, trainer, pl_module) -> None:
         names = trainer.datamodule.test_names
         self._positions, self._frames, self._compared = {name: {} for name in names}, dict.fromkeys(names, 0), {}
         free = [metric for metric in dict.fromkeys((*IMAGE_METRICS.values(), *pl_module.measured))
@@ -83,7 +85,7 @@ class EvaluationReport(pl.Callback):
                          for name in names if self.baselines}
 
     @torch.no_grad()
-    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         name = trainer.datamodule.test_names[dataloader_idx]
         data, prediction, names = outputs["data"], outputs["prediction"], batch["name"]
         # Processes take turns in a set, as the data module shares it out.
@@ -98,7 +100,7 @@ class EvaluationReport(pl.Callback):
             for method, result in fill_holes(trainer, pl_module, batch, data, prediction).items():
                 self._metrics[name][method].update(result, data["image"], data["mask"], names)
 
-    def on_test_epoch_end(self, trainer, pl_module):
+    def on_test_epoch_end(self, trainer, pl_module) -> None:
         # Every process takes part in gathering; only the first one goes on from there.
         self._compared = {name: {method: metric.compute() for method, metric in metrics.items()}
                           for name, metrics in self._metrics.items()}
@@ -110,7 +112,7 @@ class EvaluationReport(pl.Callback):
                                for name in self._positions}
 
     @torch.no_grad()
-    def on_test_end(self, trainer, pl_module):
+    def on_test_end(self, trainer, pl_module) -> None:
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
@@ -231,7 +233,7 @@ def _bin_means(scores, key):
     return list(means), list(means.values())
 
 
-def pictures(data: dict, prediction: torch.Tensor, filled: Mapping[str, torch.Tensor]):
+def pictures(data: dict, prediction: torch.Tensor, filled: Mapping[str, torch.Tensor]) -> list[tuple[str, np.ndarray]]:
     """(caption, picture) of the first sample of a batch. `filled` are predictions by caption, to show as composites."""
     image, mask = data["image"][:1], data["mask"][:1]
     sources, source_masks = data["sources"][:1], data["source_masks"][:1]

@@ -3,6 +3,7 @@ import contextlib
 import functools
 import math
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -80,7 +81,7 @@ class GuidedInpainting(pl.LightningModule):
         expect_at_least(0, base_lr=base_lr, discriminator_lr_factor=discriminator_lr_factor, warmup_steps=warmup_steps,
                         decay_steps=decay_steps, gradient_clip_val=gradient_clip_val or 0, average_start=average_start)
         expect_within(0, 1, average_decay=average_decay or 0)
-        self.betas = tuple(betas or (0.9, 0.999))
+        self.betas = (0.9, 0.999) if betas is None else (betas[0], betas[1])
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas: expected numbers in [0, 1), got {self.betas}")
         if gradient_clip_algorithm not in (None, "norm", "value"):
@@ -103,7 +104,8 @@ class GuidedInpainting(pl.LightningModule):
         self._metrics = {}
         self.base_lr = base_lr
         self.discriminator_lr_factor = discriminator_lr_factor
-        self._multiplier = functools.partial(warmup_cosine, warmup=warmup_steps, end=decay_steps)
+        self._multiplier: Callable[[int], float] = functools.partial(warmup_cosine, warmup=warmup_steps,
+                                                                     end=decay_steps)
         self.accumulate_grad_batches = accumulate_grad_batches
         self.gradient_clip_val = gradient_clip_val or None  # 0 means no clipping to Lightning
         self.gradient_clip_algorithm = gradient_clip_algorithm or "norm"
@@ -156,7 +158,7 @@ class GuidedInpainting(pl.LightningModule):
 
     # Training ---------------------------------------------------------------------------------------------------------
 
-    def setup(self, stage):
+    def setup(self, stage) -> None:
         if stage == "fit" and self.channels_last and self.trainer.strategy.root_device.type != "mps":
             networks = self.generator, self.average, self.discriminator, self._helpers["objective"]
             for network in filter(None, networks):
@@ -171,7 +173,7 @@ class GuidedInpainting(pl.LightningModule):
         rate = self.base_lr * samples
         return [rate] if self.discriminator is None else [rate, rate * self.discriminator_lr_factor]
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[list[torch.optim.Adam], list[LambdaLR]]:
         if self._helpers["objective"] is None:
             raise InputError("model.params.objective: training needs one")
         rates = self.learning_rates()
@@ -186,7 +188,7 @@ class GuidedInpainting(pl.LightningModule):
                       for network, rate in zip((self.generator, self.discriminator), rates, strict=False)]
         return optimizers, [LambdaLR(optimizer, self._multiplier) for optimizer in optimizers]
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
         """Resuming goes on with the configuration's rates and betas, also if the checkpoint was trained with others."""
         now, before = [(rate, self.betas) for rate in self.learning_rates()], []
         for schedule, (rate, betas) in zip(self._schedules(), now, strict=True):
@@ -198,7 +200,7 @@ class GuidedInpainting(pl.LightningModule):
             texts = (", ".join(f"{rate:.3g} with betas {betas}" for rate, betas in pairs) for pairs in (before, now))
             pl.utilities.rank_zero_info("learning rates in the checkpoint: {}; from here on: {}".format(*texts))
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self, batch, batch_idx) -> dict:
         n_window, is_last = self._accumulation(batch_idx)
         optimizers = self.optimizers()
         optimizer_g, optimizer_d = optimizers if self.discriminator is not None else (optimizers, None)
@@ -261,7 +263,7 @@ class GuidedInpainting(pl.LightningModule):
         schedules = self.lr_schedulers()
         return schedules if isinstance(schedules, list) else [schedules]
 
-    def on_before_optimizer_step(self, optimizer):
+    def on_before_optimizer_step(self, optimizer) -> None:
         # Here and not in training_step, because fp16 gradients are still scaled there.
         if self.gradient_clip_val is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -279,7 +281,7 @@ class GuidedInpainting(pl.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
         self.log("lr", rate)
 
-    def check_finite(self):
+    def check_finite(self) -> None:
         """Raises NonFiniteLoss if the last losses were not finite."""
         pending, self._pending_terms = self._pending_terms, None
         if pending is not None:
@@ -289,26 +291,26 @@ class GuidedInpainting(pl.LightningModule):
                     self.whole = False
                     raise NonFiniteLoss(f"loss term '{name}' is {value} at {where}")
 
-    def on_train_end(self):
+    def on_train_end(self) -> None:
         self.check_finite()
 
-    def on_load_checkpoint(self, checkpoint):
+    def on_load_checkpoint(self, checkpoint) -> None:
         fit_to_module(checkpoint, self)
 
-    def on_save_checkpoint(self, checkpoint):
+    def on_save_checkpoint(self, checkpoint) -> None:
         self.check_finite()  # never over a good checkpoint
 
     # Evaluation -------------------------------------------------------------------------------------------------------
 
-    def on_validation_model_zero_grad(self):
+    def on_validation_model_zero_grad(self) -> None:
         """Nothing: gradients may wait for the rest of their accumulation window."""
 
-    def on_validation_epoch_start(self):
+    def on_validation_epoch_start(self) -> None:
         if self.trainer.world_size > 1:
             share_buffers(self)
         self._start_metrics(self.trainer.datamodule.validation_names)
 
-    def on_test_epoch_start(self):
+    def on_test_epoch_start(self) -> None:
         self._start_metrics(self.trainer.datamodule.test_names)
 
     def _start_metrics(self, names):
@@ -318,10 +320,10 @@ class GuidedInpainting(pl.LightningModule):
         self._helpers["evaluated"] = None  # of an evaluation that broke off
         self._helpers["evaluated"] = prepare_for_inference(self.best_generator())
 
-    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+    def validation_step(self, batch, batch_idx, dataloader_idx=0) -> dict:
         return self._evaluate(batch, self.trainer.datamodule.validation_names[dataloader_idx])
 
-    def test_step(self, batch, batch_idx, dataloader_idx=0):
+    def test_step(self, batch, batch_idx, dataloader_idx=0) -> dict:
         return self._evaluate(batch, self.trainer.datamodule.test_names[dataloader_idx])
 
     def _evaluate(self, batch, name):
@@ -331,10 +333,10 @@ class GuidedInpainting(pl.LightningModule):
             self._metrics[name].update(prediction, data["image"], data["mask"], batch["name"])
         return {"prediction": prediction, "data": data}
 
-    def on_validation_epoch_end(self):
+    def on_validation_epoch_end(self) -> None:
         self._finish_metrics("val")
 
-    def on_test_epoch_end(self):
+    def on_test_epoch_end(self) -> None:
         self._finish_metrics("test")
 
     def _finish_metrics(self, stage):

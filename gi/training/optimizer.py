@@ -2,7 +2,7 @@
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def adam(
@@ -46,7 +46,7 @@ class JointScaler(torch.amp.GradScaler):
         super().__init__(device)
         self._optimizers, self._stepped = optimizers, 0
 
-    def update(self, new_scale=None):
+    def update(self, new_scale: float | Tensor | None = None) -> None:
         self._stepped = (self._stepped + 1) % self._optimizers
         if self._stepped == 0:
             super().update(new_scale)

@@ -1,4 +1,6 @@
 """What several processes, one a GPU, have to agree on beyond the gradients, which DDP averages."""
+from typing import Any
+
 import torch
 from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 from torch import nn
@@ -21,6 +23,6 @@ class SyncGeneratorBatchNorm(TorchSyncBatchNorm):
     Not the discriminator's: its gradient penalty needs second derivatives (pytorch/pytorch#61222).
     """
 
-    def apply(self, model):
+    def apply(self, model: Any) -> nn.Module:
         model.generator = super().apply(model.generator)
         return model

@@ -23,16 +23,16 @@ class RunStart(pl.Callback):
         self.first_step: int | None = None
         self._started, self._values = started, {}
 
-    def setup(self, trainer, pl_module, stage):
+    def setup(self, trainer, pl_module, stage) -> None:
         for callback in trainer.callbacks:
             names = inspect.signature(type(callback)).parameters
             self._values[callback] = {name: value for name, value in vars(callback).items() if name in names}
 
-    def on_fit_start(self, trainer, pl_module):
+    def on_fit_start(self, trainer, pl_module) -> None:
         for callback, values in self._values.items():
             vars(callback).update(values)
 
-    def on_train_start(self, trainer, pl_module):
+    def on_train_start(self, trainer, pl_module) -> None:
         self.first_step = trainer.global_step
         if trainer.is_global_zero:
             self._started()

@@ -2,8 +2,9 @@
 import functools
 import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,10 +13,11 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from gi.config import instantiate, load_config, save_config, trainer_options
 from gi.errors import InputError, expect_within
-from gi.report.paper import stated_rows
+from gi.report.paper import Row, stated_rows
 from gi.report.results import report_results
 from gi.training.callbacks import LastCheckpoint
 from gi.training.evaluation import EvaluationReport
+from gi.training.module import GuidedInpainting
 from gi.training.resume import RunStart
 from gi.training.signals import StopSignals
 from gi.training.trainer import MODULE_OPTIONS, build_trainer, complaints
@@ -74,7 +76,7 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
     return model.results
 
 
-def train(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule, start: Path | None) -> None:
+def train(trainer: pl.Trainer, model: GuidedInpainting, data: pl.LightningDataModule, start: Path | None) -> None:
     """From the state or the weights that the checkpoint `start` holds, or, if it is None, from the beginning."""
     resumable = start is not None and is_resumable(start)
     if start is not None and not resumable:
@@ -90,8 +92,8 @@ def train(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningData
         rank_zero_info(f"nothing to train: {trainer.global_step} steps are done, and {limits}")
 
 
-def test(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule, logdir: Path, *, name: str,
-         paper: Sequence, about: dict) -> None:
+def test(trainer: pl.Trainer, model: GuidedInpainting, data: pl.LightningDataModule, logdir: Path, *, name: str,
+         paper: Mapping[str, Row], about: dict) -> None:
     """Scores the test sets; writes results and reports with the run's name, the paper's rows and what is `about`."""
     reports = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationReport)]
     for report in reports:
@@ -126,7 +128,8 @@ def small_weights(cfg: DictConfig) -> Path:
     return SMALL
 
 
-def without(node: DictConfig, names: Sequence[str]) -> dict:
+def without(node: DictConfig, names: Sequence[str]) -> dict[str, Any]:
     """A node as plain containers, without some of its params."""
-    node = OmegaConf.to_container(node, resolve=True)
-    return {**node, "params": {name: value for name, value in node.get("params", {}).items() if name not in names}}
+    content: Any = OmegaConf.to_container(node, resolve=True)
+    return {**content, "params": {name: value for name, value in content.get("params", {}).items()
+                                  if name not in names}}

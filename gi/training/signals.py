@@ -4,6 +4,7 @@ import signal
 import socket
 import threading
 import time
+from typing import Any
 
 from pytorch_lightning.strategies.launchers import subprocess_script
 
@@ -37,7 +38,7 @@ class StopSignals:
 
     _entered = None
 
-    def __init__(self, launcher=None, *, grace: float = 120.0):
+    def __init__(self, launcher: Any = None, *, grace: float = 120.0):
         self.requested = 0  # the signal, once there was one
         self._launcher, self._held, self._handlers = launcher, False, {}
         self._left = threading.Event()

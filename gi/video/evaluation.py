@@ -55,7 +55,8 @@ def score_clips(
 ) -> tuple[dict, dict[str, Film], dict[str, str]]:
     """What `VideoScores.compute` gives for all that can be read, {name: film} of these, whose pictures are written
     below `folder`, and {name: what is wrong} for the others. `advance` is called for every frame. Raises InputError if
-    none can be read; with `strict`, if one cannot."""
+    none can be read; with `strict`, if one cannot.
+    """
     films, problems = {}, {}
     for number, clip in enumerate(clips):
         ticks = 0
@@ -84,7 +85,7 @@ def score_clips(
     return scores.compute(), films, problems
 
 
-def stop_at(problems: Mapping[str, str]):
+def stop_at(problems: Mapping[str, str]) -> None:
     """Raises InputError with the first of them, if there is any."""
     for name, problem in problems.items():
         raise InputError(f"{name}: {problem}")

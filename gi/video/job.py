@@ -8,7 +8,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from gi.video.workspace import Leftover, Workspace
 
 
 class Progress(NamedTuple):
+    """How far a job is: `done` of `total` steps of the work that is named `what`."""
+
     what: str
     done: int
     total: int
@@ -42,7 +44,7 @@ class VideoJob:
     """
 
     def __init__(self, method: VideoMethod, video: VideoSource, masks: VideoSource, out: str | Path, *,
-                 edited: Mapping[int, np.ndarray] | None = None, **options):
+                 edited: Mapping[int, np.ndarray] | None = None, **options: Any):
         self.method, self.video, self.masks, self.out = method, video, masks, Path(out)
         self.edited, self.options = dict(edited or {}), options
         check_output(out, video, masks, **options)
@@ -102,7 +104,7 @@ class VideoJob:
             state.mkdir(parents=True, exist_ok=True)
             with self._workspace.alone("fit"):
                 for done, total in self.method.fit(visible, self.masks, folder=state, edited=self.edited):
-                    yield Progress("steps of fitting", done, total)
+                    yield Progress("fitting", done, total)
                 self._fitted.touch()
 
     def fill(self, parts: Sequence[Part]) -> Iterator[Progress]:

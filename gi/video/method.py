@@ -20,6 +20,8 @@ from gi.media.crop import resize
 
 
 class Entry(NamedTuple):
+    """What `METHODS` says of a method."""
+
     target: str  # a class or function by its dotted path, whose keyword arguments are the method's options
     description: str
 
@@ -31,6 +33,7 @@ METHODS = {
                   "optical flow alone, and cv2.inpaint for what it does not reach"),
     "per-frame": Entry("gi.video.per_frame.PerFrame",
                        "every frame by itself, by the network, or with network=false by cv2.inpaint"),
+    "internal": Entry("gi.internal.method.Internal", "a network that is fitted to this video first, for some minutes"),
 }
 
 
@@ -41,7 +44,7 @@ class Part(NamedTuple):
     stop: int
     start: int
     end: int
-    count: int  # frames of the video
+    count: int  # type: ignore[assignment]  # frames of the video
 
     @property
     def frames(self) -> range:

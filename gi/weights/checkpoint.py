@@ -4,9 +4,13 @@ This is the only place that knows the originals' parameter names. Reading is str
 (`gi.weights.unpickle`).
 """
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from gi.config import instantiate, load_config
 from gi.errors import InputError
@@ -18,7 +22,8 @@ DISCRIMINATOR = "discriminator."
 AVERAGE = "average.module."  # running average of the generator's weights, where a checkpoint has one
 
 
-def load_generator(config, checkpoint, map_location="cpu"):
+def load_generator(config: str | Path | DictConfig, checkpoint: str | Path,
+                   map_location: str | torch.device = "cpu") -> nn.Module:
     """A generator in eval mode from a config and a checkpoint.
 
     config: path of a YAML (or a loaded config) whose `model.params.generator` describes the network. checkpoint: path
@@ -31,7 +36,7 @@ def load_generator(config, checkpoint, map_location="cpu"):
     return generator.to(map_location).eval()
 
 
-def load_generator_weights(generator, path):
+def load_generator_weights(generator: nn.Module, path: str | Path) -> None:
     """Copies the weights of the checkpoint at `path` into a generator; see `load_generator`."""
     state = _state_dict(path)
     averaged = state.get(AVERAGE.replace("module.", "n_averaged"), 0) > 0
@@ -42,7 +47,7 @@ def load_generator_weights(generator, path):
     raise InputError(f"{path}: holds no generator; expected a state_dict with names such as '{GENERATOR}…'")
 
 
-def load_discriminator_weights(discriminator, path):
+def load_discriminator_weights(discriminator: nn.Module, path: str | Path) -> bool:
     """Copies the discriminator's weights of the checkpoint at `path`, ours or the original's; False if it has none."""
     weights = _with_prefix(_state_dict(path), DISCRIMINATOR)
     if weights:
@@ -51,7 +56,7 @@ def load_discriminator_weights(discriminator, path):
     return bool(weights)
 
 
-def is_resumable(path):
+def is_resumable(path: str | Path) -> bool:
     """Whether the checkpoint at `path` holds the state of one of our trainings, and not only weights."""
     content = read_checkpoint(path)
     if not isinstance(content, dict) or not {"state_dict", "optimizer_states", "loops"} <= content.keys():
@@ -59,7 +64,7 @@ def is_resumable(path):
     return not _is_original(_with_prefix(content["state_dict"], GENERATOR))
 
 
-def trained_steps(path):
+def trained_steps(path: str | Path) -> int | None:
     """The optimiser steps that the checkpoint at `path` was trained for; None if it does not say."""
     content = read_checkpoint(path)
     steps = content.get("global_step") if isinstance(content, dict) else None
@@ -77,7 +82,7 @@ def _with_prefix(state, prefix):
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def present_names(state):
+def present_names(state: dict[str, Any]) -> dict[str, Any]:
     """A state_dict of ours under the names of today: `gi.models.guided_copy` was once a part of the generator in it."""
     for prefix in (AVERAGE, GENERATOR, ""):
         if {f"{prefix}pixel_write.error_scale", f"{prefix}latents"} <= state.keys():
@@ -93,7 +98,7 @@ def _is_original(weights):
     return any(key.startswith("model.") for key in weights)
 
 
-def rename(weights, names):
+def rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     """Weights under the names that `names`, {original: ours}, gives them; where two have one name, they are joined.
 
     Our FFC layers have one convolution for paths with one input and one BatchNorm for all channels, local ones first.
@@ -119,13 +124,13 @@ def _inverse(names):
     return inverse
 
 
-def original_discriminator_names(weights):
+def original_discriminator_names(weights: Iterable[str]) -> dict[str, str]:
     """{original: ours}: model0 … model4 are the stages, model5 is the head."""
     rules = [(r"^model5\.0\.", "head."), (r"^model(\d)\.", r"stages.\1.")]
     return {key: _substitute(key, rules) for key in weights if key.startswith("model")}
 
 
-def original_generator_names(weights):
+def original_generator_names(weights: Iterable[str]) -> dict[str, str]:
     """{original: ours} for the parameters of a generator of any depth and width; unknown names are left out.
 
     The originals number all layers in one list: "model.1" to "model.4" are the encoder, then come positions and latents

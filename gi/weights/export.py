@@ -4,6 +4,7 @@ Such a file goes wherever a checkpoint does; its metadata has the configuration 
 """
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
@@ -43,7 +44,7 @@ def export_generator(
         state |= other
     state = {name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
              for name, value in state.items()}
-    nodes = {name: OmegaConf.select(cfg, f"model.params.{name}") for name in PARTS}
+    nodes: dict[str, Any] = {name: OmegaConf.select(cfg, f"model.params.{name}") for name in PARTS}
     nodes = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items() if node is not None}
     about = {key: str(value) for key, value in (about or {}).items()}
     with atomic_write(out) as path:

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gi.config import load_config
 from gi.config.load import plain
@@ -79,7 +80,7 @@ def expect_weights(node: dict, path: str) -> None:
                           "them, checkpoints/README.md says where they come from")
 
 
-def _networks(value: object, path: str) -> Iterator[tuple[type, dict]]:
+def _networks(value: Any, path: str) -> Iterator[tuple[Callable, dict]]:
     """Class and params of every node in a configuration, and of those that a node implies."""
     if is_node(value):
         network, params = find_target(value["target"], path), value.get("params") or {}
@@ -177,8 +178,9 @@ def _get(source: str | Path, part: Path, progress: Progress) -> bool:
             shutil.copyfile(source, part)
             progress(part.stat().st_size, part.stat().st_size)
         return source.is_file()
-    for attempt in range(1, ATTEMPTS + 1):
-        before = _size(part)
+    attempt = 0
+    while True:
+        attempt, before = attempt + 1, _size(part)
         try:
             _download(source, part, before, progress)
             return True
@@ -186,13 +188,14 @@ def _get(source: str | Path, part: Path, progress: Progress) -> bool:
             code = getattr(error, "code", None)  # of an HTTPError
             if code in (404, 410):
                 return False
-            if code == 416 and before:
-                if error.headers.get("Content-Range", "").strip() == f"bytes */{before}":
-                    return True
+            beyond = code == 416 and before
+            if beyond and error.headers.get("Content-Range", "").strip() == f"bytes */{before}":
+                return True
+            if beyond:
                 part.unlink()  # longer than the file: of something else
-            elif attempt == ATTEMPTS or code and code < 500:
+            if attempt == ATTEMPTS or code and code < 500 and not beyond:
                 raise
-            else:
+            if not beyond:
                 time.sleep(2**attempt / 4)
 
 

@@ -87,7 +87,8 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *, names: dict[str, str] | None = None):
+def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *,
+                names: dict[str, str] | None = None) -> None:
     """Copies `state` into `module`, raising one InputError with all missing, unexpected and misshapen names.
 
     names: what the file at `path` calls them, if it does so differently; the message then gives both.
@@ -126,9 +127,9 @@ class Frozen(nn.Module):
         """The file that is read by a network with these params of a configuration."""
         return cls.file
 
-    def freeze(self):
+    def freeze(self) -> None:
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "Frozen":
         return super().train(False)

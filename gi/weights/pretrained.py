@@ -7,7 +7,7 @@ with it. torch is imported where it is used: command lines read the names of `FL
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made", bound="Pretrained")
 
-FLOWS = {
+FLOWS: dict[str, dict | None] = {
     "config": None,  # the estimator the network was trained with
     "raft": {"target": "gi.flow.estimate.RAFT"},
     "dis": {"target": "gi.flow.estimate.DIS"},
@@ -40,7 +40,7 @@ class Trained(NamedTuple):
     """generator: in eval mode. guidance: blind to holes. config: of both, as in `model.params`. origin: the file."""
 
     generator: "nn.Module"
-    guidance: "nn.Module"
+    guidance: Any  # a `gi.flow.guidance.Guidance`
     config: dict
     origin: Path
 
@@ -124,7 +124,7 @@ def metadata_of(parts: Mapping[str, Mapping]) -> dict[str, str]:
 
 
 def _guidance_node(cfg: DictConfig, flow: str) -> dict:
-    node = OmegaConf.select(cfg, "model.params.guidance")
+    node: Any = OmegaConf.select(cfg, "model.params.guidance")
     if node is None and flow == "config":
         raise InputError(f"model.params.guidance: missing in the configuration; choose one of {', '.join(FLOWS)}")
     node = {"target": "gi.flow.guidance.FlowGuidance"} if node is None else OmegaConf.to_container(node, resolve=True)

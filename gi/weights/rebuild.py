@@ -10,7 +10,9 @@ import pathlib
 import re
 import reprlib
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +50,7 @@ def _natural(*numbers):
     return all(type(n) is int and n >= 0 for n in numbers)
 
 
-def check_keys(keys):
+def check_keys(keys: Any) -> Any:
     """`keys`, unless it is a list of what takes forever to hash, or more stack than there is: tuples within tuples."""
     for key in keys if isinstance(keys, list) else ():
         if isinstance(key, tuple | frozenset) and any(isinstance(part, tuple | frozenset) for part in key):
@@ -92,20 +94,20 @@ def _dtype(name, *flags):
     return dtype
 
 
-def fill_dtype(dtype, state):
+def fill_dtype(dtype: np.dtype, state: tuple) -> None:
     """What a dtype's `__setstate__` does, but that only the byte order can change."""
     order = state[1] if state[1] in ("<", ">") else "|"
     dtype.__setstate__((3, order, None, None, None, dtype.itemsize, dtype.alignment, dtype.flags))
 
 
-def fill_array(array, state):
+def fill_array(array: np.ndarray, state: tuple) -> None:
     """What an array's `__setstate__` does, once the size has been checked."""
     _, shape, dtype, fortran, data = state
     data = data.encode("latin1") if isinstance(data, str) else data
     natural = isinstance(shape, tuple) and _natural(*shape)
     if not natural or not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
         raise Refused(f"holds a numpy array of shape {short(shape)}")
-    array.__setstate__((1, shape, dtype, bool(fortran), data))
+    array.__setstate__((1, shape, dtype, bool(fortran), data))  # type: ignore[arg-type]
 
 
 def _numpy_scalar(dtype, data):
@@ -183,7 +185,7 @@ _INERT_NAMES = {
 }
 
 
-def find_class(module: str, name: str):
+def find_class(module: str, name: str) -> Callable[..., Any]:
     """What a pickle gets for a name: one of `KNOWN`, or a new class of stand-ins. Raises Refused for anything else."""
     module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))  # names of Python 2, which Python 3
     module = _compat_pickle.IMPORT_MAPPING.get(module, module)  # writes, too, in the protocol that torch uses

@@ -13,6 +13,7 @@ import pickle
 import tarfile
 import zipfile
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from gi.weights.rebuild import Refused, StandIn, check_keys, fill_array, fill_dt
 _MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a bomb
 
 
-def read_checkpoint(path, map_location="cpu"):
+def read_checkpoint(path: str | pathlib.Path, map_location: str | torch.device = "cpu") -> Any:
     """The content of a .ckpt, .pth or .pt file of torch.save (either format), or of a .safetensors file.
 
     Objects of unknown classes are instances of `StandIn`. Raises InputError for a file that is missing, damaged, no

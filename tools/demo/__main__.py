@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = script.Parser(prog="scripts/demo.sh", description=__doc__, formatter_class=script.Layout,
                            allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=Path("logs/demo"), help="folder of the report")
-    parser.add_argument("--photographs", type=int, default=6, help="pictures to fill")
-    parser.add_argument("--frames", type=int, default=24, help="of the video")
+    parser.add_argument("--photographs", type=int, default=4, help="pictures to fill")
+    parser.add_argument("--frames", type=int, default=20, help="of the video")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps, cpu")
     parser.add_argument("--no-training", action="store_true", help="only the first part")
     args, training = parser.parse_known_args(argv)

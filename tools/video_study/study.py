@@ -31,6 +31,7 @@ STEPS = {  # from the simplest to the complete pipeline
     "6 guides": "keyframes guides=6 prealign=false",
     "14 guides": "keyframes guides=14 prealign=false",
     "14 guides + prealign": "keyframes guides=14",
+    "network fitted to the video": "internal",
 }
 
 

@@ -1,6 +1,7 @@
 """One chunk of a video: its key targets, then the frames between them."""
 import ctypes
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,13 @@ FARTHEST = 40  # frames that a pixel is followed through; on two videos, 80 foun
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
+class Filled(NamedTuple):
+    """A frame without hole."""
+
+    image: Tensor  # 1, 3, h, w
+    guessed: Tensor  # 1, 1, h, w: 1 where neither this frame nor one that flow leads to shows the place
+
+
 class ChunkFiller:
     """Fills one chunk of a video after the other; what neighbouring chunks share is computed once.
 
@@ -32,7 +40,7 @@ class ChunkFiller:
         self.flows = VideoFlows(settings.guidance, window, budget=settings.flow_budget)
         self.edits = Edits(window, self.flows, tolerance=settings.tolerance)
         self.streams = None if settings.generator is None else FrameStreams(settings.generator)
-        self._filled: dict[int, Tensor] = {}  # anchors
+        self._filled: dict[int, Filled] = {}  # anchors
 
     @torch.inference_mode()
     def __call__(self, chunk: plan.Chunk) -> dict[int, np.ndarray]:
@@ -50,7 +58,7 @@ class ChunkFiller:
         for number in chunk.frames:
             if self.window.frame(number)[1].any():
                 filled = self._filled[number] if number in chunk.anchors else self._between(number, chunk)
-                fills[number] = (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+                fills[number] = (255 * filled.image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
         return fills
 
     def _forget(self, chunk):
@@ -75,7 +83,7 @@ class ChunkFiller:
         return plan.guides(target, self.window.seen, self.settings.offsets, edited=self.window.edited)
 
     def _anchor(self, target):
-        """A key target without hole, (1, 3, h, w)."""
+        """A key target, filled."""
         window, reach = self.window, min(self.settings.reach, FARTHEST)
         image, mask = self.edits.insert(target, *window.frame(target))
         ways = [(min(reach, target), -1), (min(reach, window.seen - 1 - target), 1)]
@@ -88,11 +96,14 @@ class ChunkFiller:
         ways = [(number - chunk.first, -1), (chunk.last - number, 1)]
         # Without prealign the key targets show what the network made up. Their neighbours must not know better, or the
         # key targets would flash up.
-        only = None if self.settings.prealign else self._filled
-        image, mask = self._propagate(number, image, mask, ways, self._shown, only=only)
+        if self.settings.prealign:
+            image, mask = self._propagate(number, image, mask, ways, self._known)
+        # Without a network what no frame shows is left to each frame's own filling: it follows what passes the hole.
+        if self.streams is not None or not self.settings.prealign:
+            image, mask = self._propagate(number, image, mask, ways, self._shown, only=self._filled, adapt=True)
         return self._generate(number, image, mask, list(chunk.anchors), "filled", self._shown)
 
-    def _propagate(self, number, image, mask, ways, content, *, only=None):
+    def _propagate(self, number, image, mask, ways, content, *, only=None, adapt=False):
         """`content` gives image and mask of the frames on the way, of which `only` these, or all, show anything."""
         def steps(direction):
             def step(i):
@@ -102,29 +113,33 @@ class ChunkFiller:
                 return Step(*self.flows.to_neighbour(here, there), shown, known, self.flows.gain(here, there))
             return step
         directions = [(length, steps(direction)) for length, direction in ways]
-        return propagate(image, mask, directions, tolerance=self.settings.tolerance)
+        return propagate(image, mask, directions, tolerance=self.settings.tolerance, adapt=adapt)
 
     def _generate(self, number, image, mask, guides, kind, content):
         """Fills what is left; `content` gives image and mask of the guides, of which `kind` says what it is."""
         if not mask.any():
-            return image
+            return Filled(image, mask)
         if mask.all() and (self.streams is None or all(content(guide)[1].all() for guide in guides)):
             raise InputError(f"frame {number}: everything is missing, and no frame that guides it shows anything")
         if self.streams is None:
-            return opencv_inpaint(image, mask)
+            return Filled(opencv_inpaint(image, mask), mask)
         flows, errors = self.flows.to_guides(number, guides)
         keyframes = [((kind, guide), lambda guide=guide: masked(*content(guide))) for guide in guides]
         _release_freed()
         prediction = self.streams.predict(masked(image, mask), keyframes, flows, errors)
         _release_freed()
-        return composite(expect_finite(prediction.float()), image, mask)
+        return Filled(composite(expect_finite(prediction.float()), image, mask), mask)
 
     def _shown(self, number):
         """Image and mask of a frame, filled if it is. Not for anchors: they must not depend on each other."""
         if number not in self._filled:
             return self.window.frame(number)
-        image = self._filled[number]
+        image = self._filled[number].image
         return image, torch.zeros_like(image[:, :1])
+
+    def _known(self, number):
+        """Image and mask of a frame, without what was guessed in it."""
+        return self._filled.get(number) or self.window.frame(number)
 
 
 def _release_freed():

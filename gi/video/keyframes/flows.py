@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gi.flow.align import align
 from gi.flow.guidance import FlowGuidance
+from gi.flow.layers import background_flow, continue_flow
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error
 from gi.media.scale import video_pixels
@@ -77,8 +78,9 @@ class VideoFlows:
 
     def _both(self, first, second):
         ends = self.window.unedited(first), self.window.unedited(second)  # what was painted would drag flow along
-        flows = zip(self._estimate(smooth_fill, ends).split(1), ends, reversed(ends), strict=True)
-        completed = torch.cat([complete(flow, *end, *other) for flow, end, other in flows])
+        both = self._estimate(smooth_fill, ends).split(1)
+        flows = zip(both, both[::-1], ends, reversed(ends), strict=True)
+        completed = torch.cat([complete(flow, back, *end, *other) for flow, back, end, other in flows])
         return completed.half()  # half the memory; of a flow of 30 pixels it takes a hundredth of a pixel
 
     def _gain(self, first, second):
@@ -105,9 +107,10 @@ class VideoFlows:
         return self.guidance.estimated(images, number, number.flip(0))
 
 
-def complete(flow: Tensor, image: Tensor, mask: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:
-    """Flow (1,2,H,W) from `image` to `other`, in the hole `mask` (1,1,H,W) continued smoothly from around it.
+def complete(flow: Tensor, back: Tensor, image: Tensor, mask: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:
+    """Flow (1,2,H,W) from `image` to `other`, in the hole `mask` (1,1,H,W) that of the layer around it.
 
+    See `gi.flow.layers`, also for `back`, the flow from `other`.
     What an estimator sees in a hole drags the flow along its edge, so a ring around it is not believed either, except
     where the estimate brings the known pixels of both images (1,3,H,W) together clearly better than the continuation
     from farther away does.
@@ -116,14 +119,15 @@ def complete(flow: Tensor, image: Tensor, mask: Tensor, other: Tensor, other_mas
         return flow
     size = mask.shape[-2:]
     ring = grow_hole(mask, round(video_pixels(GROWTH, size)))
-    continued = smooth_fill(flow, ring)
+    background = background_flow(flow, back, ring)
+    continued = continue_flow(flow, ring, background)
     radius = round(video_pixels(RADIUS, size))
     near = _around(ring, radius)
     (estimate, seen), (alternative, seen_so) = (
         _mismatch(image, mask, other, other_mask, candidate, near, radius) for candidate in (flow, continued))
     believed = torch.zeros_like(ring, dtype=torch.bool)
     believed[near] = (seen > ENOUGH) & (seen_so > ENOUGH) & (estimate < BETTER * alternative - VISIBLY)
-    return smooth_fill(flow, torch.maximum(mask, ring * ~believed))
+    return continue_flow(flow, torch.maximum(mask, ring * ~believed), background)
 
 
 def _around(mask, margin):

@@ -9,6 +9,7 @@ Memory does not depend on the length of a video. `gi.video.job` does the same fo
 """
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ class VideoInpainter(Pretrained, VideoMethod):
     @classmethod
     def from_checkpoint(cls, checkpoint: str | Path | None = None, *, config: str | Path | None = None,
                         flow: str = "config", device: str | torch.device = "auto", overrides: Sequence[str] = (),
-                        **options) -> "VideoInpainter":
+                        **options: Any) -> "VideoInpainter":
         """With the generator of a checkpoint, see `Inpainter.from_checkpoint`; `options` as of the constructor."""
         find_device(device)  # before anything slow
         trained = load_trained(checkpoint, config=config, flow=flow, overrides=overrides)
@@ -83,7 +84,7 @@ class VideoInpainter(Pretrained, VideoMethod):
         return made
 
     @classmethod
-    def from_flow(cls, flow: str = "dis", **options) -> "VideoInpainter":
+    def from_flow(cls, flow: str = "dis", **options: Any) -> "VideoInpainter":
         """Without a network, along the optical flow of one of `gi.weights.pretrained.FLOWS`."""
         if FLOWS.get(flow) is None:
             raise InputError(f"flow: expected one of {', '.join(name for name in FLOWS if FLOWS[name])}, got {flow!r}")
@@ -123,7 +124,7 @@ class VideoInpainter(Pretrained, VideoMethod):
         return [Part(chunk.first, chunk.last + chunk.final, max(0, min(chunk.first - self.reach, *edited, count)),
                      min(count, max(chunk.last + self.reach, *_ahead(chunk, edited)) + 1), count) for chunk in chunks]
 
-    def window(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], **options) -> Window:
+    def window(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], **options: Any) -> Window:
         """A window on a video at the size this works at; options as of `Window`."""
         return Window(frames, masks, size=self.working_size, device=self.device, **options)
 

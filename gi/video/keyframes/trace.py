@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gi.flow.align import surely_known
+from gi.flow.morphology import dilate
+from gi.flow.unseen import soft_fill
 from gi.media.scale import video_pixels
+
+SEAM = 2  # pixels around a hole that tell how far copied colours are from those of the frame
 
 
 class Step(NamedTuple):
@@ -79,23 +83,36 @@ def hole_points(mask: Tensor) -> Tensor:
 
 
 def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[[int], Step]]], *, tolerance: float,
-              ) -> tuple[Tensor, Tensor]:
+              adapt: bool = False) -> tuple[Tensor, Tensor]:
     """Fills the hole of `image` (1,3,H,W) where `mask` (1,1,H,W) is 1 with the colours that flow leads to.
 
     directions: number of steps and the steps of each direction; `tolerance` and these as in `trace`. Returns the image,
-    and what is missing still. Where several directions found something, they are averaged with weights exp(-error) /
-    steps: the closer and the more consistent, the more it counts.
+    and what is missing still. adapt: colours are shifted, smoothly over the hole, to meet those around it.
     """
-    points = hole_points(mask)
+    around = dilate(mask, SEAM) if adapt else mask
+    points = hole_points(around)
+    colour, found = _average(points, directions, tolerance)
+    x, y = points[found].long().unbind(1)
+    shown, share = torch.zeros_like(image), torch.zeros_like(mask)
+    shown[0, :, y, x] = colour[found].T
+    share[0, 0, y, x] = 1
+    if adapt:
+        seam = share * (1 - mask)
+        shown = shown + soft_fill((image - shown) * seam, seam, relax=True)
+    share = share * mask
+    return torch.where(share > 0, shown.clamp(0, 1), image), mask - share
+
+
+def _average(points, directions, tolerance):
+    """Colours (N, 3) that the directions lead to, and whether (N,) any does.
+
+    Where several found something, they are averaged with weights exp(-error) / steps: the closer and the more
+    consistent, the more it counts.
+    """
     found = [trace(points, steps, step, tolerance=tolerance) for steps, step in directions if steps > 0 and len(points)]
     if not found:
-        return image, mask
+        return points.new_zeros(len(points), 3), torch.zeros_like(points[:, 0], dtype=torch.bool)
     weights = torch.stack([(f.steps > 0) * torch.exp(-f.error) / f.steps.clamp(min=1) for f in found])
     total = weights.sum(dim=0)
     colour = (weights[..., None] * torch.stack([f.colour for f in found])).sum(dim=0)
-    colour, known = colour / total.clamp(min=1e-20)[:, None], total > 0
-    x, y = points[known].long().unbind(1)
-    image, mask = image.clone(), mask.clone()
-    image[0, :, y, x] = colour[known].clamp(0, 1).T
-    mask[0, 0, y, x] = 0
-    return image, mask
+    return colour / total.clamp(min=1e-20)[:, None], total > 0

@@ -1,0 +1,150 @@
+"""Against blur: what is drawn should consist of features that another frame of the video shows somewhere."""
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.models import vgg19
+
+from gi.errors import MissingFile
+from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
+
+log = logging.getLogger(__name__)
+VGG19 = WeightsFile(
+    name="vgg19",
+    path="checkpoints/internal/vgg19-dcbb9e9d.pth",
+    origin="vgg19-dcbb9e9d.pth of torchvision's models",
+    url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    licence="BSD 3-Clause",
+    sha256="dcbb9e9d",  # torchvision's names end with the first digits
+    hub=True,
+)
+LAYERS = {"relu3_4": 18, "relu4_2": 23}  # how many of torchvision's layers lead there
+_ENTRIES = 2**20  # of the distance matrix that are computed together
+_CAFFE = 103.939, 116.779, 123.68  # mean blue, green, red
+
+
+class Ambiguity(Frozen):
+    """`weight` * contextual loss (Mechrez et al.) between the last stage's prediction and another frame's known pixels.
+
+    Both are seen outside the other frame's hole, which is grey, by VGG-19. The paper states the mean distance of each
+    feature of the prediction to the nearest one of the other frame, after relu3_4; the release has the contextual loss
+    after relu4_2, followed here. The paper's product with the mask of the hole would look at what is not known.
+
+    Besides the features, memory is needed for a million distances, about 30 MB whatever the size of the images:
+    the matrix is computed in rows, and again for gradients.
+
+    Args:
+        form: "contextual", or "nearest", the paper's.
+        layer: whose activations are compared.
+        leave_out_hole: whether features that lie wholly in the grey hole, which match each other anyway, do not count.
+        normalisation: of images as the weights expect them: torchvision's, or the release's ("caffe").
+        weights: torchvision's VGG-19. Without this file the term says so and has weight 0. None leaves the network
+            untrained, for tests.
+        sha256: expected SHA-256 of that file, or its first digits.
+    """
+
+    file = VGG19
+
+    def __init__(self, *, weight: float = 0.1, form: Literal["contextual", "nearest"] = "contextual",
+                 layer: Literal["relu3_4", "relu4_2"] = "relu4_2", leave_out_hole: bool = False,
+                 normalisation: Literal["torchvision", "caffe"] = "torchvision", weights: str | None = VGG19.path,
+                 sha256: str | None = None):
+        super().__init__()
+        self.weight, self.form, self.leave_out_hole, self.normalisation = weight, form, leave_out_hole, normalisation
+        with torch.device("meta"):  # not the classifier's 500 MB
+            self.features = vgg19().features[:LAYERS[layer]]
+        if weight:
+            self._load(weights, sha256)
+        else:
+            self.features = nn.Sequential()
+        self.freeze()
+
+    def _load(self, weights, sha256):
+        try:
+            state = None if weights is None else read_weights(weights, about=VGG19, sha256=sha256)
+        except MissingFile as error:
+            log.warning("ambiguity: left out, %s", error)
+            self.weight, self.features = 0.0, nn.Sequential()
+            return
+        self.features.to_empty(device="cpu")
+        if state is None:
+            for part in self.features:
+                if isinstance(part, nn.Conv2d):
+                    part.reset_parameters()
+        else:
+            known = {f"features.{name}" for name in self.features.state_dict()}
+            load_strict(self, {name: value for name, value in state.items() if name in known}, weights)
+
+    def forward(self, prediction: Sequence[Tensor], batch: dict, discriminated: object = None) -> Tensor:
+        """`prediction`: stages (B,3,H,W) in [0,1]; of the batch the other frame, "sources" (B,1,3,H,W) and
+        "source_masks" (B,1,1,H,W). A scalar >= 0; no gradient reaches the other frame.
+        """
+        other, hole = batch["sources"][:, 0], batch["source_masks"][:, 0]
+        drawn = self.extract(prediction[-1] * (1 - hole) + 0.5 * hole)
+        with torch.no_grad():
+            wanted = self.extract(other * (1 - hole) + 0.5 * hole)
+        known = None
+        if self.leave_out_hole:
+            known = F.adaptive_avg_pool2d(hole, (drawn.shape[-2], drawn.shape[-1])) < 1
+        return self.weight * feature_loss(drawn, wanted, form=self.form, known=known)
+
+    def extract(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) in [0,1] -> features (B,C,h,w), h = H/4 or H/8. Activations are kept of one block at a time."""
+        if self.normalisation == "caffe":
+            x = 255 * image.flip(1) - image.new_tensor(_CAFFE).view(3, 1, 1)
+        else:
+            mean, std = (image.new_tensor(values).view(3, 1, 1)
+                         for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+            x = (image - mean) / std
+        start = 0
+        for end in [i + 1 for i, part in enumerate(self.features) if isinstance(part, nn.MaxPool2d)] + [None]:
+            block, start = self.features[start:end], end
+            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+        return x
+
+
+def feature_loss(drawn: Tensor, wanted: Tensor, *, form: str = "contextual", known: Tensor | None = None) -> Tensor:
+    """The loss on feature maps (B,C,h,w), a scalar. known: bool (B,1,h,w), which of them count; None for all."""
+    with torch.autocast(drawn.device.type, enabled=False):
+        drawn, wanted = drawn.float(), wanted.float()
+        if form == "contextual":
+            mean = wanted.mean(dim=(0, 2, 3), keepdim=True)
+            drawn, wanted = drawn - mean, wanted - mean
+        drawn, wanted = (F.normalize(x, dim=1).flatten(2) for x in (drawn, wanted))
+        losses = []
+        for i in range(len(drawn)):
+            a, b = drawn[i], wanted[i]
+            if known is not None and (keep := known[i].flatten()).any():
+                a, b = a[:, keep], b[:, keep]
+            losses.append(_contextual(a, b) if form == "contextual" else _nearest(a, b))
+        return torch.stack(losses).mean()
+
+
+def cosine_distances(a: Tensor, b: Tensor) -> Tensor:
+    """(C,I), (C,J) of unit length -> (I,J), each in [0, 2]."""
+    return 1 - a.T @ b
+
+
+def _contextual(a, b):
+    best = [checkpoint(_row_maxima, rows, b, use_reentrant=False) for rows in _rows(a, b)]
+    return -torch.stack(best).amax(dim=0).mean().log()
+
+
+def _row_maxima(rows, b):
+    """For each column, its largest similarity to one of the rows."""
+    distances = cosine_distances(rows, b)
+    relative = distances / (distances.amin(dim=1, keepdim=True) + 1e-5)
+    return torch.softmax(2 * (1 - relative), dim=1).amax(dim=0)
+
+
+def _nearest(a, b):
+    return torch.cat([checkpoint(lambda rows: cosine_distances(rows, b).amin(dim=1), rows, use_reentrant=False)
+                      for rows in _rows(a, b)]).mean()
+
+
+def _rows(a, b):
+    return a.split(max(1, _ENTRIES // b.shape[1]), dim=1)

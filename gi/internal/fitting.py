@@ -1,0 +1,213 @@
+"""Fits a network to a shot within a budget of time or steps; what is reached lies in a folder, to go on from."""
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.data import default_collate
+
+from gi.errors import InputError
+from gi.internal.hidden import HiddenPixels
+from gi.internal.layers import even_out
+from gi.internal.objective import TwoPhases, prepare
+from gi.internal.preview import strip
+from gi.internal.shot import Shot
+from gi.media.io import atomic_write, write_image
+from gi.metrics.functional import psnr
+from gi.models.classical import opencv_inpaint
+from gi.training.optimizer import adam
+from gi.weights.files import load_strict
+from gi.weights.unpickle import read_checkpoint
+
+LOOK = 30.0  # seconds between two looks at what was reached
+LOOK_SHARE = 0.05  # of the time, at most, goes into looks
+SCORED = 8  # hidden places that are scored
+RISE = 0.05  # dB that count as rising
+PATIENCE = 6  # looks without a rise, at least, and a third of all looks
+FEW = 100  # steps, below which no network is any good
+
+
+class Recipe(NamedTuple):
+    """How a network is fitted; times are shares of the budget."""
+
+    batch_size: int
+    learning_rate: float
+    warmup: int = 20  # steps
+    decay: float = 0.3  # at the end, the rate falls along a cosine
+    average_decay: float = 0.99
+    regularise: float = 0.25  # at the end, with the regularisers, if there are any
+
+
+class Fitting:
+    """A network, its optimiser and the running average of its weights, which is what counts.
+
+    Args:
+        folder: holds state.pt, written at every look and when the work is interrupted between two steps, and
+            preview.png. A state that is there is gone on with.
+        minutes, steps: the budget, one of them; the time of earlier runs counts.
+        early_stop: end when the score at hidden known pixels no longer rises, after the decay of the rate.
+        say: takes the line that is said at every look.
+    """
+
+    def __init__(self, network: nn.Module, shot: Shot, objective: TwoPhases, recipe: Recipe, *, folder: Path,
+                 minutes: float | None = None, steps: int | None = None, early_stop: bool = True, seed: int = 0,
+                 say: Callable[[str], None] = print):
+        self.network, self.shot, self.objective, self.recipe = network, shot, objective, recipe
+        self.folder, self.early_stop, self.seed, self.say = folder, early_stop, seed, say
+        self.device = next(network.parameters()).device
+        self.samples = HiddenPixels(shot, length=2**62, seed=seed, batch_size=recipe.batch_size)
+        self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1), range(SCORED))
+        batch = prepare(self._places, network, step=0)
+        even_out(network, batch["image"][:1], batch["hole"][:1])
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.optimizer = adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), scaled=False)
+        self.total = 60 * minutes if steps is None else steps
+        self.timed = steps is None
+        self.step, self.seconds, self.end = 0, 0.0, float(self.total)
+        self.scores: list[list[float]] = []  # [step, seconds, dB]
+        self._regularised_from = None
+        self._look_cost = self._last_look = 0.0
+        self._inpainted = None
+        if self._state.is_file():
+            self._load()
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / "state.pt"
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget, shortened or not, that is spent."""
+        return min(1.0, (self.seconds if self.timed else self.step) / self.end) if self.end else 1.0
+
+    def run(self) -> Iterator[tuple[int, int]]:
+        """Fits, and yields (done, total) in seconds or steps. Raises InputError, naming what helps, if memory
+        is short or the weights become infinite.
+        """
+        total = max(1, round(self.total))
+        yield self._done(total)
+        self._last_look = time.monotonic()
+        between_steps = True
+        try:
+            while self.progress < 1:
+                between_steps, start = False, time.monotonic()
+                self._train()
+                self.seconds += time.monotonic() - start
+                between_steps = True
+                if time.monotonic() - self._last_look > max(LOOK, self._look_cost / LOOK_SHARE):
+                    self._look()
+                yield self._done(total)
+        except BaseException:
+            if between_steps:
+                self._save()
+            raise
+        if self.total and (not self.scores or self.scores[-1][0] != self.step):
+            self._look()
+            if self.step < FEW:
+                self.say(f"only {self.step} steps: expect little below some hundreds; give it more time")
+        yield total, total
+
+    def _done(self, total):
+        return min(total - 1, int(self.seconds if self.timed else self.step)), total
+
+    def _batch(self, samples, numbers):
+        batch = default_collate([samples[number] for number in numbers])
+        return {name: value.to(self.device) for name, value in batch.items() if name != "name"}
+
+    def _train(self):
+        size, progress = self.recipe.batch_size, self.progress
+        if self.objective.regularisers is not None and self._regularised_from is None \
+                and progress >= 1 - self.recipe.regularise:
+            self._regularised_from = self.step
+            self.optimizer.state.clear()
+        self.objective.regularise_from = math.inf if self._regularised_from is None else self._regularised_from
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * self._rate(progress)
+        try:
+            batch = self._batch(self.samples, range(self.step * size, (self.step + 1) * size))
+            batch = prepare(batch, self.network, step=self.step, seed=self.seed)
+            loss = sum(self.objective.generator(self.network(batch["image"], batch["hole"]), batch).values())
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            height, width = self.shot.size
+            raise InputError(f"not enough memory to fit {size} frame(s) of {width}x{height} at once; a smaller "
+                             "max_side=N or batch_size=N helps") from error
+        self.step += 1
+        decay = min(self.recipe.average_decay, self.step / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+
+    def _rate(self, progress):
+        """Of the learning rate: up at the start, down along a cosine at the end."""
+        left = min(1.0, (1 - progress) / self.recipe.decay)
+        return min(1.0, (self.step + 1) / self.recipe.warmup) * (0.02 + 0.98 * 0.5 * (1 - math.cos(math.pi * left)))
+
+    def _look(self):
+        """Scores, draws and keeps what was reached, and says it."""
+        start = time.monotonic()
+        self.scores.append([self.step, self.seconds, self.score()])
+        picture = self.folder / "preview.png"
+        write_image(picture, strip(self.average, self.shot))
+        self.say(f"{self.step} steps, {self.scores[-1][2]:.2f} dB at hidden known pixels "
+                 f"(cv2.inpaint {self._of_opencv():.2f}): {picture}")
+        if self.early_stop and self._is_flat() and self.progress < 1 - self.recipe.decay:
+            spent = self.seconds if self.timed else self.step
+            self.end = min(self.end, spent / (1 - self.recipe.decay / 2))
+            self.say("the score no longer rises: finishing early")
+        self._last_look = time.monotonic()
+        self._look_cost = self._last_look - start
+        self.seconds += self._look_cost
+        self._save()
+
+    @torch.no_grad()
+    def score(self) -> float:
+        """Mean PSNR in dB of the averaged network at known pixels that are hidden from it, always the same."""
+        scores = []
+        for i in range(SCORED):  # one by one: memory as for filling
+            batch = prepare({name: value[i:i + 1] for name, value in self._places.items()}, self.average, step=0)
+            filled = self.average(batch["image"], batch["hole"])[-1]
+            scores.append(psnr(filled, batch["image"], batch["hidden"]))
+        return _finite_mean(torch.cat(scores))
+
+    def _of_opencv(self):
+        if self._inpainted is None:
+            batch = prepare(self._places, self.average, step=0)
+            self._inpainted = _finite_mean(psnr(opencv_inpaint(batch["image"], batch["hole"]), batch["image"],
+                                                batch["hidden"]))
+        return self._inpainted
+
+    def _is_flat(self):
+        values = [score for _, _, score in self.scores]
+        patience = max(PATIENCE, len(values) // 3)
+        return len(values) > patience and max(values[-patience:]) < max(values[:-patience]) + RISE
+
+    def _save(self):
+        if not all(p.isfinite().all() for p in self.network.parameters()):  # never over a good state
+            raise InputError(f"the fit diverged before step {self.step}; a learning_rate below "
+                             f"{self.recipe.learning_rate:g} helps")
+        state = {"network": self.network.state_dict(), "average": self.average.state_dict(),
+                 "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
+                 "end": self.end, "scores": self.scores, "regularised_from": self._regularised_from}
+        with atomic_write(self._state, durable=True) as temporary:
+            torch.save(state, temporary)
+
+    def _load(self):
+        state = read_checkpoint(self._state, map_location=self.device)
+        load_strict(self.network, state["network"], self._state)
+        load_strict(self.average, state["average"], self._state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds, self.end = state["step"], state["seconds"], state["end"]
+        self.scores, self._regularised_from = state["scores"], state["regularised_from"]
+
+
+def _finite_mean(values):
+    """Of places that hide something; nan without one."""
+    return float(values[values.isfinite()].mean())

@@ -1,0 +1,101 @@
+"""Training samples: known pixels of a frame, hidden by the hole of another one that is moved to a random place."""
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from gi.data.masks import MaskKind
+from gi.data.sample import Sample, make_sample
+from gi.errors import InputError, expect_at_least, expect_within
+from gi.internal.shot import Shot, roll
+
+
+class HiddenSample(Sample):
+    """`image`, `mask`: a frame i with its own hole; `sources`, `source_masks`: one other frame t, with its own."""
+
+    moved: torch.Tensor  # uint8 (1, H, W), the hole of frame t, moved: it hides known pixels of `image`
+
+
+class Translations:
+    """Where holes are moved to: uniformly (cyclic, so that all places are alike), or oftener near the frame's own hole.
+
+    factor, band: the paper's boundary-aware sampling for large frames has factor 5 and band 1/12. A translation that
+    puts the moved hole's centre within `band` of height and width from the border of the bounding box of the frame's
+    own hole is `factor` times as likely as others.
+    shared: one translation for all samples of a batch, as in the release, instead of one each.
+    """
+
+    def __init__(self, *, factor: float = 1.0, band: float = 1 / 12, shared: bool = False):
+        expect_at_least(0, factor=factor)
+        expect_within(0, 1, band=band)
+        self.factor, self.band, self.shared = factor, band, shared
+
+    def draw(self, rng: np.random.Generator, moved: np.ndarray, own: np.ndarray) -> tuple[int, int]:
+        """(down, right) for the hole `moved`, in a frame with the hole `own`, both (H, W)."""
+        height, width = own.shape
+        if self.factor == 1 or not own.any():
+            return int(rng.integers(height)), int(rng.integers(width))
+        near = self._near(own)
+        share = near.mean()
+        share = self.factor * share / (self.factor * share + 1 - share)
+        places = np.flatnonzero(near if rng.random() < share else ~near)
+        row, column = divmod(int(rng.choice(places)), width)
+        top, left, bottom, right = _bounds(moved)
+        return row - (top + bottom) // 2, column - (left + right) // 2
+
+    def _near(self, own):
+        """Centres, (H, W) bool, that are in the band around the box of the hole `own`."""
+        height, width = own.shape
+        top, left, bottom, right = _bounds(own)
+        rows, columns = round(self.band * height), round(self.band * width)
+        near = np.zeros((height, width), bool)
+        near[max(0, top - rows):bottom + rows, max(0, left - columns):right + columns] = True
+        near[top + rows:max(top + rows, bottom - rows), left + columns:max(left + columns, right - columns)] = False
+        return near
+
+
+class HiddenPixels(Dataset):
+    """Random samples of a shot.
+
+    Args:
+        length: samples of an epoch.
+        seed: what is drawn follows from it, the epoch and the index.
+        translations: see `Translations`.
+        holes: of another kind, drawn anew for each sample, in place of moved ones (the paper's ablation: blurry).
+        batch_size: for translations that a batch shares.
+
+    Raises InputError if no frame has a hole that could be moved.
+    """
+
+    def __init__(self, shot: Shot, *, length: int, seed: int = 0, translations: Translations | None = None,
+                 holes: MaskKind | None = None, batch_size: int = 1):
+        self.shot, self.length, self.seed, self.holes, self.batch_size = shot, length, seed, holes, batch_size
+        self.translations = translations or Translations()
+        if not len(shot.holes) and holes is None:
+            raise InputError("the masks are empty, or whole frames: there is no hole to move")
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: int | tuple[int, int]) -> HiddenSample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        shot = self.shot
+        own, other = (int(rng.choice(numbers)) for numbers in
+                      (shot.known, shot.known if self.holes else shot.holes))
+        mask, moved = shot.masks[own], shot.masks[other]
+        if self.holes is not None:
+            moved = self.holes(rng, *shot.size)
+        else:
+            random = np.random.default_rng((self.seed, epoch, index // self.batch_size, 1)) \
+                if self.translations.shared else rng
+            moved = roll(moved, *self.translations.draw(random, moved, mask))
+        sample: Any = make_sample([shot.frames[own], shot.frames[other]], [mask, shot.masks[other]], f"{epoch}/{index}")
+        return sample | {"moved": torch.from_numpy(moved)[None]}
+
+
+def _bounds(mask):
+    """top, left, bottom, right of the box around a hole, the last two exclusive."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1

@@ -1,0 +1,73 @@
+"""The frames of one video and their masks at the working size, held once."""
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gi.errors import InputError
+from gi.media.crop import limited, resize, resize_known
+
+BUDGET = 2**30  # bytes in memory; a larger shot lies on disk
+
+
+class Shot:
+    """frames: uint8 (N, H, W, 3); masks: uint8 (N, H, W), 1 = missing. Four bytes a pixel and frame.
+
+    Raises InputError if there is no frame with a known pixel.
+    """
+
+    def __init__(self, frames: np.ndarray, masks: np.ndarray):
+        self.frames, self.masks = frames, masks
+        share = masks.reshape(len(masks), -1).mean(axis=1)
+        self.known = np.flatnonzero(share < 1)  # numbers of frames with known pixels
+        self.holes = np.flatnonzero((share > 0) & (share < 1))  # and of those with a hole
+        if not len(self.known):
+            raise InputError("the masks cover every frame wholly, so there is nothing to learn from")
+
+    @classmethod
+    def read(cls, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, count: int, size: tuple[int, int],
+             folder: Path, budget: int = BUDGET, antialias: bool = True) -> "Shot":
+        """Reduces `count` frames (H, W, 3) and masks (H, W) to `size` = (height, width).
+
+        A shot of more than `budget` bytes becomes files in `folder`, mapped into memory. antialias: without it, frames
+        are sampled bilinearly, as the release does. In both cases a pixel that a missing one contributes to is missing.
+        """
+        shapes = (count, *size, 3), (count, *size)
+        if 4 * count * size[0] * size[1] > budget:
+            stored = [np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
+                      for name, shape in zip(("frames", "masks"), shapes, strict=True)]
+        else:
+            stored = [np.empty(shape, np.uint8) for shape in shapes]
+        reduce = resize_known if antialias else sample_known
+        for number, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+            stored[0][number], stored[1][number] = reduce(frame, mask != 0, size)
+        return cls(*stored)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.frames.shape[1:3]
+
+
+def sample_known(frame: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """`resize_known` as the release does it: bilinear, pixels at their centres, without antialiasing."""
+    frame, mask = (resize(x.astype(np.float32), size, cv2.INTER_LINEAR) for x in (frame, mask))
+    return np.where(mask[..., None] > 0, 0, frame.round()).astype(np.uint8), mask > 0
+
+
+def roll(mask: np.ndarray, down: int, right: int) -> np.ndarray:
+    """A mask (..., H, W) moved cyclically: what leaves on one side comes in on the other, the area stays."""
+    return np.roll(mask, (down, right), axis=(-2, -1))
+
+
+def working_size(size: tuple[int, int], *, max_side: int | None, resize: list[int] | None) -> tuple[int, int]:
+    """(height, width) to work at, for frames of `size`. Raises InputError for one that is no size."""
+    if resize is None:
+        return size if max_side is None else limited(size, max_side)
+    if len(resize) != 2 or min(resize) < 8:
+        raise InputError(f"resize: expected width and height of 8 pixels or more, got {resize}")
+    return resize[1], resize[0]
