@@ -38,11 +38,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def run_module(name: str, argv: Sequence[str]) -> NoReturn:
-    """Runs `main` of a module and exits with its status; where packages are missing, with one line."""
+    """Runs `main` of a module and exits with its status; with one line where packages are missing, and for Ctrl-C while
+    they are imported."""
     try:
         from gi.commands import script
         module = importlib.import_module(name)
         script.run(lambda: module.main(argv))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "gi", "tools"):

@@ -55,6 +55,17 @@ def test_a_python_without_the_packages_is_told_what_to_do(root, script, tmp_path
     assert re.match(r"error: this Python, .*, has no module \w+: .*(activate|pip install)", done.stderr)
 
 
+def test_ctrl_c_while_packages_are_imported(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.import_module", _interrupted)
+    with pytest.raises(SystemExit) as end:
+        main(["inpaint"])
+    assert end.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def _interrupted(name):
+    raise KeyboardInterrupt
+
+
 # Arguments of gi test -------------------------------------------------------------------------------------------------
 
 def test_what_gi_test_is_given(tmp_path):

@@ -75,12 +75,18 @@ def test_list_of_files(folder):
 
 @pytest.mark.parametrize(
     "missing",
-    ["_mask", "", "_src_000001", "_src_000001_m", "_src_000003_m", "_src_000003"],
+    ["_mask", "", "_src_000001", "_src_000003"],
 )
 def test_missing_files_are_named(folder, missing):
     (folder / f"image_000001{missing}.png").unlink()
     with pytest.raises(InputError, match=f"image_000001{missing}.png"):
         GuidedFolder(root=str(folder))
+
+
+def test_keyframes_without_masks_are_known(folder):
+    (folder / "image_000001_src_000001_m.png").unlink()
+    masks = GuidedFolder(root=str(folder))[1]["source_masks"]
+    assert [int(mask.sum()) for mask in masks] == [24 * 11, 0, 24 * 13, 24 * 14]
 
 
 def test_too_few_keyframes(folder):

@@ -259,9 +259,12 @@ def test_what_is_lost_is_said(tmp_path, pictures):
                 if packet.dts is not None:
                     packet.stream = file.streams[int(source.metadata["to"])]
                     file.mux(packet)
-    said = [writer.remarks("out.mp4", open_video(tmp_path / name)) for name in ("a.mp4", "b.mkv", "c.mkv")]
-    for lines, words in zip(said, ("interlaced", "transparency", "subtitles"), strict=True):
-        assert words in lines[-1]
+    for name, form in ("d.mkv", "gray16le"), ("e.mkv", "gbrp16le"):
+        write_video(tmp_path / name, pictures, codec="ffv1", form=form, tag=False)
+    words = {"a.mp4": "interlaced", "b.mkv": "transparency", "c.mkv": "subtitles", "d.mkv": "16 bits become 8",
+             "e.mkv": "16 bits become 8"}
+    for name, said in words.items():
+        assert said in writer.remarks("out.mp4", open_video(tmp_path / name))[-1]
 
 
 def _onsets(path) -> list[float]:

@@ -165,6 +165,9 @@ def _remarks(file, stream, picture: av.VideoFrame) -> list[str]:
     found = []
     if picture.interlaced_frame:
         found.append("interlaced: fields are not treated apart, the result is progressive")
+    bits = max(part.bits for part in picture.format.components)
+    if bits > max(8, colour_of(picture, stream.codec_context).bits):  # grey and RGB, which are read as images are
+        found.append(f"{bits} bits become 8")
     if stream.metadata.get("alpha_mode") == "1" or any(part.is_alpha for part in picture.format.components):
         found.append("transparency is not kept")
     if any(str(data.type).rpartition(".")[2] in _HDR_DATA for data in picture.side_data):
