@@ -23,6 +23,8 @@ from tests.families import random_inputs, tiny_generator
 from tests.helpers import assert_close_gradients
 from tests.runs import ROOT, TINY, callback, finish, last_checkpoint, start, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
@@ -69,7 +71,6 @@ def uneven(photographs, tmp_path_factory):
     return words, folder
 
 
-@pytest.mark.slow
 def test_two_processes_agree(uneven, tmp_path):
     """Sets that do not divide by two, BatchNorm as it comes: one network is validated, saved and tested."""
     words, folder = uneven
@@ -86,7 +87,6 @@ def test_two_processes_agree(uneven, tmp_path):
         assert images == [pytest.approx(image) for image in scores.images]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("devices, stop, status, saved", [
     (1, signal.SIGKILL, -signal.SIGKILL, 2), (2, signal.SIGINT, 130, 4),
 ])  # fmt: skip
@@ -128,7 +128,6 @@ def test_interrupted_run_resumes_exactly(devices, stop, status, saved, request, 
     assert [key for key in weights if not torch.equal(resumed[key], weights[key])] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where, stop", [
     ("loading", signal.SIGTERM), ("training", signal.SIGINT), ("validation", signal.SIGUSR1),
 ])  # fmt: skip
@@ -150,7 +149,6 @@ def test_a_waiting_run_ends(where, stop, arguments, tmp_path):
         assert last_checkpoint(tmp_path / "logs")["global_step"] == {"training": 2, "validation": 5}[where]
 
 
-@pytest.mark.slow
 def test_an_error_of_one_process_is_one_line(photographs, arguments, tmp_path):
     """A worker of the second one meets a damaged photograph. The first one, connected to it, saves the state."""
     shutil.copytree(photographs, tmp_path / "photographs")
@@ -181,7 +179,6 @@ def test_a_request_has_a_deadline():
         assert time.monotonic() - asked > 0.5
 
 
-@pytest.mark.slow
 def test_two_processes_equal_one_with_the_joint_batch(arguments, tmp_path):
     words = ["--max_steps=3", "--limit_val_batches=0", *callback("FreezeNorm")]
     two = start(arguments(*words, "--devices=2", *callback("SaveGradients", path=tmp_path / "two.pt"), logdir="two"))
