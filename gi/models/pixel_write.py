@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gi.errors import expect_at_least
 from gi.flow.align import align
 from gi.flow.warp import resize
 
@@ -23,6 +24,7 @@ class PixelWrite(nn.Module):
 
     def __init__(self, width: int = 24):
         super().__init__()
+        expect_at_least(1, width=width)
         conv = dict(kernel_size=3, padding=1, padding_mode="reflect")
         self.head = nn.Sequential(
             nn.Conv2d(15 + 2 * len(self.POOLING), width, **conv), nn.ReLU(),
