@@ -175,6 +175,8 @@ def test_no_width_is_assumed():
     "params, word",
     [
         ({"n_latents": 15}, "n_latents"),
+        *(({name: 0}, f"{name}: expected at least 1") for name in ("ngf", "heads", "n_latents", "latent_width")),
+        ({"n_down": -1}, "n_down"),
         ({"heads": 7}, "heads"),
         ({"n_cross": 9}, "n_cross"),
         ({"ffc_share": 1.5}, "ffc_share"),

@@ -75,7 +75,7 @@ REFUSED = [  # before there is a Trainer, or by the Trainer
     (["model.params.base_lr=-1"], "model: base_lr: expected at least 0"),
     (["model.params.betas=[1,2]"], "model: betas: expected numbers in"),
     (["model.params.average_decay=2"], "model: average_decay: expected a number in"),
-    (["model.params.generator.params.n_latents=-1"], "model.params.generator: TypeError: .*[.]py:"),
+    (["model.params.generator.params.n_latents=-1"], "model.params.generator: n_latents: expected at least 1"),
     (["seed=-1"], "seed: expected a number in"),
 ]
 REFUSED_LATER = [  # when training is about to start
@@ -83,6 +83,7 @@ REFUSED_LATER = [  # when training is about to start
     (["--limit_train_batches=0.01"], "lightning.trainer: .*limit_train_batches"),
     (["--val_check_interval=7", "--limit_val_batches=1"], "lightning.trainer: .*val_check_interval"),
     ([CALLBACK.format("LearningRateFinder", "")], "lightning.trainer: AttributeError: .*learning rate finder"),
+    ([CALLBACK.format("BackboneFinetuning", "")], "lightning.trainer: .*backbone"),
     ([CALLBACK.format("GradientAccumulationScheduler", "scheduling: {0: 2}")], "lightning.trainer: .*manual"),
     ([CALLBACK.format("StochasticWeightAveraging", "swa_lrs: 0.1")], "lightning.trainer: SWA"),
     (["model.params.objective=null"], "model.params.objective: training needs one"),

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 
 
 class Encoder(nn.Module):
@@ -19,6 +19,8 @@ class Encoder(nn.Module):
 
     def __init__(self, *, in_channels: int = 4, ngf: int = 64, n_down: int = 3, max_channels: int | None = None):
         super().__init__()
+        expect_at_least(1, ngf=ngf)
+        expect_at_least(0, n_down=n_down)
         widths = [min(ngf * 2**i, max_channels or math.inf) for i in range(n_down + 1)]
         self.n_down, self.out_channels = n_down, widths[-1]
         self.layers = nn.Sequential(

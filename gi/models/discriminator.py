@@ -1,6 +1,8 @@
 """Patch discriminator on RGB (paper, section 3.3; the plan of pix2pixHD's discriminator, as LaMa uses it)."""
 from torch import Tensor, nn
 
+from gi.errors import expect_at_least
+
 
 class PatchDiscriminator(nn.Module):
     """Says of every patch of an image whether it is real.
@@ -11,6 +13,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, *, width: int = 64):
         super().__init__()
+        expect_at_least(1, width=width)
         channels = [3, width, 2 * width, 4 * width, 8 * width, 8 * width]
         strides = [2, 2, 2, 2, 1]
         self.stages = nn.ModuleList(_stage(*channels[i:i + 2], stride=stride, norm=i > 0)

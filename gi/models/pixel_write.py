@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gi.errors import expect_at_least
 from gi.flow.align import align
 from gi.flow.warp import resize
 
@@ -26,6 +27,7 @@ class PixelWrite(nn.Module):
 
     def __init__(self, width: int = 24):
         super().__init__()
+        expect_at_least(1, width=width)
         conv: dict[str, Any] = dict(kernel_size=3, padding=1, padding_mode="reflect")
         last = nn.Conv2d(width, 1, **conv)
         self.head = nn.Sequential(

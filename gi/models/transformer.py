@@ -4,7 +4,7 @@ An encoder to stride 16 gives 16 x 16 tokens for a 256 x 256 image, as many as t
 """
 from torch import Tensor, nn
 
-from gi.errors import InputError, expect_within
+from gi.errors import InputError, expect_at_least, expect_within
 from gi.models.attention import Attention
 from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, crop_like, initialise
 from gi.models.keyframes import KeyframeFeatures, Keyframes
@@ -16,6 +16,7 @@ class TransformerGenerator(nn.Module):
     def __init__(self, *, ngf: int = 64, n_down: int = 4, n_blocks: int = 6, n_cross: int = 2, heads: int = 8,
                  width: int = 512):
         super().__init__()
+        expect_at_least(1, heads=heads, width=width)
         expect_within(0, n_blocks, n_cross=n_cross)
         if width % heads:
             raise InputError(f"heads {heads}: expected a divisor of width {width}")

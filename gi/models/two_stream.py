@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from gi.errors import InputError, expect_within
+from gi.errors import InputError, expect_at_least, expect_within
 from gi.models.aggregate import DeformableWrite
 from gi.models.attention import Attention, Read, Write
 from gi.models.blocks import Decoder, Encoder, FourierPositions, check_inputs, crop_like, grouped_block, initialise
@@ -49,6 +49,7 @@ class TwoStreamGenerator(nn.Module):
                  local_block: Literal["ffc", "grouped_conv"] = "ffc", ffc_share: float = 0.75, groups: int = 4,
                  heads: int = 8, n_latents: int = 256, latent_width: int = 512, checkpoint_blocks: bool = False):
         super().__init__()
+        expect_at_least(1, heads=heads, n_latents=n_latents, latent_width=latent_width, groups=groups)
         self.encoder = Encoder(ngf=ngf, n_down=n_down)
         channels = self.encoder.out_channels
         m = round(n_latents**0.5)

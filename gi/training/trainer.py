@@ -78,8 +78,11 @@ def complaints() -> Iterator[None]:
     except InputError:
         raise
     except (MisconfigurationException, AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        raised_in = frame.f_globals.get("__name__", "").partition(".")[0]
+        packages = [frame.f_globals.get("__name__", "").partition(".")[0]
+                    for frame, _ in traceback.walk_tb(error.__traceback__)]
+        while isinstance(error, AttributeError) and packages[-1] == "torch":  # of a module that lacks what one asks for
+            packages.pop()
+        raised_in = packages[-1]
         if raised_in not in _LIGHTNING and not isinstance(error, MisconfigurationException):
             raise
         raise InputError(f"lightning.trainer: {one_line(error)}") from error
