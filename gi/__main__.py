@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run_module(name: str, argv: Sequence[str]) -> NoReturn:
     """Runs `main` of a module and exits with its status; with one line where packages are missing, and for Ctrl-C while
-    they are imported."""
+    they are imported.
+    """
     try:
         from gi.commands import script
         module = importlib.import_module(name)

@@ -85,7 +85,7 @@ def test_what_gi_test_is_given(tmp_path):
     assert parsed("--base", "a.yaml", outside) == (None, outside, [Path("a.yaml")])
     assert parsed("--base", "a.yaml", "--limit_test_batches", 3, "seed=1") == (None, None, [Path("a.yaml")])
     for words, message in (([outside], "name its configuration"), ([tmp_path / "x"], "no such run or checkpoint"),
-                           ([run, "--base", "a.yaml", outside], "expected one"), ([], "nothing to do")):
+                           ([run, "--base", "a.yaml", outside], "expected one"), ([], "nothing to do: give a run")):
         with pytest.raises(InputError, match=message):
             parsed(*words)
 

@@ -122,7 +122,7 @@ def test_a_photo_and_a_video_with_the_wheel_alone(root, wheel, tmp_path):
 
     said = gi("inpaint", "--image", "frames/1.png", "--mask", "hole.png", "--keyframe", "keyframe.png", "--out",
               "out.png")
-    assert said.endswith("out.png: hole.png: 2.78 % missing; 1 keyframe\nkeyframe.png: used\n")
+    assert said.endswith("out.png: 1 keyframe; hole.png: 2.78 % missing\nkeyframe.png: used\n")
     filled("out.png", "frames/1.png")
     gi("inpaint-video", "frames", "hole.png", "out", "--dilate", "0")
     filled("out/2.png", "frames/2.png")

@@ -47,7 +47,8 @@ def parse_args(argv: Sequence[str], *, test: bool = False) -> argparse.Namespace
         args.train, args.test = False, True
         _take_trained(args)
     if not args.base and args.resume is None:
-        raise InputError("nothing to do: give --base CONFIG.yaml or --resume LOGDIR (--help lists the options)")
+        wanted = "a run, a checkpoint, or --base CONFIG.yaml" if test else "--base CONFIG.yaml or --resume LOGDIR"
+        raise InputError(f"nothing to do: give {wanted} (--help lists the options)")
     devices, args.notes = _devices(args.gpus) if args.gpus is not None else ([], [])
     args.overrides = [*devices, *args.trainer, *overrides]
     return args

@@ -32,9 +32,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.Parser(prog="gi inpaint-video", usage="gi inpaint-video VIDEO MASKS OUT [options] [key=value …]",
                            description=__doc__, allow_abbrev=False,
                            epilog=EPILOG.format(methods=describe_methods()), formatter_class=script.Wide)
-    parser.add_argument("video", metavar="VIDEO", type=Path)
-    parser.add_argument("masks", metavar="MASKS", type=Path)
-    parser.add_argument("out", metavar="OUT", type=Path)
+    parser.add_argument("video", metavar="VIDEO", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("masks", metavar="MASKS", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("out", metavar="OUT", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--method", metavar="NAME", help="see below (default: keyframes)")
     parser.add_argument("--no-network", action="store_true", help="the same as --method flow")
     parser.add_argument("--keyframe", action="append", default=[], metavar="N=FILE",

@@ -123,7 +123,7 @@ class Filled(NamedTuple):
 
     def __str__(self) -> str:
         guides = f"{self.keyframes} keyframe{'s' * (self.keyframes != 1)}" if self.keyframes else "no keyframes"
-        return "\n".join([f"{self.remark}; {guides}", *self.verdicts])
+        return "\n".join([f"{guides}; {self.remark}", *self.verdicts])
 
 
 def inpaint_file(inpainter: Callable, sample: SampleFiles, out: str | Path) -> Filled:
