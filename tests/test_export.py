@@ -165,7 +165,7 @@ def test_what_is_handed_on_gives_the_same_to_the_bit(tmp_path):
 def test_a_configuration_in_a_file_is_trusted_as_little_as_any(metadata, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_file({"weight": torch.zeros(1)}, "x.safetensors", metadata)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"x.safetensors.*{message}" if message[0] != "x" else message):
         Inpainter.from_pretrained("x.safetensors", flow="config" if "guidance" in metadata else "dis")
     assert not (tmp_path / "SPOILT").exists()
 

@@ -65,12 +65,23 @@ def load_trained(
     overrides: Sequence[str] = (),
 ) -> Trained:
     """As `load_parts`, with the configuration they were made from."""
-    from gi.weights.checkpoint import load_generator
     if flow not in FLOWS:
         raise InputError(f"flow: expected one of {', '.join(FLOWS)}, got {flow!r}")
     checkpoint = SMALL if checkpoint is None else Path(checkpoint)
     own = config or checkpoint_config(checkpoint)
     checkpoint = checkpoint / WEIGHTS if checkpoint.is_dir() else checkpoint
+    try:
+        return _build(own, checkpoint, flow, overrides)
+    except MissingFile:
+        raise
+    except InputError as error:
+        if not isinstance(own, dict) or str(checkpoint) in str(error):
+            raise
+        raise InputError(f"{checkpoint}: in its configuration: {error}") from error
+
+
+def _build(own, checkpoint, flow, overrides):
+    from gi.weights.checkpoint import load_generator
     cfg = load_config([own], overrides)
     if OmegaConf.select(cfg, "model.params.generator") is None:
         raise InputError(f"{checkpoint if isinstance(own, dict) else own}: model.params.generator is missing")
