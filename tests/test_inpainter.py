@@ -532,3 +532,13 @@ def test_the_program_itself(root, run_folder, tmp_path):
     code = "import gi, sys; assert not {'gi.photo', 'torchvision', 'pytorch_lightning'} & sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("guidance, message", [
+    ("x", "model.params.guidance: found 'x'"), ("{params: {resolution: '${none.x}'}}", "resolution: Interpolation key"),
+])
+def test_damaged_configurations_are_named(tmp_path, guidance, message):
+    network = "{target: gi.models.lama.LaMaGenerator, params: {ngf: 8}}"
+    (tmp_path / "c.yaml").write_text(f"model: {{params: {{generator: {network}, guidance: {guidance}}}}}\n")
+    with pytest.raises(InputError, match=message):
+        Inpainter.from_checkpoint(config=tmp_path / "c.yaml", flow="dis")

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gi import resources
 from gi.config import instantiate, load_config, save_config
+from gi.config.load import plain
 from gi.config.yaml_files import parse_mapping
 from gi.errors import InputError, MissingFile
 
@@ -90,7 +91,7 @@ def _build(own, checkpoint, flow, overrides):
         guidance = instantiate(node, "model.params.guidance")
     except MissingFile as error:
         raise MissingFile(f"{error}; flow 'dis' needs no file, nor does 'zero', enough without keyframes") from error
-    parts = {"generator": OmegaConf.to_container(cfg.model.params.generator, resolve=True), "guidance": node}
+    parts = {"generator": plain(cfg.model.params.generator, "model.params.generator"), "guidance": node}
     return Trained(load_generator(cfg, checkpoint), guidance, parts, checkpoint)
 
 
@@ -138,7 +139,9 @@ def _guidance_node(cfg: DictConfig, flow: str) -> dict:
     node: Any = OmegaConf.select(cfg, "model.params.guidance")
     if node is None and flow == "config":
         raise InputError(f"model.params.guidance: missing in the configuration; choose one of {', '.join(FLOWS)}")
-    node = {"target": "gi.flow.guidance.FlowGuidance"} if node is None else OmegaConf.to_container(node, resolve=True)
+    node = {"target": "gi.flow.guidance.FlowGuidance"} if node is None else plain(node, "model.params.guidance")
+    if not isinstance(node, dict):
+        raise InputError(f"model.params.guidance: found {node!r}, expected target and params")
     params = {**(node.get("params") or {}), "mask_images": True}
     if flow != "config":
         params["estimator"] = FLOWS[flow]
