@@ -460,3 +460,23 @@ def test_refused_before_the_work(tmp_path, source, folder, monkeypatch):
     with pytest.raises(InputError, match="lacks the encoder libx264"):
         check_output(tmp_path / "out.mp4", source)
     check_output(tmp_path / "out", source)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4", "webm"])
+def test_languages_of_sound_are_kept(ending, tmp_path):
+    with av.open(str(tmp_path / "in.mkv"), "w") as file:
+        picture = file.add_stream("libx264", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
+        tracks = [file.add_stream("aac", rate=48000) for _ in range(2)]
+        for track, language in zip(tracks, ("eng", "fra"), strict=True):
+            track.layout, track.metadata["language"] = "mono", language
+        file.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        file.mux(picture.encode(None))
+        for track in tracks:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            silence.sample_rate, silence.pts = 48000, 0
+            file.mux([*track.encode(silence), *track.encode(None)])
+    with open_writer(tmp_path / f"out.{ending}", open_video(tmp_path / "in.mkv")) as out:
+        out.write(np.zeros((32, 32, 3), np.uint8))
+    with av.open(str(tmp_path / f"out.{ending}")) as file:
+        assert [track.metadata.get("language") for track in file.streams.audio] == ["eng", "fra"]

@@ -67,7 +67,7 @@ class _Copied:
     """
 
     def __init__(self, stream: av.AudioStream, output: av.container.OutputContainer):
-        self._track, self._hides = output.add_stream_from_template(stream), output.format.name in ("mp4", "mov")
+        self.stream, self._hides = output.add_stream_from_template(stream), output.format.name in ("mp4", "mov")
         self._overlaps = stream.codec.canonical_name in _OVERLAPPING
         self._before: list[av.Packet] = []
         self._begun = False
@@ -75,7 +75,7 @@ class _Copied:
     def packets(self, packet: av.Packet) -> list[av.Packet]:
         if packet.dts is None:  # the empty packet at the end
             return []
-        packet.stream = self._track
+        packet.stream = self.stream
         if packet.is_discard:
             if self._begun:
                 return []
@@ -95,18 +95,25 @@ class _Converted:
                  layout: str):
         if _is_unnamed(stream.layout.name):
             stream.codec_context.layout = _usual(stream.layout)
-        self._track = output.add_stream(encoder, rate=rate)
-        self._track.layout = layout
-        self._track.codec_context.open()
+        self.stream = output.add_stream(encoder, rate=rate)
+        self.stream.layout = layout
+        self.stream.codec_context.open()
 
     def packets(self, packet: av.Packet) -> list[av.Packet]:
-        return [new for frame in packet.decode() for new in self._track.encode(frame)]  # type: ignore[arg-type]
+        return [new for frame in packet.decode() for new in self.stream.encode(frame)]  # type: ignore[arg-type]
 
     def rest(self) -> list[av.Packet]:
-        return self._track.encode(None)
+        return self.stream.encode(None)
 
 
 def _track(stream: av.AudioStream, output: av.container.OutputContainer, path: Path) -> _Copied | _Converted:
+    track = _carried(stream, output, path)
+    if "language" in stream.metadata:
+        track.stream.metadata["language"] = stream.metadata["language"]
+    return track
+
+
+def _carried(stream, output, path):
     name, form = stream.codec.canonical_name, output.format.name
     if name in _COPIED.get(form, output.supported_codecs):
         return _Copied(stream, output)
