@@ -22,6 +22,7 @@ from gi.video.job import VideoJob
 from gi.video.method import METHODS, Entry, build_method
 from tests.test_video_pipeline import build, hole_psnr, scene
 from tests.toy_methods import Grey, Mean, Neighbours
+from tests.video_helpers import write_folders
 from tools.video_study import study
 
 COUNT = 13
@@ -30,11 +31,7 @@ COUNT = 13
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     """A folder with `frames` and `masks`."""
-    root = tmp_path_factory.mktemp("video")
-    for number, (frame, mask) in enumerate(scene(COUNT, 32, 48)):
-        io.write_image(root / "frames" / f"{number:05d}.png", frame)
-        io.write_image(root / "masks" / f"{number:05d}.png", 255 * mask)
-    return root
+    return write_folders(tmp_path_factory.mktemp("video"), scene(COUNT, 32, 48))
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import av
 import cv2
 import numpy as np
 
+from gi.media import io
+
 # The nine numbers of display matrices: (a, b, c, d) of shown x = a x + c y, shown y = b x + d y.
 TURNS = {
     "clockwise": (0, 1, -1, 0),
@@ -132,3 +134,11 @@ def sound_packets(path) -> tuple[str, list[tuple[Fraction, bytes]]]:
 def decoded_sound(path) -> np.ndarray:
     with av.open(str(path)) as file:
         return np.concatenate([block.to_ndarray() for block in file.decode(audio=0)], axis=-1)
+
+
+def write_folders(root, pairs):
+    """`root`/frames and `root`/masks as PNG, of (frame, mask of 0 and 1) pairs; returns root."""
+    for number, (frame, mask) in enumerate(pairs):
+        io.write_image(root / "frames" / f"{number:05d}.png", frame)
+        io.write_image(root / "masks" / f"{number:05d}.png", 255 * mask)
+    return root

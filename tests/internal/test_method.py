@@ -22,6 +22,7 @@ from gi.media.masks import open_masks
 from gi.video.job import VideoJob
 from gi.video.method import build_method
 from tests.test_video_pipeline import scene
+from tests.video_helpers import write_folders
 
 COUNT = 5
 
@@ -45,11 +46,7 @@ def shot():
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    root = tmp_path_factory.mktemp("video")
-    for number, (frame, mask) in enumerate(scene(COUNT, 36, 48)):
-        io.write_image(root / "frames" / f"{number}.png", frame)
-        io.write_image(root / "masks" / f"{number}.png", 255 * mask)
-    return root
+    return write_folders(tmp_path_factory.mktemp("video"), scene(COUNT, 36, 48))
 
 
 def begin(shot, folder, *, seed=0, regularisers=None, recipe=Recipe(batch_size=2, learning_rate=1e-2), **options):  # noqa: B008

@@ -78,7 +78,7 @@ def sample(image: Tensor, points: Tensor) -> Tensor:
 
 
 def hole_points(mask: Tensor) -> Tensor:
-    """x and y (N, 2), float32, of the pixels where `mask` (1, 1, H, W) is 1, row by row."""
+    """`x` and `y` (N, 2), float32, of the pixels where `mask` (1, 1, H, W) is 1, row by row."""
     return mask[0, 0].nonzero().flip(1).float()
 
 
