@@ -4,6 +4,7 @@
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="$ROOT/.venv"
+EXTRAS="$(echo "${1:-test}" | tr " " ,)"
 
 _die() { echo "$*" >&2; exit 1; }
 
@@ -56,19 +57,19 @@ _install() {
     log="$VENV/install.log"
     (
         cd "$ROOT" && set -o pipefail  # relative paths: pip cannot parse extras after a path with spaces
-        "$VENV/bin/python" -m pip install -c constraints.txt -e ".[test]" 2>&1 | tee "$log" && exit
+        "$VENV/bin/python" -m pip install -c constraints.txt -e ".[$EXTRAS]" 2>&1 | tee "$log" && exit
         status=$?
         # No such version for this Python, rather than no network ("from versions: none").
         grep -q -e "ResolutionImpossible" -e "from versions: [^n)]" "$log" || exit $status
         echo "The versions of constraints.txt cannot be had for this Python; installing the newest that setup.py allows."
-        "$VENV/bin/python" -m pip install -e ".[test]"
+        "$VENV/bin/python" -m pip install -e ".[$EXTRAS]"
     ) || _die "Installation failed, see the lines above. Running the script again takes it up where it stopped."
     _stamp > "$VENV/stamp.tmp" && mv "$VENV/stamp.tmp" "$VENV/stamp"
 }
 
 PYTHON="$(command -v python || command -v python3 || true)"
 if [ -z "$PYTHON" ] || ! _new_enough "$PYTHON" || ! _satisfies "$PYTHON" "${1:-}"; then
-    if [ "$(cat "$VENV/stamp" 2>/dev/null)" != "$(_stamp)" ] || ! _new_enough "$VENV/bin/python"; then
+    if [ "$(cat "$VENV/stamp" 2>/dev/null)" != "$(_stamp)" ] || ! _satisfies "$VENV/bin/python" "${1:-}"; then
         rm -f "$VENV/stamp"
         _install
     fi

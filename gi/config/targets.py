@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from gi.errors import InputError
 
-_ROOMS = "models", "losses", "flow", "data", "metrics", "training", "internal"
+_ROOMS = "models", "losses", "flow", "data", "metrics", "training", "internal", "diffusion"
 _LIGHTNING = "callbacks", "strategies", "loggers.csv_logs", "loggers.tensorboard"  # other loggers send to servers
 # Where the public classes that may be named are defined. Not functions: some of those write files or fetch them.
 CLASSES_OF = (
