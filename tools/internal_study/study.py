@@ -51,7 +51,8 @@ VARIANTS = {
         regularisers=lambda: {"stabilisation": Stabilisation(ranges="release")}),
     "base, free-form holes": Variant(samples={"holes": MixedMask()}),
     "base, 4 frames a step": Variant(batch_size=4),
-    "base, 4 frames a step, one translation": Variant(batch_size=4, samples={"translations": Translations(shared=True)}),
+    "base, 4 frames a step, one translation": Variant(
+        batch_size=4, samples={"translations": Translations(shared=True)}),
     "base, near the hole": Variant(samples={"translations": Translations(factor=5.0)}),
 }
 
