@@ -5,6 +5,7 @@
 DAVIS: a folder of VIDEO/frames and VIDEO/masks, two videos or more. Writes results.json after every fit, and table.md.
 What is in results.json is not fitted again.
 """
+import functools
 import json
 import multiprocessing
 from pathlib import Path
@@ -29,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--variants", nargs="+", default=[*study.VARIANTS], choices=study.VARIANTS, metavar="NAME",
                         help=", ".join(study.VARIANTS))
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="fit in bfloat16 where that is safe")
     args = parser.parse_args(argv)
 
     path = args.out / "results.json"
@@ -37,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     made = study.cases(args.root, tuple(args.size), args.frames)
     rows += [study.baseline(case) for case in made if (case.name, "cv2.inpaint", 0) not in done]
     todo = [task for task in study.jobs(made, args.variants, args.seeds) if (task[0].name, *task[1:]) not in done]
-    work = study.worker(args.steps, max(1, args.steps // 6))
+    work = functools.partial(study.job, steps=args.steps, every=max(1, args.steps // 6), device=args.device,
+                             bf16=args.bf16)
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool, script.progress("fits", len(todo)) as advance:
         for row in pool.imap_unordered(work, todo):
             rows.append(row)

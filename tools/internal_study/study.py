@@ -4,7 +4,6 @@ Holes are at the centre, a quarter of height and width, or another video's movin
 set to 0 before anything is fitted.
 """
 import copy
-import functools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -89,33 +88,39 @@ def cases(root: Path, size: tuple[int, int], longest: int) -> list[Case]:
     return made
 
 
-def fit(case: Case, name: str, *, steps: int, seed: int, every: int) -> dict:
-    """Scores of a variant at the end, seconds of fitting, and its curve: [step, seconds, dB in the hole]."""
+def fit(case: Case, name: str, *, steps: int, seed: int, every: int, device: str = "cpu",
+        bf16: bool = False) -> dict:
+    """Scores of a variant at the end, seconds of fitting (of CPU time, or on a GPU of the clock), and its curve: [step,
+    seconds, dB in the hole].
+    """
+    clock = time.process_time if device == "cpu" else time.monotonic
     variant = VARIANTS[name]
     visible = np.where(case.masks[..., None] > 0, np.uint8(0), case.frames)
     shot = Shot(visible, case.masks)
     torch.manual_seed(seed)
-    network = variant.network()
+    network = variant.network().to(device)
     if variant.release:
         started = copy.deepcopy(network.state_dict())  # before `Fitting` makes its signals even
     recipe = Recipe(batch_size=variant.batch_size, learning_rate=2e-4 if variant.release else 2e-3)
     objective = TwoPhases(terms={"reconstruction": Reconstruction()}, regularisers=variant.regularisers())
+    objective = objective.to(device)
     curve = []
-    with tempfile.TemporaryDirectory() as folder:
+    precision = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16)
+    with tempfile.TemporaryDirectory() as folder, precision:
         fitting = Fitting(network, shot, objective, recipe, folder=Path(folder), steps=steps, early_stop=False,
                           seed=seed, say=lambda line: None)
         if variant.release:
             network.load_state_dict(started)
             fitting.average.load_state_dict(started)
         fitting.samples = HiddenPixels(shot, length=2**62, seed=seed, batch_size=variant.batch_size, **variant.samples)
-        start, apart = time.process_time(), 0.0
+        start, apart = clock(), 0.0
         for _ in fitting.run():
             if fitting.step % every == 0 and (not curve or curve[-1][0] < fitting.step) and fitting.step:
-                begin = time.process_time()
+                begin = clock()
                 reached = score(case, fitting.average, ("psnr_hole",))["psnr_hole"]
                 curve.append([fitting.step, begin - start - apart, reached])
-                apart += time.process_time() - begin
-        seconds = time.process_time() - start - apart
+                apart += clock() - begin
+        seconds = clock() - start - apart
     return {"case": case.name, "variant": name, "seed": seed, "seconds": seconds, "curve": curve,
             **score(case, fitting.average)}
 
@@ -142,12 +147,12 @@ def baseline(case: Case) -> dict:
             **scores_of(case, fills)}
 
 
-def job(arguments: tuple[Case, str, int], *, steps: int, every: int) -> dict:
+def job(arguments: tuple[Case, str, int], *, steps: int, every: int, device: str, bf16: bool) -> dict:
     """One fit in a process of its own, with one thread."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     case, name, seed = arguments
-    return fit(case, name, steps=steps, seed=seed, every=every)
+    return fit(case, name, steps=steps, seed=seed, every=every, device=device, bf16=bf16)
 
 
 def jobs(made: Sequence[Case], names: Sequence[str], seeds: int) -> list[tuple[Case, str, int]]:
@@ -155,6 +160,3 @@ def jobs(made: Sequence[Case], names: Sequence[str], seeds: int) -> list[tuple[C
     return [(case, name, seed) for seed in range(seeds) for name in names for case in made]
 
 
-def worker(steps: int, every: int) -> Callable[[tuple[Case, str, int]], dict]:
-    """`job` with its numbers, for a pool of processes."""
-    return functools.partial(job, steps=steps, every=every)
