@@ -101,12 +101,12 @@ def fit(case: Case, name: str, *, steps: int, seed: int, every: int, device: str
     network = variant.network().to(device)
     if variant.release:
         started = copy.deepcopy(network.state_dict())  # before `Fitting` makes its signals even
-    recipe = Recipe(batch_size=variant.batch_size, learning_rate=2e-4 if variant.release else 2e-3)
+    recipe = Recipe(batch_size=variant.batch_size, learning_rate=2e-4 if variant.release else 2e-3,
+                    bf16=bf16)
     objective = TwoPhases(terms={"reconstruction": Reconstruction()}, regularisers=variant.regularisers())
     objective = objective.to(device)
     curve = []
-    precision = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16)
-    with tempfile.TemporaryDirectory() as folder, precision:
+    with tempfile.TemporaryDirectory() as folder:
         fitting = Fitting(network, shot, objective, recipe, folder=Path(folder), steps=steps, early_stop=False,
                           seed=seed, say=lambda line: None)
         if variant.release:
