@@ -71,7 +71,8 @@ class Motion:
         curve -= curve[reference]
         x0, y0 = ((width - 1) / 2, (height - 1) / 2) if centre is None else centre
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        smooth = [cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC).transpose(2, 0, 1) for field in fields]
+        smooth = [cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC).transpose(2, 0, 1)
+                  for field in fields]
         maps = np.empty((frames, 2, height, width), np.float32)
         for number, (dx, dy, scale, angle, first, second) in enumerate(curve.tolist()):
             cos, sin = math.cos(angle) / math.exp(scale), math.sin(angle) / math.exp(scale)

@@ -1,4 +1,4 @@
-"""Clips of photographs, where there are no videos: a camera moves over a photograph, an object of another one through it.
+"""Clips of photographs, where there are no videos: a camera moves over one, an object out of another through the view.
 """
 from collections.abc import Sequence
 

@@ -54,8 +54,8 @@ class ClipPictures(pl.Callback):
 
 
 class SaveNetwork(pl.Callback):
-    """Keeps checkpoints/network.safetensors, the file of `save_pretrained`, which is what videos are filled with: of the
-    averaged weights once there are any. Written at each validation and at the end; not under FSDP, see `gi export`.
+    """Keeps checkpoints/network.safetensors, the file of `save_pretrained` that videos are filled with, of the averaged
+    weights once there are any. It is written at each validation and at the end, but not under FSDP.
 
     half: matrices and kernels in 16 bits.
     """

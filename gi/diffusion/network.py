@@ -48,6 +48,8 @@ class KeyframeDiffusion(nn.Module):
     def __init__(self, unet: nn.Module, codec: Codec, condition: Condition, token: Token):
         super().__init__()
         self.unet, self.codec, self.condition, self.token = unet, codec, condition, token
+        # Also of a copy that nothing is trained of, such as an average.
+        self._trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def conditions(self, pixels: Tensor, masks: Tensor) -> Conditions:
         """pixels: (B, F, 3, H, W) in [0, 1], H and W multiples of the codec's factor; masks: (B, F, 1, H, W), 1 =
@@ -99,7 +101,7 @@ class KeyframeDiffusion(nn.Module):
 
     def trained_state(self) -> dict[str, Tensor]:
         """{name: weights} of what is trained, all that a file has to hold."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: parameter.detach() for name, parameter in self.named_parameters() if name in self._trained}
 
     def load_trained(self, state: Mapping[str, Tensor], path: str | Path) -> None:
         """Copies a `trained_state` into this network. Raises InputError, naming `path`, unless it fits exactly."""

@@ -30,7 +30,8 @@ def test_motion_is_a_similarity_within_its_limits():
     y, x = np.indices((20, 30))
     pixels = np.stack([x, y], axis=-1).reshape(-1, 2)
     for seed in range(20):
-        fits = [SimilarityTransform.from_estimate(pixels, frame.reshape(2, -1).T) for frame in motion.sample(rng(seed), 5, 20, 30)]
+        maps = motion.sample(rng(seed), 5, 20, 30)
+        fits = [SimilarityTransform.from_estimate(pixels, frame.reshape(2, -1).T) for frame in maps]
         assert min(np.abs(fit.params - np.eye(3)).max() for fit in fits) < 1e-4  # one frame is as it was drawn
         scales, angles = np.array([(fit.scale, fit.rotation) for fit in fits]).T
         centres = np.array([fit.inverse((14.5, 9.5))[0] for fit in fits])
