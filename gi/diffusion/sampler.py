@@ -27,7 +27,7 @@ class View(NamedTuple):
 
 
 def sigmas(steps: int, sigma_max: float, sigma_min: float = SIGMA_MIN) -> Tensor:
-    """(steps + 1,) float32 noise levels from `sigma_max` to `sigma_min`, evenly in their 7th root (Karras et al.), and 0.
+    """(steps + 1,) float32 noise levels from `sigma_max` to `sigma_min`, even in their 7th root (Karras et al.), and 0.
     """
     expect_at_least(1, steps=steps)
     first, last = (sigma ** (1 / RHO) for sigma in (sigma_max, sigma_min))

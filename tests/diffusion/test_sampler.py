@@ -84,12 +84,12 @@ def pipeline():
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"), num_attention_heads=(1, 2),
         layers_per_block=1, cross_attention_dim=16, addition_time_embed_dim=8, projection_class_embeddings_input_dim=24,
         num_frames=FRAMES)
-    vae = diffusers.AutoencoderKLTemporalDecoder(
-        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1, latent_channels=4)
+    vae = diffusers.AutoencoderKLTemporalDecoder(block_out_channels=(32, 32), layers_per_block=1,
+                                                 down_block_types=("DownEncoderBlock2D",) * 2)
     encoder = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(
         hidden_size=16, intermediate_size=16, projection_dim=16, num_hidden_layers=1, num_attention_heads=2,
-        image_size=32, patch_size=8))
-    processor = transformers.CLIPImageProcessor(crop_size=32, size=32)
+        image_size=16, patch_size=8))
+    processor = transformers.CLIPImageProcessor(crop_size=16, size=16)
     made = diffusers.StableVideoDiffusionPipeline(vae=vae, image_encoder=encoder, unet=unet, scheduler=scheduler(),
                                                   feature_extractor=processor)
     made.set_progress_bar_config(disable=True)
