@@ -49,7 +49,7 @@ def coarse_to_fine(count: int, length: int, keyframes: Collection[int] = ()) -> 
     anchors = spread(ends, length, sorted(edited))
     windows = [Part(first, last + (last == count - 1), *_around(first, last, length, count), count)
                for first, last in pairwise(ends)]
-    return Plan(_clips(anchors, length, edited), windows)
+    return Plan([clip for clip in _clips(anchors, length, edited) if clip.kept], windows)
 
 
 def overlapping(count: int, length: int, stride: int) -> list[range]:
@@ -99,9 +99,9 @@ def _clips(numbers: Sequence[int], length: int, edited: frozenset[int]) -> list[
     ends = window_ends(len(numbers), length, places)
     anchors = [numbers[place] for place in spread(ends, length, places)]
     given = edited.union(anchors)
-    return _clips(anchors, length, edited) + [
-        _clip(numbers[slice(*_around(first, last, length, len(numbers)))], given, numbers[first:last])
-        for first, last in pairwise(ends)]
+    between = [_clip(numbers[slice(*_around(first, last, length, len(numbers)))], given, numbers[first:last])
+               for first, last in pairwise(ends)]
+    return _clips(anchors, length, edited) + between
 
 
 def _clip(frames: Sequence[int], given: frozenset[int], wanted: Sequence[int]) -> Clip:

@@ -34,6 +34,7 @@ METHODS = {
     "per-frame": Entry("gi.video.per_frame.PerFrame",
                        "every frame by itself, by the network, or with network=false by cv2.inpaint"),
     "internal": Entry("gi.internal.method.Internal", "a network that is fitted to this video first, for some minutes"),
+    "diffusion": Entry("gi.diffusion.method.Diffusion", "a video diffusion model carries edited keyframes along"),
 }
 
 
