@@ -14,8 +14,8 @@ Kind = Literal["symmetric", "downsampled"]
 class Condition:
     """z_c of each frame, from its pixels and its hole.
 
-    kind: "symmetric": the frame with a black and with a white hole, both encoded. Where both agree, pixels are known; no
-    mask has to be made smaller. "downsampled": the frame with a black hole, and the mask at the latents' size, the
+    kind: "symmetric": the frame with a black and with a white hole, both encoded. Where both agree, pixels are known;
+    no mask has to be made smaller. "downsampled": the frame with a black hole, and the mask at the latents' size, the
     nearest pixel's value: what the paper compares with (its figure 2a).
     """
 
@@ -29,7 +29,7 @@ class Condition:
         return 2 * codec.channels if self.kind == "symmetric" else codec.channels + 1
 
     def __call__(self, pixels: Tensor, masks: Tensor, codec: Codec) -> Tensor:
-        """pixels (B, F, 3, H, W) in [0, 1]; masks (B, F, 1, H, W), 1 = missing -> (B, F, channels, h, w).
+        """(B, F, channels, h, w) of pixels (B, F, 3, H, W) in [0, 1] and masks (B, F, 1, H, W), 1 = missing.
 
         What the pixels of the hole are does not matter.
         """

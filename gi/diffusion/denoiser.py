@@ -24,15 +24,17 @@ def timestep(sigma: Tensor) -> Tensor:
 def estimate(output: Tensor, z_sigma: Tensor, sigma: Tensor) -> Tensor:
     """ẑ_0 = c_skip·z_σ + c_out·F, with c_skip = 1 / (σ²+1) and c_out = −σ / √(σ²+1).
 
-    output, z_sigma: (B, F, c, h, w); sigma: () or (B,). In the order of operations of diffusers' EulerDiscreteScheduler,
-    so that both give the same bits.
+    output, z_sigma: (B, F, c, h, w); sigma: () or (B,). With the operations of diffusers' EulerDiscreteScheduler in
+    their order, so that both give the same bits.
     """
     sigma = over(sigma, z_sigma)
     return output * (-sigma / (sigma**2 + 1) ** 0.5) + z_sigma / (sigma**2 + 1)
 
 
 def target(z_0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """v = (c_skip·z_σ − z_0) / −c_out, what F should be; written as (noise − σ·z_0) / √(σ²+1), which cancels nothing."""
+    """What F should be: v = (c_skip·z_σ − z_0) / −c_out = (noise − σ·z_0) / √(σ²+1), of which the second is computed:
+    it loses no digits.
+    """
     sigma = over(sigma, z_0)
     return (noise - sigma * z_0) / (sigma**2 + 1) ** 0.5
 

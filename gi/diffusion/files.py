@@ -14,7 +14,8 @@ from gi.media.io import atomic_write
 NODE, BACKBONE = "diffusion", "backbone"  # in the metadata: the configuration; what the backbone's files were
 
 
-def write(path: str | Path, state: Mapping[str, Tensor], node: Mapping, backbone: Mapping, *, half: bool = False) -> None:
+def write(path: str | Path, state: Mapping[str, Tensor], node: Mapping, backbone: Mapping, *,
+          half: bool = False) -> None:
     """Writes the file, completely or not at all.
 
     half: matrices and kernels in 16 bits. Raises InputError for a name that does not end in .safetensors.
@@ -28,7 +29,7 @@ def write(path: str | Path, state: Mapping[str, Tensor], node: Mapping, backbone
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict, dict]:
-    """State, node and backbone of a file of `write`; it may come from anywhere. Raises InputError for any other file."""
+    """State, node and backbone of a file of `write`, which may come from anywhere. Raises InputError for others."""
     if not Path(path).is_file():
         raise MissingFile(f"{path}: no such file, expected a .safetensors file of a diffusion model")
     try:

@@ -1,6 +1,7 @@
 """The network of keyframe-guided diffusion: SVD's UNet with other conditions, and what is encoded for it."""
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Mapping
@@ -41,12 +42,12 @@ class KeyframeDiffusion(nn.Module):
     unet: in_channels are those of z_0 and z_c. Subclasses make it from plain values and say by `settings` from which,
     so that a file of `save_pretrained` can tell.
 
-    frames, sigma_max, max_side: how many frames it was trained on at once, the highest noise level, and the longer
-    side of its pictures; what sampling takes where nothing else is asked for.
+    What sampling takes where nothing else is asked for: sigma_range, lowest and highest noise level; frames of a clip,
+    and the longer side of its pictures, max_side, as in training.
     """
 
+    sigma_range: tuple[float, float] = 0.002, 80.0
     frames: int = 25
-    sigma_max: float = 700.0
     max_side: int = 1024
 
     def __init__(self, unet: nn.Module, codec: Codec, condition: Condition, token: Token):
@@ -65,10 +66,13 @@ class KeyframeDiffusion(nn.Module):
         z_sigma: (B, F, c, h, w), not scaled by c_in; sigma: () or (B,), float32; ids: (B, 3), fps − 1, motion bucket
         and strength of the noise on conditions.
         """
-        dtype = self.unet.conv_in.weight.dtype
         inputs = torch.cat([denoiser.scaled_input(z_sigma, sigma), conditions.latents.to(z_sigma.dtype)], dim=2)
-        output = self.unet(inputs.to(dtype), denoiser.timestep(sigma), conditions.token.to(dtype), ids, return_dict=False)
-        return output[0]
+        outer, inner = self.unet.conv_in.weight.dtype, self.unet.time_embedding.linear_1.weight.dtype
+        # Frozen weights in 16 bits beside trained ones in 32: autocast makes them meet.
+        mixed = torch.autocast(z_sigma.device.type, inner) if outer != inner else contextlib.nullcontext()
+        with mixed:
+            return self.unet(inputs.to(outer), denoiser.timestep(sigma), conditions.token.to(inner), ids,
+                             return_dict=False)[0]
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Those that are trained; the others are frozen."""
@@ -90,7 +94,7 @@ class KeyframeDiffusion(nn.Module):
     # Files ------------------------------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, object]:
-        """The arguments that make such a network anew, as a configuration gives them. Raises InputError if nobody knows.
+        """The arguments that make such a network anew, as a configuration gives them. Raises InputError if it cannot.
         """
         raise InputError("save_pretrained: this network was made from modules, nobody knows its configuration")
 
@@ -135,9 +139,14 @@ class KeyframeDiffusion(nn.Module):
         return network.to(device).eval()
 
     def expect_backbone(self, other: Mapping[str, object], path: str | Path) -> None:
-        """Raises InputError if the file at `path` was trained on another backbone, `other`."""
+        """Raises InputError if the file at `path` was trained on another backbone, `other`.
+
+        Other weights of the same form, such as the same ones in 16 bits, are only warned of.
+        """
         own = self.backbone()
-        for key in own.keys() | other.keys():
+        for key in sorted(own.keys() | other.keys()):
+            message = f"{path}: was trained on a backbone with {key} {other.get(key)}, this one has {own.get(key)}"
+            if own.get(key) != other.get(key) and key != "sha256":
+                raise InputError(message)
             if own.get(key) != other.get(key):
-                raise InputError(f"{path}: was trained on a backbone with {key} {other.get(key)}, "
-                                 f"this one has {own.get(key)}")
+                log.warning(message)
