@@ -26,15 +26,15 @@ class Box(NamedTuple):
         return array[self.top : self.bottom, self.left : self.right]
 
 
-def context_box(mask: np.ndarray, side: int) -> Box:
+def context_box(mask: np.ndarray, side: int, times: float = 2) -> Box:
     """The square around the hole of a mask (H, W), or the middle without one, inside the picture: at least `side` and
-    twice as long as the hole, so that this covers a quarter at most, about what networks see in training.
+    `times` as long as the hole. By 2, that covers a quarter at most, about what networks see in training.
     """
     spans = []
     for axis in (1, 0):
         where = np.flatnonzero(mask.any(axis=axis))
         spans.append((where[0], where[-1] + 1) if len(where) else (mask.shape[1 - axis] // 2,) * 2)
-    length = max(side, *(2 * (end - start) for start, end in spans))
+    length = max(side, *(round(times * (end - start)) for start, end in spans))
     sizes = [min(length, size) for size in mask.shape]
     starts = [min(max((start + end - length) // 2, 0), whole - length)
               for (start, end), length, whole in zip(spans, sizes, mask.shape, strict=True)]

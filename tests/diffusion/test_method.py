@@ -1,6 +1,7 @@
 """The method `diffusion`: whole videos with a tiny network of random weights."""
 import importlib
 import itertools
+import subprocess
 import sys
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from gi.diffusion import method as module
-from gi.diffusion.backbone import SmallDiffusion
+from gi.diffusion.backbone import SmallDiffusion, StableVideoDiffusion
 from gi.diffusion.codec import PixelShuffle
 from gi.diffusion.method import Diffusion
 from gi.diffusion.plan import coarse_to_fine
@@ -19,6 +20,7 @@ from gi.media.files import open_video
 from gi.media.masks import open_masks
 from gi.video.job import VideoJob
 from gi.video.method import build_method
+from tests.diffusion.svd import write_svd
 from tests.video_helpers import write_folders
 
 pytest.importorskip("diffusers")
@@ -150,6 +152,21 @@ def test_short_videos_and_sizes(build):
     assert list(build()([], [])) == []
 
 
+def test_stable_video_diffusion(tmp_path):
+    """The real classes, small: LoRA's file, and the backbone's folder, which is not where the file says any more."""
+    network = StableVideoDiffusion(backbone=str(write_svd(tmp_path / "svd")), rank=2)
+    for parameter in network.trainable_parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    network.save_pretrained(tmp_path / "lora.safetensors")
+    (tmp_path / "svd").rename(tmp_path / "elsewhere")
+    method = Diffusion(checkpoint=tmp_path / "lora.safetensors", backbone=tmp_path / "elsewhere", steps=2, device="cpu",
+                       precision="bf16", frames=4)
+    assert method.filler.multiple == 4 and method.filler.levels[0] == 700
+    calls = calls_of(method)
+    result, frames, masks = run(method)
+    assert np.array_equal(result[masks == 0], frames[masks == 0]) and calls == [4] * 2 * 4
+
+
 def test_nothing_missing(build, tmp_path):
     frames, _ = zip(*scene(20), strict=True)
     write_folders(tmp_path, ((frame, np.zeros((HEIGHT, WIDTH), np.uint8)) for frame in frames))
@@ -248,3 +265,23 @@ def test_command_line(checkpoint, video, tmp_path):
                  "--checkpoint", str(checkpoint), "--keyframe", f"30={tmp_path / 'edited.png'}", "--steps", "1",
                  "--dilate", "0", "--device", "cpu", "guidance=1", "frames=25"]) == 0
     assert (read(tmp_path / "out")[30] == 90).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", ["coarse_to_fine", "multidiffusion"])
+def test_memory_does_not_grow_with_the_length(checkpoint, tmp_path, plan):
+    """Of a process that fills 1,000 frames, compared with one that fills 64."""
+    peaks = []
+    for count in (64, 1000):
+        write_folders(tmp_path / str(count), scene(count))
+        code = f"""
+import resource
+from gi.commands.inpaint_video import main
+main(["{tmp_path / str(count)}/frames", "{tmp_path / str(count)}/masks", "{tmp_path}/out{count}", "--method",
+      "diffusion", "--checkpoint", "{checkpoint}", "--steps", "1", "--dilate", "0", "--device", "cpu", "guidance=1",
+      "plan={plan}"])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"""
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        peaks.append(int(result.stdout.split()[-1]) / 1024)
+    print(f"{plan}: peak of {peaks[0]:.0f} MB for 64 frames, {peaks[1]:.0f} MB for 1,000")
+    assert peaks[1] - peaks[0] < 40
