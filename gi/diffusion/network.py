@@ -40,10 +40,15 @@ class KeyframeDiffusion(nn.Module):
     """A UNet of diffusers' `UNetSpatioTemporalConditionModel`, called with [c_in·z_σ, z_c] per frame.
 
     unet: in_channels are those of z_0 and z_c. Subclasses make it from plain values and say by `settings` from which,
-    so that a file of `save_pretrained` can tell. sigma_range: lowest and highest noise level, to sample between.
+    so that a file of `save_pretrained` can tell.
+
+    frames, sigma_max, max_side: how many frames it was trained on at once, the highest noise level, and the longer
+    side of its pictures; what sampling takes where nothing else is asked for.
     """
 
-    sigma_range: tuple[float, float] = 0.002, 80.0
+    frames: int = 25
+    sigma_max: float = 700.0
+    max_side: int = 1024
 
     def __init__(self, unet: nn.Module, codec: Codec, condition: Condition, token: Token):
         super().__init__()
