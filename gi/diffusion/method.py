@@ -36,12 +36,12 @@ class Diffusion(VideoMethod):
         plan: of a video longer than a clip. "coarse_to_fine": first frames spread over all of it, then what lies
             between them; these are fixed. "multidiffusion": overlapping clips at once, averaged after each step.
         frames: of a clip (default: as in training). Fewer take less memory, and see less.
-        steps: calls of the network for each clip. More are slower, and finer up to some 50.
-        guidance: how far to exaggerate what keyframes and known pixels ask for: at keyframes, and far from any. 1: not
-            at all, in half the time. More: more faithful and contrasty, at last overdrawn.
-        fps: frames a second that the network is told; fewer mean more motion from frame to frame.
-        motion_bucket: how much motion it is told to draw, 0 to 255.
-        augmentation: how noisy it is told its conditions are; 0 keeps them.
+        steps: of sampling, calls of the network for each clip; time grows with them.
+        guidance: how far to exaggerate what keyframes and known pixels ask for: at keyframes, and a clip's length from
+            them. 1: not at all, with half the arithmetic; too much looks overdrawn.
+        fps: frames a second, as the network is told; fewer ask for larger steps from frame to frame.
+        motion_bucket: how much motion to draw, as the network is told; SVD knows 0 to 255.
+        augmentation: how noisy the network is told its conditions are.
         soften: pixels inside the hole over which a step of brightness at its border fades; 0: none.
         max_side, resize: the working size: bounded (default: as in training), or (width, height).
         precision: of the UNet. bf16 takes half the memory; auto: for large networks on CUDA.

@@ -14,7 +14,7 @@ from gi.diffusion.denoiser import estimate
 from gi.diffusion.network import Conditions, KeyframeDiffusion
 from gi.errors import expect_at_least, expect_finite
 
-RHO = 7
+SIGMA_MIN, RHO = 0.002, 7
 
 
 class View(NamedTuple):
@@ -26,7 +26,7 @@ class View(NamedTuple):
     scales: Tensor
 
 
-def sigmas(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+def sigmas(steps: int, sigma_max: float, sigma_min: float = SIGMA_MIN) -> Tensor:
     """(steps + 1,) float32 noise levels from `sigma_max` to `sigma_min`, even in their 7th root (Karras et al.), and 0.
     """
     expect_at_least(1, steps=steps)

@@ -37,7 +37,7 @@ class ClipFiller:
                  ids: tuple[float, float, float], soften: int, seed: int):
         self.network, self.guidance, self.soften, self.seed = network, guidance, soften, seed
         self.device = next(network.parameters()).device
-        self.levels = sigmas(steps, *network.sigma_range)
+        self.levels = sigmas(steps, network.sigma_max)
         self.ids = torch.tensor([ids], device=self.device)
         # Each further size of the UNet is half of the one before; others would be interpolated on the way up.
         self.multiple = network.codec.factor * 2 ** (len(network.unet.config.block_out_channels) - 1)

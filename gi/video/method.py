@@ -2,6 +2,7 @@
 
 A new method is a subclass of `VideoMethod` in a file of its own and a line of `METHODS`: nothing else knows of it.
 """
+import inspect
 import pkgutil
 import shlex
 from abc import ABC, abstractmethod
@@ -210,6 +211,13 @@ def parse_options(words: Iterable[str]) -> dict[str, object]:
             raise InputError(f"{word}: expected an option of the method, key=value")
         options[key] = parse_value(value, key)
     return options
+
+
+def describe_options(words: Sequence[str]) -> str:
+    """What the method that command words name with --method says of its options, if they ask for --help; else ""."""
+    asked = "--method" in words[:-1] and not {"-h", "--help"}.isdisjoint(words)
+    name = words[words.index("--method") + 1] if asked else ""
+    return inspect.getdoc(pkgutil.resolve_name(METHODS[name].target)) or "" if name in METHODS else ""
 
 
 def describe_methods() -> str:

@@ -1,6 +1,8 @@
 """The method `diffusion`: whole videos with a tiny network of random weights."""
 import importlib
+import inspect
 import itertools
+import re
 import subprocess
 import sys
 
@@ -19,7 +21,7 @@ from gi.media import io
 from gi.media.files import open_video
 from gi.media.masks import open_masks
 from gi.video.job import VideoJob
-from gi.video.method import build_method
+from gi.video.method import build_method, describe_options
 from tests.diffusion.svd import write_svd
 from tests.video_helpers import write_folders
 
@@ -256,6 +258,13 @@ def test_failures_in_one_line(build, monkeypatch):
     monkeypatch.setattr(method.filler.network, "forward", fail)
     with pytest.raises(InputError, match="8 frames of 26x18 at once; a smaller max_side=N or frames=N helps"):
         run(method)
+
+
+def test_options_are_described():
+    told = describe_options(["--method", "diffusion", "--help"])
+    for name in set(inspect.signature(Diffusion).parameters) - {"device"}:
+        assert re.search(rf"^    (\w+, )*{name}(, \w+)*: ", told, re.MULTILINE), name
+    assert not describe_options(["--method", "diffusion"]) and not describe_options(["--help"])
 
 
 def test_command_line(checkpoint, video, tmp_path):

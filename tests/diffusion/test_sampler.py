@@ -54,7 +54,7 @@ def part(conditions, start, stop):
 @pytest.mark.parametrize("steps", [1, 2, 25, 30])
 def test_noise_levels_and_steps_are_the_schedulers(steps):
     """Karras' levels, the first noise, and every step of a network that is a formula, to the bit."""
-    reference, levels = scheduler(), sigmas(steps, 0.002, 700.0)
+    reference, levels = scheduler(), sigmas(steps, 700.0)
     reference.set_timesteps(steps)
     assert torch.equal(levels, reference.sigmas)
     torch.manual_seed(0)
@@ -112,7 +112,7 @@ def test_latents_are_those_of_the_pipeline(pipeline, highest):
     (inputs, _), options = seen[0]
     conditions = Conditions(inputs[-1:, :, 4:], options["encoder_hidden_states"][-1:])
     network = KeyframeDiffusion(pipeline.unet.eval(), PixelShuffle(), Condition(), LinearToken(16))
-    levels = sigmas(6, 0.002, 700.0)
+    levels = sigmas(6, 700.0)
     view = View(0, FRAMES, conditions, guidance_scales([True] + [False] * (FRAMES - 1), 1, highest))
     latents = last(denoise(network, begin(noise, levels), [view], options["added_time_ids"][-1:], levels))
     assert len(seen) == 6 and latents.abs().max() > 1
@@ -130,7 +130,7 @@ def test_guidance_of_one_is_one_pass(small, clip):
     conditions, noise, ids = clip
     batches = []
     handle = small.register_forward_pre_hook(lambda module, inputs: batches.append(len(inputs[0])))
-    start, levels = begin(noise, sigmas(3, 0.002, 80.0)), sigmas(3, 0.002, 80.0)
+    start, levels = begin(noise, sigmas(3, 80.0)), sigmas(3, 80.0)
     plain, guided, strong = (last(denoise(small, start, [View(0, 9, conditions, torch.full((9,), scale))], ids, levels))
                              for scale in (1.0, 1.0 + 1e-6, 3.0))
     handle.remove()
@@ -141,7 +141,7 @@ def test_guidance_of_one_is_one_pass(small, clip):
 def test_windows_are_averaged_where_they_overlap(small, clip):
     """One window is plain sampling; two are, at each step, the mean of what they estimate."""
     conditions, noise, ids = clip
-    levels, scales, before = sigmas(3, 0.002, 80.0), torch.ones(9), small.calls
+    levels, scales, before = sigmas(3, 80.0), torch.ones(9), small.calls
     start = begin(noise, levels)
     plain = last(denoise(small, start, [View(0, 9, conditions, scales)], ids, levels))
     assert small.calls == before + 3
@@ -169,8 +169,8 @@ def test_windows_are_averaged_where_they_overlap(small, clip):
 def test_what_is_not_finite(small, clip):
     conditions, noise, ids = clip
     broken = Conditions(conditions.latents * torch.nan, conditions.token)
-    levels = sigmas(3, 0.002, 80.0)
+    levels = sigmas(3, 80.0)
     with pytest.raises(InputError, match="not finite"):
         last(denoise(small, begin(noise, levels), [View(0, 9, broken, torch.ones(9))], ids, levels))
     with pytest.raises(InputError, match="steps: expected at least 1, got 0"):
-        sigmas(0, 0.002, 80.0)
+        sigmas(0, 80.0)
