@@ -16,7 +16,6 @@ from gi.diffusion.network import Conditions, KeyframeDiffusion
 from gi.errors import InputError
 from gi.media import io
 from gi.weights.unpickle import read_checkpoint
-from tests.diffusion.svd import svd_folder  # noqa: F401  a fixture
 from tests.video_helpers import moving_pictures
 
 pytest.importorskip("diffusers")
@@ -70,7 +69,7 @@ def test_run_resumes_exactly_and_leaves_network_and_pictures(arguments, tmp_path
     assert io.read_image(pictures[0]).shape == (2 * (4 * 18 + 2), 4 * 18, 3)
 
 
-def test_svd_keeps_only_what_is_trained(svd_folder, tmp_path, root):  # noqa: F811
+def test_svd_keeps_only_what_is_trained(svd_folder, tmp_path, root):
     for number, picture in enumerate(moving_pictures(8, 32, 32)):
         io.write_image(tmp_path / "videos" / "one" / f"{number}.png", picture)
     values = {f"{place}.params.source.params.{name}": value for place in ("train", "validation.first")
