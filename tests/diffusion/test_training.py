@@ -146,15 +146,15 @@ def test_measures_of_the_study():
     clips = study.Set(torch.full((1, 3, 3, 16, 16), 0.5), masks, torch.ones(1))
     filled = clips.pixels + 0.1 * masks
     filled[:, 0] = 0
-    filled[:, 1, :, 4:12, 4:6] -= 0.3  # a dark edge inside, and a bright one outside
+    filled[:, 1, :, 4:12, 4:6] -= 0.4  # a dark edge inside, and a bright one outside
     filled[:, 1, :, 4:12, 3] += 0.05
-    error = [0.1] * 48 + [0.2] * 16
+    error = [0.1] * 48 + [0.3] * 16
     assert study.hole_scores(clips, filled) == pytest.approx([-10 * math.log10(sum(x * x for x in error) / 64)])
     found = study.leakage(clips, filled)
     ring, outside = 8 * 8 - 4 * 4, 12 * 12 - 8 * 8
     assert found == pytest.approx({"known": 255 * 0.05 * 8 / outside, "darker_within": -25.5,
-                                   "hole": 255 * (0.2 * 16 + 0.1 * (ring - 16)) / ring,
-                                   "darker": 255 * (0.2 * 16 - 0.1 * (ring - 16)) / ring}, rel=1e-4)
+                                   "hole": 255 * (0.3 * 16 + 0.1 * (ring - 16)) / ring,
+                                   "darker": 255 * (0.3 * 16 - 0.1 * (ring - 16)) / ring}, rel=1e-4)
 
 
 def test_latents_on_disk(batch, tmp_path, monkeypatch):

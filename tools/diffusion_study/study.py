@@ -143,7 +143,7 @@ def leakage(clips: Set, filled: Tensor) -> dict[str, float]:
 
 
 def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
-    """scores[set][model][way]: (B,) PSNR, model "" for what needs none. Rows are ways; ± is the standard error over clips.
+    """scores[set][model][way]: (B,) PSNR, model "" for what needs none. Rows are ways, ± the mean's standard error.
     """
     columns = [(name, model) for name, models in scores.items() for model in models if model]
     rows = []
