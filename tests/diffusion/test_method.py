@@ -13,9 +13,9 @@ import torch
 from gi.diffusion import method as module
 from gi.diffusion.backbone import SmallDiffusion, StableVideoDiffusion
 from gi.diffusion.codec import PixelShuffle
+from gi.diffusion.filler import fade_seam, frame_noise
 from gi.diffusion.method import Diffusion
 from gi.diffusion.plan import coarse_to_fine
-from gi.diffusion.windows import fade_seam, frame_noise
 from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video

@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Diffusion(checkpoint=args.checkpoint, steps=args.steps, guidance=args.guidance, max_side=args.size,
                          device=args.device, seed=seed, **options)
 
-    length = build(0).frames
+    length = build(0).plan.frames
     clips = object_clips(args.photos, frames=WINDOWS * (length - 1) + 1, size=args.size, count=args.clips,
                          seed=args.seed)
     found: dict[str, list] = {name: [] for name in ROWS}
