@@ -81,11 +81,11 @@ def square(hole: "np.ndarray", side: int) -> "Box":
 def paste(edited: "np.ndarray", frame: "np.ndarray", hole: "np.ndarray", box: "Box", soften: int = 0) -> "np.ndarray":
     """`frame` (H, W, 3) with `edited` (h, w, 3), resized to the box, in its hole, bool (H, W); uint8.
 
-    soften: see `gi.diffusion.windows.fade_seam`.
+    soften: see `gi.diffusion.filler.fade_seam`.
     """
     import cv2
 
-    from gi.diffusion.windows import fade_seam
+    from gi.diffusion.filler import fade_seam
     from gi.media.crop import resize
     shrinks = edited.shape[0] > box.size[0]
     content = resize(edited, box.size, cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC).astype("float32")

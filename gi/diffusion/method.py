@@ -1,30 +1,27 @@
-"""The video method `diffusion`: what edited keyframes show is carried to all other frames, coarse to fine."""
-import collections
+"""The video method `diffusion`: what edited keyframes show is carried to all other frames."""
 import tempfile
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from gi import resources
 from gi.config.device import find_device
+from gi.diffusion.anchors import CoarseToFine
 from gi.diffusion.extra import extra
+from gi.diffusion.filler import ClipFiller
+from gi.diffusion.multidiffusion import MultiDiffusion
 from gi.diffusion.network import KeyframeDiffusion
-from gi.diffusion.plan import coarse_to_fine, overlapping
-from gi.diffusion.windows import ClipFiller, Item, in_windows, memory_named, stacked
+from gi.diffusion.windows import Shown, in_windows, stacked
 from gi.errors import InputError, expect_at_least
-from gi.media import io
-from gi.media.crop import resize, resize_known, working_size
+from gi.media.crop import working_size
 from gi.video.identity import network_checksum
-from gi.video.method import Part, Pictures, VideoMethod, pieces
+from gi.video.method import Part, Pictures, VideoMethod
 
 SMALL = resources.bundled("checkpoints/ours_diffusion_small.safetensors")
-REACH = 8  # frames around a part that are decoded with it, as decoders look at neighbours
+PLANS = {"coarse_to_fine": CoarseToFine, "multidiffusion": MultiDiffusion}
 
 
 class Diffusion(VideoMethod):
@@ -63,93 +60,36 @@ class Diffusion(VideoMethod):
         if checkpoint is None and not SMALL.is_file():
             raise InputError(f"checkpoint: none is named, and the small model {SMALL} is not there; expected "
                              "checkpoint=FILE.safetensors of a trained one")
-        self.device = find_device(device)
-        network = KeyframeDiffusion.from_pretrained(checkpoint or SMALL, backbone, self.device)
-        self.plan, self.frames = plan, network.frames if frames is None else frames
-        expect_at_least(3, frames=self.frames)
-        if precision == "bf16" or (precision == "auto" and network.backbone() and self.device.type == "cuda"):
+        network = KeyframeDiffusion.from_pretrained(checkpoint or SMALL, backbone, find_device(device))
+        if precision == "bf16" or (precision == "auto" and network.backbone() and next(network.parameters()).is_cuda):
             network.unet.to(torch.bfloat16)
+        frames = network.frames if frames is None else frames
+        expect_at_least(3, frames=frames)
         self.filler = ClipFiller(network, steps=steps, guidance=(bounds[0], bounds[1]), soften=soften, seed=seed,
                                  ids=(fps - 1, motion_bucket, augmentation))
+        self.plan = PLANS[plan](self.filler, frames)
         self.max_side, self.resize = network.max_side if max_side is None else max_side, resize
-        self._settings = {"network": network_checksum(network), "plan": plan, "frames": self.frames, "steps": steps,
-                          "guidance": bounds, "ids": self.filler.ids.tolist(), "soften": soften, "seed": seed,
-                          "max_side": self.max_side, "resize": None if resize is None else list(resize),
-                          "diffusers": extra("diffusers").__version__}
-        self._folder: Path | None = None
+        self._settings = {"plan": plan, "frames": frames, "steps": steps, "guidance": bounds, "soften": soften,
+                          "ids": self.filler.ids.tolist(), "seed": seed, "max_side": self.max_side,
+                          "resize": None if resize is None else list(resize)}
+        self._shown: Shown | None = None
 
     def settings(self) -> dict[str, object]:
-        return self._settings
+        return {"network": network_checksum(self.filler.network), "diffusers": extra("diffusers").__version__,
+                **self._settings}
 
     def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
-        if self.plan == "multidiffusion":
-            return pieces(count, length=self.frames, reach=REACH)
-        return coarse_to_fine(count, self.frames, edited).windows
-
-    # Before the windows -----------------------------------------------------------------------------------------------
+        return self.plan.parts(count, edited)
 
     def fit(self, frames: Pictures, masks: Pictures, *, folder: Path,
             edited: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int]]:
-        """Fills the anchors, and keeps them in `folder` as pictures; a clip that was interrupted begins again.
-
-        With plan "multidiffusion", all frames' latents, step by step.
-        """
-        self._folder = folder
+        """What the plan makes for the whole video before its parts; see there. Only what is not in `folder` yet."""
         for number, frame in edited.items():
             if number >= frames.count or frame.shape[:2] != (frames.height, frames.width):
                 raise InputError(f"edited frame {number}: {frame.shape[1]}x{frame.shape[0]}, expected one of frames 0 "
                                  f"to {frames.count - 1} with {frames.width}x{frames.height} pixels")
-        yield from self._fit_together(frames, masks, edited) if self.plan == "multidiffusion" else self._fit_anchors(
-            frames, masks, edited)
-
-    def _fit_anchors(self, frames, masks, edited):
-        clips, steps, finished = coarse_to_fine(frames.count, self.frames, edited).coarse, self._steps, _Count(
-            self._folder / "clips_done")
-        yield finished.value * steps, len(clips) * steps
-        for done, clip in enumerate(clips[finished.value:], finished.value):
-            first, stop = clip.frames[0], clip.frames[-1] + 1
-            shown = zip(frames.frames(first, stop), masks.frames(first, stop), strict=True)
-            items = list(self._items(shown, first, edited, given=clip.given, wanted={*clip.frames}))
-            wanted = [place for place, item in enumerate(items) if item.number in clip.kept and item.hole.any()]
-            if wanted:
-                pictures, holes = stacked(items)
-                for step, found in enumerate(self.filler.steps(pictures, holes, clip.frames), 1):
-                    latents = found
-                    yield done * steps + min(step, steps - 1), len(clips) * steps
-                filled = self.filler.decode(latents, pictures, holes)
-                for place in wanted:
-                    io.write_image(self._anchor(items[place].number), filled[place])
-            finished.write(done + 1)
-            yield (done + 1) * steps, len(clips) * steps
-
-    def _fit_together(self, frames, masks, edited):
-        """State: the latents of all frames, for the number of steps that their file's name says."""
-        kept = sorted(self._folder.glob("latents_*.safetensors"))
-        done = int(kept[-1].stem.partition("_")[2]) if kept else 0
-        yield done, self._steps
-        if done == self._steps:
-            return
-        shape = (frames.count, *self._size((frames.height, frames.width)), 3)
-        views, any_hole = [], False
-        windows = overlapping(frames.count, self.frames, self.frames // 2)
-        with memory_named((self.frames, *shape[1:])):
-            items = self._items(zip(frames.frames(), masks.frames(), strict=True), 0, edited)
-            for _, clip in in_windows(items, [(window.start, window.stop) for window in windows]):
-                pictures, holes = stacked(clip)
-                view, any_hole = self.filler.view(pictures, holes, clip[0].number), any_hole or holes.any()
-                views.append(view._replace(conditions=type(view.conditions)(*(part.cpu() for part in view.conditions))))
-            if not any_hole:
-                return
-            begun = self._latents(kept[-1]) if kept else self.filler.noise(range(frames.count), shape)
-            for step, latents in enumerate(self.filler.denoise(begun, views, done), done + 1):
-                with io.atomic_write(self._folder / f"latents_{step:04d}.safetensors") as temporary:
-                    save_file({"latents": latents.cpu()}, temporary)
-                for path in kept:
-                    path.unlink(missing_ok=True)
-                kept = [self._folder / f"latents_{step:04d}.safetensors"]
-                yield step, self._steps
-
-    # Windows ----------------------------------------------------------------------------------------------------------
+        self._shown = Shown(self._size, edited, folder)
+        yield from self.plan.prepare(frames, masks, self._shown)
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:
@@ -157,29 +97,16 @@ class Diffusion(VideoMethod):
         if part is None:
             yield from self._fill_all(list(frames), list(masks), edited)
             return
-        if self._folder is None:
+        if self._shown is None:
             raise InputError("nothing is prepared for this video yet: expected a call of fit before")
         own = [window for window in self.parts(part.count, edited=edited) if part.first <= window.first < part.stop]
-        given: Collection[int] = edited
-        if self.plan == "coarse_to_fine":
-            given = coarse_to_fine(part.count, self.frames, edited).anchors | edited.keys()
-        items = self._items(zip(frames, masks, strict=True), part.start, edited, given)
-        for window, clip in in_windows(items, [(window.start, window.end) for window in own]):
-            kept = own[window].frames
-            pictures, holes = stacked(clip)
-            filled = pictures
-            if holes[kept.start - clip[0].number:kept.stop - clip[0].number].any():
-                filled = self._fill(pictures, holes, range(clip[0].number, clip[-1].number + 1))
-            for item, picture in zip(clip, filled, strict=True):
-                if item.number in kept:
-                    yield picture
-
-    def _fill(self, pictures, holes, numbers):
-        if self.plan == "multidiffusion":
-            path, = self._folder.glob(f"latents_{self._steps:04d}.safetensors")
-            return self.filler.decode(self._latents(path, numbers.start, numbers.stop), pictures, holes)
-        latents, = collections.deque(self.filler.steps(pictures, holes, numbers), maxlen=1)
-        return self.filler.decode(latents, pictures, holes)
+        items = self._shown.items(zip(frames, masks, strict=True), part.start, self.plan.given(part.count, edited))
+        for which, clip in in_windows(items, [(window.start, window.end) for window in own]):
+            kept, start = own[which].frames, own[which].start
+            filled, holes = stacked(clip)
+            if holes[kept.start - start:kept.stop - start].any():
+                filled = self.plan.fill(filled, holes, [item.number for item in clip], self._shown.folder)
+            yield from (filled[number - start] for number in kept)
 
     def _fill_all(self, frames, masks, edited):
         if not frames:
@@ -189,48 +116,10 @@ class Diffusion(VideoMethod):
                 pass
             for part in self.parts(len(frames), edited=edited):
                 yield from self.fill(frames[part.start:part.end], masks[part.start:part.end], edited=edited, part=part)
-        self._folder = None
-
-    # Frames at the working size ---------------------------------------------------------------------------------------
-
-    @property
-    def _steps(self):
-        return len(self.filler.levels) - 1
+        self._shown = None
 
     def _size(self, size):
         return working_size(size, max_side=self.max_side, resize=self.resize)
-
-    def _items(self, pairs, first, edited, given: Container[int] = (), wanted: Container[int] | None = None):
-        """`Item`s of frames and masks from number `first` on; those edited or `given` are whole."""
-        for number, (frame, mask) in enumerate(pairs, first):
-            if wanted is None or number in wanted:
-                size = self._size(mask.shape)
-                if number in edited:
-                    picture, hole = resize(edited[number], size, cv2.INTER_AREA), np.zeros(size, bool)
-                else:
-                    picture, hole = resize_known(frame, mask != 0, size)
-                    if number in given and hole.any():
-                        picture, hole = io.read_image(self._anchor(number)), np.zeros(size, bool)
-                yield Item(number, picture, hole)
-
-    def _anchor(self, number):
-        return self._folder / f"anchor_{number:06d}.png"
-
-    def _latents(self, path, start=0, stop=None):
-        with safe_open(path, "pt") as file:
-            return file.get_slice("latents")[:, start:stop]
-
-
-class _Count:
-    """A number in a file, 0 without one."""
-
-    def __init__(self, path):
-        self.path = path
-        self.value = int(path.read_text()) if path.is_file() else 0
-
-    def write(self, value):
-        with io.atomic_write(self.path) as temporary:
-            temporary.write_text(str(value))
 
 
 class _Held:
