@@ -14,6 +14,7 @@ COMMANDS = {
     "test": "score a trained network on the test sets",
     "inpaint": "fill holes in pictures, with or without keyframes",
     "inpaint-video": "fill holes in a video",
+    "edit-keyframe": "cut a frame's hole out for an image tool, paste its result back",
     "evaluate": "score anyone's pictures",
     "evaluate-video": "score anyone's videos",
     "compare": "print the results of runs side by side",

@@ -17,7 +17,7 @@ from gi.commands import script
 from gi.errors import InputError
 
 EPILOG = """\
-Methods, each with options key=value:
+Methods, each with options key=value, which --method NAME --help describes:
 {methods}
   package.module.Name: a gi.video.method.VideoMethod of your own
 Formats, memory, several machines, exit status: docs/commands.md
@@ -27,10 +27,10 @@ Formats, memory, several machines, exit status: docs/commands.md
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """`options` are those of the method, those that are given alone. Raises InputError."""
     from gi.media.writer import QUALITY
-    from gi.video.method import describe_methods, parse_options
+    from gi.video.method import describe_methods, describe_options, parse_options
     from gi.weights.pretrained import FLOWS
     parser = script.Parser(prog="gi inpaint-video", usage="gi inpaint-video VIDEO MASKS OUT [options] [key=value …]",
-                           description=__doc__, allow_abbrev=False,
+                           description=describe_options(argv or ()) or __doc__, allow_abbrev=False,
                            epilog=EPILOG.format(methods=describe_methods()), formatter_class=script.Wide)
     parser.add_argument("video", metavar="VIDEO", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("masks", metavar="MASKS", type=Path, help=argparse.SUPPRESS)
@@ -59,7 +59,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--max-side", type=int, metavar="N", help="work at no more than N pixels for the longer side")
     options.add_argument("--resize", metavar="WxH", help="work at this size")
     options.add_argument("--minutes", type=float, help="how long --method internal is fitted to the video (default 10)")
-    options.add_argument("--steps", type=int, help="that in steps instead, for results that do not depend on the clock")
+    options.add_argument("--steps", type=int, help="that in steps instead; for --method diffusion, of sampling (25)")
     options.add_argument("--keep-network", metavar="FILE", help="where to keep the fitted network")
     options.add_argument("--start-from", metavar="FILE", help="a network fitted to another video as the start")
     options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")

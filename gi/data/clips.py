@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Clip(NamedTuple):
-    """frames: uint8 (F, H, W, 3). fps: frames a second. shape: where a known object is, uint8 (F, H, W), if there is one.
+    """frames: uint8 (F, H, W, 3). fps: frames a second. shape: uint8 (F, H, W), 1 where an object is, if one is known.
     """
 
     frames: np.ndarray

@@ -32,26 +32,26 @@ def bezier(controls: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """How something changes over the frames of a clip; each number is the limit of one kind of change, 0 for none.
+    """How something changes over the frames of a clip; each number is the most that two frames can differ in one way.
 
-    Position, size, angle and deformation follow one cubic Bézier curve whose control points are drawn evenly within the
-    limits; a random frame keeps its place. With probability `still` nothing changes.
+    Position, size, angle and deformation follow one cubic Bézier curve, whose control points are drawn evenly; a random
+    frame is as it was drawn. With probability `still` nothing changes.
 
-    shift: of the control points, a share of the shorter side. growth: largest factor of size. rotation: degrees.
-    deformation: displacement by a smooth field, a share of the shorter side.
+    shift: down and to the right, a share of the shorter side. growth: factor of size. rotation: degrees. deformation:
+    displacement by a smooth field, about, a share of the shorter side.
     """
 
     still: float = 0.5
-    shift: float = 0.5
-    growth: float = 1.5
-    rotation: float = 45.0
-    deformation: float = 0.05
+    shift: float = 1.0
+    growth: float = 2.0
+    rotation: float = 90.0
+    deformation: float = 0.1
 
     def __post_init__(self):
         expect_within(0, 1, still=self.still, deformation=self.deformation)
         expect_within(0, 10, shift=self.shift)
         expect_within(1, 10, growth=self.growth)
-        expect_within(0, 180, rotation=self.rotation)
+        expect_within(0, 360, rotation=self.rotation)
 
     def sample(self, rng: np.random.Generator, frames: int, height: int, width: int,
                centre: tuple[float, float] | None = None) -> np.ndarray | None:
@@ -62,7 +62,7 @@ class Motion:
         side = min(height, width)
         limits = np.array([*[self.shift * side] * 2, np.log(self.growth), np.radians(self.rotation),
                            *[self.deformation * side] * 2])
-        controls = rng.uniform(-1, 1, (4, len(limits))) * limits
+        controls = rng.uniform(-0.5, 0.5, (4, len(limits))) * limits
         fields = rng.uniform(-1, 1, (2, 4, 4, 2)).astype(np.float32)
         reference = rng.integers(frames)
         if rng.random() < self.still or not limits.any():
@@ -71,7 +71,8 @@ class Motion:
         curve -= curve[reference]
         x0, y0 = ((width - 1) / 2, (height - 1) / 2) if centre is None else centre
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        smooth = [cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC).transpose(2, 0, 1) for field in fields]
+        smooth = [cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC).transpose(2, 0, 1)
+                  for field in fields]
         maps = np.empty((frames, 2, height, width), np.float32)
         for number, (dx, dy, scale, angle, first, second) in enumerate(curve.tolist()):
             cos, sin = math.cos(angle) / math.exp(scale), math.sin(angle) / math.exp(scale)

@@ -1,4 +1,4 @@
-"""Clips of photographs, where there are no videos: a camera moves over a photograph, an object of another one through it.
+"""Clips of photographs, where there are no videos: a camera moves over one, an object out of another through the view.
 """
 from collections.abc import Sequence
 
@@ -39,8 +39,8 @@ class PhotoClips:
             raise InputError(f"object_size: expected the smallest and the largest radius, got {object_size}")
         self.images, self.frames, self.size = images, frames, (height, width)
         self.detail, self.objects, self.object_size, self.flip, self.fps = detail, objects, object_size, flip, fps
-        self.camera = camera or Motion(still=0, shift=0.25, growth=1.25, rotation=10, deformation=0)
-        self.object_motion = object_motion or Motion(still=0, shift=0.6, growth=1.3, rotation=30, deformation=0.02)
+        self.camera = camera or Motion(still=0, shift=0.5, growth=1.5, rotation=20, deformation=0)
+        self.object_motion = object_motion or Motion(still=0, shift=0.8, growth=1.5, rotation=60, deformation=0.04)
         self._cache: dict[int, np.ndarray] = {}
         self._room = cache * 2**20
 

@@ -58,8 +58,8 @@ _KINDS = {kind: typing.get_type_hints(kind, include_extras=True) for kind in (Sy
 
 
 def check_sample(sample: Mapping[str, Any], where: str) -> None:
-    """Raises InputError, naming the set `where` and the key, unless `sample` is a `Sample`, a `SyntheticSample` or, with
-    "pixels" in it, a `ClipSample`.
+    """Raises InputError, naming the set `where` and the key, unless `sample` is a `Sample`, a `SyntheticSample`
+    or, with "pixels" in it, a `ClipSample`.
     """
     if not isinstance(sample, Mapping):
         raise InputError(f"{where}: a sample is a {type(sample).__name__}, expected a dictionary")

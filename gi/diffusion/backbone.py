@@ -27,10 +27,12 @@ class SmallDiffusion(KeyframeDiffusion):
         token_dim: size of the token that describes the keyframe.
         codec: from pixels to latents; None: `PixelShuffle`, pixels 4x4 each.
         condition: see `gi.diffusion.condition.Condition`.
+        frames, sigma_max, max_side: see `KeyframeDiffusion`.
     """
 
     def __init__(self, *, widths: tuple[int, ...] = (32, 64), layers: int = 1, head_width: int = 32,
-                 token_dim: int = 32, codec: Codec | None = None, condition: Kind = "symmetric"):
+                 token_dim: int = 32, codec: Codec | None = None, condition: Kind = "symmetric", frames: int = 8,
+                 sigma_max: float = 80.0, max_side: int = 128):
         if len(widths) < 2 or any(width < GROUPS or width % GROUPS or width % head_width for width in widths):
             raise InputError(f"widths: expected two or more multiples of {GROUPS} and of head_width {head_width}, "
                              f"got {', '.join(map(str, widths))}")
@@ -45,7 +47,8 @@ class SmallDiffusion(KeyframeDiffusion):
             addition_time_embed_dim=GROUPS, projection_class_embeddings_input_dim=3 * GROUPS)
         super().__init__(unet, codec, conditioning, LinearToken(token_dim))
         self._settings = {"widths": list(widths), "layers": layers, "head_width": head_width, "token_dim": token_dim,
-                          "condition": condition}
+                          "condition": condition, "frames": frames, "sigma_max": sigma_max, "max_side": max_side}
+        self.frames, self.sigma_max, self.max_side = frames, sigma_max, max_side
 
     def settings(self) -> dict[str, Any]:
         codec = {"target": f"{type(self.codec).__module__}.{type(self.codec).__qualname__}",
@@ -78,8 +81,7 @@ class StableVideoDiffusion(KeyframeDiffusion):
         lora.widen(unet, codec.channels + conditioning.channels(codec))
         lora.add_lora(unet, rank, alpha, target_modules)
         super().__init__(unet, codec, conditioning, ClipToken(parts.image_encoder))
-        self.sigma_range = parts.sigma_range
-        self._about = parts.about
+        self.frames, self.sigma_max, self._about = unet.config.num_frames, parts.sigma_max, parts.about
         self._settings = {"backbone": backbone, "rank": rank, "alpha": alpha, "target_modules": list(target_modules),
                           "condition": condition, "dtype": dtype, "chunk": chunk, "overlap": overlap}
         log.info("%s: %s of the UNet's %s parameters are trained", backbone,

@@ -51,12 +51,14 @@ _MOST_BYTES, _MOST, _MOST_LAYERS = 1 << 20, 1 << 16, 64  # of a configuration: n
 
 
 class Parts(NamedTuple):
-    """The frozen networks of SVD, in eval mode. about: what the UNet was made of, {name: plain value}."""
+    """The frozen networks of SVD, in eval mode. sigma_max: the highest noise level. about: what the UNet was
+    made of, {name: plain value}.
+    """
 
     unet: nn.Module
     vae: nn.Module
     image_encoder: nn.Module
-    sigma_range: tuple[float, float]
+    sigma_max: float
     about: dict[str, Any]
 
 
@@ -82,7 +84,7 @@ def load(backbone: str, dtype: torch.dtype = torch.float32) -> Parts:
     config = made["unet"].config
     about = {key: config[key] for key in ("num_frames", "block_out_channels", "layers_per_block")}
     about = json.loads(json.dumps(about)) | {"sha256": digests.get("unet")}
-    return Parts(**{name: part.eval() for name, part in made.items()}, sigma_range=_sigma_range(folder), about=about)
+    return Parts(**{name: part.eval() for name, part in made.items()}, sigma_max=_sigma_max(folder), about=about)
 
 
 def locate(backbone: str) -> Path:
@@ -208,16 +210,14 @@ def licence(folder: Path) -> str:
     return f"see {file}" if file else "not stated in this folder"
 
 
-def _sigma_range(folder):
-    """The lowest and highest noise level of the scheduler's configuration, SVD's own if there is none."""
+def _sigma_max(folder):
+    """The highest noise level of the scheduler's configuration, SVD's own if there is none."""
     path = folder / SCHEDULER if folder else None
     if path is None or not path.is_file():
-        return 0.002, 700.0
+        return 700.0
     content = _read_json(path)
-    prediction, low, high = (content.get(key, default) for key, default in (
-        ("prediction_type", "v_prediction"), ("sigma_min", 0.002), ("sigma_max", 700.0)))
-    if prediction != "v_prediction":
-        raise InputError(f"{path}: prediction_type is {prediction!r}, expected v_prediction")
-    if not all(isinstance(value, int | float) for value in (low, high)) or not 0 < low < high < float("inf"):
-        raise InputError(f"{path}: sigma_min {low!r}, sigma_max {high!r}: expected 0 < sigma_min < sigma_max")
-    return float(low), float(high)
+    prediction, highest = content.get("prediction_type"), content.get("sigma_max")
+    if prediction != "v_prediction" or not isinstance(highest, int | float) or not 1 <= highest <= 1e6:
+        raise InputError(f"{path}: prediction_type {prediction!r} and sigma_max {highest!r}, "
+                         "expected v_prediction and a number from 1 to a million")
+    return float(highest)

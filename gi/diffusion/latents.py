@@ -43,7 +43,8 @@ class LatentCache:
             except (SafetensorError, KeyError, OSError) as error:
                 raise InputError(f"{path}: damaged ({error}); delete it and run again") from error
         with torch.no_grad():
-            parts = {"latents": network.codec.encode(pixels), "condition": network.condition(pixels, masks, network.codec)}
+            parts = {"latents": network.codec.encode(pixels),
+                     "condition": network.condition(pixels, masks, network.codec)}
         stored = {name: value.half().cpu().contiguous() for name, value in parts.items()}
         size = sum(value.nbytes for value in stored.values())
         if size <= self._room:
@@ -56,8 +57,8 @@ class LatentCache:
 
     def _path(self, network, pixels, masks):
         if self._codec is None:
-            state = network.codec.state_dict()
-            digest = hashlib.sha256(f"{network.codec.settings()} {network.condition.kind}".encode())
+            codec, state = network.codec, network.codec.state_dict()
+            digest = hashlib.sha256(f"{type(codec).__name__} {codec.factor} {network.condition.kind}".encode())
             for name in sorted(state):
                 digest.update(name.encode() + _content(state[name]))
             self._codec = digest.digest()

@@ -1,6 +1,5 @@
 """Training with Lightning: `python gi/main.py --base configs/diffusion/small.yaml`."""
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,14 +37,14 @@ class DiffusionTraining(GuidedInpainting):
     """The training of `GuidedInpainting` for a network that takes noise from the latents of clips.
 
     Batches are of `gi.data.sample.ClipSample`. Validation and test score, with `metrics`, the estimate of the first
-    step, from noise alone, which is the mean of all that the network holds possible; frames without a hole do not count.
+    step, from noise alone: the mean of all that the network holds possible. Frames without a hole do not count.
 
     Args:
         generator: the network.
         objective: terms in addition to, or instead of, `Denoising`, which is the only one if None.
         learning_rate: of AdamW, whatever the size of the batches; linear warm-up over `warmup_steps`, then constant, or
             with `decay` a cosine that ends with the training, by the Trainer's `max_steps` or `max_time`.
-        sigma_mean, sigma_deviation: of ln σ in training; sigma_max: of the estimate that is scored, and of samples.
+        sigma_mean, sigma_deviation: of ln σ in training.
         drop_token, drop_conditions: probabilities of a clip to be told nothing by the token, and nothing at all.
         condition_noise: mean and deviation of ln s, for noise of strength s on the pixels that conditions are made of,
             SVD's are -3 and 0.5; None for no noise.
@@ -61,7 +60,7 @@ class DiffusionTraining(GuidedInpainting):
     def __init__(self, *, generator: KeyframeDiffusion, objective: Objective | None = None,
                  metrics: nn.Module | None = None, learning_rate: float = 5e-5,
                  betas: tuple[float, float] | None = None, weight_decay: float = 0.01, warmup_steps: int = 500,
-                 decay: bool = False, sigma_mean: float = 0.7, sigma_deviation: float = 1.6, sigma_max: float = 700.0,
+                 decay: bool = False, sigma_mean: float = 0.7, sigma_deviation: float = 1.6,
                  drop_token: float = 0.1, drop_conditions: float = 0.1,
                  condition_noise: tuple[float, float] | None = None, motion_bucket: float = 127.0,
                  checkpointing: bool = False, latents: LatentCache | None = None, accumulate_grad_batches: int = 1,
@@ -80,7 +79,7 @@ class DiffusionTraining(GuidedInpainting):
                       drop_token_and_drop_conditions=drop_token + drop_conditions)
         self.learning_rate, self.weight_decay, self.decay = learning_rate, weight_decay, decay
         self.warmup_steps, self._multiplier = warmup_steps, self._rate
-        self.sigma, self.sigma_max = (sigma_mean, sigma_deviation), sigma_max
+        self.sigma = sigma_mean, sigma_deviation
         self.drop_token, self.drop_conditions, self.condition_noise = drop_token, drop_conditions, condition_noise
         self.motion_bucket, self.checkpointing, self.latents, self.seed = motion_bucket, checkpointing, latents, seed
         self._frozen = {name for name, parameter in generator.named_parameters() if not parameter.requires_grad}
@@ -113,15 +112,17 @@ class DiffusionTraining(GuidedInpainting):
             conditions = self._drop(conditions, torch.rand(len(z_0), generator=host).to(z_0))
             z_sigma = z_0 + denoiser.over(sigma, z_0) * noise
         else:
-            sigma = z_0.new_full((len(z_0),), self.sigma_max)
-            z_sigma = noise * (self.sigma_max**2 + 1) ** 0.5  # as sampling begins
+            sigma = z_0.new_full((len(z_0),), network.sigma_max)
+            z_sigma = noise * (network.sigma_max**2 + 1) ** 0.5  # as sampling begins
         return {"pixels": pixels, "masks": masks, "z_0": z_0, "conditions": conditions, "ids": ids, "sigma": sigma,
                 "noise": noise, "z_sigma": z_sigma}
 
     def _random(self, device):
         """Generators on the CPU and on the device, of this step in training, always the same in evaluation."""
-        key = (self.seed,) if device is None else (
-            self.seed, self.global_step, self.trainer.fit_loop.batch_idx % self.accumulate_grad_batches, self.global_rank)
+        key = (self.seed,)
+        if device is not None:
+            turn = self.trainer.fit_loop.batch_idx % self.accumulate_grad_batches
+            key = self.seed, self.global_step, turn, self.global_rank
         state = int(np.random.SeedSequence(key).generate_state(1)[0])
         return [torch.Generator(place).manual_seed(state) for place in ("cpu", device or self.device)]
 
@@ -142,7 +143,7 @@ class DiffusionTraining(GuidedInpainting):
         if self.trainer.precision == "16-mixed":
             raise InputError("lightning.trainer.precision: 16-mixed makes SVD's autoencoder overflow, expected "
                              "bf16-mixed or 32-true")
-        self.strict_loading = not self.fully_sharded()  # frozen weights are not in checkpoints, see `on_load_checkpoint`
+        self.strict_loading = not self.fully_sharded()  # frozen weights are in no checkpoint, see `on_load_checkpoint`
         if stage == "fit":
             self.generator.checkpointing(self.checkpointing)
             numbers = [sum(p.numel() for p in parameters) for parameters in
@@ -217,5 +218,5 @@ class DiffusionTraining(GuidedInpainting):
         with_hole = data["masks"].flatten(2).amax(dim=2) > 0
         if name in self._metrics and with_hole.any():
             names = [f"{batch['name'][clip]}/{frame:03d}" for clip, frame in with_hole.nonzero().tolist()]
-            self._metrics[name].update(prediction[with_hole], data["pixels"][with_hole], data["masks"][with_hole], names)
+            self._metrics[name].update(*(x[with_hole] for x in (prediction, data["pixels"], data["masks"])), names)
         return {"prediction": prediction, "data": data}

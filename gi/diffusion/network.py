@@ -23,6 +23,8 @@ from gi.errors import InputError
 from gi.weights.files import load_strict
 
 log = logging.getLogger(__name__)
+# Settings of a network that its weights do not depend on.
+FREE = {"backbone", "dtype", "chunk", "overlap", "frames", "sigma_max", "max_side"}
 
 
 class Conditions(NamedTuple):
@@ -40,14 +42,21 @@ class KeyframeDiffusion(nn.Module):
     """A UNet of diffusers' `UNetSpatioTemporalConditionModel`, called with [c_in·z_σ, z_c] per frame.
 
     unet: in_channels are those of z_0 and z_c. Subclasses make it from plain values and say by `settings` from which,
-    so that a file of `save_pretrained` can tell. sigma_range: lowest and highest noise level, to sample between.
+    so that a file of `save_pretrained` can tell.
+
+    frames, sigma_max, max_side: how many frames it was trained on at once, the highest noise level, and the longer
+    side of its pictures; what sampling takes where nothing else is asked for.
     """
 
-    sigma_range: tuple[float, float] = 0.002, 80.0
+    frames: int = 25
+    sigma_max: float = 700.0
+    max_side: int = 1024
 
     def __init__(self, unet: nn.Module, codec: Codec, condition: Condition, token: Token):
         super().__init__()
         self.unet, self.codec, self.condition, self.token = unet, codec, condition, token
+        # Also of a copy that nothing is trained of, such as an average.
+        self._trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def conditions(self, pixels: Tensor, masks: Tensor) -> Conditions:
         """pixels: (B, F, 3, H, W) in [0, 1], H and W multiples of the codec's factor; masks: (B, F, 1, H, W), 1 =
@@ -99,7 +108,7 @@ class KeyframeDiffusion(nn.Module):
 
     def trained_state(self) -> dict[str, Tensor]:
         """{name: weights} of what is trained, all that a file has to hold."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: parameter.detach() for name, parameter in self.named_parameters() if name in self._trained}
 
     def load_trained(self, state: Mapping[str, Tensor], path: str | Path) -> None:
         """Copies a `trained_state` into this network. Raises InputError, naming `path`, unless it fits exactly."""
@@ -110,7 +119,7 @@ class KeyframeDiffusion(nn.Module):
 
         half: matrices and kernels in 16 bits. Without, what is loaded gives the same to the bit.
         """
-        node = {"target": f"{type(self).__module__}.{type(self).__qualname__}", "params": self.settings()}
+        node = {"target": self._target(), "params": self.settings()}
         files.write(path, self.trained_state(), node, self.backbone(), half=half)
 
     @classmethod
@@ -132,6 +141,24 @@ class KeyframeDiffusion(nn.Module):
         network.expect_backbone(made_for, path)
         network.load_trained(state, path)
         return network.to(device).eval()
+
+    def load_pretrained(self, path: str | Path) -> None:
+        """Copies a file of `save_pretrained` into this network, to train it further.
+
+        Raises InputError that says which, if the rank, the condition or another setting differs.
+        """
+        state, node, made_for = files.read(path)
+        if node.get("target") != self._target():
+            raise InputError(f"{path}: holds {node.get('target')}, this network is {self._target()}")
+        own, other = self.settings(), node.get("params") or {}
+        for key in sorted((own.keys() & other.keys()) - FREE):
+            if own[key] != other[key]:
+                raise InputError(f"{path}: its {key} is {other[key]}, this network's {own[key]}")
+        self.expect_backbone(made_for, path)
+        self.load_trained(state, path)
+
+    def _target(self):
+        return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def expect_backbone(self, other: Mapping[str, object], path: str | Path) -> None:
         """Raises InputError if the file at `path` was trained on another backbone, `other`.

@@ -15,8 +15,8 @@ from gi.internal.networks import Base, CoarseToFine, Stacked
 from gi.internal.objective import TwoPhases
 from gi.internal.preview import fill_frame
 from gi.internal.reconstruction import Reconstruction
-from gi.internal.shot import Shot, working_size
-from gi.media.crop import resize_known
+from gi.internal.shot import Shot
+from gi.media.crop import resize_known, working_size
 from gi.media.io import atomic_write
 from gi.video.method import Part, Pictures, VideoMethod, pieces
 from gi.weights.checkpoint import load_generator_weights

@@ -2,6 +2,7 @@
 
 A new method is a subclass of `VideoMethod` in a file of its own and a line of `METHODS`: nothing else knows of it.
 """
+import inspect
 import pkgutil
 import shlex
 from abc import ABC, abstractmethod
@@ -34,6 +35,7 @@ METHODS = {
     "per-frame": Entry("gi.video.per_frame.PerFrame",
                        "every frame by itself, by the network, or with network=false by cv2.inpaint"),
     "internal": Entry("gi.internal.method.Internal", "a network that is fitted to this video first, for some minutes"),
+    "diffusion": Entry("gi.diffusion.method.Diffusion", "a video diffusion model carries edited keyframes along"),
 }
 
 
@@ -209,6 +211,13 @@ def parse_options(words: Iterable[str]) -> dict[str, object]:
             raise InputError(f"{word}: expected an option of the method, key=value")
         options[key] = parse_value(value, key)
     return options
+
+
+def describe_options(words: Sequence[str]) -> str:
+    """What the method that command words name with --method says of its options, if they ask for --help; else ""."""
+    asked = "--method" in words[:-1] and not {"-h", "--help"}.isdisjoint(words)
+    name = words[words.index("--method") + 1] if asked else ""
+    return inspect.getdoc(pkgutil.resolve_name(METHODS[name].target)) or "" if name in METHODS else ""
 
 
 def describe_methods() -> str:

@@ -1,10 +1,7 @@
 """Stable Video Diffusion in small: the real classes with random weights, in the folders that diffusers writes."""
-import pytest
 import torch
 
 from gi.diffusion.extra import extra
-
-FACTOR = 2  # of the small autoencoder
 
 
 def make_unet(**changes):
@@ -40,8 +37,3 @@ def write_svd(folder, **changes):
         use_karras_sigmas=True).save_pretrained(folder / "scheduler")
     (folder / "README.md").write_text("---\nlicense: other\nlicense_name: small-test-licence\n---\n", encoding="utf-8")
     return folder
-
-
-@pytest.fixture(scope="session")
-def svd_folder(tmp_path_factory):
-    return write_svd(tmp_path_factory.mktemp("svd"))
