@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gi.commands import script
+from gi.errors import InputError
 from gi.media import io
 from gi.report.results import write_json
 from gi.report.tables import Table, markdown_table
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--variants", nargs="+", default=[*study.VARIANTS], choices=study.VARIANTS, metavar="NAME",
                         help=", ".join(study.VARIANTS))
+    parser.add_argument("--cases", nargs="+", metavar="NAME", help="such as 'blackswan, centre' (default: all)")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="fit in bfloat16 where that is safe")
@@ -38,6 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     rows = json.loads(path.read_text())["fits"] if path.is_file() else []
     done = {(row["case"], row["variant"], row["seed"]) for row in rows}
     made = study.cases(args.root, tuple(args.size), args.frames)
+    known = [case.name for case in made]
+    if unknown := set(args.cases or ()) - set(known):
+        raise InputError(f"--cases {', '.join(sorted(unknown))}: expected some of {known}")
+    made = [case for case in made if not args.cases or case.name in args.cases]
     rows += [study.baseline(case) for case in made if (case.name, "cv2.inpaint", 0) not in done]
     todo = [task for task in study.jobs(made, args.variants, args.seeds) if (task[0].name, *task[1:]) not in done]
     work = functools.partial(study.job, steps=args.steps, every=max(1, args.steps // 6), device=args.device,
