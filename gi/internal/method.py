@@ -45,9 +45,10 @@ class Internal(VideoMethod):
 
     def __init__(self, *, minutes: float | None = None, steps: int | None = None,
                  network: Literal["base", "stacked", "coarse_to_fine"] = "base", max_side: int = 216,
-                 resize: Sequence[int] | None = None, batch_size: int = 1, learning_rate: float = 2e-3, bf16: bool = False,
-                 regularise: bool = False, early_stop: bool = True, keep_network: str | Path | None = None,
-                 start_from: str | Path | None = None, device: str | torch.device = "auto", seed: int = 0):
+                 resize: Sequence[int] | None = None, batch_size: int = 1, learning_rate: float = 2e-3,
+                 bf16: bool = False, regularise: bool = False, early_stop: bool = True,
+                 keep_network: str | Path | None = None, start_from: str | Path | None = None,
+                 device: str | torch.device = "auto", seed: int = 0):
         expect_at_least(0, minutes=minutes or 0, steps=steps or 0, seed=seed)
         expect_at_least(1, batch_size=batch_size)
         if minutes is not None and steps is not None:
