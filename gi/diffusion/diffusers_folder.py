@@ -55,9 +55,9 @@ class Parts(NamedTuple):
     made of, {name: plain value}.
     """
 
-    unet: nn.Module
-    vae: nn.Module
-    image_encoder: nn.Module
+    unet: Any
+    vae: Any
+    image_encoder: Any
     sigma_max: float
     about: dict[str, Any]
 
