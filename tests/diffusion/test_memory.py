@@ -67,7 +67,8 @@ def test_memory_of_all_sizes(svd, frames, height, width, plain, diffusers, all_b
 def test_counted_as_it_is(svd_folder):
     """What is counted on the meta device is what a step on the CPU keeps, checkpointed: attention then differs not."""
     node = {**SVD, "params": {"backbone": str(svd_folder), "rank": 4}}
-    blank = memory.on_meta(node)
+    blank, half = memory.on_meta(node), memory.on_meta({**SVD, "params": {**node["params"], "dtype": "bfloat16"}})
+    assert {p.element_size() for p in half.unet.parameters() if not p.requires_grad} == {2}
     blank.checkpointing()
     real = instantiate(node).train()
     real.checkpointing()
