@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from gi.diffusion.condition import Condition
 from gi.diffusion.extra import extra
 from gi.diffusion.token import Token
 from gi.errors import InputError
-from gi.weights.files import load_strict
+from gi.weights.files import expect_fit, load_strict
 
 log = logging.getLogger(__name__)
 # Settings of a network that its weights do not depend on.
@@ -51,8 +51,9 @@ class KeyframeDiffusion(nn.Module):
     frames: int = 25
     sigma_max: float = 700.0
     max_side: int = 1024
+    unet: Any
 
-    def __init__(self, unet: nn.Module, codec: Codec, condition: Condition, token: Token):
+    def __init__(self, unet: Any, codec: Codec, condition: Condition, token: Token):
         super().__init__()
         self.unet, self.codec, self.condition, self.token = unet, codec, condition, token
         # Also of a copy that nothing is trained of, such as an average.
@@ -137,6 +138,9 @@ class KeyframeDiffusion(nn.Module):
             raise InputError(f"{where}: expected a target derived from {cls.__module__}.{cls.__name__}")
         if backbone is not None:
             node["params"] = {**(node.get("params") or {}), "backbone": str(backbone)}
+        with torch.device("meta"):  # a file may ask for any size: compared before it takes the memory
+            blank = instantiate(node, where)
+        expect_fit(blank, state, path, part=blank.trained_state())
         network = instantiate(node, where)
         network.expect_backbone(made_for, path)
         network.load_trained(state, path)
