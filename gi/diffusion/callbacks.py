@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from gi.diffusion import denoiser
 from gi.diffusion.network import Conditions, KeyframeDiffusion
+from gi.diffusion.sampler import View, begin, denoise, sigmas
 from gi.errors import expect_at_least
 from gi.media.io import write_image
 from gi.report.pictures import hatch, to_uint8
@@ -39,7 +39,7 @@ class ClipPictures(pl.Callback):
         data, count, network = outputs["data"], self.n_samples, pl_module.best_generator()
         with trainer.precision_plugin.val_step_context():
             latents = sample(network, Conditions(*(part[:count] for part in data["conditions"])), data["ids"][:count],
-                             data["noise"][:count], steps=self.steps, sigma_max=pl_module.sigma_max)
+                             data["noise"][:count], steps=self.steps)
             sampled = network.codec.decode(latents / network.codec.scale).float().clamp(0, 1)
         if not trainer.is_global_zero:  # they all sample, as FSDP needs
             return
@@ -76,16 +76,12 @@ class SaveNetwork(pl.Callback):
                 Path(trainer.default_root_dir) / "checkpoints" / "network.safetensors", half=self.half)
 
 
-def sample(network: KeyframeDiffusion, conditions: Conditions, ids: Tensor, noise: Tensor, *, steps: int,
-           sigma_max: float, sigma_min: float = 0.002) -> Tensor:
-    """z_0 by Euler steps from noise of unit variance."""
-    ramp = torch.linspace(0, 1, steps, device=noise.device)
-    sigmas = (sigma_max ** (1 / 7) + ramp * (sigma_min ** (1 / 7) - sigma_max ** (1 / 7))) ** 7
-    z = noise * (sigma_max**2 + 1) ** 0.5
-    for sigma, after in zip(sigmas, [*sigmas[1:], sigmas.new_zeros(())], strict=True):
-        estimate = denoiser.estimate(network(z, sigma, conditions, ids).float(), z, sigma)
-        z = z + (after - sigma) / sigma * (z - estimate)
-    return z
+def sample(network: KeyframeDiffusion, conditions: Conditions, ids: Tensor, noise: Tensor, *, steps: int) -> Tensor:
+    """z_0 from noise of unit variance (B, F, c, h, w), without guidance."""
+    levels = sigmas(steps, network.sigma_max)
+    view = View(0, noise.shape[1], conditions, torch.ones(noise.shape[1]))
+    *_, z_0 = denoise(network, begin(noise, levels), [view], ids, levels)
+    return z_0
 
 
 def clip_rows(pixels: Tensor, masks: Tensor, filled: Sequence[Tensor]) -> np.ndarray:

@@ -55,9 +55,9 @@ class Parts(NamedTuple):
     made of, {name: plain value}.
     """
 
-    unet: nn.Module
-    vae: nn.Module
-    image_encoder: nn.Module
+    unet: Any
+    vae: Any
+    image_encoder: Any
     sigma_max: float
     about: dict[str, Any]
 
@@ -70,20 +70,21 @@ def load(backbone: str, dtype: torch.dtype = torch.float32) -> Parts:
     the licence are logged. Raises InputError for configurations and weights of other kinds, MissingFile that names what
     is missing, and how to get it.
     """
+    dtypes = {"unet": dtype, "vae": torch.float32, "image_encoder": dtype}
     if torch.get_default_device().type == "meta" and backbone in FRAMES:
-        made = {name: _make(name, SVD[name], backbone) for name in PARTS}
+        made = {name: _make(name, SVD[name], backbone, dtypes[name]) for name in PARTS}
         made["unet"].register_to_config(num_frames=FRAMES[backbone])
-        folder, digests = None, {}
+        folder, digests = None, {name: None for name in PARTS}
     else:
         folder = locate(backbone)
         files = {name: _files(folder, name, backbone) for name in PARTS}
-        made = {name: _make(name, _read_config(config, name), config) for name, (config, _) in files.items()}
-        digests = {name: _read_weights(made[name], name, weights, torch.float32 if name == "vae" else dtype)
-                   for name, (_, weights) in files.items()}
+        made = {name: _make(name, _read_config(config, name), config, dtypes[name])
+                for name, (config, _) in files.items()}
+        digests = {name: _read_weights(made[name], weights) for name, (_, weights) in files.items()}
         log.info("%s: licence: %s", folder, licence(folder))
     config = made["unet"].config
     about = {key: config[key] for key in ("num_frames", "block_out_channels", "layers_per_block")}
-    about = json.loads(json.dumps(about)) | {"sha256": digests.get("unet")}
+    about = json.loads(json.dumps(about)) | {"sha256": digests["unet"]}
     return Parts(**{name: part.eval() for name, part in made.items()}, sigma_max=_sigma_max(folder), about=about)
 
 
@@ -164,20 +165,21 @@ def _read_json(path):
     return content
 
 
-def _make(name, values, path):
+def _make(name, values, path, dtype):
     """The network, its parameters on the meta device."""
     package = extra(PARTS[name].package)
     kind = getattr(package, PARTS[name].kind)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
         with extra("accelerate").init_empty_weights(include_buffers=False):
-            return kind(package.CLIPVisionConfig(**values)) if name == "image_encoder" else kind(**values)
+            network = kind(package.CLIPVisionConfig(**values)) if name == "image_encoder" else kind(**values)
+        return nn.Module.to(network, dtype)  # diffusers' own `to` warns of layers that these networks do not have
     except Exception as error:  # whatever the class makes of values that do not go together
         raise InputError(f"{path}: no {PARTS[name].kind} can be made of this: {one_line(error)}") from error
 
 
-def _read_weights(module, name, path, dtype):
-    """Fills the network with a file's weights, as `dtype`; returns its SHA-256, None on the meta device."""
+def _read_weights(module, path):
+    """Fills the network with a file's weights, in its own precision; returns the SHA-256, None on the meta device."""
     if torch.get_default_device().type == "meta":
         return None
     from safetensors import SafetensorError
@@ -188,7 +190,6 @@ def _read_weights(module, name, path, dtype):
         raise InputError(f"{path}: not a .safetensors file, or damaged ({error})") from error
     state = {key: value for key, value in state.items() if not key.endswith(".position_ids")}  # of older transformers
     buffers = {key: buffer.clone() for key, buffer in module.named_buffers()}
-    nn.Module.to(module, dtype)  # diffusers' own `to` warns of layers that these networks do not have
     module.to_empty(device="cpu")
     for key, buffer in buffers.items():
         module.get_buffer(key).copy_(buffer)

@@ -40,4 +40,5 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict, dict]:
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a .safetensors file, or damaged ({error})") from error
-    return state, *(parse_mapping(metadata.get(name, "{}"), f"{path}, {name}") for name in (NODE, BACKBONE))
+    node, backbone = (parse_mapping(metadata.get(name, "{}"), f"{path}, {name}") for name in (NODE, BACKBONE))
+    return state, node, backbone

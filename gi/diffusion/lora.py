@@ -1,5 +1,6 @@
 """Changing the UNet in place: more input channels, and low-rank adapters (LoRA) beside frozen layers."""
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from gi.errors import InputError, expect_at_least
 ATTENTION = "to_q", "to_k", "to_v", "to_out.0"  # all Linear layers of all attentions
 
 
-def widen(unet: nn.Module, channels: int) -> None:
+def widen(unet: Any, channels: int) -> None:
     """Gives the UNet's input convolution more channels, whose weights are zero: the output stays equal to the bit.
 
     It is the paper's second, zero-initialised convolution of the new channels, added to the old one. The UNet's
@@ -26,7 +27,7 @@ def widen(unet: nn.Module, channels: int) -> None:
     unet.register_to_config(in_channels=channels)
 
 
-def add_lora(unet: nn.Module, rank: int, alpha: float | None = None, target_modules: Sequence[str] = ATTENTION) -> None:
+def add_lora(unet: Any, rank: int, alpha: float | None = None, target_modules: Sequence[str] = ATTENTION) -> None:
     """Freezes the UNet, but for its input convolution, and gives each layer named so an adapter of this rank, zero at
     the start. What is trained is in float32.
 

@@ -65,13 +65,13 @@ class DiffusionTraining(GuidedInpainting):
                  condition_noise: tuple[float, float] | None = None, motion_bucket: float = 127.0,
                  checkpointing: bool = False, latents: LatentCache | None = None, accumulate_grad_batches: int = 1,
                  gradient_clip_val: float | None = None, average_decay: float | None = None, average_every: int = 1,
-                 average_start: int = 0, compile: bool = False, seed: int = 0):
+                 average_start: int = 0, seed: int = 0):
         super().__init__(
             generator=expect_kind(generator, KeyframeDiffusion, "generator"),
             objective=objective or Objective(terms={"denoising": Denoising()}), metrics=metrics, betas=betas,
             warmup_steps=warmup_steps, accumulate_grad_batches=accumulate_grad_batches,
             gradient_clip_val=gradient_clip_val, average_decay=average_decay, average_every=average_every,
-            average_start=average_start, compile=compile,
+            average_start=average_start,
             guidance=FlowGuidance(estimator=ZeroFlow(), inpaint=False))
         expect_at_least(0, learning_rate=learning_rate, weight_decay=weight_decay, sigma_deviation=sigma_deviation,
                         seed=seed)
@@ -79,7 +79,7 @@ class DiffusionTraining(GuidedInpainting):
                       drop_token_and_drop_conditions=drop_token + drop_conditions)
         self.learning_rate, self.weight_decay, self.decay = learning_rate, weight_decay, decay
         self.warmup_steps, self._multiplier = warmup_steps, self._rate
-        self.sigma, self.sigma_max = (sigma_mean, sigma_deviation), generator.sigma_range[1]
+        self.sigma = sigma_mean, sigma_deviation
         self.drop_token, self.drop_conditions, self.condition_noise = drop_token, drop_conditions, condition_noise
         self.motion_bucket, self.checkpointing, self.latents, self.seed = motion_bucket, checkpointing, latents, seed
         self._frozen = {name for name, parameter in generator.named_parameters() if not parameter.requires_grad}
@@ -112,8 +112,8 @@ class DiffusionTraining(GuidedInpainting):
             conditions = self._drop(conditions, torch.rand(len(z_0), generator=host).to(z_0))
             z_sigma = z_0 + denoiser.over(sigma, z_0) * noise
         else:
-            sigma = z_0.new_full((len(z_0),), self.sigma_max)
-            z_sigma = noise * (self.sigma_max**2 + 1) ** 0.5  # as sampling begins
+            sigma = z_0.new_full((len(z_0),), network.sigma_max)
+            z_sigma = noise * (network.sigma_max**2 + 1) ** 0.5  # as sampling begins
         return {"pixels": pixels, "masks": masks, "z_0": z_0, "conditions": conditions, "ids": ids, "sigma": sigma,
                 "noise": noise, "z_sigma": z_sigma}
 

@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +51,9 @@ class KeyframeDiffusion(nn.Module):
     frames: int = 25
     sigma_max: float = 700.0
     max_side: int = 1024
+    unet: Any
 
-    def __init__(self, unet: nn.Module, codec: Codec, condition: Condition, token: Token):
+    def __init__(self, unet: Any, codec: Codec, condition: Condition, token: Token):
         super().__init__()
         self.unet, self.codec, self.condition, self.token = unet, codec, condition, token
         # Also of a copy that nothing is trained of, such as an average.

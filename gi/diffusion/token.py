@@ -1,5 +1,6 @@
 """The one token of the network's cross-attention: what the keyframe shows, as a vector."""
 from abc import abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +41,9 @@ class Token(nn.Module):
 class ClipToken(Frozen, Token):
     """The embedding of CLIP's image encoder, which SVD was trained with."""
 
-    def __init__(self, encoder: nn.Module):
+    def __init__(self, encoder: Any):
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Any = encoder
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(CLIP_DEVIATION).view(3, 1, 1), persistent=False)
         self.freeze()

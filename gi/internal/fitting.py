@@ -40,6 +40,7 @@ class Recipe(NamedTuple):
     decay: float = 0.3  # at the end, the rate falls along a cosine
     average_decay: float = 0.99
     regularise: float = 0.25  # at the end, with the regularisers, if there are any
+    bf16: bool = False  # compute in bfloat16 where that is safe; weights stay float32
 
 
 class Fitting:
@@ -130,7 +131,9 @@ class Fitting:
         try:
             batch = self._batch(self.samples, range(self.step * size, (self.step + 1) * size))
             batch = prepare(batch, self.network, step=self.step, seed=self.seed)
-            loss = sum(self.objective.generator(self.network(batch["image"], batch["hole"]), batch).values())
+            # Of one step only: what autocast keeps of weights must not outlive it, nor come from where no gradient is.
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+                loss = sum(self.objective.generator(self.network(batch["image"], batch["hole"]), batch).values())
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
