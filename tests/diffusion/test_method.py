@@ -256,7 +256,7 @@ def test_failures_in_one_line(build, monkeypatch):
 
     method = build()
     monkeypatch.setattr(method.filler.network, "forward", fail)
-    with pytest.raises(InputError, match="8 frames of 26x18 at once; a smaller max_side=N or frames=N helps, or guidance=1"):
+    with pytest.raises(InputError, match="8 frames of 26x18 at once; a smaller max_side=N or frames=N helps"):
         run(method)
 
 
