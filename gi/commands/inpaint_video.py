@@ -29,8 +29,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     from gi.media.writer import QUALITY
     from gi.video.method import describe_methods, describe_options, parse_options
     from gi.weights.pretrained import FLOWS
+    asked = describe_options(sys.argv if argv is None else argv)
     parser = script.Parser(prog="gi inpaint-video", usage="gi inpaint-video VIDEO MASKS OUT [options] [key=value …]",
-                           description=describe_options(argv or ()) or __doc__, allow_abbrev=False,
+                           description=asked or __doc__, allow_abbrev=False,
                            epilog=EPILOG.format(methods=describe_methods()), formatter_class=script.Wide)
     parser.add_argument("video", metavar="VIDEO", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("masks", metavar="MASKS", type=Path, help=argparse.SUPPRESS)

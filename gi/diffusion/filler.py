@@ -124,4 +124,4 @@ def memory_named(shape: Sequence[int]) -> Iterator[None]:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         raise InputError(f"not enough memory for {shape[0]} frames of {shape[2]}x{shape[1]} at once; a smaller "
-                         "max_side=N or frames=N helps") from error
+                         "max_side=N or frames=N helps, or guidance=1") from error

@@ -65,13 +65,13 @@ class DiffusionTraining(GuidedInpainting):
                  condition_noise: tuple[float, float] | None = None, motion_bucket: float = 127.0,
                  checkpointing: bool = False, latents: LatentCache | None = None, accumulate_grad_batches: int = 1,
                  gradient_clip_val: float | None = None, average_decay: float | None = None, average_every: int = 1,
-                 average_start: int = 0, compile: bool = False, seed: int = 0):
+                 average_start: int = 0, seed: int = 0):
         super().__init__(
             generator=expect_kind(generator, KeyframeDiffusion, "generator"),
             objective=objective or Objective(terms={"denoising": Denoising()}), metrics=metrics, betas=betas,
             warmup_steps=warmup_steps, accumulate_grad_batches=accumulate_grad_batches,
             gradient_clip_val=gradient_clip_val, average_decay=average_decay, average_every=average_every,
-            average_start=average_start, compile=compile,
+            average_start=average_start,
             guidance=FlowGuidance(estimator=ZeroFlow(), inpaint=False))
         expect_at_least(0, learning_rate=learning_rate, weight_decay=weight_decay, sigma_deviation=sigma_deviation,
                         seed=seed)

@@ -53,7 +53,7 @@ class GuidedInpainting(pl.LightningModule):
             GPU asks for other strides, switch `channels_last` off (pytorch/pytorch#171622).
     """
 
-    sharded = False  # whether FSDP may spread the network over several GPUs
+    sharded = False  # whether FSDP may spread it over several GPUs, as it may one network
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ def build_trainer(
     """The Trainer that the configuration describes, for a run in `logdir`.
 
     options: those of `lightning.trainer` without MODULE_OPTIONS. metrics: what the validation sets of `data` are scored
-    by. sharded: whether the module can be trained by FSDP. Raises InputError for what Lightning refuses, and for what
+    by. sharded: whether the module can be trained by FSDP, as one network is. Raises InputError for what Lightning refuses, and for what
     does not fit two optimisers or our own samplers.
     """
     _check_options(options)
@@ -64,8 +64,8 @@ def build_trainer(
         )
     _check_trainer(trainer, options, sharded)
     if isinstance(trainer.strategy, DDPStrategy):
-        # In each backward pass one of the two networks gets no gradients.
-        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        # Where there are two networks, one of them gets no gradients in each backward pass.
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", not sharded)
     return trainer
 
 

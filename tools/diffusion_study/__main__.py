@@ -1,4 +1,4 @@
-"""Scores small diffusion models on clips of photographs they have not seen, beside what needs no network.
+"""Scores small diffusion models on clips they have not seen, beside what needs no network.
 
     gi train --base configs/diffusion/small.yaml --no-test
     python -m tools.diffusion_study logs/RUN/checkpoints/network.safetensors --photographs data/photos/val --out study
@@ -23,7 +23,8 @@ from tools.diffusion_study import study
 def main(argv: list[str] | None = None) -> int:
     parser = script.Parser(prog="python -m tools.diffusion_study", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("models", nargs="+", metavar="FILE", help=".safetensors of a training")
-    parser.add_argument("--photographs", metavar="DIR", required=True, help="none that a model was trained on")
+    parser.add_argument("--photographs", metavar="DIR", help="none that a model was trained on; None: textures and "
+                        "shapes, made without files")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=64, help="of each kind")
     parser.add_argument("--frames", type=int, default=8)

@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--samples", type=int, default=2, help="of each clip, from different noise")
     parser.add_argument("--size", type=int, default=64, help="height and width of the clips")
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=25, help="of sampling; 1: the mean of what may be there")
     parser.add_argument("--guidance", type=float, nargs=2, default=[1, 3], metavar=("LOW", "HIGH"))
     parser.add_argument("--seed", type=int, default=5000, help="of the clips")
     parser.add_argument("--device", default="auto")

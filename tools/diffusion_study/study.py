@@ -1,11 +1,11 @@
 """What a small diffusion model makes of clips whose truth is known, beside what needs no network.
 
-Two kinds of clips of photographs, both with the first frame as keyframe: "object", where the hole follows an object
+Two kinds of clips, of photographs or of shapes made without files, both with the first frame as keyframe: "object", where the hole follows an object
 that no other frame shows, and "random", where holes know nothing of the clip.
 """
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from gi.data.clips import Clips
 from gi.data.datamodule import collate
 from gi.data.mask_paths import Keyframes, centre_of
 from gi.data.photo_clips import PhotoClips
+from gi.data.shape_clips import ShapeClips
 from gi.data.sources import FolderTree
 from gi.diffusion import denoiser
 from gi.diffusion.callbacks import sample
@@ -54,11 +55,12 @@ class Set(NamedTuple):
         return torch.cat([torch.zeros_like(self.masks[:, :1]), self.masks[:, 1:]], dim=1)
 
 
-def clip_sets(root: str, *, count: int, frames: int, size: int, seed: int) -> dict[str, Set]:
-    """`count` clips of each kind, of the photographs in a folder, `size` pixels high and wide."""
+def clip_sets(root: str | None, *, count: int, frames: int, size: int, seed: int) -> dict[str, Set]:
+    """`count` clips of each kind, `size` pixels high and wide, of the photographs in a folder; None: of shapes."""
     sets = {}
     for name, objects in (("object", 1.0), ("random", 0.5)):
-        source = PhotoClips(images=FolderTree(root=root), frames=frames, height=size, width=size, objects=objects)
+        options: dict[str, Any] = {"frames": frames, "height": size, "width": size, "objects": objects}
+        source = ShapeClips(**options) if root is None else PhotoClips(images=FolderTree(root=root), **options)
         data = Clips(source=source, keyframes=Keyframes(none=1, first=0, one=0, several=0), length=count, seed=seed,
                      hide_object=float(name == "object"))
         batch = collate([data[index] for index in range(count)])
