@@ -42,6 +42,7 @@ class Recipe(NamedTuple):
     decay: float = 0.3  # at the end, the rate falls along a cosine
     average_decay: float = 0.99
     regularise: float = 0.25  # at the end, with the regularisers, if there are any
+    bf16: bool = False  # compute in bfloat16 where that is safe; weights stay float32
 
 
 class Fit(ABC):
@@ -61,6 +62,7 @@ class Fit(ABC):
                  minutes: float | None = None, steps: int | None = None, early_stop: bool = True, seed: int = 0,
                  say: Callable[[str], None] = print):
         self.network, self.recipe, self.size = network, recipe, size
+        self.device = next(network.parameters()).device
         self.folder, self.early_stop, self.seed, self.say = folder, early_stop, seed, say
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), scaled=False)
@@ -141,7 +143,9 @@ class Fit(ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self._rate(progress)
         try:
-            loss = self.loss(range(self.step * size, (self.step + 1) * size))
+            # Of one step only: what autocast keeps of weights must not outlive it, nor come from where no gradient is.
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+                loss = self.loss(range(self.step * size, (self.step + 1) * size))
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -193,7 +197,7 @@ class Fit(ABC):
             torch.save(state, temporary)
 
     def _load(self):
-        state = read_checkpoint(self._state, map_location=next(self.network.parameters()).device)
+        state = read_checkpoint(self._state, map_location=self.device)
         load_strict(self.network, state["network"], self._state)
         load_strict(self.average, state["average"], self._state)
         self.optimizer.load_state_dict(state["optimizer"])
