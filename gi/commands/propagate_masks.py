@@ -41,6 +41,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.add_argument_group("options of methods", argument_default=argparse.SUPPRESS)
     options.add_argument("--threshold", type=float, metavar="P",
                          help="how sure the method has to be of a pixel, 0 to 1 (default 0.5)")
+    options.add_argument("--minutes", type=float, help="how long a network is fitted (default 10)")
+    options.add_argument("--steps", type=int, help="that in steps instead, for results that do not depend on the clock")
+    options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")
     options.add_argument("words", nargs="*", metavar="key=value", default=[], help="any other option of the method")
     args = parser.parse_intermixed_args(argv)
     args.options = {action.dest: getattr(args, action.dest) for action in options._group_actions
