@@ -13,7 +13,8 @@ from gi.media import io
 from gi.media.cuts import CutFinder
 from gi.media.files import open_video
 from gi.media.masks import grow, open_masks
-from gi.video.follow_methods import build_follower
+from gi.video.follow_methods import METHODS
+from gi.video.method import build
 from gi.video.outline import core_of, without_specks
 from gi.video.propagate import MaskPropagation, signed_distance
 from gi.video.propagate_flow import Annotated, FlowFollower, Follower
@@ -178,6 +179,7 @@ def test_another_shot_needs_an_annotation(video, tmp_path):
     (["0.png", "--mask", "x"], "--mask x: expected N=FILE"),
     (["0.png", "--mask", "0=1.png"], "--mask 0=1.png: frame 0 has a mask already"),
     (["0.png", "--method", "flw"], "no such method; did you mean flow"),
+    (["0.png", "--method", "gi.video.per_frame.PerFrame"], "is a PerFrame, expected a gi.video.propagate_flow"),
     (["0.png", "steps=3"], "method flow.steps: the method flow has no such parameter"),
     (["0.png", "--threshold", "2"], "threshold: expected a number in"),
     (["0.png", "--dilate", "-1"], "dilate: expected at least 0"),
@@ -228,7 +230,7 @@ class Still(Follower):
 
 def test_between_two_annotations(video, tmp_path):
     """The outline goes from one to the other; a way of one's own is a class."""
-    assert isinstance(build_follower("tests.test_propagate_masks.Still", {}), Still)
+    assert isinstance(build("tests.test_propagate_masks.Still", {}, table=METHODS, kind=Follower), Still)
     a, b = (object_video()[1][number] for number in (0, 4))
     source = open_video(video / "frames")
     list(MaskPropagation(Still(), source, {0: a, 4: b}, tmp_path / "out").run())

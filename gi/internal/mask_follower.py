@@ -86,7 +86,7 @@ class NetworkFollower(Follower):
     prior = False
 
     def __init__(self, *, minutes: float | None = None, steps: int | None = None, threshold: float = 0.5,
-                 network: Literal["base", "unet"] = "base", alpha: float = 0.8, batch_size: int = 2,
+                 network: Literal["base", "unet"] = "base", alpha: float = 0.8, batch_size: int = 4,
                  learning_rate: float | None = None, bf16: bool = False, early_stop: bool = True,
                  device: str | torch.device = "auto", seed: int = 0):
         if minutes is not None and steps is not None:
@@ -142,7 +142,7 @@ class CorrectedFlow(NetworkFollower):
     prior = True
 
     def __init__(self, *, weight: float = 1.0, minutes: float | None = None, steps: int | None = None,
-                 threshold: float = 0.5, alpha: float = 0.8, batch_size: int = 2, learning_rate: float | None = None,
+                 threshold: float = 0.5, alpha: float = 0.8, batch_size: int = 4, learning_rate: float | None = None,
                  bf16: bool = False, early_stop: bool = True, device: str | torch.device = "auto", seed: int = 0):
         super().__init__(minutes=minutes, steps=steps, threshold=threshold, alpha=alpha, batch_size=batch_size,
                          learning_rate=learning_rate, bf16=bf16, early_stop=early_stop, device=device, seed=seed)
