@@ -15,6 +15,7 @@ COMMANDS = {
     "inpaint": "fill holes in pictures, with or without keyframes",
     "inpaint-video": "fill holes in a video",
     "edit-keyframe": "cut a frame's hole out for an image tool, paste its result back",
+    "propagate-masks": "find an object in a whole video that is marked in one frame",
     "evaluate": "score anyone's pictures",
     "evaluate-video": "score anyone's videos",
     "compare": "print the results of runs side by side",
