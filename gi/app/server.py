@@ -102,11 +102,12 @@ def _say(request: Request, error: Exception) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams of open pages first, which would go on for ever."""
+    """Ends the streams of open pages first, which would go on for ever; a second Ctrl-C does not cut that short."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.config.app.state.events.close()
-        super().handle_exit(sig, frame)
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
 
 def serve(args: argparse.Namespace) -> None:

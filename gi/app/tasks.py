@@ -12,7 +12,7 @@ from PIL import Image
 
 from gi.app import example
 from gi.app.folder import Folder, Problem
-from gi.app.jobs import DONE, Job, Queue
+from gi.app.jobs import DONE, FAILED, Job, Queue
 from gi.app.methods import METHODS, PROPAGATE, Methods, amount_of, checked
 from gi.app.projects import Project, Projects, link, pictures_in
 from gi.media import io
@@ -147,7 +147,7 @@ class Tasks:
 
     def measure(self, video: Path, masks: Path) -> None:
         """Adds short jobs that show how long methods take here, for those that have not run yet."""
-        known = {job.method for job in self.queue.jobs.values() if job.kind == "measure"}
+        known = {job.method for job in self.queue.oldest_first() if job.kind == "measure" and job.state != FAILED}
         for method in (name for name, entry in METHODS.items() if entry.short and name not in known):
             if not self.methods.times(method):
                 def prepare(folder: Path, method: str = method) -> tuple[list[str], str]:
