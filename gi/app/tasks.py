@@ -112,7 +112,7 @@ class Tasks:
                 words += ["--keyframe", str(picture), "--keyframe-mask", str(mask)]
             return [*words, "--out", str(folder / "filled.png")], "filled.png"
 
-        return self._add("keyframe", "photo", project, prepare, about={"frame": number})
+        return self._add("keyframe", "photo", project, prepare, about={"frame": number, "amount": 1.0})
 
     def _write_view(self, project: Project, number: int, picture: Path, mask: Path) -> None:
         """A frame, and its mask, grown as `inpaint-video` grows it."""
@@ -176,7 +176,7 @@ class Tasks:
     def finish(self, job: Job) -> None:
         """Takes the result of a job that has come to its end into its project. Raises Problem if it is no use."""
         result = self.queue.folder(job) / job.result
-        if job.kind in ("run", "measure"):
+        if job.kind in ("run", "measure", "keyframe"):
             self._keep_time(job)
         project = self.projects.projects.get(job.project or "")
         if project is None:
