@@ -60,6 +60,8 @@ def create_app(args: argparse.Namespace) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         events.loop = asyncio.get_running_loop()
         work = asyncio.create_task(queue.run())
+        if not args.no_example:
+            project_calls.begin(project_calls.example())  # the first screen offers it
         try:
             yield
         finally:

@@ -1,4 +1,5 @@
 """What the page is told, what it asks to be done, and how the command starts and ends."""
+import io
 import json
 import shlex
 import socket
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gi.__main__ import main
 from gi.app.methods import METHODS
@@ -47,7 +49,8 @@ def test_the_state_tells_what_can_be_done_here(server):
     assert state["limits"]["upload_bytes"] == server.uploads.limit and state["password"] is False
 
 
-def test_propagating_takes_all_marks(server, still):
+def test_propagating_takes_all_marks(server, still, monkeypatch):
+    monkeypatch.setattr(type(server.methods), "why_not_propagate", lambda self, name: None)
     call = f"/api/projects/{still}"
     server.ok("PUT", f"{call}/marks/20", content=png(np.zeros((48, 64))))
     told = server.ok("POST", f"{call}/propagate", json={"method": "both", "options": {"minutes": 3}})
@@ -55,7 +58,7 @@ def test_propagating_takes_all_marks(server, still):
     assert words[:2] == ["propagate-masks", str(server.folder.path / "clip.mp4")]
     folder = server.queue.root / told["id"]
     assert words[2:4] == [str(folder / "marks" / "000004.png"), str(folder / "masks")]
-    assert following(words, "--frame") == ["4"] and following(words, "--minutes") == ["3"]
+    assert following(words, "--frame") == ["4"] and "minutes=3" in words
     assert following(words, "--mask") == [f"20={folder / 'marks' / '000020.png'}"]
     assert shlex.split(told["command"]) == ["gi", *words[:-2]] and words[-2:] == ["--progress", "json"]
     assert server.ok("GET", call)["jobs"] == [told["id"]]
@@ -127,9 +130,9 @@ def test_a_keyframe_is_filled_with_frames_around_it_as_views(server, still):
     assert words[0] == "inpaint" and following(words, "--keyframe") == [f"{folder}/view_{n:06d}.png" for n in (5, 25)]
     assert following(words, "--keyframe-mask") == [f"{folder}/view_{n:06d}_mask.png" for n in (5, 25)]
     exact = list(open_video(server.folder.path / "clip.mp4").frames())
-    from gi.media import io
-    assert np.array_equal(io.read_image(folder / "frame.png"), exact[15])
-    mask = io.read_mask(folder / "frame_mask.png")
+    from gi.media.io import read_image, read_mask
+    assert np.array_equal(read_image(folder / "frame.png"), exact[15])
+    mask = read_mask(folder / "frame_mask.png")
     assert mask[:, :13].all() and not mask[:, 13:].any()  # grown by 4
     (folder / "filled.png").write_bytes(png(exact[3]))
     server.tasks.finish(server.queue.get(told["id"]))
@@ -286,3 +289,14 @@ def test_a_video_from_the_page_is_that_of_the_command_line(server, root, tmp_pat
     assert np.array_equal([*page.frames()], [*line.frames()])
     assert (tmp_path / "page.mp4").stat().st_size == (tmp_path / "line.mp4").stat().st_size
     assert json.loads((server.folder.own / "times.json").read_text())["flow"]
+
+
+def test_the_example_comes_with_its_masks(server):
+    project = server.ok("POST", "/api/projects", json={"example": True})
+    call = f"/api/projects/{project['id']}"
+    assert project["count"] == 40 and project["masks"] == {"source": "example", "stale": False}
+    frames = [np.asarray(Image.open(io.BytesIO(server.client.get(f"{call}/frames/{number}.png").content))).astype(int)
+              for number in (5, 6)]
+    marked = np.asarray(Image.open(io.BytesIO(server.client.get(f"{call}/masks/5.png").content))) > 0
+    changed = np.abs(frames[0] - frames[1]).max(axis=2) > 100  # the ball rolls faster than the camera
+    assert 0.02 < marked.mean() < 0.06 and changed[marked].mean() > 20 * changed[~marked].mean()
