@@ -1,7 +1,7 @@
 // The queue, as all tabs see it: the server tells about every change, and what it missed to tell is asked for again.
 
 import * as api from "./api.js";
-import { attempt, dialog, duration, el, icon, note, plural } from "./dom.js";
+import { attempt, dialog, duration, el, icon, plural } from "./dom.js";
 
 const jobs = new Map();
 const listeners = new Set();
@@ -166,14 +166,13 @@ export function queueButton(names) {
   return el("div", { class: "queue-box" }, button, list);
 }
 
-// Waits for a job's end; resolves to it. Notes an error.
+// Waits for a job's end; resolves to it. Its card tells of errors.
 export function finished(id) {
   return new Promise((resolve) => {
     const look = () => {
       const job = get(id);
       if (!job || active(job)) return;
       end();
-      if (job.state === "failed") note(`${title(job)}: ${job.error}`, "error");
       resolve(job);
     };
     const end = listen(look);

@@ -10,7 +10,8 @@ export class MethodForm {
     this.chosen = (this.methods.find((one) => one.available) ?? this.methods[0])?.name;
     this.fields = new Map(); // by method: {option: input}
     this.cards = new Map();
-    this.settings = el("div", { class: "settings" });
+    this.options = el("div", { class: "settings" });
+    this.settings = el("details", { class: "more" }, el("summary", {}, "Settings"), this.options);
     this.node = el("fieldset", { class: "methods" }, el("legend", {}, "Method"), this.methods.map((one) => this.#card(one)), this.settings);
     this.#show();
     this.estimate();
@@ -42,7 +43,7 @@ export class MethodForm {
       for (const [name, { seconds, how }] of Object.entries(estimates)) {
         const card = this.cards.get(name);
         if (!card) continue;
-        card.time.textContent = seconds ? `about ${duration(seconds)}` : "";
+        card.time.textContent = seconds ? `about ${duration(seconds)}` : "time unknown";
         card.time.title = how ?? "";
         card.how.textContent = how ?? "";
       }
@@ -52,11 +53,12 @@ export class MethodForm {
   #card(one) {
     const time = el("span", { class: "method-time faint" });
     const how = el("span", { class: "method-how faint" });
+    const about = el("span", {}, one.description);
     const input = el("input", { type: "radio", name: "method", value: one.name, checked: one.name === this.chosen, disabled: !one.available,
       onchange: () => { this.chosen = one.name; this.#show(); } });
-    this.cards.set(one.name, { time, how });
-    return el("label", { class: "method", "data-off": String(!one.available) }, input, el("span", { class: "method-text" },
-      el("span", { class: "method-line" }, el("strong", {}, one.label), time), el("span", {}, one.description), how,
+    this.cards.set(one.name, { time, how, about });
+    return el("label", { class: "method", "data-off": String(!one.available), title: one.description }, input, el("span", { class: "method-text" },
+      el("span", { class: "method-line" }, el("strong", {}, one.label), time), about, how,
       one.available ? null : el("span", { class: "why-not" }, one.why_not)));
   }
 
@@ -66,10 +68,10 @@ export class MethodForm {
       this.fields.set(one.name, Object.fromEntries((one.options ?? []).map((option) => [option.name, this.#field(option)])));
     }
     const fields = this.fields.get(this.chosen) ?? {};
-    this.settings.replaceChildren(...(one?.options ?? []).map((option) =>
+    this.options.replaceChildren(...(one?.options ?? []).map((option) =>
       el("p", {}, el("label", { for: `option-${option.name}` }, option.label), fields[option.name])));
-    for (const [name, card] of this.cards) card.how.hidden = name !== this.chosen;
-    this.onchange?.();
+    this.settings.hidden = !one?.options?.length;
+    for (const [name, card] of this.cards) card.how.hidden = card.about.hidden = name !== this.chosen;
   }
 
   #field(option) {

@@ -76,7 +76,9 @@ export class Painter extends EventTarget {
 
   get empty() {
     const { width, height } = this.canvas;
-    return !new Uint32Array(this.context.getImageData(0, 0, width, height).data.buffer).some(Boolean);
+    const context = readable(width, height);
+    context.drawImage(this.canvas, 0, 0);
+    return !new Uint32Array(context.getImageData(0, 0, width, height).data.buffer).some(Boolean);
   }
 
   #copy() {
@@ -166,12 +168,17 @@ export class Painter extends EventTarget {
   }
 }
 
+// A canvas in memory rather than on the graphics card, which pixels are slow to come back from.
+function readable(width, height) {
+  return new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+}
+
 // Turns a mask (white on black) into `colour` on nothing, drawn to `context` in its size.
 export function tint(context, mask, colour) {
   const { width, height } = context.canvas;
-  context.clearRect(0, 0, width, height);
-  context.drawImage(mask, 0, 0, width, height);
-  const image = context.getImageData(0, 0, width, height);
+  const copy = readable(width, height);
+  copy.drawImage(mask, 0, 0, width, height);
+  const image = copy.getImageData(0, 0, width, height);
   const pixels = new Uint32Array(image.data.buffer);
   const [red, green, blue] = [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16));
   const painted = (255 << 24) | (blue << 16) | (green << 8) | red; // little-endian: alpha, blue, green, red

@@ -29,7 +29,7 @@ export class Stage {
     this.watcher.observe(this.pictures);
   }
 
-  // Two pictures beside each other, or one above the other where that makes them larger.
+  // Two pictures beside each other, or one above the other where that makes them clearly larger.
   fit() {
     const { clientWidth: width, clientHeight: height } = this.pictures;
     const gap = 8;
@@ -37,8 +37,9 @@ export class Stage {
     const beside = size((width - gap) / 2, height);
     const stacked = size(width, (height - gap) / 2);
     const double = !this.two.hidden;
-    this.pictures.classList.toggle("stacked", double && stacked > beside);
-    const wide = Math.max(40, Math.floor(double ? Math.max(beside, stacked) : size(width, height)));
+    const above = stacked > 1.15 * beside;
+    this.pictures.classList.toggle("stacked", double && above);
+    const wide = Math.max(40, Math.floor(!double ? size(width, height) : above ? stacked : beside));
     for (const picture of [this.one, this.two]) {
       picture.style.width = `${wide}px`;
       picture.style.height = `${Math.round(wide / this.ratio)}px`;

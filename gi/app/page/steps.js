@@ -8,7 +8,7 @@ import { MethodForm } from "./methods.js";
 
 function step(number, title, ...content) {
   const summary = el("span", { class: "step-state faint" });
-  const node = el("details", { class: "step" }, el("summary", {}, el("span", { class: "step-number", "aria-hidden": "true" }, String(number)),
+  const node = el("details", { class: "step", name: "steps" }, el("summary", {}, el("span", { class: "step-number", "aria-hidden": "true" }, String(number)),
     el("span", { class: "step-title" }, title), summary), el("div", { class: "step-body" }, content));
   return { node, say: (text, done) => { summary.textContent = text; node.dataset.done = String(Boolean(done)); } };
 }
@@ -20,7 +20,7 @@ export class Steps {
     this.keyframes = keyframes;
     this.marks = this.#marks();
     this.follow = this.#follow();
-    this.keys = step(3, "Keyframes, if you like", keyframes.node);
+    this.keys = step(3, "Keyframes (optional)", keyframes.node);
     this.remove = this.#remove();
     this.home = this.#home();
     this.all = [this.marks, this.follow, this.keys, this.remove, this.home];
@@ -48,10 +48,15 @@ export class Steps {
         this.open(this.remove);
       }
     };
+    this.next = el("button", { type: "button", class: "primary", hidden: true, onclick: () => {
+      this.open(this.follow);
+      if (!this.work.project.masks) this.#propagate();
+    } }, "Follow it through the video");
     return step(1, "Mark the object",
-      el("p", {}, "Paint over what should go, generously, on one frame where it is seen well."), this.list,
+      el("p", {}, "Paint over what should go, generously, on one frame where it is seen well."), this.list, this.next,
       el("div", { class: "buttons" },
-        el("button", { type: "button", onclick: () => attempt(() => this.work.marks.nothing()) }, "It is not on this frame"),
+        el("button", { type: "button", title: "Says that the object is not on this frame",
+          onclick: () => attempt(() => this.work.marks.nothing()) }, "Not on this frame"),
         fileButton("Load masks", `${PICTURES},${VIDEOS}`, load, { multiple: true })),
       el("p", { class: "faint" }, "Masks: one picture for all frames, a video, or as many pictures as frames. Bright is what goes."),
       this.sending, this.#points());
@@ -83,7 +88,9 @@ export class Steps {
   #follow() {
     const ways = this.work.state.propagate ?? [];
     this.way = ways.find((one) => one.available)?.name ?? "flow";
-    this.minutes = el("input", { type: "number", min: 0.5, max: 600, step: 0.5, value: 5, class: "number", id: "follow-minutes" });
+    this.minutes = el("input", { type: "number", step: "any", class: "number", id: "follow-minutes" });
+    const minutes = ways.flatMap((one) => one.options ?? []).find((option) => option.name === "minutes");
+    if (minutes) Object.assign(this.minutes, { min: minutes.min, max: minutes.max, value: minutes.default });
     this.minutesBox = el("p", { hidden: true }, el("label", { for: "follow-minutes" }, "Minutes it may take "), this.minutes);
     this.wayText = el("p", { class: "faint" });
     this.choice = segmented("How to follow", ways.map((one) => [one.name, one.label, one.why_not ?? one.description, !one.available]),
@@ -91,7 +98,7 @@ export class Steps {
     this.followButton = el("button", { type: "button", class: "primary", onclick: () => this.#propagate() }, "Follow the object");
     this.followCard = new jobs.JobCard();
     this.check = el("p", { class: "hint" });
-    return step(2, "Follow it through the video", el("p", {}, "The mask is carried from the frames you painted to all others."),
+    return step(2, "Follow it", el("p", {}, "The mask is carried from the frames you painted to all others."),
       ways.length > 1 ? this.choice : null, this.wayText, this.minutesBox, el("div", { class: "buttons" }, this.followButton),
       this.followCard.node, this.check);
   }
@@ -157,6 +164,7 @@ export class Steps {
       el("button", { type: "button", class: "tool small", "aria-label": `Delete the mark of frame ${n}`, onclick: () => attempt(() => marks.remove(n)) }, icon("close")))));
     this.marks.say(project.marks.length ? `${plural(project.marks.length, "frame")} painted`
       : project.masks?.source === "uploaded" ? "masks loaded" : "", project.marks.length || project.masks);
+    this.next.hidden = !project.marks.length || (project.masks && !project.masks.stale);
     this.pointBox.hidden = !this.points.length;
     this.pointText.textContent = `${plural(this.points.length, "click")} on frame ${player.frame}.`;
 
@@ -194,8 +202,8 @@ export class Steps {
     this.home.say(results.length ? plural(results.length, "result") : "", results.length);
     if (shown) {
       this.download.href = api.downloadUrl(shown.id);
-      const sound = project.has_sound ? " and the sound" : "";
-      this.homeText.textContent = `Computed in ${duration(shown.seconds)}. The download has the size, the rate${sound} of your video.`;
+      const kept = project.has_sound ? "size, rate and sound" : "size and rate";
+      this.homeText.textContent = `Computed in ${duration(shown.seconds)}. The download has the ${kept} of your video.`;
     }
   }
 }

@@ -149,7 +149,7 @@ class Workspace {
   editing(on) {
     this.marks.painter.enabled = !on;
     this.keyframes.tools.hidden = !on;
-    this.marks.tools.hidden = on;
+    this.marks.tools.hidden = this.compare.buttons.hidden = on;
     this.stage.mask.hidden = this.stage.paint.hidden = on || !this.marks.visible;
     this.transport.node.inert = on;
     this.steps.node.inert = on;
