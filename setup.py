@@ -51,7 +51,7 @@ class WithFiles(build_py):
 if __name__ == "__main__":
     setup(
         packages=find_packages(include=["gi", "gi.*"]),
-        package_data={"gi.report": ["templates/*", "*.yaml"]},
+        package_data={"gi.report": ["templates/*", "*.yaml"], "gi.app": ["page/*"]},
         install_requires=REQUIRES,
         extras_require=EXTRAS,
         cmdclass={"build_py": WithFiles},

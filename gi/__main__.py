@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "print the results of runs side by side",
     "make-validation": "make a validation set from photographs",
     "fetch": "download the weights that a configuration needs",
+    "app": "open the page in the browser: mark an object, watch it go",
     "export": "write a network's weights to a small file to hand on",
     "benchmark": "measure times on this machine (in a clone)",
 }
