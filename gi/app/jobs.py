@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from gi.app import child
 from gi.app.events import Events
 from gi.app.folder import Problem, now
+from gi.errors import one_line
 from gi.media import io
 
 WAITING, RUNNING, CANCELLING, DONE, FAILED, CANCELLED = (
@@ -101,7 +101,7 @@ class Queue:
 
     def new_folder(self) -> Path:
         """For the inputs of a job that is to be added; its name is the job's id, and ids sort by time."""
-        folder = self.root / f"{int(time.time() * 1000):012x}{token_hex(2)}"
+        folder = self.root / f"{time.time_ns():016x}"
         folder.mkdir()
         return folder
 
@@ -203,7 +203,7 @@ class Queue:
             try:
                 await asyncio.to_thread(self.finish, job)
             except Exception as error:  # a result that is no use must not stop the queue
-                said["error"] = io.reason(error)
+                said["error"] = one_line(error)
         if status == 0 and "error" not in said:
             job.state, job.seconds_left = DONE, 0.0
         elif cancelled:

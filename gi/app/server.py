@@ -75,7 +75,7 @@ def create_app(args: argparse.Namespace) -> Starlette:
         routes=[Route("/", index), Mount("/static", _Static(directory=PAGE, check_dir=False)), *api],
         middleware=[Middleware(Guard, hosts=args.allow_host, sessions=sessions)], lifespan=lifespan,
         exception_handlers={Problem: _say, InputError: _say, HTTPException: _say, OSError: _say, 500: _say})
-    app.state.events = events
+    app.state.parts = parts
     return app
 
 
@@ -102,11 +102,12 @@ def _say(request: Request, error: Exception) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams of open pages first, which would go on for ever."""
+    """Ends the streams of open pages first, which would go on for ever; a second Ctrl-C does not cut that short."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.config.app.state.events.close()
-        super().handle_exit(sig, frame)
+        self.config.app.state.parts.events.close()
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
 
 def serve(args: argparse.Namespace) -> None:

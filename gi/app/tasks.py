@@ -12,7 +12,7 @@ from PIL import Image
 
 from gi.app import example
 from gi.app.folder import Folder, Problem
-from gi.app.jobs import DONE, Job, Queue
+from gi.app.jobs import DONE, FAILED, Job, Queue
 from gi.app.methods import METHODS, PROPAGATE, Methods, amount_of, checked
 from gi.app.projects import Project, Projects, link, pictures_in
 from gi.media import io
@@ -112,7 +112,7 @@ class Tasks:
                 words += ["--keyframe", str(picture), "--keyframe-mask", str(mask)]
             return [*words, "--out", str(folder / "filled.png")], "filled.png"
 
-        return self._add("keyframe", "photo", project, prepare, about={"frame": number})
+        return self._add("keyframe", "photo", project, prepare, about={"frame": number, "amount": 1.0})
 
     def _write_view(self, project: Project, number: int, picture: Path, mask: Path) -> None:
         """A frame, and its mask, grown as `inpaint-video` grows it."""
@@ -147,7 +147,7 @@ class Tasks:
 
     def measure(self, video: Path, masks: Path) -> None:
         """Adds short jobs that show how long methods take here, for those that have not run yet."""
-        known = {job.method for job in self.queue.jobs.values() if job.kind == "measure"}
+        known = {job.method for job in self.queue.oldest_first() if job.kind == "measure" and job.state != FAILED}
         for method in (name for name, entry in METHODS.items() if entry.short and name not in known):
             if not self.methods.times(method):
                 def prepare(folder: Path, method: str = method) -> tuple[list[str], str]:
@@ -176,7 +176,7 @@ class Tasks:
     def finish(self, job: Job) -> None:
         """Takes the result of a job that has come to its end into its project. Raises Problem if it is no use."""
         result = self.queue.folder(job) / job.result
-        if job.kind in ("run", "measure"):
+        if job.kind in ("run", "measure", "keyframe"):
             self._keep_time(job)
         project = self.projects.projects.get(job.project or "")
         if project is None:
