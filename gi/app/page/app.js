@@ -1,7 +1,7 @@
 // The frame of the page: which screen the address asks for, the password, help. Everything after # is state.
 
 import * as api from "./api.js";
-import { dialog, el } from "./dom.js";
+import { dialog, el, typing } from "./dom.js";
 import * as jobs from "./jobs.js";
 import { photoScreen, photosScreen } from "./photos.js";
 import { runsScreen } from "./runs.js";
@@ -66,8 +66,9 @@ function build(screen) {
   return startScreen(screen);
 }
 
-function title(text) {
-  document.getElementById("bar-title").textContent = text;
+// `project`: whether the bar names it, too, as none of its links does.
+function title(text, project = false) {
+  document.getElementById("bar-title").textContent = project ? text : "";
   document.title = text ? `${text} · gi` : "gi";
 }
 
@@ -111,11 +112,15 @@ export function help() {
 
 document.getElementById("bar-help").addEventListener("click", help);
 document.addEventListener("keydown", (event) => {
-  if (event.key === "?" && !event.target.closest("input, textarea, select, dialog")) help();
+  if (event.key === "?" && !typing(event)) help();
 });
 document.getElementById("bar-jobs").append(jobs.queueButton((id) => names.get(id)));
 jobs.listen(({ project }) => project && names.set(project.id, project.name));
 window.addEventListener("gi-projects", (event) => event.detail.forEach((project) => names.set(project.id, project.name)));
-window.addEventListener("hashchange", show);
+window.addEventListener("hashchange", () => {
+  document.querySelectorAll("dialog").forEach((box) => box.close()); // they were about another screen, as were these
+  document.getElementById("notes").replaceChildren();
+  show();
+});
 window.addEventListener("gi-login", () => main.querySelector(".login") || main.replaceChildren(loginForm()));
 show();

@@ -103,3 +103,8 @@ export function duration(seconds) {
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return `${(seconds / 3600).toFixed(1)} h`;
 }
+
+// Whether a key is meant for a field or a dialog rather than for the screen.
+export function typing(event) {
+  return Boolean(event.target.closest?.("input:not([type=range], [type=radio], [type=color], [type=checkbox]), textarea, select, dialog"));
+}

@@ -8,7 +8,7 @@ const listeners = new Set();
 let stream = null;
 
 const KINDS = { run: "Removing", propagate: "Following the object", keyframe: "Filling a frame", clicks: "Finding the object",
-  measure: "Measuring" };
+  measure: "Measuring this machine" };
 const ACTIVE = ["waiting", "running", "cancelling"];
 export const active = (job) => Boolean(job) && ACTIVE.includes(job.state);
 
@@ -151,7 +151,7 @@ export function queueButton(names) {
     if (!shown.length) list.replaceChildren(el("li", { class: "faint" }, "Nothing is at work, and nothing waits."));
     else list.replaceChildren(...shown.map((job) => {
       if (!cards.has(job.id)) {
-        cards.set(job.id, new JobCard({ title: (one) => `${title(one)} · ${names(one.project) ?? "deleted"}` }));
+        cards.set(job.id, new JobCard({ title: (one) => [title(one), names(one.project)].filter(Boolean).join(" · ") }));
       }
       cards.get(job.id).set(job);
       return el("li", {}, cards.get(job.id).node);
@@ -160,6 +160,7 @@ export function queueButton(names) {
   document.addEventListener("pointerdown", (event) => {
     if (!list.hidden && !list.contains(event.target) && !button.contains(event.target)) open(false);
   });
+  window.addEventListener("hashchange", () => open(false));
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") open(false); });
   listen(draw);
   draw();

@@ -1,7 +1,7 @@
 // Photos: a picture, what should go, any number of other views of the same place, before and after.
 
 import * as api from "./api.js";
-import { attempt, duration, el, icon, note, plural, tool } from "./dom.js";
+import { attempt, duration, el, icon, note, plural, tool, typing } from "./dom.js";
 import { Compare, VIEWS } from "./compare.js";
 import * as jobs from "./jobs.js";
 import { Marks } from "./marks.js";
@@ -31,7 +31,7 @@ export async function photosScreen({ state, go, title }) {
 
 export async function photoScreen(screen, id) {
   const work = new PhotoWorkspace(screen, await api.project(id));
-  screen.title(work.project.name);
+  screen.title(work.project.name, true);
   return { node: work.node, wide: true, leave: () => work.leave(), shown: () => work.begin() };
 }
 
@@ -177,7 +177,7 @@ class PhotoWorkspace {
   }
 
   #key(event) {
-    if (event.target.closest?.("input:not([type=range]), select, dialog")) return;
+    if (typing(event)) return;
     const { painter } = this.marks;
     const key = event.key.toLowerCase();
     const tools = { b: "brush", e: "eraser", r: "rectangle" };

@@ -178,6 +178,5 @@ export class Player extends EventTarget {
     else context.drawImage(frames.get(n), 0, 0, canvas.width, canvas.height);
     layer.shown = n;
     layer.drawn?.(n);
-    this.shownCount = (this.shownCount ?? 0) + 1;
   }
 }

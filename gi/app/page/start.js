@@ -87,9 +87,8 @@ export function facts(project) {
 }
 
 function badge(project) {
-  const last = project.jobs.map(jobs.get).filter(Boolean).at(-1);
-  if (jobs.active(last)) return jobs.describe(last);
-  if (last?.kind === "run" && last.state === "done") return "Result ready";
-  if (last?.state === "failed") return "Failed";
-  return "";
+  const own = jobs.ofProject(project.id);
+  if (own.some(jobs.active)) return jobs.describe(own.find(jobs.active));
+  const last = own.find((job) => job.kind === "run");
+  return { done: "Result ready", failed: "Failed", cancelled: "Stopped" }[last?.state] ?? "";
 }

@@ -26,7 +26,7 @@ export class Steps {
     this.all = [this.marks, this.follow, this.keys, this.remove, this.home];
     this.node = el("aside", { class: "steps", "aria-label": "Steps" }, this.all.map((one) => one.node));
     const { project } = work;
-    this.open(this.#result() ? this.home : project.masks ? this.remove : project.marks.length ? this.follow : this.marks);
+    this.open(this.#result() ? this.home : project.masks ? this.remove : this.marks);
     this.update();
   }
 

@@ -1,7 +1,7 @@
 // The workspace of a video: picture, tools, transport and steps, and what the keys do.
 
 import * as api from "./api.js";
-import { el, note } from "./dom.js";
+import { el, note, typing } from "./dom.js";
 import { Compare } from "./compare.js";
 import * as jobs from "./jobs.js";
 import { Keyframes } from "./keyframes.js";
@@ -15,7 +15,7 @@ import { Transport } from "./transport.js";
 export async function videoScreen(screen, id) {
   const project = await api.project(id);
   const workspace = new Workspace(screen, project);
-  screen.title(project.name);
+  screen.title(project.name, true);
   return { node: workspace.node, wide: true, leave: () => workspace.leave(), shown: () => workspace.begin() };
 }
 
@@ -199,8 +199,7 @@ class Workspace {
   }
 
   #key(event) {
-    const typing = event.target.closest?.("input:not([type=range]):not([type=radio]), textarea, select, dialog");
-    if (typing || event.altKey) return;
+    if (typing(event) || event.altKey) return;
     const { player, marks, keyframes } = this;
     const painter = keyframes.painting ? keyframes.painter : marks.painter;
     const paints = painter.enabled;
