@@ -3,6 +3,7 @@
 The server holds the other end of the child's standard input. When that is closed, because the server says so or because
 it is gone, however it ended, the child is interrupted as by Ctrl-C, and ends within `PATIENCE` seconds.
 """
+import asyncio
 import os
 import runpy
 import signal
@@ -22,6 +23,14 @@ PLACE = Path(gi.__file__).resolve().parents[1]
 def command(module: str, words: Sequence[str]) -> list[str]:
     """The command line of a child."""
     return [sys.executable, "-m", "gi.app.child", module, *words]
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Ends a child that has nothing to lose, if it still runs."""
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+    process.stdin.close()
 
 
 def environment() -> dict[str, str]:

@@ -78,6 +78,11 @@ class Folder:
             raise Problem(f"{relative}: no such file or folder", 404)
         return path
 
+    def shorten(self, text: str) -> str:
+        """A message with the paths in it as the user knows them: those of uploads by their names alone."""
+        text = re.sub(re.escape(f"{self.own}{os.sep}") + r"\w+" + re.escape(os.sep) + r"\w+" + re.escape(os.sep), "", text)
+        return text.replace(f"{self.path}{os.sep}", "")
+
     def listing(self, relative: str) -> dict:
         """Folders, videos and pictures of a folder; links that lead out of the working folder are left out."""
         folder = self.resolve(relative)

@@ -65,10 +65,12 @@ class Job:
 
 class Queue:
     """All jobs of a working folder. finish: called with a job that is done, in a thread; what it raises fails the job.
+    shorten: makes messages shorter, for people.
     """
 
-    def __init__(self, root: Path, events: Events, finish: Callable[[Job], None]):
-        self.root, self.events, self.finish = root, events, finish
+    def __init__(self, root: Path, events: Events, finish: Callable[[Job], None],
+                 shorten: Callable[[str], str] = str):
+        self.root, self.events, self.finish, self.shorten = root, events, finish, shorten
         self.jobs: dict[str, Job] = {}
         self._wake, self._child = asyncio.Event(), None
         self._told: dict[str, float] = {}
@@ -213,7 +215,8 @@ class Queue:
             for chunks in folder.glob(".gi-*"):
                 shutil.rmtree(chunks, ignore_errors=True)
         else:
-            job.state, job.error = FAILED, said.get("error") or self._last_words(folder, status)
+            job.state, job.error = FAILED, self.shorten(
+                said.get("error") or self._last_words(folder, status))
         job.finished = now()
         self._save(job)
 

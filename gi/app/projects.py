@@ -144,7 +144,7 @@ class Projects:
                          "fps": float(video.rate), "has_sound": _has_sound(source),
                          "remarks": list(video.remarks)}
         except InputError as error:
-            raise Problem(str(error).replace(f"{source.parent}{os.sep}", ""), 415) from None
+            raise Problem(self.folder.shorten(str(error)), 415) from None
         self.folder.expect_room(20_000 * facts["count"])
         names = [file.stem for file in getattr(video, "files", ())]
         names = names if len(set(names)) == len(names) else []
@@ -176,7 +176,8 @@ class Projects:
 
     def proxies_made(self, project: Project, done: int | None, problem: str | None = None) -> None:
         """Takes note of how far the proxies are."""
-        project.proxies_done, project.problem = project.proxies_done if done is None else done, problem
+        project.proxies_done = project.proxies_done if done is None else done
+        project.problem = problem and self.folder.shorten(problem)
         if done == project.count:
             self.reader.idle(0)
             self.changed(project)

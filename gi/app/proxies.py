@@ -92,7 +92,7 @@ class Maker:
                 if await process.wait():
                     self.tell(project, None, error.rpartition("\n")[2].removeprefix("error: "))
             finally:
-                process.stdin.close()
+                await child.end(process)
 
 
 def main() -> None:

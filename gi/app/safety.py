@@ -133,18 +133,19 @@ def safe_name(name: str, longest: int = 120) -> str:
     """A name of a file for any system, made of what a browser says: the last part, without signs that mean something to
     a system, no device of Windows, no hidden file, at most `longest` bytes; the suffix stays.
     """
-    name = re.split(r"[/\\]", name)[-1]
+    name = re.split(r"[/\\]", name.encode(errors="ignore").decode())[-1]
     name = re.sub(r'[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069<>:"|?*]', "", name).strip(". ")
-    name = name.encode(errors="ignore").decode() or "file"
-    stem, dot, suffix = name.rpartition(".")
-    stem, ending = (stem, dot + suffix[:10]) if dot else (name, "")
+    stem, dot, suffix = (name or "file").rpartition(".")
+    stem, ending = (stem, dot + suffix[:10]) if dot else (suffix, "")
     if stem.partition(".")[0].strip().lower() in _DEVICES:
         stem = f"_{stem}"
     return stem.encode()[:longest - len(ending.encode())].decode(errors="ignore") + ending
 
 
 def is_plain(path: str) -> bool:
-    """Whether no part of a relative path is hidden, a device of Windows, or names a stream of a file there."""
+    """Whether no part of a relative path is hidden, a device of Windows, names a stream of a file there, or is longer
+    than names can be.
+    """
     parts = re.split(r"[/\\]", path)
-    return not any(part.startswith(".") and part != "." or ":" in part or part.endswith((" ", ".")) and part != "."
+    return len(path) < 2000 and all(len(part.encode(errors="replace")) < 256 for part in parts) and not any(part.startswith(".") and part != "." or ":" in part or part.endswith((" ", ".")) and part != "."
                    or part.partition(".")[0].strip().lower() in _DEVICES for part in parts)

@@ -44,7 +44,7 @@ def create_app(args: argparse.Namespace) -> Starlette:
     """The application for the arguments of `gi app`. Raises InputError if its folder is no use."""
     folder, events = Folder(args.folder), Events()
     methods = Methods(folder.own / "times.json", diffusion=args.diffusion, sam2=args.sam2)
-    queue = Queue(folder.own / "jobs", events, lambda job: tasks.finish(job))
+    queue = Queue(folder.own / "jobs", events, lambda job: tasks.finish(job), folder.shorten)
     projects = Projects(folder, events, queue.jobs_of)
     tasks = Tasks(folder, projects, queue, methods)
     runs = args.runs or Path("logs")

@@ -1,7 +1,6 @@
 """Projects: opening and closing them, their pictures, what is painted on them, and what is to be done with them."""
 import asyncio
 import contextlib
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -54,6 +53,8 @@ class ProjectCalls:
         await self.proxies.close()
         for task in tuple(self._background):
             task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Problem):
+                await task
 
     def _answer(self, project: Project) -> Response:
         return JSONResponse(self.projects.describe(project))
@@ -109,10 +110,9 @@ class ProjectCalls:
         try:
             said = (await process.stderr.read()).decode(errors="replace").strip()
             if await process.wait():
-                last = said.rpartition("\n")[2].removeprefix("error: ")
-                raise Problem(last.replace(f"{self.parts.folder.path}{os.sep}", ""))
+                raise Problem(self.parts.folder.shorten(said.rpartition("\n")[2].removeprefix("error: ")))
         finally:
-            process.stdin.close()
+            await child.end(process)
 
     def _begin_proxies(self, project: Project) -> None:
         if project.kind == "video" and project.proxies_done < project.count:
