@@ -20,6 +20,7 @@ export class Marks {
     this.frame = null; // whose paint the canvas shows
     this.pending = null; // a frame whose paint is not kept yet
     this.visible = true;
+    this.saves = 0; // at work
     this.fresh();
     this.tools = this.#tools();
   }
@@ -56,7 +57,7 @@ export class Marks {
       if (this.frame !== n || this.pending === n || this.painter.drawing !== false) return;
       const copy = new OffscreenCanvas(this.work.stage.paint.width, this.work.stage.paint.height);
       tint(copy.getContext("2d"), picture, COLOUR);
-      this.painter.load(copy);
+      if (!this.painter.shows(copy)) this.painter.load(copy); // undo stays where nothing is new
     } catch { /* the next visit of the frame asks again */ }
   }
 
@@ -91,12 +92,15 @@ export class Marks {
     if (useless) project.marks = project.marks.filter((one) => one !== n);
     else if (!has) project.marks = [...project.marks, n].sort((a, b) => a - b);
     this.work.change();
+    this.saves += 1;
     this.saving = (async () => {
       try {
         if (!useless) this.work.take(await api.putMark(project.id, n, await body));
         else if (has) this.work.take(await api.removeMark(project.id, n));
       } catch (error) {
         note(`What you painted on frame ${n} is not kept: ${error.message}`, "error");
+      } finally {
+        this.saves -= 1;
       }
     })();
     return this.saving;

@@ -74,11 +74,12 @@ export class Painter extends EventTarget {
     return copy.convertToBlob({ type: "image/png" });
   }
 
-  get empty() {
-    const { width, height } = this.canvas;
-    const context = readable(width, height);
-    context.drawImage(this.canvas, 0, 0);
-    return !new Uint32Array(context.getImageData(0, 0, width, height).data.buffer).some(Boolean);
+  get empty() { return !pixels(this.canvas).some(Boolean); }
+
+  // Whether `picture`, of the canvas's size, is what is painted.
+  shows(picture) {
+    const other = pixels(picture);
+    return pixels(this.canvas).every((one, k) => one === other[k]);
   }
 
   #copy() {
@@ -173,15 +174,21 @@ function readable(width, height) {
   return new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
 }
 
+function pixels(canvas) {
+  const context = readable(canvas.width, canvas.height);
+  context.drawImage(canvas, 0, 0);
+  return new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+}
+
 // Turns a mask (white on black) into `colour` on nothing, drawn to `context` in its size.
 export function tint(context, mask, colour) {
   const { width, height } = context.canvas;
   const copy = readable(width, height);
   copy.drawImage(mask, 0, 0, width, height);
   const image = copy.getImageData(0, 0, width, height);
-  const pixels = new Uint32Array(image.data.buffer);
+  const values = new Uint32Array(image.data.buffer);
   const [red, green, blue] = [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16));
   const painted = (255 << 24) | (blue << 16) | (green << 8) | red; // little-endian: alpha, blue, green, red
-  for (let k = 0; k < pixels.length; k++) pixels[k] = (pixels[k] & 0xff) > 127 ? painted : 0;
+  for (let k = 0; k < values.length; k++) values[k] = (values[k] & 0xff) > 127 ? painted : 0;
   context.putImageData(image, 0, 0);
 }

@@ -73,7 +73,7 @@ class PhotoWorkspace {
 
   take(project) {
     if (!project || this.closed || project.id !== this.project.id || project.version < this.project.version) return;
-    const others = JSON.stringify(project.marks) !== JSON.stringify(this.project.marks);
+    const others = project.version > this.project.version && !this.marks.saves;
     this.project = project;
     if (others) this.marks.show({ again: true });
     this.change();

@@ -43,14 +43,26 @@ function page(run, values, remember) {
   };
   if (images.length) show(0);
   const tags = run.curves;
-  const shown = new Set((values.get("curves") ?? tags.slice(0, 4).join(",")).split(",").filter((tag) => tags.includes(tag)));
+  const first = [...tags.filter((tag) => /^(train|val)\b/.test(tag)), ...tags].slice(0, 4);
+  const shown = new Set((values.get("curves")?.split(",") ?? first).filter((tag) => tags.includes(tag)));
   const plots = el("div", { class: "plots" });
   const draw = () => {
     plots.replaceChildren(...[...shown].map((tag) => plot(run.name, tag)));
     remember({ curves: [...shown].join(",") });
   };
-  const picks = el("fieldset", { class: "tags" }, el("legend", {}, "Curves"), tags.map((tag) => el("label", {}, el("input", { type: "checkbox",
-    checked: shown.has(tag), onchange: (event) => { if (event.target.checked) shown.add(tag); else shown.delete(tag); draw(); } }), ` ${tag}`)));
+  const groups = new Map(); // by what is before the last slash
+  for (const tag of tags) {
+    const cut = tag.lastIndexOf("/");
+    const group = tag.slice(0, Math.max(cut, 0));
+    groups.set(group, [...(groups.get(group) ?? []), [tag, tag.slice(cut + 1)]]);
+  }
+  const tick = (tag) => (event) => {
+    if (event.target.checked) shown.add(tag);
+    else shown.delete(tag);
+    draw();
+  };
+  const picks = el("div", { class: "tags" }, [...groups].map(([group, entries]) => el("fieldset", {}, el("legend", {}, group || "run"),
+    entries.map(([tag, short]) => el("label", {}, el("input", { type: "checkbox", checked: shown.has(tag), onchange: tick(tag) }), ` ${short}`)))));
   draw();
   return el("section", { class: "run" }, el("h2", {}, run.name), el("p", { class: "faint" }, line(run)),
     run.has_report ? el("p", {}, el("a", { class: "button", href: api.reportUrl(run.name), target: "_blank", rel: "noopener" }, "Open the report"))
@@ -80,11 +92,12 @@ function chart(points, value) {
     const low = Math.min(...numbers), high = Math.max(...numbers);
     return low === high ? [low - 0.5, high + 0.5] : [low, high];
   };
+  const short = (number) => Math.abs(number) >= 1e5 || (number && Math.abs(number) < 1e-3) ? number.toExponential(1) : String(Number(number.toPrecision(4)));
+  if (finite.length === 1) return el("p", { class: "one-value" }, short(finite[0][1]), el("span", { class: "faint" }, ` at step ${finite[0][0]}`));
   if (!finite.length) return el("p", { class: "faint" }, "No finite values.");
   const [x0, x1] = span(finite.map(([x]) => x)), [y0, y1] = span(finite.map(([, y]) => y));
   const x = (step) => LEFT + (step - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
   const y = (one) => HEIGHT - BOTTOM - (one - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM);
-  const short = (number) => Math.abs(number) >= 1e5 || (number && Math.abs(number) < 1e-3) ? number.toExponential(1) : String(Number(number.toPrecision(4)));
   const dot = svg("circle", { r: 3.5, class: "dot", visibility: "hidden" });
   const at = (share) => [y0 + share * (y1 - y0), x0 + share * (x1 - x0)];
   const graph = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img",

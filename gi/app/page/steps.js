@@ -96,10 +96,13 @@ export class Steps {
     this.choice = segmented("How to follow", ways.map((one) => [one.name, one.label, one.why_not ?? one.description, !one.available]),
       this.way, (way) => { this.way = way; this.update(); });
     this.followButton = el("button", { type: "button", class: "primary", onclick: () => this.#propagate() }, "Follow the object");
+    this.discard = el("button", { type: "button", class: "quiet", onclick: async () =>
+      this.work.take(await attempt(() => api.removeMasks(this.work.project.id)), { masks: true }) }, "Discard the masks");
     this.followCard = new jobs.JobCard();
     this.check = el("p", { class: "hint" });
     return step(2, "Follow it", el("p", {}, "The mask is carried from the frames you painted to all others."),
-      ways.length > 1 ? this.choice : null, this.wayText, this.minutesBox, el("div", { class: "buttons" }, this.followButton),
+      ways.length > 1 ? this.choice : null, this.wayText, this.minutesBox,
+      el("div", { class: "buttons" }, this.followButton, this.discard),
       this.followCard.node, this.check);
   }
 
@@ -163,7 +166,7 @@ export class Steps {
       el("button", { type: "button", class: "link", onclick: () => { player.seek(n); this.work.compare.set("mark"); } }, `Frame ${n}`),
       el("button", { type: "button", class: "tool small", "aria-label": `Delete the mark of frame ${n}`, onclick: () => attempt(() => marks.remove(n)) }, icon("close")))));
     this.marks.say(project.marks.length ? `${plural(project.marks.length, "frame")} painted`
-      : project.masks?.source === "uploaded" ? "masks loaded" : "", project.marks.length || project.masks);
+      : project.masks?.source === "uploaded" ? "masks loaded" : project.masks?.source === "example" ? "comes marked" : "", project.marks.length || project.masks);
     this.next.hidden = !project.marks.length || (project.masks && !project.masks.stale);
     this.pointBox.hidden = !this.points.length;
     this.pointText.textContent = `${plural(this.points.length, "click")} on frame ${player.frame}.`;
@@ -176,6 +179,7 @@ export class Steps {
     this.followButton.disabled = !project.marks.length || jobs.active(following);
     this.followButton.textContent = project.masks ? "Follow again" : "Follow the object";
     const { masks } = project;
+    this.discard.hidden = !masks;
     this.check.textContent = jobs.active(following) ? "" : !masks ? (project.marks.length ? "" : "First paint it on a frame (step 1).")
       : masks.stale ? "You painted since. Follow again, so that the other frames learn of it."
         : "Play it and look at the mask. Where it is wrong, paint there and follow again: each frame you correct counts.";

@@ -33,12 +33,13 @@ class Workspace {
     this.keyframes = new Keyframes(this);
     this.steps = new Steps(this, this.keyframes);
     this.lost = el("p", { class: "lost", role: "status", hidden: true }, "The connection to the server is lost. It is tried again…");
+    this.problem = el("p", { class: "lost", role: "alert", hidden: true });
     const remarks = project.remarks?.length ? el("p", { class: "remarks faint" }, project.remarks.join(" ")) : null;
     this.node = el("div", { class: "workspace" },
       el("section", { class: "desk", "aria-label": "Video" }, el("h1", { class: "hidden" }, project.name),
         el("div", { class: "desk-bar" }, this.marks.tools, this.keyframes.tools, this.hint = el("span", { class: "faint hint" }),
           this.compare.buttons),
-        this.stage.node, this.transport.node, this.lost,
+        this.stage.node, this.transport.node, this.lost, this.problem,
         el("p", { class: "facts faint" }, `${facts(project)} · ${project.fps ? `${Number(project.fps.toFixed(3))} frames a second` : ""}${project.has_sound ? " · with sound" : ""}`), remarks),
       this.steps.node);
     this.player.addEventListener("frame", () => { this.marks.show(); this.#remember(); });
@@ -77,7 +78,7 @@ class Workspace {
     if (!project || this.closed || project.id !== this.project.id || project.version < this.project.version) return;
     const known = this.project;
     this.project = project;
-    const others = JSON.stringify(known.marks) !== JSON.stringify(project.marks);
+    const others = project.version > known.version && !this.marks.saves; // painted in another tab, perhaps
     if (masks || known.masks?.source !== project.masks?.source || (known.masks?.stale && project.masks && !project.masks.stale)) {
       this.marks.fresh();
       this.#layers();
@@ -162,6 +163,8 @@ class Workspace {
     const ready = job?.kind === "run" ? (job.state === "done" ? [[0, project.count]] : job.frames_ready ?? []) : [];
     this.transport.show({ marks: project.marks, keyframes: project.keyframes.map(({ n }) => n), ready,
       proxies: project.proxies?.done ?? project.count });
+    this.problem.textContent = project.proxies?.problem ?? "";
+    this.problem.hidden = !project.proxies?.problem;
     this.steps.update();
   }
 
