@@ -2,12 +2,15 @@
 
 import * as api from "./api.js";
 import { duration, el } from "./dom.js";
+import * as jobs from "./jobs.js";
 
 export class MethodForm {
   constructor(work) {
     this.work = work;
     this.methods = work.state.methods.filter((one) => one.kinds.includes(work.project.kind));
-    this.chosen = (this.methods.find((one) => one.available) ?? this.methods[0])?.name;
+    const last = jobs.ofProject(work.project.id).find((job) => job.kind === "run")?.method;
+    const able = this.methods.filter((one) => one.available);
+    this.chosen = (able.find((one) => one.name === last) ?? able[0] ?? this.methods[0])?.name;
     this.fields = new Map(); // by method: {option: input}
     this.cards = new Map();
     this.options = el("div", { class: "settings" });

@@ -26,7 +26,8 @@ export class Steps {
     this.all = [this.marks, this.follow, this.keys, this.remove, this.home];
     this.node = el("aside", { class: "steps", "aria-label": "Steps" }, this.all.map((one) => one.node));
     const { project } = work;
-    this.open(this.#result() ? this.home : project.masks ? this.remove : this.marks);
+    const [run] = jobs.ofProject(project.id).filter((job) => job.kind === "run");
+    this.open(run ? (run.state === "done" ? this.home : this.remove) : project.masks ? this.remove : this.marks);
     this.update();
   }
 
@@ -125,7 +126,8 @@ export class Steps {
     this.runButton = el("button", { type: "button", class: "primary", onclick: () => this.#run() }, "Remove the object");
     this.runCard = new jobs.JobCard({ title: (job) => `${jobs.title(job)}: ${this.form.label(job.method)}` });
     this.why = el("p", { class: "hint" });
-    return step(4, "Remove it", this.form.node, this.why, el("div", { class: "buttons" }, this.runButton), this.runCard.node);
+    this.runBox = el("div", {}, this.form.node, this.why, el("div", { class: "buttons" }, this.runButton));
+    return step(4, "Remove it", this.runCard.node, this.runBox);
   }
 
   async #run() {
@@ -152,10 +154,6 @@ export class Steps {
       el("div", { class: "buttons" }, this.download));
     this.homeEmpty = el("p", { class: "faint" }, "Here you will compare before and after, and download the video.");
     return step(5, "Compare and download", this.homeBox, this.homeEmpty);
-  }
-
-  #result() {
-    return jobs.ofProject(this.work.project.id).find((job) => job.kind === "run" && job.state === "done");
   }
 
   // Everything as the project and its jobs are now.
@@ -193,7 +191,8 @@ export class Steps {
     this.runCard.set(running === last ? running : null);
     this.why.textContent = masks ? (masks.stale ? "The masks are older than what you painted last: follow the object again (step 2), or go on with these." : "")
       : "First paint the object (step 1) and follow it (step 2).";
-    this.runButton.disabled = !masks || jobs.active(running) || !this.form.possible;
+    this.runBox.hidden = jobs.active(running);
+    this.runButton.disabled = !masks || !this.form.possible;
     this.form.update();
     this.remove.say(jobs.active(running) ? "working…" : last?.state === "done" ? "done" : "", last?.state === "done");
 
