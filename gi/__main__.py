@@ -14,6 +14,7 @@ COMMANDS = {
     "test": "score a trained network on the test sets",
     "inpaint": "fill holes in pictures, with or without keyframes",
     "inpaint-video": "fill holes in a video",
+    "propagate-masks": "find an object in a whole video that is marked in one frame",
     "evaluate": "score anyone's pictures",
     "evaluate-video": "score anyone's videos",
     "compare": "print the results of runs side by side",
