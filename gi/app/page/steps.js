@@ -97,13 +97,14 @@ export class Steps {
     this.choice = segmented("How to follow", ways.map((one) => [one.name, one.label, one.why_not ?? one.description, !one.available]),
       this.way, (way) => { this.way = way; this.update(); });
     this.followButton = el("button", { type: "button", class: "primary", onclick: () => this.#propagate() }, "Follow the object");
+    this.goOn = el("button", { type: "button", class: "primary", onclick: () => this.open(this.remove) }, "Go on: remove it");
     this.discard = el("button", { type: "button", class: "quiet", onclick: async () =>
       this.work.take(await attempt(() => api.removeMasks(this.work.project.id)), { masks: true }) }, "Discard the masks");
     this.followCard = new jobs.JobCard();
     this.check = el("p", { class: "hint" });
     return step(2, "Follow it", el("p", {}, "The mask is carried from the frames you painted to all others."),
       ways.length > 1 ? this.choice : null, this.wayText, this.minutesBox,
-      el("div", { class: "buttons" }, this.followButton, this.discard),
+      el("div", { class: "buttons" }, this.goOn, this.followButton, this.discard),
       this.followCard.node, this.check);
   }
 
@@ -138,12 +139,6 @@ export class Steps {
     work.showJob(job.id);
     work.compare.set("result");
     this.update();
-    const end = await jobs.finished(job.id);
-    if (end.state === "done" && !work.closed) {
-      note("Done: the object is gone. Compare and download it.");
-      this.open(this.home);
-      work.player.refresh();
-    }
   }
 
   #home() {
@@ -159,6 +154,7 @@ export class Steps {
   // Everything as the project and its jobs are now.
   update() {
     const { project, player, marks } = this.work;
+    const { masks } = project;
     const own = jobs.ofProject(project.id);
     this.list.replaceChildren(...project.marks.map((n) => el("li", { class: "chip" },
       el("button", { type: "button", class: "link", onclick: () => { player.seek(n); this.work.compare.set("mark"); } }, `Frame ${n}`),
@@ -176,8 +172,9 @@ export class Steps {
     this.followCard.set(following?.state === "done" ? null : following);
     this.followButton.disabled = !project.marks.length || jobs.active(following);
     this.followButton.textContent = project.masks ? "Follow again" : "Follow the object";
-    const { masks } = project;
-    this.discard.hidden = !masks;
+    this.discard.hidden = !masks || jobs.active(following);
+    this.goOn.hidden = !masks || masks.stale || jobs.active(following);
+    this.followButton.classList.toggle("primary", this.goOn.hidden);
     this.check.textContent = jobs.active(following) ? "" : !masks ? (project.marks.length ? "" : "First paint it on a frame (step 1).")
       : masks.stale ? "You painted since. Follow again, so that the other frames learn of it."
         : "Play it and look at the mask. Where it is wrong, paint there and follow again: each frame you correct counts.";
@@ -188,6 +185,12 @@ export class Steps {
 
     const running = own.find((job) => job.kind === "run" && job.state !== "done");
     const last = own.find((job) => job.kind === "run");
+    if (last?.state === "done" && this.awaited === last.id) { // also if another tab began it
+      note("Done: the object is gone. Compare and download it.");
+      this.open(this.home);
+      this.work.showJob(last.id);
+    }
+    this.awaited = jobs.active(last) ? last.id : undefined;
     this.runCard.set(running === last ? running : null);
     this.why.textContent = masks ? (masks.stale ? "The masks are older than what you painted last: follow the object again (step 2), or go on with these." : "")
       : "First paint the object (step 1) and follow it (step 2).";
