@@ -42,7 +42,7 @@ class Method:
 
 
 METHODS = {
-    "flow": Method("Follow the motion", "Copies what other frames show behind the object, along the optical flow. "
+    "flow": Method("Copy from other frames", "Copies what other frames show behind the object, along the optical flow. "
                    "Quick; what no frame shows is only smeared.", (_side(960), DILATE), short=True),
     "keyframes": Method("Keyframes and motion", "A network fills every 20th frame, yours guide it if you have edited "
                         "some; the others follow along the optical flow.", (_side(640), DILATE), short=True),
@@ -80,6 +80,11 @@ class Methods:
                 return "needs weights: start the page with --diffusion CHECKPOINT"
         return None
 
+    def why_not_propagate(self, name: str) -> str | None:
+        """Why masks cannot be propagated in a way here, in a line; None if they can."""
+        from gi.video.follow_methods import METHODS as FOLLOWERS
+        return None if name in FOLLOWERS else "this version does not have it"
+
     def why_no_clicks(self) -> str | None:
         """Why SAM 2 cannot run here, in a line; None if it can."""
         if missing := _missing("transformers"):
@@ -91,8 +96,9 @@ class Methods:
         methods = [{"name": name, "label": method.label, "description": method.description, "kinds": method.kinds,
                     "available": (why := self.why_not(name)) is None, "why_not": why, "options": method.options}
                    for name, method in METHODS.items()]
-        propagate = [{"name": name, "label": label, "description": description, "available": True, "why_not": None,
-                      "options": options} for name, (label, description, options) in PROPAGATE.items()]
+        propagate = [{"name": name, "label": label, "description": description, "options": options,
+                      "available": (why := self.why_not_propagate(name)) is None, "why_not": why}
+                     for name, (label, description, options) in PROPAGATE.items()]
         why = self.why_no_clicks()
         return {"methods": methods, "propagate": propagate, "clicks": {"available": why is None, "why_not": why}}
 

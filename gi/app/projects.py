@@ -154,6 +154,8 @@ class Projects:
         for part in "proxies", "marks", "masks", "keyframes":
             (project.folder / part).mkdir(parents=True)
         self.projects[project.id] = project
+        if video is not None:
+            self.reader.keep(project.id, video)
         self.changed(project)
         return project
 
@@ -179,7 +181,7 @@ class Projects:
         project.proxies_done = project.proxies_done if done is None else done
         project.problem = problem and self.folder.shorten(problem)
         if done == project.count:
-            self.reader.idle(0)
+            self.reader.close()
             self.changed(project)
         else:
             self.events.publish("project", self.describe(project))
@@ -198,15 +200,15 @@ class Projects:
 
     # Pictures --------------------------------------------------------------------------------------------------------
 
-    def frame(self, project: Project, number: int) -> np.ndarray:
-        """A frame at its own size, uint8 (H, W, 3)."""
+    def frame(self, project: Project, number: int, *, small: bool = False) -> np.ndarray:
+        """A frame at its own size, uint8 (H, W, 3), or that of a video as small as its proxy."""
         project.check(number)
         if project.kind == "photo":
             try:
                 return io.read_image(project.source)
             except InputError as error:
                 raise Problem(str(error), 404) from None
-        return self.reader.frame(project.open, project.id, number)
+        return self.reader.frame(project.open, project.id, number, small=small)
 
     def frame_jpeg(self, project: Project, number: int, side: int | None) -> Path | bytes:
         """The proxy of a frame, or where there is none yet, or a larger or smaller one is wanted, a JPEG made now."""
@@ -214,7 +216,7 @@ class Projects:
         place, wanted = proxy(project.proxies, number), side or pictures.SIDE
         if place.is_file() and wanted <= pictures.SIDE:
             return place if side is None or side >= max(project.proxy_size) else pictures.small_jpeg(place, side)
-        return pictures.frame_jpeg(self.frame(project, number), wanted)
+        return pictures.frame_jpeg(self.frame(project, number, small=wanted <= pictures.SIDE), wanted)
 
     def frame_png(self, project: Project, number: int) -> bytes:
         """A frame as it is, to be painted over."""

@@ -10,14 +10,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from gi.app import child
-from gi.app.pictures import QUALITY, fitting
-from gi.media.files import VideoFile, open_video, parse_rate
+from gi.app.pictures import QUALITY, small_frames
+from gi.media.files import open_video, parse_rate
 from gi.media.source import VideoSource
 
 
@@ -26,31 +27,15 @@ def proxy(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.jpg"
 
 
-def small_frames(video: VideoSource, start: int) -> Iterator[Image.Image]:
-    """The frames from number `start` on, at the size of proxies. Those of a file are reduced before they become RGB,
-    which takes a third of the time.
-    """
-    size = fitting(video.width, video.height)
-    if not isinstance(video, VideoFile):
-        for frame in video.frames(start):
-            yield Image.fromarray(frame).resize(size, Image.Resampling.BOX, reducing_gap=2)
-        return
-    stored = size[::-1] if video.turn.swap else size
-    for number, picture in enumerate(video.pictures()):
-        if number >= start:
-            small = picture.reformat(width=stored[0], height=stored[1], interpolation="AREA")
-            yield Image.fromarray(video.turn.upright(video.colour.to_rgb(small)))
-
-
 def make(video: VideoSource, folder: Path) -> Iterator[int]:
     """Makes the proxies that are missing, in order, and yields how many there are."""
     done = next((number for number in range(video.count) if not proxy(folder, number).is_file()), video.count)
     yield done
     if done == video.count:
         return
-    for number, image in enumerate(small_frames(video, done), start=done):
+    for number, frame in enumerate(small_frames(video, done), start=done):
         temporary = folder / f".{number:06d}.part"
-        image.save(temporary, format="JPEG", quality=QUALITY)
+        Image.fromarray(frame).save(temporary, format="JPEG", quality=QUALITY)
         os.replace(temporary, proxy(folder, number))
         yield number + 1
 
@@ -58,11 +43,11 @@ def make(video: VideoSource, folder: Path) -> Iterator[int]:
 class Maker:
     """Has proxies made, of one video at a time. `tell(project, done)` is called once a second, in the event loop."""
 
-    def __init__(self, tell):
+    def __init__(self, tell: Callable):
         self.tell = tell
         self._turn, self._tasks = asyncio.Semaphore(1), {}
 
-    def start(self, project) -> None:
+    def start(self, project: Any) -> None:
         """Begins with those of a project, unless that has been done."""
         if project.id not in self._tasks:
             self._tasks[project.id] = asyncio.create_task(self._make(project))

@@ -147,5 +147,7 @@ def is_plain(path: str) -> bool:
     than names can be.
     """
     parts = re.split(r"[/\\]", path)
-    return len(path) < 2000 and all(len(part.encode(errors="replace")) < 256 for part in parts) and not any(part.startswith(".") and part != "." or ":" in part or part.endswith((" ", ".")) and part != "."
-                   or part.partition(".")[0].strip().lower() in _DEVICES for part in parts)
+    return len(path) < 2000 and all(
+        part == "." or not part.startswith(".") and not part.endswith((" ", ".")) and ":" not in part
+        and part.partition(".")[0].strip().lower() not in _DEVICES and len(part.encode(errors="replace")) < 256
+        for part in parts)

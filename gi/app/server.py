@@ -2,6 +2,7 @@
 import argparse
 import asyncio
 import contextlib
+import ipaddress
 import mimetypes
 import signal
 import socket
@@ -59,6 +60,8 @@ def create_app(args: argparse.Namespace) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         events.loop = asyncio.get_running_loop()
         work = asyncio.create_task(queue.run())
+        if not args.no_example:
+            project_calls.begin(project_calls.example())  # the first screen offers it
         try:
             yield
         finally:
@@ -119,6 +122,9 @@ def serve(args: argparse.Namespace) -> None:
         app = create_app(args)
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(args.host, args.host)
         address = f"http://[{shown}]:{args.port}/" if ":" in shown else f"http://{shown}:{args.port}/"
+        if args.password is None and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+            print(f"warning: whoever reaches {args.host} can use this page; --password-file asks for a password",
+                  file=sys.stderr)
         print(f"{address}  (Ctrl-C ends it; files lie in {args.folder})", file=sys.stderr, flush=True)
         if not args.no_browser:
             threading.Timer(0.5, webbrowser.open, [address]).start()

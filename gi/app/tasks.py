@@ -81,6 +81,8 @@ class Tasks:
         """Carries the marks through the video."""
         if method not in PROPAGATE:
             raise Problem(f"{method}: no such way to propagate, expected {', '.join(PROPAGATE)}")
+        if why := self.methods.why_not_propagate(method):
+            raise Problem(f"{PROPAGATE[method][0]}: {why}", 409)
         options = checked(options, PROPAGATE[method][2])
 
         def prepare(folder: Path) -> tuple[list[str], str]:
@@ -94,7 +96,7 @@ class Tasks:
             for number, path in more:
                 words += ["--mask", f"{number}={path}"]
             words += project.rate_words
-            words += ["--minutes", f"{options['minutes']}"] if "minutes" in options else []
+            words += [f"{name}={value}" for name, value in options.items()]
             return [*words, "--progress", "json"], "masks"
 
         return self._add("propagate", method, project, prepare, options=options, about={"marks": marks_state(project)})

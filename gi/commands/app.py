@@ -7,7 +7,6 @@ All work is done on this machine, and nobody else can reach the page unless --ho
 """
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +34,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sam2", metavar="FOLDER", help="weights of SAM 2, for masks by clicks")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
     args = parser.parse_args(argv)
+    args.no_example = False
     args.folder = args.folder.expanduser()
     args.max_upload = _size(args.max_upload)
     if args.password is not None and args.password_file is not None:
@@ -73,8 +73,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         raise InputError(f'the page needs {error.name}: pip install "guided-inpainting[app]"') from error
     from gi.app.server import serve
-    if args.password is None and args.host not in ("127.0.0.1", "localhost", "::1"):
-        print(f"warning: whoever reaches {args.host} can use this page; --password-file asks for a password",
-              file=sys.stderr)
     serve(args)
     return 0

@@ -42,9 +42,9 @@ class VideoFile(VideoSource):
         if self.turn.swap:
             self.width, self.height, self.aspect = self.height, self.width, 1 / self.aspect
 
-    def pictures(self) -> Generator[av.VideoFrame, None, None]:
-        """The frames as they are stored. Raises InputError as `frames`."""
-        return container.pictures(self.path, self._index, 0)
+    def pictures(self, start: int = 0) -> Generator[av.VideoFrame, None, None]:
+        """The frames from number `start` on, as they are stored. Raises InputError as `frames`."""
+        return container.pictures(self.path, self._index, start)
 
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
         pictures = container.pictures(self.path, self._index, wanted.start) if wanted else iter(())

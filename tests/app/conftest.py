@@ -18,6 +18,7 @@ HOST = "http://127.0.0.1"
 def arguments(tmp_path):
     """Those of `gi app`, for a working folder in tmp_path."""
     return argparse.Namespace(folder=tmp_path / "work", host="127.0.0.1", port=7860, password=None, allow_host=[],
+                              no_example=True,
                               max_upload=2**22, runs=tmp_path / "runs", diffusion=None, sam2=None, no_browser=True)
 
 

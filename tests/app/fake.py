@@ -1,4 +1,4 @@
-"""Stands for a long command: counts to `total`, keeps the count in a file, and goes on from there when started again."""
+"""Stands for a long command: counts to `total`, keeps the count in a file, goes on from there when started again."""
 import json
 import os
 import sys

@@ -106,8 +106,8 @@ def test_all_tabs_are_told(server):
 # With servers of their own -----------------------------------------------------------------------------------------
 
 def start(folder, root):
-    process = subprocess.Popen([sys.executable, "-m", "gi", "app", str(folder), "--port", "0", "--no-browser"], cwd=root,
-                               stderr=subprocess.PIPE, text=True)
+    words = ["-m", "gi", "app", str(folder), "--port", "0", "--no-browser"]
+    process = subprocess.Popen([sys.executable, *words], cwd=root, stderr=subprocess.PIPE, text=True)
     address = process.stderr.readline().split()[0]
     client = httpx.Client(base_url=address, timeout=20)
     return process, client

@@ -42,11 +42,11 @@ def test_proxies_show_the_frames_as_players_do(tmp_path, monkeypatch, options):
     video = open_video(path)
     size = pictures.fitting(video.width, video.height)
     assert max(size) == 75 and (video.turn != Turn()) == bool(turn)
-    made = list(proxies.small_frames(video, 0))
+    made = list(pictures.small_frames(video, 0))
     assert len(made) == 5
     for small, frame in zip(made, video.frames(), strict=True):
-        assert small.size == size
-        assert difference(np.asarray(small), cv2.resize(frame, size, interpolation=cv2.INTER_AREA)) < 2
+        assert small.shape == (size[1], size[0], 3)
+        assert difference(small, cv2.resize(frame, size, interpolation=cv2.INTER_AREA)) < 2
 
 
 def turned(path, turn):
@@ -88,8 +88,9 @@ def test_a_project_of_a_video(server):
     expected = {"kind": "video", "name": "clip.mp4", "width": 64, "height": 48, "count": 6, "has_sound": True,
                 "marks": [], "masks": None, "keyframes": [], "jobs": [], "fps": 29.97}
     assert {key: project[key] for key in expected} == expected
-    done = wait_for(lambda: (found := server.ok("GET", f"/api/projects/{project['id']}"))["proxies"]["done"] == 6 and found)
-    assert done["version"] > project["version"]
+    call = f"/api/projects/{project['id']}"
+    wait_for(lambda: server.ok("GET", call)["proxies"]["done"] == 6)
+    assert server.ok("GET", call)["version"] > project["version"]
     frame = server.client.get(f"/api/projects/{project['id']}/frames/5.jpg")
     assert "immutable" in frame.headers["cache-control"]
     assert difference(opened(frame.content), moving_pictures(6)[5]) < 4
@@ -147,7 +148,8 @@ def test_a_keyframe_is_uploaded_and_kept_as_it_is(server):
     frames = moving_pictures(3)
     project = project_of(server, frames)
     call = f"/api/projects/{project['id']}"
-    assert server.ok("PUT", f"{call}/keyframes/1", content=png(frames[1]))["keyframes"] == [{"n": 1, "source": "uploaded"}]
+    changed = server.ok("PUT", f"{call}/keyframes/1", content=png(frames[1]))
+    assert changed["keyframes"] == [{"n": 1, "source": "uploaded"}]
     assert np.array_equal(opened(server.client.get(f"{call}/keyframes/1.png").content), frames[1])
     assert opened(server.client.get(f"{call}/keyframes/1.jpg?side=16").content).shape == (12, 16, 3)
     assert server.ok("DELETE", f"{call}/keyframes/1")["keyframes"] == []

@@ -13,10 +13,12 @@ from tests.app.conftest import png, testclient, wait_for
 from tests.video_helpers import moving_pictures, write_video
 
 SECRET = b"nobody may see this"
-OUTSIDE = ["..", "../", "../outside", "../outside/secret.png", "a/../../outside/secret.png", "/etc/passwd", "//etc/passwd",
-           "..\\outside\\secret.png", "C:\\Windows\\win.ini", "C:secret.png", "\\\\host\\share", "secret\0.png",
+OUTSIDE = ["..", "../", "../outside", "../outside/secret.png", "a/../../outside/secret.png", "/etc/passwd",
+           "//etc/passwd", "..\\outside\\secret.png", "C:\\Windows\\win.ini", "C:secret.png", "\\\\host",
+           "secret\0.png",
            "link/secret.png", "link", "filelink.png", "gi-app", "gi-app/jobs", ".hidden/secret.png", "./.hidden", "CON",
-           "nul.png", "clip.mp4:stream", "clip.mp4.", "a" * 5000, "~/secret.png", "$HOME", "\ud800", "../" * 30 + "etc/passwd"]
+           "nul.png", "clip.mp4:stream", "clip.mp4.", "a" * 5000, "~/secret.png", "$HOME", "\ud800",
+           "../" * 30 + "etc/passwd"]
 
 
 @pytest.fixture
@@ -172,10 +174,12 @@ def test_runs_do_not_lead_out_of_their_folder(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("name, expected", [
-    ("clip.mp4", "clip.mp4"), ("Ünïcode ☂.mp4", "Ünïcode ☂.mp4"), ("../../etc/passwd", "passwd"), ("/etc/passwd", "passwd"),
-    ("..\\..\\win.ini", "win.ini"), ("C:\\x\\clip.mp4", "clip.mp4"), ("..", "file"), ("", "file"), (".bashrc", "bashrc"),
-    ("a\0b\n.mp4", "ab.mp4"), ("con.mp4", "_con.mp4"), ("LPT1", "_LPT1"), ("a:b.mp4", "ab.mp4"), ("x.mp4. . ", "x.mp4"),
-    ("-rf.mp4", "-rf.mp4"), ("a" * 300 + ".mp4", "a" * 116 + ".mp4"), ("gpj.\u202eexe", "gpj.exe"), ("\ud800.png", "png"),
+    ("clip.mp4", "clip.mp4"), ("Ünïcode ☂.mp4", "Ünïcode ☂.mp4"), ("../../etc/passwd", "passwd"),
+    ("/etc/passwd", "passwd"), ("..\\..\\win.ini", "win.ini"), ("C:\\x\\clip.mp4", "clip.mp4"), ("..", "file"),
+    ("", "file"), (".bashrc", "bashrc"), ("a\0b\n.mp4", "ab.mp4"), ("con.mp4", "_con.mp4"),
+    ("LPT1", "_LPT1"), ("a:b.mp4", "ab.mp4"), ("x.mp4. . ", "x.mp4"),
+    ("-rf.mp4", "-rf.mp4"), ("a" * 300 + ".mp4", "a" * 116 + ".mp4"), ("gpj.\u202eexe", "gpj.exe"),
+    ("\ud800.png", "png"),
 ])
 def test_names_of_uploads_mean_nothing_to_a_system(name, expected):
     assert safe_name(name) == expected
@@ -211,7 +215,8 @@ def test_a_full_disk_is_told(server, monkeypatch):
     ("a.mp4", b"import os; os.system('touch /tmp/x')"), ("a.py", b"print(1)"), ("a.html", b"<script>alert(1)</script>"),
     ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("a.mp4", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"),
     ("a.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n"), ("a.png", b""), ("a.png", b"\x89PNG\r\n\x1a\n"),
-    ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) run\n"), ("a.zip", b"PK\x03\x04" + bytes(40)),
+    ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) run\n"),
+    ("a.zip", b"PK\x03\x04" + bytes(40)),
 ])
 def test_what_is_no_picture_or_video_is_refused_by_its_content(server, name, content):
     answer = server.client.post(f"/api/uploads?name={name}", content=content)
@@ -258,12 +263,14 @@ def test_a_picture_that_would_fill_the_memory_is_not_decoded(server):
     ("PUT", "projects/{}/keyframes/0", png(np.zeros((4, 4))), 400), ("PUT", "projects/{}/keyframes/0", b"?", 415),
     ("GET", "projects/{}/frames/99999999999999999999.jpg", None, 404), ("GET", "projects/{}/frames/3.jpg", None, 404),
     ("GET", "projects/{}/frames/0.jpg?side=99999", None, 400), ("GET", "projects/{}/masks/0.png", None, 404),
-    ("POST", "projects/{}/runs", b'{"method": "flow"}', 409), ("POST", "projects/{}/runs", b'{"method": "os.system"}', 400),
+    ("POST", "projects/{}/runs", b'{"method": "flow"}', 409),
+    ("POST", "projects/{}/runs", b'{"method": "os.system"}', 400),
     ("POST", "projects/{}/runs", b'{"method": "photo"}', 400), ("POST", "projects/{}/runs", b"{}", 400),
     ("POST", "projects/{}/runs", b'{"method": "flow", "options": {"checkpoint": "/etc/passwd"}}', 400),
     ("POST", "projects/{}/runs", b'{"method": "flow", "options": {"max_side": "64 --out /x"}}', 400),
     ("POST", "projects/{}/runs", b'{"method": "flow", "options": {"max_side": NaN}}', 400),
-    ("POST", "projects/{}/propagate", b'{"method": "flow"}', 409), ("POST", "projects/{}/propagate", b'{"method": "x"}', 400),
+    ("POST", "projects/{}/propagate", b'{"method": "flow"}', 409),
+    ("POST", "projects/{}/propagate", b'{"method": "x"}', 400),
     ("POST", "projects/{}/clicks", b'{"frame": 0, "points": [[1, 1, 1]]}', 409),
     ("GET", "jobs/0", None, 404), ("GET", "nothing", None, 404), ("PATCH", "jobs", None, 405),
 ])

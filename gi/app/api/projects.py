@@ -3,7 +3,7 @@ import asyncio
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from secrets import token_hex
 
@@ -48,6 +48,12 @@ class ProjectCalls:
             ("POST", f"{one}/clicks", self.clicks), ("POST", f"{one}/runs", self.run),
             ("GET", f"{one}/estimates", self.estimates)]
 
+    def begin(self, work: Coroutine) -> None:
+        """Has work done in the background."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     async def close(self) -> None:
         """Ends what runs in the background."""
         await self.proxies.close()
@@ -74,12 +80,14 @@ class ProjectCalls:
 
     async def create(self, request: Request) -> Response:
         wanted = await json_body(request)
-        fps = wanted.get("fps")
+        fps, masks = wanted.get("fps"), None
         if wanted.get("example") is True:
-            source, upload = await self.example(), None
+            (source, masks), upload = await self.example(), None
         else:
             source, upload = await thread(self.parts.source, wanted)
         project = await thread(self.projects.create, source, upload=upload, fps=None if fps is None else str(fps)[:20])
+        if masks is not None:
+            await thread(self.projects.put_masks, project, pictures_in(masks), "example")
         self._begin_proxies(project)
         return self._answer(project)
 
@@ -94,13 +102,14 @@ class ProjectCalls:
         await thread(self.projects.delete, project)
         return JSONResponse({"ok": True})
 
-    async def example(self) -> Path:
-        """The example video, which is made at the first time."""
-        folder = self.parts.folder.own / "example"
+    async def example(self, name: str = example.NAME, frames: int = example.FRAMES) -> tuple[Path, Path]:
+        """A video and its masks, made at the first time."""
+        video = self.parts.folder.own / "example" / name
         async with self._one_example:
-            if not (folder / example.NAME).is_file():
-                await self._call("gi.app.example", [str(folder / example.NAME)])
-        return folder / example.NAME
+            if not video.is_file():
+                words = [str(video), "--masks", str(video.with_suffix("")), "--frames", f"{frames}"]
+                await self._call("gi.app.example", words)
+        return video, video.with_suffix("")
 
     async def _call(self, module: str, words: list[str]) -> None:
         """Waits for a child process. Raises Problem with its last line if it fails."""
@@ -121,18 +130,12 @@ class ProjectCalls:
     def _proxies_made(self, project: Project, done: int | None, problem: str | None = None) -> None:
         self.projects.proxies_made(project, done, problem)
         if done == project.count:
-            task = asyncio.create_task(self._measure())
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            self.begin(self._measure())
 
     async def _measure(self) -> None:
         """Once scrubbing is quick, the machine has time to see how long methods take."""
-        folder = self.parts.folder.own / "example"
-        video, masks = folder / "measure.mp4", folder / "measure"
-        async with self._one_example:
-            if not video.is_file():
-                await self._call("gi.app.example", [str(video), "--masks", str(masks), "--frames", f"{MEASURED}"])
-            await thread(self.parts.tasks.measure, video, masks)
+        video, masks = await self.example("measure.mp4", MEASURED)
+        await thread(self.parts.tasks.measure, video, masks)
 
     # Pictures --------------------------------------------------------------------------------------------------------
 
