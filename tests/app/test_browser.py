@@ -95,9 +95,15 @@ def _training_run(folder):
     io.write_image(folder / "images" / "val" / "000100.png", np.full((20, 30, 3), 90, np.uint8))
 
 
-def _open_example(page):
+def _open_example(page, *, masks=False):
+    """Returns the project, by default without the masks that the example comes with."""
     page.get_by_role("button", name="Try the example").click()
     page.wait_for_url("**/#/video/*")
+    page.get_by_role("button", name="Remove the object", disabled=False).wait_for()  # the second click
+    if not masks:
+        page.locator("summary", has_text="Follow it").click()
+        page.get_by_role("button", name="Discard the masks").click()
+        page.locator("summary", has_text="Mark the object").click()
     _until(page, "document.querySelector('canvas.before')?.getContext('2d').getImageData(240, 9, 1, 1).data[3]")
     return page.url.split("/video/")[1].partition("?")[0]
 

@@ -15,7 +15,7 @@ let turn = 0;
 
 const KEYS = [["Space", "play or stop"], ["← →", "one frame back or on; with Shift ten"], ["Home, End", "first or last frame"],
   ["B, E, R", "brush, eraser, rectangle"], ["[ ]", "smaller or larger brush"], ["Ctrl Z, Ctrl Shift Z", "undo, redo"],
-  ["M", "show or hide the mask"], ["V", "compare: result, before, slider, side by side, slice through time"],
+  ["Wheel, middle button, 0", "zoom in and out, move, the whole picture"], ["M", "show or hide the mask"], ["V", "compare: result, before, slider, side by side, slice through time"],
   ["?", "this help"]];
 
 // The address: #/video/ID?frame=12 -> {parts: ["video", "ID"], values}.

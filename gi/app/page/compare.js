@@ -62,7 +62,7 @@ export class Compare {
     stage.below.hidden = view !== "slice";
     stage.divider.hidden = view !== "slider";
     stage.column.hidden = view !== "slice";
-    (view === "side" ? stage.two : stage.one).insertBefore(stage.after, view === "side" ? null : stage.mask);
+    (view === "side" ? stage.beside : stage.one).insertBefore(stage.after, view === "side" ? null : stage.mask);
     stage.after.hidden = view === "mark";
     stage.ring.hidden = true;
     this.divide(this.share);

@@ -159,8 +159,7 @@ export class Painter extends EventTarget {
 
   #showRing(point) {
     this.last = this.drawing === false ? point : this.last;
-    const box = this.canvas.getBoundingClientRect();
-    const scale = box.width / this.canvas.width;
+    const scale = this.canvas.clientWidth / this.canvas.width; // the ring is zoomed along with the canvas
     const round = this.tool === "brush" || this.tool === "eraser";
     this.ring.hidden = !round;
     this.ring.style.width = this.ring.style.height = `${this.size * scale}px`;

@@ -41,7 +41,8 @@ class PhotoWorkspace {
     window.dispatchEvent(new CustomEvent("gi-projects", { detail: [project] }));
     this.stage = new Stage(project);
     this.player = new Player(1, 1);
-    this.before = new Frames((n) => api.frameUrl(project.id, n));
+    this.before = new Frames((n) => api.frameUrl(project.id, n), { sharp: (n) => this.stage.sharp((side) => api.frameUrl(project.id, n, side)) });
+    this.stage.zoomed = () => this.player.rest();
     this.marks = new Marks(this);
     this.compare = new Compare({ stage: this.stage, player: this.player, project, changed: () => this.#view(),
       views: VIEWS.filter(([view]) => view !== "slice") });
@@ -131,7 +132,8 @@ class PhotoWorkspace {
     const job = done.find((one) => one.id === id) ?? done[0] ?? null;
     if (job?.id !== this.job?.id) {
       this.after?.close();
-      this.after = job && new Frames((n) => api.filledUrl(job.id, n));
+      this.after = job && new Frames((n) => api.filledUrl(job.id, n), {
+        sharp: (n) => this.stage.sharp((side) => api.filledUrl(job.id, n, undefined, side)) });
     }
     this.job = job;
     this.compare.setJob(job);
@@ -187,6 +189,7 @@ class PhotoWorkspace {
     else if (tools[key]) this.marks.setTool(tools[key]);
     else if (key === "[") painter.setSize(painter.size / 1.25);
     else if (key === "]") painter.setSize(painter.size * 1.25 + 1);
+    else if (key === "0") this.stage.zoomTo({ scale: 1 });
     else if (key === "m") this.marks.setVisible(!this.marks.visible);
     else if (key === "v") this.compare.next();
     else return;

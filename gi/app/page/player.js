@@ -6,8 +6,9 @@ const REQUESTS = 5; // at a time; browsers allow six to a server
 // Frames of one kind (before, after), fetched in the order in which they are wanted.
 export class Frames {
   // `url(n)`: where frame n is; `ready(n)`: whether it makes sense to ask for it; `arrived(n)` is called for each.
-  constructor(url, { ready = () => true, arrived = () => {} } = {}) {
-    Object.assign(this, { url, ready, arrived, cache: new Map(), bytes: 0, active: new Set(), wanted: [], failed: new Map() });
+  // `sharp(n)`: where the same is in more pixels, "" where it is not.
+  constructor(url, { ready = () => true, arrived = () => {}, sharp = () => "" } = {}) {
+    Object.assign(this, { url, ready, arrived, sharp, cache: new Map(), bytes: 0, active: new Set(), wanted: [], failed: new Map() });
   }
 
   get(n) {
@@ -87,6 +88,7 @@ export class Player extends EventTarget {
     const next = Math.max(0, Math.min(this.count - 1, Math.round(n)));
     this.ahead = next < this.frame ? -1 : 1;
     this.frame = next;
+    this.rest();
     this.#want();
     this.#draw();
     this.dispatchEvent(new Event("frame"));
@@ -105,6 +107,7 @@ export class Player extends EventTarget {
   pause() {
     if (!this.playing) return;
     this.playing = false;
+    this.rest();
     this.dispatchEvent(new Event("state"));
   }
 
@@ -130,6 +133,29 @@ export class Player extends EventTarget {
       requestAnimationFrame(tick);
     };
     requestAnimationFrame(tick);
+  }
+
+  // A while after the last change, a frame that stands is shown in more pixels, if there are.
+  rest() {
+    clearTimeout(this.resting);
+    if (this.playing) return;
+    this.resting = setTimeout(() => this.layers.forEach((layer) => this.#sharpen(layer, this.frame)), 350);
+  }
+
+  async #sharpen(layer, n) {
+    const url = layer.frames.sharp(n);
+    if (!url || !layer.frames.ready(n) || layer.sharp === url) return;
+    try {
+      const response = await fetch(url);
+      if (!response.ok) return;
+      const bitmap = await createImageBitmap(await response.blob());
+      if (this.frame === n && !this.playing && this.layers.includes(layer)) {
+        Object.assign(layer.canvas, { width: bitmap.width, height: bitmap.height });
+        layer.canvas.getContext("2d").drawImage(bitmap, 0, 0);
+        Object.assign(layer, { shown: n, sharp: url });
+      }
+      bitmap.close();
+    } catch { /* the small one does */ }
   }
 
   refresh() {
@@ -167,13 +193,16 @@ export class Player extends EventTarget {
 
   #clear(layer) {
     layer.canvas.getContext("2d").clearRect(0, 0, layer.canvas.width, layer.canvas.height);
-    layer.shown = undefined;
+    Object.assign(layer, { shown: undefined, sharp: "" });
     layer.drawn?.(undefined);
   }
 
   #paint(layer, n) {
     const { canvas, frames } = layer;
+    if (layer.sharp && layer.shown === n) return;
     const context = canvas.getContext("2d");
+    if (layer.sharp) Object.assign(canvas, { width: frames.get(n).width, height: frames.get(n).height });
+    layer.sharp = "";
     if (layer.tint) layer.tint(context, frames.get(n));
     else context.drawImage(frames.get(n), 0, 0, canvas.width, canvas.height);
     layer.shown = n;

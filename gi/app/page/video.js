@@ -25,7 +25,8 @@ class Workspace {
     window.dispatchEvent(new CustomEvent("gi-projects", { detail: [project] }));
     this.stage = new Stage(project);
     this.player = new Player(project.count, project.fps || 25);
-    this.before = new Frames((n) => api.frameUrl(project.id, n));
+    this.before = new Frames((n) => api.frameUrl(project.id, n), { sharp: (n) => (this.keyframes.painting ? "" : this.stage.sharp((side) => api.frameUrl(project.id, n, side))) });
+    this.stage.zoomed = () => this.player.rest();
     this.marks = new Marks(this);
     this.compare = new Compare({ stage: this.stage, player: this.player, project, changed: () => this.#view() });
     this.transport = new Transport(this.player);
@@ -103,7 +104,8 @@ class Workspace {
     if (job?.id !== this.job?.id || !this.after) {
       this.job = job;
       this.after?.close();
-      this.after = job ? new Frames((n) => api.filledUrl(job.id, n), { ready: (n) => this.#ready(n) }) : null;
+      this.after = job ? new Frames((n) => api.filledUrl(job.id, n), { ready: (n) => this.#ready(n),
+        sharp: (n) => (jobs.get(job.id)?.state === "done" ? this.stage.sharp((side) => api.filledUrl(job.id, n, undefined, side)) : "") }) : null;
       this.#layers();
     }
     this.compare.setJob(job);
@@ -224,6 +226,7 @@ class Workspace {
     else if (key === "ArrowRight") act(() => player.step(event.shiftKey ? 10 : 1));
     else if (key === "Home") act(() => player.step(-player.frame));
     else if (key === "End") act(() => player.step(player.count));
+    else if (key === "0") act(() => this.stage.zoomTo({ scale: 1 }));
     else if (key === "m") act(() => marks.setVisible(!marks.visible));
     else if (key === "v") act(() => this.compare.next());
   }
