@@ -136,9 +136,14 @@ def _until(page, expression):
     _wait(lambda: page.evaluate(expression))
 
 
+def _picture(server, project, name):
+    """A picture (H, W, 3) of a project."""
+    with urllib.request.urlopen(f"{server.address}/api/projects/{project}/{name}.png") as answer:
+        return cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1].copy()
+
+
 def _mask(server, project, name):
-    data = urllib.request.urlopen(f"{server.address}/api/projects/{project}/{name}.png").read()
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) > 127
+    return _picture(server, project, name)[..., 0] > 127
 
 
 # Measures each stroke: from the event's own time to the end of the picture of the screen that shows its pixel.
@@ -243,8 +248,8 @@ def test_an_object_vanishes(page, server, tmp_path):
     for number in range(FRAMES):
         io.write_image(masks / f"{number:06d}.png", _mask(server, project, f"masks/{number}").astype(np.uint8) * 255)
     source = server.folder / "gi-app" / "example" / "example.mp4"
-    subprocess.run([sys.executable, "-m", "gi", "inpaint-video", source, masks, tmp_path / "line.mp4", "--method", "flow"],
-                   check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    line = [sys.executable, "-m", "gi", "inpaint-video", source, masks, tmp_path / "line.mp4", "--method", "flow"]
+    subprocess.run(line, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     results = [list(open_video(tmp_path / name).frames()) for name in ("page.mp4", "line.mp4")]
     assert len(results[0]) == FRAMES
     np.testing.assert_array_equal(*results)
@@ -268,10 +273,8 @@ def test_a_keyframe_is_painted(page, server):
     _drag(page, [(100, 50), (140, 90)], "canvas.colour")
     page.get_by_role("button", name="Keep").click()
     page.get_by_role("button", name="Delete keyframe 10").wait_for()
-    kept, frame = ((cv2.imdecode(np.frombuffer(urllib.request.urlopen(
-        f"{server.address}/api/projects/{project}/{kind}/10.png").read(), np.uint8), cv2.IMREAD_COLOR))
-        for kind in ("keyframes", "frames"))
-    assert (kept[52:88, 102:138] == (0x34, 0xcd, 0x12)).all()
+    kept, frame = (_picture(server, project, f"{kind}/10") for kind in ("keyframes", "frames"))
+    assert (kept[52:88, 102:138] == (0x12, 0xcd, 0x34)).all()
     frame[49:92, 99:142] = kept[49:92, 99:142]
     np.testing.assert_array_equal(kept, frame)  # elsewhere it is the frame, bit for bit
 
@@ -306,7 +309,8 @@ def test_files_that_cannot_be_opened(page, tmp_path):
     wrong.write_text("<script>document.title = 'broken'</script>")
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(3 * 2**20))
-    for path, said in (wrong, "is no video or picture"), (large, "large.mp4 has 3.0 MB; this server takes up to 2.0 MB"):
+    too_large = "large.mp4 has 3.0 MB; this server takes up to 2.0 MB"
+    for path, said in (wrong, "is no video or picture"), (large, too_large):
         page.set_input_files("input[aria-label='Open a video']", path)
         page.get_by_role("alert").filter(has_text=said).wait_for()
     assert page.locator("#notes img").count() == 0 and page.title() == "gi"

@@ -94,6 +94,17 @@ export class Stage {
     return url(Math.max(width, height) / (shown <= width / 2 ? 2 : 1) | 0);
   }
 
+  // Shows clicks [x, y, label] in pixels of the source, label 0 for "not this".
+  dots(points) {
+    this.one.querySelectorAll(".point").forEach((dot) => dot.remove());
+    for (const [x, y, label] of points) {
+      const dot = el("i", { class: `point ${label ? "yes" : "no"}` });
+      dot.style.left = `${100 * x / this.project.width}%`;
+      dot.style.top = `${100 * y / this.project.height}%`;
+      this.one.append(dot);
+    }
+  }
+
   // `left`, `right`: words in the corners; "" hides them.
   label(left = "", right = "") {
     [left, right].forEach((text, k) => {

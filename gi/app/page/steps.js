@@ -65,11 +65,11 @@ export class Steps {
 
   // Clicks on the object, for those who have SAM 2.
   #points() {
-    this.points = [];
+    this.points = []; // all on frame this.pointFrame
     this.pointText = el("p", { class: "faint" });
     const ask = async (carry) => {
-      const { project, player } = this.work;
-      const job = jobs.keep(await attempt(() => api.clicks(project.id, player.frame, this.points, carry)));
+      const { project } = this.work;
+      const job = jobs.keep(await attempt(() => api.clicks(project.id, this.pointFrame, this.points, carry)));
       if (job) this.points = [];
       this.update();
     };
@@ -78,12 +78,17 @@ export class Steps {
       el("button", { type: "button", onclick: () => ask(true) }, "Masks of all frames"),
       el("button", { type: "button", class: "quiet", onclick: () => { this.points = []; this.update(); } }, "Forget the clicks")));
     this.work.marks.painter.addEventListener("pick", ({ detail }) => {
-      const { project, stage } = this.work;
+      const { project, stage, player } = this.work;
+      if (this.pointFrame !== player.frame) Object.assign(this, { pointFrame: player.frame, points: [] });
       const scale = project.width / stage.paint.width;
       this.points.push([Math.round(detail.x * scale), Math.round(detail.y * scale), detail.away ? 0 : 1]);
       this.update();
     });
     return this.pointBox;
+  }
+
+  showPoints() {
+    this.work.stage.dots(this.pointFrame === this.work.player.frame ? this.points : []);
   }
 
   #follow() {
@@ -163,7 +168,8 @@ export class Steps {
       : project.masks?.source === "uploaded" ? "masks loaded" : project.masks?.source === "example" ? "comes marked" : "", project.marks.length || project.masks);
     this.next.hidden = !project.marks.length || (project.masks && !project.masks.stale);
     this.pointBox.hidden = !this.points.length;
-    this.pointText.textContent = `${plural(this.points.length, "click")} on frame ${player.frame}.`;
+    this.pointText.textContent = `${plural(this.points.length, "click")} on frame ${this.pointFrame}. Shift and click: not this.`;
+    this.showPoints();
 
     const way = this.work.state.propagate?.find((one) => one.name === this.way);
     this.wayText.textContent = way ? way.why_not ?? way.description ?? "" : "";

@@ -43,7 +43,9 @@ class Workspace {
         this.stage.node, this.transport.node, this.lost, this.problem,
         el("p", { class: "facts faint" }, `${facts(project)} · ${project.fps ? `${Number(project.fps.toFixed(3))} frames a second` : ""}${project.has_sound ? " · with sound" : ""}`), remarks),
       this.steps.node);
-    this.player.addEventListener("frame", () => { this.marks.show(); this.#remember(); });
+    // A button keeps the focus after a click, and Space would press it again; who came by Tab wants that, others do not.
+    this.node.addEventListener("click", (event) => event.detail && event.target.closest("button, summary")?.blur());
+    this.player.addEventListener("frame", () => { this.marks.show(); this.steps.showPoints(); this.#remember(); });
     this.keys = (event) => this.#key(event);
     document.addEventListener("keydown", this.keys);
     this.deaf = jobs.listen((change) => this.#hear(change));
