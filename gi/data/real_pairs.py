@@ -108,7 +108,7 @@ class RealPairs(Dataset):
         if self.mask is not None or not marked:
             kind = self.mask or MixedMask()
             return [kind(rng, self.size, self.size) for _ in own]
-        y, x = rng.choice(np.argwhere(own[0] if own[0].any() else marked[0]))  # a pixel of the hole, which comes into it
+        y, x = rng.choice(np.argwhere(own[0] if own[0].any() else marked[0]))  # a pixel that comes into the square
         down, right = (int(rng.integers(rows.start, rows.stop)) - int(i) for rows, i in zip(place, (y, x), strict=True))
         return [np.roll(hole, (down, right), axis=(0, 1))[place] for hole in own]
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
+from gi.data.masks import MaskKind
 from gi.errors import InputError
 from gi.internal.hidden import HiddenPixels
 from gi.internal.layers import even_out
@@ -49,18 +50,19 @@ class Fitting:
         folder: holds state.pt, written at every look and when the work is interrupted between two steps, and
             preview.png. A state that is there is gone on with.
         minutes, steps: the budget, one of them; the time of earlier runs counts.
+        holes: of another kind than the shot's, moved, see `HiddenPixels`.
         early_stop: end when the score at hidden known pixels no longer rises, after the decay of the rate.
         say: takes the line that is said at every look.
     """
 
     def __init__(self, network: nn.Module, shot: Shot, objective: TwoPhases, recipe: Recipe, *, folder: Path,
-                 minutes: float | None = None, steps: int | None = None, early_stop: bool = True, seed: int = 0,
-                 say: Callable[[str], None] = print):
+                 minutes: float | None = None, steps: int | None = None, holes: MaskKind | None = None,
+                 early_stop: bool = True, seed: int = 0, say: Callable[[str], None] = print):
         self.network, self.shot, self.objective, self.recipe = network, shot, objective, recipe
         self.folder, self.early_stop, self.seed, self.say = folder, early_stop, seed, say
         self.device = next(network.parameters()).device
-        self.samples = HiddenPixels(shot, length=2**62, seed=seed, batch_size=recipe.batch_size)
-        self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1), range(SCORED))
+        self.samples = HiddenPixels(shot, length=2**62, seed=seed, holes=holes, batch_size=recipe.batch_size)
+        self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1, holes=holes), range(SCORED))
         batch = prepare(self._places, network, step=0)
         even_out(network, batch["image"][:1], batch["hole"][:1])
         self.average = copy.deepcopy(network).requires_grad_(False)

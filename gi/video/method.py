@@ -34,6 +34,7 @@ METHODS = {
     "per-frame": Entry("gi.video.per_frame.PerFrame",
                        "every frame by itself, by the network, or with network=false by cv2.inpaint"),
     "internal": Entry("gi.internal.method.Internal", "a network that is fitted to this video first, for some minutes"),
+    "refine": Entry("gi.internal.refine.Refine", "flow, such a network, and a fitted choice between them"),
 }
 
 
