@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gi.internal.candidates import CANDIDATES, CLUES, GUESSED
 
 STEPS, BATCH, RATE, DECAY = 300, 4096, 5e-3, 1e-3
-LEAST, WORST = 0.1, 0.0  # dB: mean and smallest gain over flow alone, without which it is not used
+LEAST, WORST = 0.1, -0.1  # dB: mean and smallest gain over flow alone, without which it is not used
 
 
 class Pixels(NamedTuple):
@@ -83,5 +83,5 @@ def gains(places: Sequence[Pixels], *, seed: int = 0) -> Iterator[float]:
 
 
 def pays(gains: Sequence[float]) -> bool:
-    """Whether a chooser with these gains is worth using: at no place it may lose."""
+    """Whether a chooser with these gains is worth using: at no place it may lose more than a little."""
     return len(gains) > 1 and min(gains) > WORST and float(np.mean(gains)) > LEAST
