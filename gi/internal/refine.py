@@ -28,6 +28,7 @@ from gi.weights.unpickle import read_checkpoint
 PLACES = 3  # that holes are moved to
 FRAMES = 120  # in which holes are moved, about, of long videos
 PIXELS = 60_000  # that are looked at in each place
+LEFT = 0.5  # of what is known must be left to learn from, or there are fewer places
 SHARE = 0.75  # of the time, in which the network that draws is fitted
 
 
@@ -76,6 +77,8 @@ class Refine(VideoMethod):
         if not len(shot.holes):
             raise InputError("the masks mark nothing, or whole frames: there is no hole to move over known pixels")
         places = translations(shot.masks, PLACES, seed=self.seed)
+        while places and _known(_hidden(shot.masks, places)) < LEFT * _known(shot.masks):
+            places.pop()
         for done, total in self._fit_network(shot, places, folder):
             yield done, round(total / SHARE)
         learned = folder / "chooser.pt"
@@ -94,8 +97,9 @@ class Refine(VideoMethod):
             self.chooser = Chooser().requires_grad_(False)
             load_strict(self.chooser, state["chooser"], learned)
             self.chooser.to(self.device)
-        gained = ", ".join(f"{gain:+.2f}" for gain in state["gains"]) or "nothing to compare"
-        say(f"beside flow alone, at known pixels that moved holes hide: {gained} dB; "
+        gained = ", ".join(f"{gain:+.2f}" for gain in state["gains"])
+        say((f"beside flow alone, at known pixels that moved holes hide: {gained} dB; " if gained else
+             "no two places over known pixels that holes can be moved to; ")
             + ("choosing" if self.chooser else "flow alone is given"))
         yield round(total / SHARE), round(total / SHARE)
 
@@ -118,9 +122,6 @@ class Refine(VideoMethod):
     def _fit_network(self, shot, places, folder):
         """Fits the network that draws; what is at `places` is missing for it like what is in the holes."""
         own = shot.masks[shot.holes]
-        apart_from = np.maximum.reduce([shot.masks, *(move(shot.masks, place) for place in places)])
-        if (apart_from.reshape(len(shot), -1).mean(axis=1) > 0.9).any():
-            apart_from = shot.masks  # holes so large that nothing would be left to learn from
 
         def moved(rng, height, width, growth=1.0):
             by = int(rng.integers(height)), int(rng.integers(width))
@@ -129,7 +130,7 @@ class Refine(VideoMethod):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = Base().to(self.device)
-        fitting = Fitting(network, Shot(shot.frames, apart_from),
+        fitting = Fitting(network, Shot(shot.frames, _hidden(shot.masks, places)),
                           TwoPhases(terms={"reconstruction": Reconstruction()}).to(self.device), Recipe(1, 2e-3),
                           folder=folder, minutes=None if self.minutes is None else SHARE * self.minutes,
                           steps=self.steps, holes=moved, early_stop=False, seed=self.seed, say=say)
@@ -185,6 +186,15 @@ class Refine(VideoMethod):
         """{"gains": …, "chooser": its weights}, without weights if they would not be used."""
         gained = list(gains(places, seed=self.seed)) if len(places) > 1 else []
         return {"gains": gained, "chooser": fit(places, seed=self.seed).state_dict() if pays(gained) else {}}
+
+
+def _hidden(masks, places):
+    """Masks (N, H, W) and all that they hide at `places`."""
+    return np.maximum.reduce([masks, *(move(masks, place) for place in places)])
+
+
+def _known(masks):
+    return np.count_nonzero(masks == 0)
 
 
 def _keep(state, path):

@@ -160,3 +160,18 @@ def test_options(tmp_path, options, message):
     folder = write_folders(tmp_path / "video", scene(2, 40, 56))
     with pytest.raises(InputError, match=message):
         job(folder, tmp_path / "a", **options)
+
+
+def test_unusual_videos(tmp_path, monkeypatch, capsys):
+    """One frame; holes so large that they cannot be moved anywhere; nothing to learn from."""
+    monkeypatch.setattr(choose, "STEPS", 20)
+    (frame, mask), *_ = scene(1, 40, 56)
+    large = np.ones_like(mask)
+    large[:, :8] = 0
+    for name, hole in (("one", mask), ("large", large)):
+        list(job(write_folders(tmp_path / name, [(frame, hole)]), tmp_path / f"{name}-out").run())
+        assert (pictures(tmp_path / f"{name}-out")[0] == frame)[hole == 0].all()
+    assert "no two places over known pixels that holes can be moved to; flow alone is given" in capsys.readouterr().err
+    with pytest.raises(InputError, match="cover every frame wholly"):
+        list(job(write_folders(tmp_path / "all", [(frame, np.ones_like(mask)), (frame, np.ones_like(mask))]),
+                 tmp_path / "all-out").run())
