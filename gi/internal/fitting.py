@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from gi.data.masks import MaskKind
 from gi.errors import InputError
 from gi.internal.hidden import HiddenPixels
 from gi.internal.layers import even_out
@@ -208,14 +209,16 @@ class Fit(ABC):
 class Fitting(Fit):
     """Of a network that fills the holes of a shot.
 
-    options: of `Fit`; the score is that at hidden known pixels.
+    holes: of another kind than the shot's, moved, see `HiddenPixels`. options: of `Fit`; the score is that at hidden
+    known pixels.
     """
 
-    def __init__(self, network: nn.Module, shot: Shot, objective: TwoPhases, recipe: Recipe, **options: Any):
+    def __init__(self, network: nn.Module, shot: Shot, objective: TwoPhases, recipe: Recipe, *,
+                 holes: MaskKind | None = None, **options: Any):
         self.shot, self.objective = shot, objective
         self.device, seed = next(network.parameters()).device, options.get("seed", 0)
-        self.samples = HiddenPixels(shot, length=2**62, seed=seed, batch_size=recipe.batch_size)
-        self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1), range(SCORED))
+        self.samples = HiddenPixels(shot, length=2**62, seed=seed, holes=holes, batch_size=recipe.batch_size)
+        self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1, holes=holes), range(SCORED))
         batch = prepare(self._places, network, step=0)
         even_out(network, batch["image"][:1], batch["hole"][:1])
         self._inpainted: float | None = None

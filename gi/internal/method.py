@@ -87,7 +87,7 @@ class Internal(VideoMethod):
         objective = TwoPhases(terms={"reconstruction": Reconstruction()},
                               regularisers=_regularisers() if self.regularise else None).to(self.device)
         fitting = Fitting(self._start(), shot, objective, self.recipe, folder=folder, minutes=self.minutes,
-                          steps=self.steps, early_stop=self.early_stop, seed=self.seed, say=_say)
+                          steps=self.steps, early_stop=self.early_stop, seed=self.seed, say=say)
         yield from fitting.run()
         self.network = fitting.average.eval()
         if self.keep_network is not None:
@@ -132,5 +132,6 @@ def _regularisers():
     return {"ambiguity": Ambiguity(), "stabilisation": Stabilisation()}
 
 
-def _say(line):
+def say(line: str) -> None:
+    """Prints to where progress is shown."""
     print(line, file=sys.stderr, flush=True)

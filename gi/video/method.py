@@ -38,6 +38,7 @@ METHODS = {
                        "every frame by itself, by the network, or with network=false by cv2.inpaint"),
     "internal": Entry("gi.internal.method.Internal", "a network that is fitted to this video first, for some minutes"),
     "diffusion": Entry("gi.diffusion.method.Diffusion", "a video diffusion model carries edited keyframes along"),
+    "refine": Entry("gi.internal.refine.Refine", "flow, such a network, and a fitted choice between them"),
 }
 
 

@@ -105,15 +105,17 @@ class ChunkFiller:
 
     def _propagate(self, number, image, mask, ways, content, *, only=None, adapt=False):
         """`content` gives image and mask of the frames on the way, of which `only` these, or all, show anything."""
-        def steps(direction):
-            def step(i):
-                here, there = number + i * direction, number + (i + 1) * direction
-                shown, hole = content(there)
-                known = (1 - hole) * (only is None or there in only)
-                return Step(*self.flows.to_neighbour(here, there), shown, known, self.flows.gain(here, there))
-            return step
-        directions = [(length, steps(direction)) for length, direction in ways]
+        directions = [(length, self._steps(number, direction, content, only)) for length, direction in ways]
         return propagate(image, mask, directions, tolerance=self.settings.tolerance, adapt=adapt)
+
+    def _steps(self, number, direction, content, only=None):
+        """What `trace` asks for on the way from a frame in a direction, see `_propagate`."""
+        def step(i):
+            here, there = number + i * direction, number + (i + 1) * direction
+            shown, hole = content(there)
+            known = (1 - hole) * (only is None or there in only)
+            return Step(*self.flows.to_neighbour(here, there), shown, known, self.flows.gain(here, there))
+        return step
 
     def _generate(self, number, image, mask, guides, kind, content):
         """Fills what is left; `content` gives image and mask of the guides, of which `kind` says what it is."""

@@ -91,13 +91,15 @@ class VideoInpainter(Pretrained, VideoMethod):
         guidance = FlowGuidance(estimator=instantiate(FLOWS[flow], "flow"), mask_images=True)
         return cls(generator=None, guidance=guidance, **options)
 
+    filler = ChunkFiller  # what fills a chunk; `gi.internal.candidates` has one that says how it came to each colour
+
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:
         """Fills at the size this works at, a chunk after the other; see `VideoMethod.fill`."""
         start, stop = (part.first, part.stop) if part else (0, None)
         place = {"first": part.start, "count": part.count} if part else {}
         window = self.window(frames, masks, edited=edited, **place)
-        filler = ChunkFiller(self, window)
+        filler = self.filler(self, window)
         while window.next < start:  # bounded memory also where edits come from far before
             window.read_to(min(window.next + self.every, start))
             filler.edits.follow(window.next, window.next - 1)

@@ -91,11 +91,8 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
     """
     around = dilate(mask, SEAM) if adapt else mask
     points = hole_points(around)
-    colour, found = _average(points, directions, tolerance)
-    x, y = points[found].long().unbind(1)
-    shown, share = torch.zeros_like(image), torch.zeros_like(mask)
-    shown[0, :, y, x] = colour[found].T
-    share[0, 0, y, x] = 1
+    colour, found = average(follow(points, directions, tolerance=tolerance), points)
+    shown, share = scatter(image, points[found], colour[found])
     if adapt:
         seam = share * (1 - mask)
         shown = shown + soft_fill((image - shown) * seam, seam, relax=True)
@@ -103,16 +100,29 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
     return torch.where(share > 0, shown.clamp(0, 1), image), mask - share
 
 
-def _average(points, directions, tolerance):
+def follow(points: Tensor, directions: list[tuple[int, Callable[[int], Step]]], *, tolerance: float) -> list[Found]:
+    """Where `points` lead to in each direction; arguments as of `propagate`. Directions without a step are left out."""
+    return [trace(points, steps, step, tolerance=tolerance) for steps, step in directions if steps > 0 and len(points)]
+
+
+def average(found: list[Found], points: Tensor) -> tuple[Tensor, Tensor]:
     """Colours (N, 3) that the directions lead to, and whether (N,) any does.
 
     Where several found something, they are averaged with weights exp(-error) / steps: the closer and the more
     consistent, the more it counts.
     """
-    found = [trace(points, steps, step, tolerance=tolerance) for steps, step in directions if steps > 0 and len(points)]
     if not found:
         return points.new_zeros(len(points), 3), torch.zeros_like(points[:, 0], dtype=torch.bool)
     weights = torch.stack([(f.steps > 0) * torch.exp(-f.error) / f.steps.clamp(min=1) for f in found])
     total = weights.sum(dim=0)
     colour = (weights[..., None] * torch.stack([f.colour for f in found])).sum(dim=0)
     return colour / total.clamp(min=1e-20)[:, None], total > 0
+
+
+def scatter(image: Tensor, points: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
+    """A picture like `image` (1, 3, H, W), 0 but for `colour` (N, 3) at `points` (N, 2), and where: (1, 1, H, W)."""
+    x, y = points.long().unbind(1)
+    shown, share = torch.zeros_like(image), torch.zeros_like(image[:, :1])
+    shown[0, :, y, x] = colour.T
+    share[0, 0, y, x] = 1
+    return shown, share

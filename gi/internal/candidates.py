@@ -1,0 +1,125 @@
+"""What may be in a hole: what flow leads to in either direction, a drawing, a smooth continuation.
+
+Beside the candidates stand clues to how good each is, so that a small network can choose among them, pixel by pixel.
+"""
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import cv2
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gi.flow.morphology import dilate
+from gi.flow.unseen import soft_fill
+from gi.media.scale import video_pixels
+from gi.video.keyframes import plan
+from gi.video.keyframes.chunk import ChunkFiller
+from gi.video.keyframes.pipeline import VideoInpainter
+from gi.video.keyframes.trace import Found, average, follow, hole_points, scatter
+
+CANDIDATES = "flow alone", "adapted", "forward", "backward", "drawing", "smooth"
+CLUES, GUESSED = 24, 19  # channels of clues, see `describe`, and which of them says that no frame shows the place
+RING = 4  # pixels at 432 x 240 around a hole, where candidates are compared with what is known
+NEAR = 3  # differences of candidates are also averaged over squares that reach so many pixels to each side
+DEEP = 10  # pixels at 432 x 240 from the border of a hole, where its depth counts one half
+
+
+class Followed(NamedTuple):
+    """A frame as flow alone fills it, and how that came about. Pictures are float32 (…, 3, h, w) in [0, 1]."""
+
+    image: Tensor  # 1, 3, h, w: what flow alone gives
+    mask: Tensor  # 1, 1, h, w: 1 = missing, what edits show excepted
+    guessed: Tensor  # 1, 1, h, w: 1 = missing, and no frame shows it
+    around: Tensor  # 1, 1, h, w: the hole and a ring around it, beyond which the following are 0
+    shown: Tensor  # 3, 3, h, w: where flow leads to: forward and backward averaged, forward, backward
+    found: Tensor  # 3, 1, h, w: 1 = it leads to something
+    error: Tensor  # 2, 1, h, w: forward-backward errors along each way, in pixels at 432 x 240
+    steps: Tensor  # 2, 1, h, w: frames passed on each way
+
+
+class FollowingFiller(ChunkFiller):
+    """Fills as flow alone does, and keeps how: its frames are `Followed`."""
+
+    def __init__(self, settings: VideoInpainter, window):
+        super().__init__(settings, window)
+        self._kept: dict[int, Followed] = {}
+
+    @torch.inference_mode()
+    def __call__(self, chunk: plan.Chunk) -> Mapping[int, Followed]:  # type: ignore[override]
+        super().__call__(chunk)
+        kept = self._kept
+        self._kept = {number: followed for number, followed in kept.items() if number >= chunk.last}
+        return {number: kept[number] for number in chunk.frames if number in kept}
+
+    def _propagate(self, number, image, mask, ways, content, *, only=None, adapt=False):
+        around = dilate(mask, round(video_pixels(RING, mask.shape[-2:])))
+        points = hole_points(around)
+        backward, forward = (follow(points, [(length, self._steps(number, direction, content, only))],
+                                    tolerance=self.settings.tolerance) for length, direction in ways)
+        colour, found = average(backward + forward, points)
+        nothing = Found(*(colour.new_zeros(len(points), *shape) for shape in ((3,), (), ())))
+        each = [(way or [nothing])[0] for way in (forward, backward)]
+        maps = [scatter(image, points, torch.stack([found, *(way.steps > 0 for way in each)], dim=1).float())]
+        maps += [scatter(image, points, torch.stack([way.error, way.steps, way.steps], dim=1)) for way in each]
+        (found, _), *ways_of = maps
+        shown = torch.cat([scatter(image, points, part)[0] for part in (colour, *(way.colour for way in each))])
+        error, steps = (torch.cat([values[:, i:i + 1] for values, _ in ways_of]) for i in (0, 1))
+        share = found[:, :1] * mask
+        result = torch.where(share > 0, shown[:1].clamp(0, 1), image), mask - share
+        self._kept[number] = Followed(image, mask, mask, around, shown, found.transpose(0, 1), error, steps)
+        return result
+
+    def _generate(self, number, image, mask, guides, kind, content):
+        filled = super()._generate(number, image, mask, guides, kind, content)
+        self._kept[number] = self._kept[number]._replace(image=filled.image, guessed=filled.guessed)
+        return filled
+
+
+class Following(VideoInpainter):
+    """Flow alone, whose `fill` yields `Followed` in place of pictures."""
+
+    filler = FollowingFiller
+
+
+def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates (P, K, 3) in [0, 1] for each pixel of a frame's hole, row by row, in the order of `CANDIDATES`, and
+    clues (P, C).
+
+    `drawing` (1, 3, h, w) is one of them, shifted to meet the colours around the hole; "adapted" is what flow leads to,
+    shifted in the same way. Where flow leads to nothing, these two and each direction are what flow alone gives. Clues
+    are of the order of 1, and none tells where in the frame a pixel is.
+    """
+    unit = video_pixels(1.0, followed.mask.shape[-2:])
+    place = _box(followed.around, round(2 * RING * unit))
+    image, mask, guessed, around, shown, found, error, steps, drawing = (x[place] for x in (*followed, drawing))
+    ring, seam = around * (1 - mask), found * (1 - mask)
+    misfit = torch.cat([image - shown, image - drawing]) * torch.cat([seam, ring])
+    offset = soft_fill(misfit, torch.cat([seam, ring]), relax=True)
+    distrust = soft_fill(misfit[:3].abs().mean(dim=1, keepdim=True), seam)
+    adapted = torch.where(found[:1] > 0, shown[:1] + offset[:1], image)
+    ways = torch.where(found[1:] > 0, shown[1:], image)
+    smooth = soft_fill(image * (1 - mask), 1 - mask, relax=True)
+    colours = torch.cat([image, adapted, ways, drawing + offset[3:], smooth]).clamp(0, 1)
+    colours = torch.where(mask > 0, colours, image)
+
+    def averaged(x):
+        radius = round(NEAR * unit)
+        return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+
+    difference = (colours[1:] - colours[:1]).abs().mean(dim=1, keepdim=True)
+    grey, led = colours[[0, 4]].mean(dim=1, keepdim=True), found[1:]
+    contrast = averaged((grey - averaged(grey)).abs())
+    inside = cv2.distanceTransform(mask[0, 0].byte().cpu().numpy(), cv2.DIST_L2, 3)
+    depth = torch.from_numpy(inside).to(mask)[None, None] / unit
+    clues = torch.cat([
+        8 * difference, 8 * averaged(difference), led, led * torch.exp(-error), led / steps.clamp(min=1), distrust,
+        guessed, depth / (depth + DEEP), 4 * (ways[:1] - ways[1:]).abs().mean(dim=1, keepdim=True), 8 * contrast])
+    hole = mask[0, 0] > 0
+    return colours[:, :, hole].permute(2, 0, 1), clues[:, 0, hole].T
+
+
+def _box(mask, margin):
+    """Index of the rectangle around what `mask` (1, 1, h, w), not empty, holds, and `margin` pixels more."""
+    places = [mask[0, 0].any(dim=dim).nonzero() for dim in (1, 0)]
+    return (..., *(slice(max(0, int(where[0]) - margin), int(where[-1]) + margin + 1) for where in places))

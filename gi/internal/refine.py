@@ -1,0 +1,207 @@
+"""The video method `refine`: flow fills the holes, a network that is fitted to the video draws them, and another one,
+fitted to what moved holes hide, chooses between the two for each pixel.
+"""
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gi.errors import InputError, expect_at_least
+from gi.internal.candidates import Followed, Following, describe
+from gi.internal.choose import Chooser, Pixels, fit, gains, pays
+from gi.internal.fitting import Fitting, Recipe
+from gi.internal.method import say
+from gi.internal.moved import move, translations
+from gi.internal.networks import Base
+from gi.internal.objective import TwoPhases
+from gi.internal.reconstruction import Reconstruction
+from gi.internal.shot import Shot
+from gi.media.crop import limited, resize_known
+from gi.media.io import atomic_write
+from gi.video.method import Part, Pictures, VideoMethod, apart
+from gi.weights.files import load_strict
+from gi.weights.unpickle import read_checkpoint
+
+PLACES = 3  # that holes are moved to
+FRAMES = 120  # in which holes are moved, about, of long videos
+PIXELS = 60_000  # that are looked at in each place
+LEFT = 0.5  # of what is known must be left to learn from, or there are fewer places
+SHARE = 0.75  # of the time, in which the network that draws is fitted
+
+
+class Refine(VideoMethod):
+    """Learns from holes that are moved over known pixels where flow errs in this video, and what to show instead.
+
+    What is hidden there is kept from the network that draws, or it would know it by heart. Choosers are fitted to all
+    places but one and tried at that one; unless they gain at every place, the result is that of flow alone.
+
+    Args:
+        minutes, steps: how long the network that draws is fitted: three quarters of `minutes`, the rest being for the
+            other stages, or so many steps. An interrupted fit goes on.
+        flow: one of `gi.weights.pretrained.FLOWS`.
+        draw_side: the longer side of the frames it draws.
+        max_side, resize: as of the method `flow`, whose result is the start.
+        seed: of all that is random.
+    """
+
+    def __init__(self, *, minutes: float | None = None, steps: int | None = None, flow: str = "dis",
+                 draw_side: int = 216, max_side: int | None = None, resize: Sequence[int] | None = None,
+                 device: str | torch.device = "auto", seed: int = 0):
+        expect_at_least(0, seed=seed)
+        if minutes is not None and steps is not None:
+            raise InputError("minutes and steps: expected one of them")
+        if (minutes if steps is None else steps) == 0 or (minutes or 0) < 0 or (steps or 0) < 0:
+            raise InputError("minutes or steps: expected more than 0")
+        self.minutes, self.steps = (10.0 if minutes is None and steps is None else minutes), steps
+        self.flow = Following.from_flow(flow, device=device, max_side=max_side,
+                                        resize=None if resize is None else tuple(resize))
+        self.draw_side, self.seed, self.device = draw_side, seed, self.flow.device
+        self.network: torch.nn.Module | None = None
+        self.chooser: Chooser | None = None  # None: flow alone
+
+    def settings(self) -> dict[str, object]:
+        return {"flow": self.flow.settings(), "minutes": self.minutes, "steps": self.steps,
+                "draw_side": self.draw_side, "seed": self.seed}
+
+    def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
+        return self.flow.parts(count, edited=edited)
+
+    def fit(self, frames: Pictures, masks: Pictures, *, folder: Path,
+            edited: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int]]:
+        """Edits change the fill, not the fit. The stages' results lie in `folder`: state.pt, place-N.pt, chooser.pt."""
+        size = limited((frames.height, frames.width), self.draw_side)
+        shot = Shot.read(frames.frames(), masks.frames(), count=frames.count, size=size, folder=folder)
+        if not len(shot.holes):
+            raise InputError("the masks mark nothing, or whole frames: there is no hole to move over known pixels")
+        places = translations(shot.masks, PLACES, seed=self.seed)
+        while places and _known(_hidden(shot.masks, places)) < LEFT * _known(shot.masks):
+            places.pop()
+        for done, total in self._fit_network(shot, places, folder):
+            yield done, round(total / SHARE)
+        learned = folder / "chooser.pt"
+        if not learned.is_file():
+            found = []
+            for number, place in enumerate(places):
+                yield round(total * (1 + (1 / SHARE - 1) * number / len(places))), round(total / SHARE)
+                kept = folder / f"place-{number}.pt"
+                if not kept.is_file():
+                    _keep(self._pixels(frames, masks, place, number)._asdict(), kept)
+                found.append(Pixels(**read_checkpoint(kept)))
+            _keep(self._learn([pixels for pixels in found if len(pixels.frame)]), learned)
+        state = read_checkpoint(learned)
+        self.chooser = None
+        if pays(state["gains"]):
+            self.chooser = Chooser().requires_grad_(False)
+            load_strict(self.chooser, state["chooser"], learned)
+            self.chooser.to(self.device)
+        gained = ", ".join(f"{gain:+.2f}" for gain in state["gains"])
+        say((f"beside flow alone, at known pixels that moved holes hide: {gained} dB; " if gained else
+             "no two places over known pixels that holes can be moved to; ")
+            + ("choosing" if self.chooser else "flow alone is given"))
+        yield round(total / SHARE), round(total / SHARE)
+
+    def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
+             part: Part | None = None) -> Iterator[np.ndarray | None]:
+        if self.network is None:
+            raise InputError("the networks are not fitted to a video yet: expected a call of fit before")
+        for followed in self.flow.fill(frames, masks, edited=edited, part=part):
+            yield None if followed is None else _array(self._choose(followed))
+
+    @torch.no_grad()
+    def _choose(self, followed: Followed) -> torch.Tensor:
+        if self.chooser is None or not followed.mask.any():
+            return followed.image
+        colours, clues = describe(followed, self._draw(followed))
+        image, hole = followed.image.clone(), followed.mask[0, 0] > 0
+        image[0, :, hole] = self.chooser(colours, clues, cautious=True).clamp(0, 1).T
+        return image
+
+    def _fit_network(self, shot, places, folder):
+        """Fits the network that draws; what is at `places` is missing for it like what is in the holes."""
+        own = shot.masks[shot.holes]
+
+        def moved(rng, height, width, growth=1.0):
+            by = int(rng.integers(height)), int(rng.integers(width))
+            return np.roll(own[rng.integers(len(own))], by, axis=(0, 1))
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = Base().to(self.device)
+        fitting = Fitting(network, Shot(shot.frames, _hidden(shot.masks, places)),
+                          TwoPhases(terms={"reconstruction": Reconstruction()}).to(self.device), Recipe(1, 2e-3),
+                          folder=folder, minutes=None if self.minutes is None else SHARE * self.minutes,
+                          steps=self.steps, holes=moved, early_stop=False, seed=self.seed, say=say)
+        yield from fitting.run()
+        self.network = fitting.average.eval()
+
+    @torch.no_grad()
+    def _draw(self, followed):
+        """(1, 3, h, w): the drawing for the hole of a frame, at the size of `followed`."""
+        size = followed.mask.shape[-2:]
+        frame, hole = resize_known(_array(followed.image), followed.mask[0, 0].cpu().numpy() > 0,
+                                   limited(tuple(size), self.draw_side))
+        image = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].float() / 255
+        drawing = self.network(image, torch.from_numpy(hole).to(image)[None, None])[-1].float()
+        return drawing if drawing.shape[-2:] == size else F.interpolate(drawing, size, mode="bicubic")
+
+    def _pixels(self, frames, masks, place, number):
+        """Pixels that holes hide which are moved to a place, with their candidates."""
+        parts = self.flow.parts(frames.count)
+        parts = parts[::-(-frames.count // FRAMES)]
+        each, found = -(-PIXELS // sum(len(part.frames) for part in parts)), []
+        for part in parts:
+            for index, truth, hole, followed in self._followed(frames, masks, place, part):
+                truth, hole = resize_known(truth, hole != 0, tuple(followed.mask.shape[-2:]))
+                missing = followed.mask[0, 0].cpu().numpy() > 0
+                hidden = np.flatnonzero(~hole[missing])
+                if not len(hidden):
+                    continue
+                rng = np.random.default_rng((self.seed, number, index))
+                some = torch.from_numpy(rng.choice(hidden, min(each, len(hidden)), replace=False))
+                colours, clues = (x[some].cpu() for x in describe(followed, self._draw(followed)))
+                wanted = torch.from_numpy(truth[missing][some.numpy()]).float() / 255
+                found.append((colours, clues, wanted, torch.full((len(some),), index)))
+        return Pixels(*map(torch.cat, zip(*found, strict=True))) if found else Pixels(*(torch.zeros(0),) * 4)
+
+    def _followed(self, frames, masks, place, part):
+        """(number, frame, hole, `Followed`) of the frames in which the hole moved to `place` hides something."""
+        def shown():
+            for frame, hole in zip(frames.frames(part.start, part.end), masks.frames(part.start, part.end),
+                                   strict=True):
+                hole = (hole != 0).astype(np.uint8)
+                both = np.maximum(hole, move(hole, place))
+                yield np.where(both[..., None] > 0, np.uint8(0), frame), both, (frame, hole)
+
+        visible, holes, truths = apart(shown(), 3)
+        truths = itertools.islice(truths, part.first - part.start, None)
+        for index, followed in zip(part.frames, self.flow.fill(visible, holes, edited={}, part=part), strict=True):
+            truth, hole = next(truths)
+            if followed is not None:
+                yield index, truth, hole, followed
+
+    def _learn(self, places):
+        """{"gains": …, "chooser": its weights}, without weights if they would not be used."""
+        gained = list(gains(places, seed=self.seed)) if len(places) > 1 else []
+        return {"gains": gained, "chooser": fit(places, seed=self.seed).state_dict() if pays(gained) else {}}
+
+
+def _hidden(masks, places):
+    """Masks (N, H, W) and all that they hide at `places`."""
+    return np.maximum.reduce([masks, *(move(masks, place) for place in places)])
+
+
+def _known(masks):
+    return np.count_nonzero(masks == 0)
+
+
+def _keep(state, path):
+    with atomic_write(path, durable=True) as temporary:
+        torch.save(state, temporary)
+
+
+def _array(image):
+    """(1, 3, h, w) in [0, 1] as uint8 (h, w, 3)."""
+    return (255 * image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
