@@ -16,9 +16,9 @@ from gi.flow.morphology import dilate
 from gi.flow.unseen import soft_fill
 from gi.media.scale import video_pixels
 from gi.models.classical import opencv_inpaint
-from gi.video.keyframes.trust import Witnesses, smooth_error
+from gi.video.keyframes.trust import Witnesses, smooth_error, trust
 
-DOUBTFUL = 0.1
+DOUBTFUL = 0.1  # trust below which a copy counts as none
 SEAM = 2  # pixels around a hole that tell how far copied colours are from those of the frame
 
 
@@ -98,48 +98,43 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
     """Fills the hole of `image` (1,3,H,W) where `mask` (1,1,H,W) is 1 with the colours that flow leads to.
 
     directions: number of steps and the steps of each direction; `tolerance` and these as in `trace`. Returns the image,
-    and what is missing still. adapt: colours are shifted, smoothly over the hole, to meet those around it.
+    and what is missing still. The less colours can be trusted, see `trust`, the more of `opencv_inpaint` is mixed in.
+    adapt: they were made up in part, and are shifted, smoothly over the hole, to meet those around it.
     """
-    around = dilate(mask, SEAM) if adapt else mask
-    points = hole_points(around)
-    colour, found, doubt = _average(points, directions, tolerance, (image, mask))
+    points = hole_points(dilate(mask, SEAM) if adapt else mask)
+    colour, found, doubt = _average(points, directions, tolerance, image, mask)
     x, y = points[found].long().unbind(1)
-    shown, share = torch.zeros_like(image), torch.zeros_like(mask)
+    shown, share, expected = torch.zeros_like(image), torch.zeros_like(mask), torch.zeros_like(mask)
     shown[0, :, y, x] = colour[found].T
     share[0, 0, y, x] = 1
+    expected[0, 0, y, x] = doubt[found]
     if adapt:
         seam = share * (1 - mask)
         shown = shown + soft_fill((image - shown) * seam, seam, relax=True)
-    share = share * mask
-    if not share.any():
+    if not (share * mask).any():
         return image, mask
-    trust = torch.zeros_like(mask)
-    alternative = smooth_error(image, mask)[0, 0, y, x]
-    trust[0, 0, y, x] = 1 / (1 + (doubt[found] / alternative) ** 2)
-    trust = trust * share
-    share = (trust > DOUBTFUL).float()
+    believed = trust(expected, smooth_error(image, mask), made_up=adapt) * share * mask
+    share = (believed > DOUBTFUL).float()
     smooth = opencv_inpaint(image, mask)
-    shown = smooth + trust * (shown.clamp(0, 1) - smooth)
-    return torch.where(share > 0, shown, image), mask - share
+    return torch.where(share > 0, smooth + believed * (shown.clamp(0, 1) - smooth), image), mask - share
 
 
-def _average(points, directions, tolerance, around):
+def _average(points, directions, tolerance, image, mask):
     """Colours (N, 3) that the directions lead to, whether (N,) any does, and the squared errors (N,) to expect.
 
-    Where several found something, they are averaged with weights exp(-error) / steps / expected squared error: the closer, the more
-    consistent and the more trusted, the more it counts.
+    Where several found something, they are averaged with weights exp(-error) / steps / squared error to expect: the
+    closer, the more consistent and the better confirmed, the more it counts.
     """
     found, doubts = [], []
     for steps, step in directions:
         if steps > 0 and len(points):
-            witnesses = Witnesses(*around)
+            witnesses = Witnesses(image, mask)
             found.append(trace(points, steps, step, tolerance=tolerance, witnesses=witnesses))
             doubts.append(witnesses.expected(points, found[-1].steps.clamp(min=1)))
     if not found:
         return points.new_zeros(len(points), 3), torch.zeros_like(points[:, 0], dtype=torch.bool), points[:, 0]
-    doubts = torch.stack(doubts)
-    weights = torch.stack([(f.steps > 0) * torch.exp(-f.error) / f.steps.clamp(min=1) for f in found]) / doubts
+    doubt = torch.stack(doubts)
+    weights = torch.stack([(f.steps > 0) * torch.exp(-f.error) / f.steps.clamp(min=1) for f in found]) / doubt
     total = weights.sum(dim=0)
     weights = weights / total.clamp(min=1e-20)
-    colour = (weights[..., None] * torch.stack([f.colour for f in found])).sum(dim=0)
-    return colour, total > 0, (weights * doubts).sum(dim=0)
+    return (weights[..., None] * torch.stack([f.colour for f in found])).sum(dim=0), total > 0, (weights * doubt).sum(0)
