@@ -18,7 +18,6 @@ from gi.media.scale import video_pixels
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes.trust import Witnesses, smooth_error, trust
 
-DOUBTFUL = 0.1  # trust below which a copy counts as none
 SEAM = 2  # pixels around a hole that tell how far copied colours are from those of the frame
 
 
@@ -94,12 +93,13 @@ def hole_points(mask: Tensor) -> Tensor:
 
 
 def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[[int], Step]]], *, tolerance: float,
-              adapt: bool = False) -> tuple[Tensor, Tensor]:
+              adapt: bool = False, doubtful: float = 0.0) -> tuple[Tensor, Tensor]:
     """Fills the hole of `image` (1,3,H,W) where `mask` (1,1,H,W) is 1 with the colours that flow leads to.
 
     directions: number of steps and the steps of each direction; `tolerance` and these as in `trace`. Returns the image,
-    and what is missing still. The less colours can be trusted, see `trust`, the more of `opencv_inpaint` is mixed in.
-    adapt: they were made up in part, and are shifted, smoothly over the hole, to meet those around it.
+    and what is missing still. The less colours can be trusted, the more of `opencv_inpaint` is mixed in.
+    doubtful: a trust up to which nothing counts as found, see `trust`.
+    adapt: colours were made up in part, and are shifted, smoothly over the hole, to meet those around it.
     """
     points = hole_points(dilate(mask, SEAM) if adapt else mask)
     colour, found, doubt = _average(points, directions, tolerance, image, mask)
@@ -114,7 +114,7 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
     if not (share * mask).any():
         return image, mask
     believed = trust(expected, smooth_error(image, mask), made_up=adapt) * share * mask
-    share = (believed > DOUBTFUL).float()
+    share = (believed > doubtful).float()
     smooth = opencv_inpaint(image, mask)
     return torch.where(share > 0, smooth + believed * (shown.clamp(0, 1) - smooth), image), mask - share
 
