@@ -463,13 +463,16 @@ def test_refused_before_the_work(tmp_path, source, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "webm"])
-def test_languages_of_sound_are_kept(ending, tmp_path):
+def test_languages_and_roles_of_sound_are_kept(ending, tmp_path):
+    roles = av.stream.Disposition.comment, av.stream.Disposition.default
     with av.open(str(tmp_path / "in.mkv"), "w") as file:
         picture = file.add_stream("libx264", rate=25)
         picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
         tracks = [file.add_stream("aac", rate=48000) for _ in range(2)]
-        for track, language in zip(tracks, ("eng", "fra"), strict=True):
+        for track, language, role in zip(tracks, ("eng", "fra"), roles, strict=True):
             track.layout, track.metadata["language"] = "mono", language
+            if hasattr(av.VideoStream, "set_display_matrix"):  # PyAV 18
+                track.disposition = role
         file.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         file.mux(picture.encode(None))
         for track in tracks:
@@ -480,3 +483,5 @@ def test_languages_of_sound_are_kept(ending, tmp_path):
         out.write(np.zeros((32, 32, 3), np.uint8))
     with av.open(str(tmp_path / f"out.{ending}")) as file:
         assert [track.metadata.get("language") for track in file.streams.audio] == ["eng", "fra"]
+        if hasattr(av.VideoStream, "set_display_matrix"):
+            assert [track.disposition & av.stream.Disposition.default for track in file.streams.audio] == [0, 1]
