@@ -261,7 +261,17 @@ def test_what_is_lost_is_said(tmp_path, pictures):
                     file.mux(packet)
     for name, form in ("d.mkv", "gray16le"), ("e.mkv", "gbrp16le"):
         write_video(tmp_path / name, pictures, codec="ffv1", form=form, tag=False)
-    words = {"a.mp4": "interlaced", "b.mkv": "transparency", "c.mkv": "subtitles", "d.mkv": "16 bits become 8",
+    write_video(tmp_path / "f.mkv", pictures, codec="ffv1", form="yuv420p12le")
+    with av.open(str(tmp_path / "g.mp4"), "w") as file, av.open(str(tmp_path / "a.mp4")) as film:
+        stream, cover = file.add_stream_from_template(film.streams.video[0]), file.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        for packet in film.demux(film.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                file.mux(packet)
+        file.mux([*cover.encode(av.VideoFrame(32, 32, "yuvj420p")), *cover.encode(None)])
+    words = {"f.mkv": "12 bits become 10", "g.mp4": "not kept: cover pictures", "a.mp4": "interlaced", "b.mkv": "transparency", "c.mkv": "subtitles", "d.mkv": "16 bits become 8",
              "e.mkv": "16 bits become 8"}
     for name, said in words.items():
         assert said in writer.remarks("out.mp4", open_video(tmp_path / name))[-1]
