@@ -174,5 +174,6 @@ def _remarks(file, stream, picture: av.VideoFrame) -> list[str]:
         found.append("data of the mastering display and dynamic HDR are not kept")
     left = {name: sum(s.type == kind for s in file.streams) for kind, name in
             (("subtitle", "subtitles"), ("attachment", "attachments"))}
-    left["video tracks but the first"] = len(file.streams.video) - 1
+    covers = sum(bool(s.disposition & av.stream.Disposition.attached_pic) for s in file.streams.video)
+    left |= {"cover pictures": covers, "video tracks but the first": len(file.streams.video) - covers - 1}
     return found + [f"not kept: {name}" for name, count in left.items() if count]
