@@ -8,6 +8,7 @@ import numpy as np
 
 from gi.data.mask_paths import Motion
 from gi.data.photo_clips import PhotoClips
+from gi.data.sources import ImageSource
 
 _STRIPES = 0.7  # probability of stripes
 _PERIOD = 0.25, 0.6  # of stripes, shares of the shorter side
@@ -26,7 +27,8 @@ class ShapeClips(PhotoClips):
                  object_size: tuple[float, float] = (0.2, 0.35), fps: float = 7.0):
         still = Motion(still=0.3, shift=0.15, growth=1.05, rotation=5, deformation=0)
         slow = Motion(still=0.1, shift=0.4, growth=1.2, rotation=30, deformation=0)
-        super().__init__(images=_Names(count), frames=frames, height=height, width=width, camera=camera or still,
+        names = ImageSource("", [f"shapes_{number:06d}" for number in range(count)])
+        super().__init__(images=names, frames=frames, height=height, width=width, camera=camera or still,
                          objects=objects, object_motion=object_motion or slow, object_size=object_size, fps=fps)
 
     def _photograph(self, rng, index):
@@ -43,16 +45,3 @@ class ShapeClips(PhotoClips):
             share = (0.5 + 1.5 * stripes).clip(0, 1)[..., None].astype(np.float32)
             texture += share * (colours[2] - texture)
         return texture.round().astype(np.uint8)
-
-
-class _Names:
-    """As many names as there are clips, in the place of a source of pictures."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def __len__(self):
-        return self.count
-
-    def name(self, index):
-        return f"shapes_{index:06d}"

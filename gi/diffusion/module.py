@@ -1,6 +1,6 @@
 """Training with Lightning: `python gi/main.py --base configs/diffusion/small.yaml`."""
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -88,7 +88,7 @@ class DiffusionTraining(GuidedInpainting):
 
     def prepare(self, batch: dict, with_sources: bool = True, network: KeyframeDiffusion | None = None) -> dict:
         """A batch as floats, with all that a step needs: pixels, masks, z_0, conditions, ids, sigma, noise, z_sigma."""
-        network = network or self.generator
+        network = network or cast(KeyframeDiffusion, self.generator)
         pixels, masks = batch["pixels"].float() / 255, batch["masks"].float()
         training = self.training
         host, device = self._random(self.device if training else None)
@@ -204,7 +204,7 @@ class DiffusionTraining(GuidedInpainting):
 
     def forward(self, batch: dict) -> Tensor:
         """The estimate of the first step, (B, F, 3, H, W) in [0, 1], of a batch as a dataset gives it."""
-        network = self.best_generator()
+        network = cast(KeyframeDiffusion, self.best_generator())
         return self._estimate(self.prepare(batch, network=network), network)
 
     def _estimate(self, data, network):

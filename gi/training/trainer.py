@@ -35,8 +35,8 @@ def build_trainer(
     """The Trainer that the configuration describes, for a run in `logdir`.
 
     options: those of `lightning.trainer` without MODULE_OPTIONS. metrics: what the validation sets of `data` are scored
-    by. sharded: whether the module can be trained by FSDP, as one network is. Raises InputError for what Lightning refuses, and for what
-    does not fit two optimisers or our own samplers.
+    by. sharded: whether the module can be trained by FSDP, as one network is. Raises InputError for what Lightning
+    refuses, and for what does not fit two optimisers or our own samplers.
     """
     _check_options(options)
     callbacks, loggers = _parts(cfg.get("lightning", {}))

@@ -7,6 +7,7 @@ from gi.data.clips import Clips
 from gi.data.datamodule import GuidedDataModule
 from gi.data.mask_paths import Keyframes, Motion
 from gi.data.photo_clips import PhotoClips
+from gi.data.shape_clips import ShapeClips
 from gi.data.sources import FolderTree
 from gi.data.video_clips import VideoClips
 from gi.errors import InputError
@@ -63,6 +64,15 @@ def test_still_photographs_and_objects(photo_clips):
         known = torch.where(sample["masks"] == 0, sample["pixels"], 0).amax(dim=0)  # the background, where known
         assert all(torch.equal(frame * (1 - mask), known * (1 - mask))
                    for frame, mask in zip(sample["pixels"], sample["masks"], strict=True)) and sample["masks"].any()
+
+
+def test_shapes_without_files():
+    data = Clips(source=ShapeClips(objects=1, camera=Motion(still=1)), hide_object=1, keyframes=NO_KEYFRAME)
+    assert same(data[1, 5], data[1, 5]) and not same(data[0, 5], data[1, 5]) and len(data) == 1000
+    sample = data[5]
+    assert sample["pixels"].shape == (8, 3, 32, 32) and sample["name"] == "shapes_000005"
+    moving = (sample["pixels"] != sample["pixels"][0]).any(dim=1, keepdim=True)  # the object is all that changes
+    assert moving.any() and not (moving & (sample["masks"] == 0) & (sample["masks"][0] == 0)).any()
 
 
 def test_moving_camera_shows_the_photograph(photo_clips):

@@ -1,7 +1,7 @@
 """What a small diffusion model makes of clips whose truth is known, beside what needs no network.
 
-Two kinds of clips, of photographs or of shapes made without files, both with the first frame as keyframe: "object", where the hole follows an object
-that no other frame shows, and "random", where holes know nothing of the clip.
+Two kinds of clips, of photographs or of shapes made without files, both with the first frame as keyframe: "object",
+where the hole follows an object that no other frame shows, and "random", where holes know nothing of the clip.
 """
 from collections.abc import Sequence
 from pathlib import Path
