@@ -20,7 +20,7 @@ from gi.diffusion.condition import Condition
 from gi.diffusion.extra import extra
 from gi.diffusion.token import Token
 from gi.errors import InputError
-from gi.weights.files import load_strict
+from gi.weights.files import expect_fit, load_strict
 
 log = logging.getLogger(__name__)
 # Settings of a network that its weights do not depend on.
@@ -138,6 +138,9 @@ class KeyframeDiffusion(nn.Module):
             raise InputError(f"{where}: expected a target derived from {cls.__module__}.{cls.__name__}")
         if backbone is not None:
             node["params"] = {**(node.get("params") or {}), "backbone": str(backbone)}
+        with torch.device("meta"):  # a file may ask for any size: compared before it takes the memory
+            blank = instantiate(node, where)
+        expect_fit(blank, state, path, part=blank.trained_state())
         network = instantiate(node, where)
         network.expect_backbone(made_for, path)
         network.load_trained(state, path)

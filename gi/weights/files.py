@@ -94,6 +94,13 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *
     names: what the file at `path` calls them, if it does so differently; the message then gives both. part: the names
     that are to be loaded; None: all.
     """
+    state = expect_fit(module, state, path, names=names, part=part)
+    module.load_state_dict(state, strict=part is None)
+
+
+def expect_fit(module: nn.Module, state: dict[str, Tensor], path: str | Path, *,
+               names: dict[str, str] | None = None, part: Collection[str] | None = None) -> dict[str, Tensor]:
+    """What `load_strict` copies; raises InputError as that does. The module may be on the meta device."""
     def known(name):
         return f"{name} ({names[name]})" if names and name in names else name
 
@@ -111,7 +118,7 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *
                  + (f" and {len(them) - MOST_NAMES} more" if len(them) > MOST_NAMES else "")
                  for kind, them in problems.items() if them)
         raise InputError(f"{path} does not fit {type(module).__name__}: {'; '.join(lists)}")
-    module.load_state_dict(state, strict=part is None)
+    return state
 
 
 class Frozen(nn.Module):

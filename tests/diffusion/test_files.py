@@ -116,6 +116,10 @@ def test_damaged_and_foreign_files(svd_folder, tmp_path):
     network = SmallDiffusion(widths=(32, 32))
     network.save_pretrained(path)
     state, node, _ = files.read(path)
+    huge = {**node, "params": {**node["params"], "widths": [32 * 10**5, 32 * 10**5]}}
+    files.write(path, state, huge, {})
+    with pytest.raises(InputError, match="does not fit SmallDiffusion: .* misshapen: unet.conv_in.weight"):
+        KeyframeDiffusion.from_pretrained(path)
     state.pop("unet.conv_in.bias")
     files.write(path, state, node, {})
     with pytest.raises(InputError, match="does not fit SmallDiffusion: 1 missing: unet.conv_in.bias$"):

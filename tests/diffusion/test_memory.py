@@ -3,7 +3,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from gi.config import instantiate, load_config
+from gi.commands import train
+from gi.config import instantiate
 from gi.diffusion import memory
 from gi.errors import InputError
 
@@ -86,10 +87,10 @@ def small_config(**changes):
     } | changes)
 
 
-def test_a_line_for_a_configuration(root):
+def test_a_line_for_a_configuration():
     line = memory.of_config(small_config())
     assert line.startswith("2 clips of 4x32x64, 16 bits, checkpointing on: weights 0.01 GiB, kept for the backward ")
     with pytest.raises(InputError, match="TwoStreamGenerator: its memory cannot be told beforehand"):
-        memory.of_config(load_config(root / "configs" / "ours.yaml"))
+        train.main(["--base", "configs/ours.yaml", "--print-memory"])
     with pytest.raises(InputError, match="data.params.train: says no frames, height and width"):
         memory.of_config(small_config(data={"params": {"batch_size": 2, "train": None}}))
