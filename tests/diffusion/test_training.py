@@ -30,10 +30,10 @@ def arguments(photographs, tmp_path, root):
     values = {f"{place}.params.source.params.{name}": value for place in sets
               for name, value in (("height", 16), ("width", 16), ("frames", 4))}
     values |= {f"{place}.params.source.params.images.params.root": photographs for place in sets}
-    values |= {"validation.object.params.length": 2, "train.params.length": 6}
+    values |= {"validation.object.params.length": 2, "train.params.length": 4}
     values |= {"validation.random": "null", "validation.object_alone": "null"}
     trainer = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": "false", "enable_model_summary": "false",
-               "max_steps": 6, "val_check_interval": 3, "accumulate_grad_batches": 1}
+               "max_steps": 4, "val_check_interval": 2, "accumulate_grad_batches": 1}
 
     def make(*overrides, logs="logs"):
         return ["--base", str(root / "configs" / "diffusion" / "small.yaml"), "--logdir", str(tmp_path / logs),
@@ -54,20 +54,20 @@ def run_of(folder):
 
 def test_run_resumes_exactly_and_leaves_network_and_pictures(arguments, tmp_path):
     main.main(arguments(logs="whole"))
-    main.main(arguments("lightning.callbacks.last.params.every_n_steps=4", "lightning.trainer.limit_train_batches=3",
+    main.main(arguments("lightning.callbacks.last.params.every_n_steps=4", "lightning.trainer.limit_train_batches=2",
                         "lightning.trainer.max_epochs=1", logs="parts"))
     run, state = run_of(tmp_path / "parts")
-    assert state["global_step"] == 3
+    assert state["global_step"] == 2
     main.main(["-r", str(run), "--no-test", "lightning.trainer.max_epochs=null"])
     (whole, state), (run, parts) = run_of(tmp_path / "whole"), run_of(tmp_path / "parts")
-    assert parts["global_step"] == 6 and state["state_dict"].keys() == parts["state_dict"].keys()
+    assert parts["global_step"] == 4 and state["state_dict"].keys() == parts["state_dict"].keys()
     assert all(torch.equal(value, parts["state_dict"][key]) for key, value in state["state_dict"].items())
     network = KeyframeDiffusion.from_pretrained(whole / "checkpoints" / "network.safetensors")
     prefix = "average.module."
     averaged = {key.removeprefix(prefix): value for key, value in state["state_dict"].items() if key.startswith(prefix)}
     assert all(torch.equal(value, averaged[key]) for key, value in network.state_dict().items())
     pictures = sorted((whole / "images" / "val_object").iterdir())
-    assert [path.stem for path in pictures] == ["step_0000003", "step_0000006"]
+    assert [path.stem for path in pictures] == ["step_0000002", "step_0000004"]
     assert io.read_image(pictures[0]).shape == (2 * (4 * 18 + 2), 4 * 18, 3)
 
 
@@ -92,9 +92,9 @@ def test_svd_keeps_only_what_is_trained(svd_folder, tmp_path, root):
     network = KeyframeDiffusion.from_pretrained(run / "checkpoints" / "network.safetensors")
     assert state["state_dict"].keys() == {f"generator.{name}" for name in network.trained_state()}
     assert len(state["state_dict"]) < len(network.state_dict()) / 2 and len(list(tmp_path.glob("latents/*/*"))) >= 2
-    main.main(["-r", str(run), "--no-test", "lightning.trainer.max_steps=4"])
+    main.main(["-r", str(run), "--no-test", "lightning.trainer.max_steps=3"])
     resumed = run_of(tmp_path / "logs")[1]
-    assert resumed["global_step"] == 4
+    assert resumed["global_step"] == 3
     assert any(not torch.equal(value, resumed["state_dict"][key]) for key, value in state["state_dict"].items())
     # Another stage begins with the file of the network.
     main.main([*arguments, "--logdir", str(tmp_path / "next"), "--resume_from_checkpoint",
