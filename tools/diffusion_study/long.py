@@ -1,11 +1,11 @@
 """Coarse to fine against temporal MultiDiffusion: how far from its keyframe a content is kept.
 
-    python -m tools.diffusion_study.long PHOTOS --out docs/diffusion_long
+    python -m tools.diffusion_study.long --checkpoint network.safetensors --out docs/diffusion_long
 
-Clips of four windows, made of PHOTOS that the network has not seen: an object moves over a moving view, the holes cover
-it on all its way, and the first frame alone shows it. Scores per frame, in the hole: PSNR against the clip; and how far
-the colours in it are from those in the keyframe's (half the L1 distance of histograms, 0 to 1), for which the clip
-itself is the row to compare with. Writes results.json, table.md, curves.png and, of the first clips, strip_N.png.
+Clips of four windows: an object moves over a moving view, the holes cover it on all its way, and the first frame alone
+shows it. Scores per frame, in the hole: PSNR against the clip; and how far the colours in it are from those in the
+keyframe's (half the L1 distance of histograms, 0 to 1), for which the clip itself is the row to compare with. Writes
+results.json, table.md, curves.png and, of the first clips, strip_N.png.
 """
 import json
 import warnings
@@ -28,19 +28,13 @@ ROWS: dict[str, tuple[dict, bool] | None] = {
 }
 
 
-def object_clips(photos: str, *, frames: int, size: int, count: int,
+def object_clips(photographs: str | None, *, frames: int, size: int, count: int,
                  seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Clips uint8 (N, H, W, 3), and where an object is, with a margin, bool (N, H, W)."""
-    from gi.data.clips import Clips
-    from gi.data.mask_paths import Keyframes
-    from gi.data.photo_clips import PhotoClips
-    from gi.data.sources import FolderTree
-    source = PhotoClips(images=FolderTree(root=photos), frames=frames, height=size, width=size, objects=1.0)
-    none = Keyframes(none=1, first=0, one=0, several=0)
-    clips = Clips(source=source, keyframes=none, hide_object=1.0, length=count, seed=seed)
-    for index in range(count):
-        sample = clips[index]
-        yield sample["pixels"].permute(0, 2, 3, 1).numpy(), sample["masks"][:, 0].numpy() > 0
+    from tools.diffusion_study.study import clip_sets
+    clips = clip_sets(photographs, frames=frames, size=size, count=count, seed=seed)["object"]
+    for pixels, masks in zip(clips.pixels, clips.masks, strict=True):
+        yield (255 * pixels).round().byte().permute(0, 2, 3, 1).numpy(), masks[:, 0].numpy() > 0
 
 
 def psnr(picture: np.ndarray, truth: np.ndarray, hole: np.ndarray) -> float:
@@ -113,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
     parser = script.Parser(prog="python -m tools.diffusion_study.long", description=__doc__,
                            formatter_class=script.Layout)
-    parser.add_argument("photos", metavar="PHOTOS", help="folder of photographs that were not trained on")
+    parser.add_argument("--photographs", metavar="DIR", help="none that the model was trained on; None: textures and "
+                        "shapes, made without files")
     parser.add_argument("--checkpoint", type=Path, help="None: the small model of this repository")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=16)
@@ -131,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                          device=args.device, seed=seed, **options)
 
     length = build(0).plan.frames
-    clips = object_clips(args.photos, frames=WINDOWS * (length - 1) + 1, size=args.size, count=args.clips,
+    clips = object_clips(args.photographs, frames=WINDOWS * (length - 1) + 1, size=args.size, count=args.clips,
                          seed=args.seed)
     found: dict[str, list] = {name: [] for name in ROWS}
     with script.progress("fills", args.clips * args.samples * len(ROWS)) as advance:
