@@ -54,7 +54,7 @@ class Tasks:
             words += project.rate_words
             words += ["--device", "auto", *(word for name, value in options.items()
                                             for word in (f"--{name.replace('_', '-')}", f"{value}"))]
-            if method == "diffusion":
+            if method == "diffusion" and self.methods.diffusion is not None:
                 words.append(f"checkpoint={self.methods.diffusion}")
             return [*words, "--progress", "json", "--preview", str(folder / "preview")], result
 
