@@ -122,7 +122,9 @@ class Reader:
             self._drop()
 
     def _drop(self) -> None:
-        self._key = self._video = self._frames = None
+        self._key: str | None = None
+        self._video: VideoSource | None = None
+        self._frames: Iterator[np.ndarray] | None = None
         self._small, self._next = False, 0
 
     def frame(self, open_video: Callable[[], VideoSource], key: str, number: int, *, small: bool = False) -> np.ndarray:

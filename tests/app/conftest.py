@@ -57,7 +57,7 @@ def wait_for(condition, seconds=60):
 
 def fake_job(server, **script):
     """A job of tests/app/fake.py, which does what `script` says."""
-    from gi.app.jobs import Job
+    from gi.app.job import Job
     folder = server.queue.new_folder()
     words = [json.dumps({"out": str(folder / "result.txt"), **script})]
     return server.queue.add(Job(id=folder.name, kind="fake", method="fake", project=None, words=words,
