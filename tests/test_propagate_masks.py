@@ -2,6 +2,7 @@
 import importlib
 import itertools
 import json
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -12,11 +13,12 @@ from gi.media import io
 from gi.media.cuts import CutFinder
 from gi.media.files import open_video
 from gi.media.masks import grow, open_masks
-from gi.video.follow_methods import build_follower
+from gi.video.follow_methods import METHODS
+from gi.video.method import build
 from gi.video.outline import core_of, without_specks
 from gi.video.propagate import MaskPropagation, signed_distance
 from gi.video.propagate_flow import Annotated, FlowFollower, Follower
-from tests.video_helpers import write_video
+from tests.video_helpers import set_turn, sound_packets, write_video
 
 COUNT, HEIGHT, WIDTH = 12, 72, 112
 main = importlib.import_module("gi.commands.propagate_masks").main
@@ -28,8 +30,11 @@ def texture(seed, height, width, scale=3.0):
     return 128 + 45 * smooth / smooth.std()
 
 
-def object_video(count=COUNT, seed=0, places=None):
-    """(frames, masks): a red disc that moves over a blue background, which moves the other way; both have a texture."""
+def object_video(count=COUNT, seed=0, places=None, bare=False):
+    """(frames, masks): a red disc that moves over a blue background, which moves the other way; both have a texture.
+
+    bare: the frames without the disc.
+    """
     background = texture(seed, HEIGHT, WIDTH + 4 * count) * (0.3, 0.8, 1)
     disc, frames, masks = texture(seed + 1, 41, 41) * (1, 0.4, 0.3), [], []
     y, x = np.mgrid[:HEIGHT, :WIDTH]
@@ -38,7 +43,8 @@ def object_video(count=COUNT, seed=0, places=None):
         mask = ((y - row) ** 2 + (x - column) ** 2 <= 15**2).astype(np.uint8)
         frame = background[:, 2 * number:2 * number + WIDTH].copy()
         inside = mask > 0
-        frame[inside] = disc[np.clip(y - row + 20, 0, 40), np.clip(x - column + 20, 0, 40)][inside]
+        if not bare:
+            frame[inside] = disc[np.clip(y - row + 20, 0, 40), np.clip(x - column + 20, 0, 40)][inside]
         frames.append(np.clip(cv2.GaussianBlur(frame, (0, 0), 0.7), 0, 255).astype(np.uint8))
         masks.append(mask)
     return frames, masks
@@ -173,6 +179,7 @@ def test_another_shot_needs_an_annotation(video, tmp_path):
     (["0.png", "--mask", "x"], "--mask x: expected N=FILE"),
     (["0.png", "--mask", "0=1.png"], "--mask 0=1.png: frame 0 has a mask already"),
     (["0.png", "--method", "flw"], "no such method; did you mean flow"),
+    (["0.png", "--method", "gi.video.per_frame.PerFrame"], "is a PerFrame, expected a gi.video.propagate_flow"),
     (["0.png", "steps=3"], "method flow.steps: the method flow has no such parameter"),
     (["0.png", "--threshold", "2"], "threshold: expected a number in"),
     (["0.png", "--dilate", "-1"], "dilate: expected at least 0"),
@@ -184,6 +191,29 @@ def test_bad_input(video, tmp_path, words, message, monkeypatch):
     with pytest.raises(InputError, match=message):
         main(["frames", words[0], str(tmp_path / "out"), *words[1:]])
     assert not list(tmp_path.iterdir())
+
+
+def test_two_commands_take_an_object_out_of_a_phone_video(video, tmp_path):
+    """Upright by a note in the file, ten bits, 29.97 frames a second, with sound; one mask drawn on its first frame."""
+    frames, masks = object_video()
+    stored = [np.rot90(frame) for frame in frames]
+    write_video(tmp_path / "phone.mp4", stored, sound="aac", rate=Fraction(30000, 1001), form="yuv420p10le",
+                options={"crf": "8"})
+    set_turn(tmp_path / "phone.mp4", "clockwise")
+    phone, out = str(tmp_path / "phone.mp4"), str(tmp_path / "out.mp4")
+    main([phone, str(video / "0.png"), str(tmp_path / "masks")])
+    inpaint = importlib.import_module("gi.commands.inpaint_video").main
+    assert inpaint([phone, str(tmp_path / "masks"), out, "--method", "flow", "--device", "cpu", "--quality", "8"]) == 0
+    source, result = open_video(phone), open_video(out)
+    assert (result.width, result.height, result.count) == (WIDTH, HEIGHT, COUNT)
+    assert result.rate == source.rate == Fraction(30000, 1001) and result.colour.bits == 10
+    assert sound_packets(out) == sound_packets(phone)
+    bare = object_video(bare=True)[0]
+    before, after = (np.mean([np.abs(frame.astype(float) - true)[mask > 0].mean() for frame, true, mask in
+                              zip(shown.frames(), bare, masks, strict=True)]) for shown in (source, result))
+    assert after < 0.35 * before
+    red = [frame[mask > 0].mean(axis=0) @ (1, 0, -1) for frame, mask in zip(result.frames(), masks, strict=True)]
+    assert max(red) < 0  # nothing of the disc is left
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
@@ -200,7 +230,7 @@ class Still(Follower):
 
 def test_between_two_annotations(video, tmp_path):
     """The outline goes from one to the other; a way of one's own is a class."""
-    assert isinstance(build_follower("tests.test_propagate_masks.Still", {}), Still)
+    assert isinstance(build("tests.test_propagate_masks.Still", {}, table=METHODS, kind=Follower), Still)
     a, b = (object_video()[1][number] for number in (0, 4))
     source = open_video(video / "frames")
     list(MaskPropagation(Still(), source, {0: a, 4: b}, tmp_path / "out").run())

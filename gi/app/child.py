@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gi
+from gi.errors import InputError
 
 PATIENCE = 20
 # The folder that has the package: of all places, Python would else look for modules where uploads lie.
@@ -52,4 +53,9 @@ if __name__ == "__main__":
     if hasattr(os, "nice"):
         os.nice(5)  # the page stays quick
     del sys.argv[0]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except (InputError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -175,6 +175,7 @@ class Queue:
         folder, start = self.folder(job), time.monotonic()
         job.state, job.started, job.attempts = RUNNING, now(), job.attempts + 1
         job.what, job.done, job.total, job.seconds_left, job.stages = "starting", 0, 0, None, {}
+        job.error = job.finished = None
         self._save(job)
         self._tell_waiting()
         said: dict[str, Any] = {}

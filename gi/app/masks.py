@@ -5,7 +5,6 @@
 import argparse
 from pathlib import Path
 
-from gi.commands import script
 from gi.media import io
 from gi.media.files import open_video, parse_rate
 from gi.media.masks import open_masks
@@ -25,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    main()

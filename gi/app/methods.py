@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gi import resources
 from gi.app.folder import Problem
 from gi.app.projects import Project
 from gi.media import io
@@ -19,6 +20,11 @@ from gi.media import io
 KEPT = 12  # times of each method
 MINUTES = {"name": "minutes", "label": "Minutes to learn", "kind": "number", "default": 10, "min": 1, "max": 600,
            "step": 1}
+
+
+STEPS = {"name": "steps", "label": "Steps of sampling", "kind": "number", "default": 25, "min": 1, "max": 1000,
+         "step": 1}
+SMALL_DIFFUSION = "checkpoints/ours_diffusion_small.safetensors"  # which may come along
 
 
 def _side(default: int, most: int = 4096) -> dict:
@@ -49,7 +55,7 @@ METHODS = {
     "internal": Method("Learn from this video", "A network learns for some minutes what this video shows, then fills "
                        "each frame. For backgrounds that move or flicker.", (MINUTES, _side(216, 1024), DILATE)),
     "diffusion": Method("Generate", "A video diffusion model carries your keyframes through the video. Slow without a "
-                        "large graphics card.", (_side(1024), DILATE)),
+                        "large graphics card.", (STEPS, DILATE)),
     "photo": Method("Fill the picture", "A network fills the hole, with what your other views show behind the object.",
                     (_side(512, 2048),), kinds=("photo",)),
 }
@@ -76,7 +82,7 @@ class Methods:
                 return "this version does not have it"
             if missing := _missing("diffusers", "transformers", "peft"):
                 return f'needs {missing}: pip install "guided-inpainting[diffusion]"'
-            if self.diffusion is None:
+            if self.diffusion is None and not resources.bundled(SMALL_DIFFUSION).is_file():
                 return "needs weights: start the page with --diffusion CHECKPOINT"
         return None
 
@@ -139,9 +145,13 @@ class Methods:
 
 
 def amount_of(name: str, project: Project, options: Mapping[str, Any]) -> float:
-    """What the time of a job grows with: megapixels of all frames at the size that is worked at; of photos, one."""
+    """What the time of a job grows with: megapixels of all frames at the size that is worked at; of diffusion, whose
+    size is the network's, frames and steps; of photos, one.
+    """
     if name == "photo":
         return 1.0
+    if name == "diffusion":
+        return project.count * float(options.get("steps") or STEPS["default"]) / STEPS["default"]
     side = max(project.size)
     scale = min(1.0, float(options.get("max_side") or _default(name, "max_side") or side) / side)
     return project.count * project.width * project.height * scale**2 / 1e6

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,9 +93,7 @@ def main() -> None:
             told = time.monotonic()
             print(json.dumps({"done": done}), flush=True)
     print(json.dumps({"done": done}), flush=True)
-    sys.exit(0)
 
 
 if __name__ == "__main__":
-    from gi.commands import script
-    script.run(main)
+    main()

@@ -54,7 +54,7 @@ class Tasks:
             words += project.rate_words
             words += ["--device", "auto", *(word for name, value in options.items()
                                             for word in (f"--{name.replace('_', '-')}", f"{value}"))]
-            if method == "diffusion":
+            if method == "diffusion" and self.methods.diffusion is not None:
                 words.append(f"checkpoint={self.methods.diffusion}")
             return [*words, "--progress", "json", "--preview", str(folder / "preview")], result
 
@@ -187,11 +187,11 @@ class Tasks:
             self.projects.put_masks(project, pictures_in(result), "propagated")
             project.masks["stale"] = marks_state(project) != job.about["marks"]
         elif job.kind == "clicks":
-            masks = pictures_in(result)
-            if job.about["carry"]:
+            masks, carried = pictures_in(result), job.about["carry"]
+            clicked = masks[job.about["frame"] if carried else 0]
+            self.projects.put_mark(project, job.about["frame"], clicked.read_bytes())
+            if carried:
                 self.projects.put_masks(project, masks, "clicks")
-            self.projects.put_mark(project, job.about["frame"], masks[job.about["frame"] if job.about["carry"] else 0]
-                                   .read_bytes())
         elif job.kind == "keyframe":
             self.projects.put_keyframe(project, job.about["frame"], result, "filled")
         self.projects.changed(project)

@@ -17,10 +17,10 @@ from gi.errors import InputError
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """`options` are those of the method, those that are given alone. Raises InputError."""
-    from gi.video.follow_methods import describe_methods
-    from gi.video.method import parse_options
+    from gi.video.follow_methods import METHODS
+    from gi.video.method import describe_methods, parse_options
     parser = script.Parser(prog="gi propagate-masks", usage="gi propagate-masks VIDEO MASK OUT [options] [key=value …]",
-                           description=__doc__, epilog=f"Methods:\n{describe_methods()}", allow_abbrev=False,
+                           description=__doc__, epilog=f"Methods:\n{describe_methods(METHODS)}", allow_abbrev=False,
                            formatter_class=script.Wide)
     parser.add_argument("video", metavar="VIDEO", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("first", metavar="MASK", type=Path, help=argparse.SUPPRESS)
@@ -41,6 +41,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.add_argument_group("options of methods", argument_default=argparse.SUPPRESS)
     options.add_argument("--threshold", type=float, metavar="P",
                          help="how sure the method has to be of a pixel, 0 to 1 (default 0.5)")
+    options.add_argument("--minutes", type=float, help="how long a network is fitted (default 10)")
+    options.add_argument("--steps", type=int, help="that in steps instead, for results that do not depend on the clock")
+    options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")
     options.add_argument("words", nargs="*", metavar="key=value", default=[], help="any other option of the method")
     args = parser.parse_intermixed_args(argv)
     args.options = {action.dest: getattr(args, action.dest) for action in options._group_actions
@@ -78,14 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _propagate(args, told):
     from gi.media.files import open_video, parse_rate
-    from gi.video.follow_methods import build_follower
+    from gi.video.follow_methods import METHODS
+    from gi.video.method import build
     from gi.video.propagate import MAX_SIDE, MaskPropagation
+    from gi.video.propagate_flow import Follower
     video = open_video(args.video, rate=parse_rate(args.fps) if args.fps else None)
     annotations = _annotations(args, video)
     script.trust([args.method])
-    job = MaskPropagation(build_follower(args.method, args.options), video, annotations, args.out,
-                          overlay=args.overlay, max_side=MAX_SIDE if args.max_side is None else args.max_side,
-                          dilate=args.dilate, components=args.components)
+    follower = build(args.method, args.options, table=METHODS, kind=Follower)
+    job = MaskPropagation(follower, video, annotations, args.out, overlay=args.overlay,
+                          max_side=args.max_side or MAX_SIDE, dilate=args.dilate, components=args.components)
     script.follow(told.watch(job.run()))
     if job.empty:
         print(f"{args.out}: nothing was found in {_ranges(job.empty)}; if the object is there, mark it in one of these "

@@ -35,6 +35,7 @@ class Internal(VideoMethod):
         network: the larger ones need two to three times as long a step, and draw better after long fits.
         max_side, resize: the size at which it learns and draws: bounded, or (width, height). Time grows with its area.
         batch_size, learning_rate: of the fit.
+        bf16: fit in bfloat16, which GPUs and newer CPUs do faster; weights stay float32.
         regularise: fit the last quarter with the terms against blur, if VGG-19 is there, and flicker.
         early_stop: end earlier if the score at hidden known pixels no longer rises.
         keep_network: a file for the fitted weights.
@@ -44,7 +45,7 @@ class Internal(VideoMethod):
 
     def __init__(self, *, minutes: float | None = None, steps: int | None = None,
                  network: Literal["base", "stacked", "coarse_to_fine"] = "base", max_side: int = 216,
-                 resize: Sequence[int] | None = None, batch_size: int = 1, learning_rate: float = 2e-3,
+                 resize: Sequence[int] | None = None, batch_size: int = 1, learning_rate: float = 2e-3, bf16: bool = False,
                  regularise: bool = False, early_stop: bool = True, keep_network: str | Path | None = None,
                  start_from: str | Path | None = None, device: str | torch.device = "auto", seed: int = 0):
         expect_at_least(0, minutes=minutes or 0, steps=steps or 0, seed=seed)
@@ -56,7 +57,7 @@ class Internal(VideoMethod):
             raise InputError(f"{'minutes' if steps is None else 'steps'}: a network that is not fitted draws noise; "
                              "expected more than 0, or start_from")
         self.network_name, self.max_side, self.resize = network, max_side, None if resize is None else list(resize)
-        self.recipe = Recipe(batch_size=batch_size, learning_rate=learning_rate)
+        self.recipe = Recipe(batch_size=batch_size, learning_rate=learning_rate, bf16=bf16)
         self.regularise, self.early_stop, self.seed = regularise, early_stop, seed
         self.keep_network, self.start_from = keep_network, start_from
         self.device = find_device(device)

@@ -42,6 +42,8 @@ def load_generator_weights(generator: nn.Module, path: str | Path) -> None:
     averaged = state.get(AVERAGE.replace("module.", "n_averaged"), 0) > 0
     for prefix in (AVERAGE, GENERATOR, "") if averaged else (GENERATOR, ""):
         if weights := _with_prefix(state, prefix):
+            if load := getattr(generator, "load_trained", None):  # some of its weights are frozen, and in other files
+                return load({name: weights[name] for name in generator.trained_state().keys() & weights.keys()}, path)
             names = original_generator_names(weights) if _is_original(weights) else {}
             return load_strict(generator, rename(weights, names), path, names=_inverse(names))
     raise InputError(f"{path}: holds no generator; expected a state_dict with names such as '{GENERATOR}…'")

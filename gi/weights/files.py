@@ -5,7 +5,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,15 +88,16 @@ def file_sha256(path: str | Path) -> str:
 
 
 def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *,
-                names: dict[str, str] | None = None) -> None:
+                names: dict[str, str] | None = None, part: Collection[str] | None = None) -> None:
     """Copies `state` into `module`, raising one InputError with all missing, unexpected and misshapen names.
 
-    names: what the file at `path` calls them, if it does so differently; the message then gives both.
+    names: what the file at `path` calls them, if it does so differently; the message then gives both. part: the names
+    that are to be loaded; None: all.
     """
     def known(name):
         return f"{name} ({names[name]})" if names and name in names else name
 
-    own = module.state_dict()
+    own = {name: value for name, value in module.state_dict().items() if part is None or name in part}
     # Files of 2018 lack BatchNorm's counter, which nothing frozen uses.
     state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | state
     problems = {
@@ -110,7 +111,7 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *
                  + (f" and {len(them) - MOST_NAMES} more" if len(them) > MOST_NAMES else "")
                  for kind, them in problems.items() if them)
         raise InputError(f"{path} does not fit {type(module).__name__}: {'; '.join(lists)}")
-    module.load_state_dict(state)
+    module.load_state_dict(state, strict=part is None)
 
 
 class Frozen(nn.Module):

@@ -45,7 +45,7 @@ def test_the_state_tells_what_can_be_done_here(server):
     assert set(methods) == set(METHODS) and methods["flow"]["available"] and methods["keyframes"]["available"]
     for method in [*state["methods"], *state["propagate"], state["clicks"]]:
         assert method["available"] == (method["why_not"] is None)
-    assert not methods["diffusion"]["available"] and not state["clicks"]["available"]
+    assert not state["clicks"]["available"]
     assert state["limits"]["upload_bytes"] == server.uploads.limit and state["password"] is False
 
 

@@ -66,12 +66,15 @@ def pictures(folder):
 
 # Fitting --------------------------------------------------------------------------------------------------------------
 
-def test_learns(shot, tmp_path):
+@pytest.mark.parametrize("bf16", [False, True])
+def test_learns(shot, tmp_path, bf16):
     lines = []
-    fitting = begin(shot, tmp_path / "a", steps=60, say=lines.append)
+    recipe = Recipe(batch_size=2, learning_rate=1e-2, bf16=bf16)
+    fitting = begin(shot, tmp_path / "a", recipe=recipe, steps=60, say=lines.append)
     before = fitting.score()
     assert list(fitting.run())[::20] == [(0, 60), (20, 60), (40, 60), (59, 60)]
     assert fitting.score() > before + 3
+    assert {parameter.dtype for parameter in fitting.network.parameters()} == {torch.float32}
     assert "60 steps" in lines[0] and "cv2.inpaint" in lines[0] and "only 60 steps" in lines[1]
     assert io.read_image(tmp_path / "a" / "preview.png").shape == (2 * 24 + 2, COUNT * 32, 3)
 

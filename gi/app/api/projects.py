@@ -105,11 +105,11 @@ class ProjectCalls:
     async def example(self, name: str = example.NAME, frames: int = example.FRAMES) -> tuple[Path, Path]:
         """A video and its masks, made at the first time."""
         video = self.parts.folder.own / "example" / name
+        masks = video.with_suffix("")
         async with self._one_example:
-            if not video.is_file():
-                words = [str(video), "--masks", str(video.with_suffix("")), "--frames", f"{frames}"]
-                await self._call("gi.app.example", words)
-        return video, video.with_suffix("")
+            if not video.is_file() or len(pictures_in(masks)) != frames:
+                await self._call("gi.app.example", [str(video), "--masks", str(masks), "--frames", f"{frames}"])
+        return video, masks
 
     async def _call(self, module: str, words: list[str]) -> None:
         """Waits for a child process. Raises Problem with its last line if it fails."""
