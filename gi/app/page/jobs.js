@@ -75,7 +75,10 @@ export function title(job) {
 export function describe(job) {
   const { state, done, total, what, position } = job;
   const left = job.seconds_left ? `, about ${duration(job.seconds_left)} left` : "";
-  if (state === "waiting") return position > 0 ? `Waiting: ${plural(position, "job")} before this one` : "Starts next";
+  if (state === "waiting") {
+    const first = all().find((other) => ["running", "cancelling"].includes(other.state));
+    return position > 0 || !first ? `Waiting: ${plural(position + 1, "job")} before this one` : `Waiting for “${title(first)}”`;
+  }
   if (state === "cancelling") return "Stopping…";
   if (state === "failed") return job.error ?? "Failed";
   if (state === "cancelled") return done ? `Stopped at ${done} of ${total}. What is finished is kept.` : "Stopped.";

@@ -37,7 +37,9 @@ export async function photoScreen(screen, id) {
 
 class PhotoWorkspace {
   constructor(screen, project) {
-    Object.assign(this, { screen, project, state: screen.state, others: [], job: null });
+    this.store = `gi-views-${project.id}`; // of this tab: other views outlive a reload
+    const others = JSON.parse(sessionStorage.getItem(this.store) ?? "[]");
+    Object.assign(this, { screen, project, state: screen.state, others, job: null });
     window.dispatchEvent(new CustomEvent("gi-projects", { detail: [project] }));
     this.stage = new Stage(project);
     this.player = new Player(1, 1);
@@ -95,7 +97,7 @@ class PhotoWorkspace {
         const upload = await send([file], { limit: this.state.limits?.upload_bytes, status: sending });
         if (upload && upload.kind !== "image") note(`${upload.name} is no picture, so it cannot be another view.`, "error");
         else if (upload) this.others.push({ upload: upload.upload, name: upload.name, url: URL.createObjectURL(file) });
-        this.update();
+        this.#keepViews();
       }
     };
     this.list = el("ul", { class: "thumbnails" });
@@ -113,6 +115,11 @@ class PhotoWorkspace {
       section(3, "Remove it", this.form.methods.length > 1 || !this.form.possible ? this.form.node : this.form.settings,
         this.why, el("div", { class: "buttons" }, this.runButton), this.card.node),
       section(4, "Compare and download", this.home));
+  }
+
+  #keepViews() {
+    sessionStorage.setItem(this.store, JSON.stringify(this.others.map(({ upload, name }) => ({ upload, name }))));
+    this.update();
   }
 
   async #run() {
@@ -158,8 +165,8 @@ class PhotoWorkspace {
   update() {
     const run = jobs.ofProject(this.project.id).find((job) => job.kind === "run");
     this.list.replaceChildren(...this.others.map((other, k) => el("li", {}, el("span", { class: "thumbnail" },
-      el("img", { src: other.url, alt: "" }), el("span", {}, other.name)),
-    tool("trash", `Leave out ${other.name}`, () => { URL.revokeObjectURL(other.url); this.others.splice(k, 1); this.update(); }))));
+      other.url ? el("img", { src: other.url, alt: "" }) : null, el("span", {}, other.name)),
+    tool("trash", `Leave out ${other.name}`, () => { this.others.splice(k, 1); this.#keepViews(); }))));
     const ready = this.project.marks.length > 0 || Boolean(this.project.masks);
     this.why.textContent = ready ? (this.others.length ? `Guided by ${plural(this.others.length, "other view")}.` : "") : "First paint over it.";
     this.runButton.disabled = !ready || jobs.active(run) || !this.form.possible;
