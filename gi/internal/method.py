@@ -17,10 +17,9 @@ from gi.internal.preview import fill_frame
 from gi.internal.reconstruction import Reconstruction
 from gi.internal.shot import Shot
 from gi.media.crop import resize_known, working_size
-from gi.media.io import atomic_write
 from gi.video.method import Part, Pictures, VideoMethod, pieces
 from gi.weights.checkpoint import load_generator_weights
-from gi.weights.files import file_sha256
+from gi.weights.files import file_sha256, write_state
 
 log = logging.getLogger(__name__)
 NETWORKS = {"base": Base, "stacked": Stacked, "coarse_to_fine": CoarseToFine}
@@ -91,8 +90,7 @@ class Internal(VideoMethod):
         yield from fitting.run()
         self.network = fitting.average.eval()
         if self.keep_network is not None:
-            with atomic_write(self.keep_network) as temporary:
-                torch.save({"state_dict": self.network.state_dict()}, temporary)
+            write_state(self.keep_network, {"state_dict": self.network.state_dict()})
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:
