@@ -17,6 +17,8 @@ from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.pipeline import VideoInpainter
 from gi.video.keyframes.trace import Found, average, follow, hole_points, scatter
+from gi.video.keyframes.window import Window
+from gi.video.method import VideoMethod
 
 CANDIDATES = "flow alone", "adapted", "drawing", "smooth"
 CLUES, GUESSED = 20, 15  # channels of clues, see `describe`, and which of them says that no frame shows the place
@@ -41,7 +43,7 @@ class Followed(NamedTuple):
 class FollowingFiller(ChunkFiller):
     """Fills as flow alone does, and keeps how: its frames are `Followed`."""
 
-    def __init__(self, settings: VideoInpainter, window):
+    def __init__(self, settings: VideoMethod, window: Window):
         super().__init__(settings, window)
         self._kept: dict[int, Followed] = {}
 
