@@ -1,4 +1,4 @@
-"""What may be in a hole: what flow leads to in either direction, a drawing, a smooth continuation.
+"""What may be in a hole: what flow leads to, a drawing, a smooth continuation.
 
 Beside the candidates stand clues to how good each is, so that a small network can choose among them, pixel by pixel.
 """
@@ -17,9 +17,11 @@ from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.pipeline import VideoInpainter
 from gi.video.keyframes.trace import Found, hole_points, scatter, trace
+from gi.video.keyframes.window import Window
+from gi.video.method import VideoMethod
 
-CANDIDATES = "flow alone", "adapted", "forward", "backward", "drawing", "smooth"
-CLUES, GUESSED = 24, 19  # channels of clues, see `describe`, and which of them says that no frame shows the place
+CANDIDATES = "flow alone", "adapted", "drawing", "smooth"
+CLUES, GUESSED = 20, 15  # channels of clues, see `describe`, and which of them says that no frame shows the place
 RING = 4  # pixels at 432 x 240 around a hole, where candidates are compared with what is known
 NEAR = 3  # differences of candidates are also averaged over squares that reach so many pixels to each side
 DEEP = 10  # pixels at 432 x 240 from the border of a hole, where its depth counts one half
@@ -41,7 +43,7 @@ class Followed(NamedTuple):
 class FollowingFiller(ChunkFiller):
     """Fills as flow alone does, and keeps how: its frames are `Followed`."""
 
-    def __init__(self, settings: VideoInpainter, window):
+    def __init__(self, settings: VideoMethod, window: Window):
         super().__init__(settings, window)
         self._kept: dict[int, Followed] = {}
 
@@ -85,8 +87,9 @@ def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
     clues (P, C).
 
     `drawing` (1, 3, h, w) is one of them, shifted to meet the colours around the hole; "adapted" is what flow leads to,
-    shifted in the same way. Where flow leads to nothing, these two and each direction are what flow alone gives. Clues
-    are of the order of 1, and none tells where in the frame a pixel is.
+    shifted in the same way, or what flow alone gives where that is nothing. Clues are of the order of 1, and none tells
+    where in the frame a pixel is. Each direction of flow is a source of clues, and no candidate: as such it brought
+    nothing, see docs/internal.md.
     """
     unit = video_pixels(1.0, followed.mask.shape[-2:])
     place = _box(followed.around, round(2 * RING * unit))
@@ -96,9 +99,9 @@ def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
     offset = soft_fill(misfit, torch.cat([seam, ring]), relax=True)
     distrust = soft_fill(misfit[:3].abs().mean(dim=1, keepdim=True), seam)
     adapted = torch.where(found[:1] > 0, shown[:1] + offset[:1], image)
-    ways = torch.where(found[1:] > 0, shown[1:], image)
+    ways = torch.where(found[1:] > 0, shown[1:], image)  # each direction by itself
     smooth = soft_fill(image * (1 - mask), 1 - mask, relax=True)
-    colours = torch.cat([image, adapted, ways, drawing + offset[3:], smooth]).clamp(0, 1)
+    colours = torch.cat([image, adapted, drawing + offset[3:], smooth]).clamp(0, 1)
     colours = torch.where(mask > 0, colours, image)
 
     def averaged(x):
@@ -106,7 +109,7 @@ def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
         return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
 
     difference = (colours[1:] - colours[:1]).abs().mean(dim=1, keepdim=True)
-    grey, led = colours[[0, 4]].mean(dim=1, keepdim=True), found[1:]
+    grey, led = colours[[0, 2]].mean(dim=1, keepdim=True), found[1:]
     contrast = averaged((grey - averaged(grey)).abs())
     inside = cv2.distanceTransform(mask[0, 0].byte().cpu().numpy(), cv2.DIST_L2, 3)
     depth = torch.from_numpy(inside).to(mask)[None, None] / unit

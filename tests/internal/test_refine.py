@@ -57,8 +57,8 @@ def test_following_is_flow_alone_and_says_how(video):
         assert torch.equal(clues[:, GUESSED], frame.guessed[0, 0, hole])
         unfitted = Chooser().requires_grad_(False)(colours, clues)
         assert torch.equal(unfitted, colours[:, 0])  # bit for bit
-        one = frame.found[1, 0, hole] > 0
-        assert torch.equal(colours[one, 2], frame.shown[1][:, hole].T[one].clamp(0, 1))
+        for way, clue in ((1, 6), (2, 7)):
+            assert torch.equal(clues[:, clue], frame.found[way, 0, hole])
     assert followed[0].found[2].sum() == 0 and followed[0].found[1].sum() > 0  # nothing is before the first frame
 
 
@@ -71,7 +71,7 @@ def short(monkeypatch):
 def test_chooser_learns_who_is_right(short):
     """Where the third clue is 1 the drawing is right, elsewhere flow is."""
     def rule(colours, clues):
-        return torch.where(clues[:, 2:3] > 0, colours[:, 4], colours[:, 0])
+        return torch.where(clues[:, 2:3] > 0, colours[:, 2], colours[:, 0])
 
     places = [pixels(rule, seed=seed) for seed in range(3)]
     gained = list(gains(places))
