@@ -104,7 +104,7 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
     points = hole_points(dilate(mask, SEAM) if adapt else mask)
     colour, found, doubt = _average(points, directions, tolerance, image, mask)
     shown, share = scatter(image, points[found], colour[found])
-    expected, _ = scatter(image, points[found], doubt[found, None])
+    expected, _ = scatter(mask, points[found], doubt[found, None])
     if adapt:
         seam = share * (1 - mask)
         shown = shown + soft_fill((image - shown) * seam, seam, relax=True)
@@ -117,7 +117,7 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
 
 
 def scatter(image: Tensor, points: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
-    """A picture like `image` (1, 3, H, W), 0 but for `colour` (N, 3) at `points` (N, 2), and where: (1, 1, H, W)."""
+    """A picture like `image` (1, C, H, W), 0 but for `colour` (N, C) at `points` (N, 2), and where: (1, 1, H, W)."""
     x, y = points.long().unbind(1)
     shown, share = torch.zeros_like(image), torch.zeros_like(image[:, :1])
     shown[0, :, y, x] = colour.T
