@@ -271,8 +271,9 @@ def test_what_is_lost_is_said(tmp_path, pictures):
                 packet.stream = stream
                 file.mux(packet)
         file.mux([*cover.encode(av.VideoFrame(32, 32, "yuvj420p")), *cover.encode(None)])
-    words = {"f.mkv": "12 bits become 10", "g.mp4": "not kept: cover pictures", "a.mp4": "interlaced",
-             "b.mkv": "transparency", "c.mkv": "subtitles", "d.mkv": "16 bits become 8",
+    words = {"f.mkv": "12 bits become 10", "g.mp4": "not kept: cover pictures",
+             "a.mp4": "interlaced", "b.mkv": "transparency", "c.mkv": "subtitles",
+             "d.mkv": "16 bits become 8",
              "e.mkv": "16 bits become 8"}
     for name, said in words.items():
         assert said in writer.remarks("out.mp4", open_video(tmp_path / name))[-1]
