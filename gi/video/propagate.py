@@ -4,6 +4,7 @@ What a pass has found lies in a hidden folder where the result will be, a small 
 run goes on and memory does not grow with the length of the video.
 """
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -124,19 +125,21 @@ class MaskPropagation:
     def _shots(self):
         """[(first, stop) of each shot]."""
         kept = self.folder / "cuts.json"
-        if not kept.is_file():
+        if kept.is_file():
+            cuts = json.loads(kept.read_text())
+        else:
             finder = CutFinder()
             yield Progress("frames looked through for cuts", 0, self.video.count)
             for number, _ in enumerate(finder.watch(self.video.frames()), start=1):
                 yield Progress("frames looked through for cuts", number, self.video.count)
-            with io.atomic_write(kept) as temporary:
-                temporary.write_text(json.dumps(finder.cuts))
-        bounds = [0, *json.loads(kept.read_text()), self.video.count]
-        shots = list(zip(bounds, bounds[1:], strict=False))
+            cuts = finder.cuts
+        shots = list(itertools.pairwise([0, *cuts, self.video.count]))
         for first, stop in shots if not self.follower.alone else ():
             if not any(first <= number < stop for number in self.annotations):
                 raise InputError(f"{self.video.path}: another shot begins with frame {first}, and none of its frames "
                                  f"up to {stop - 1} has a mask; expected one, empty if the object is not in it")
+        with io.atomic_write(kept) as temporary:
+            temporary.write_text(json.dumps(cuts))
         return shots
 
     def _passes(self, shots):
