@@ -169,6 +169,8 @@ class Queue:
             status, said["error"] = 1, f"cannot be started: {io.reason(error)}"
         except asyncio.CancelledError:  # the server ends; on disk the job stays one that is running
             if self._child is not None:
+                if job.kind == MEASURE:
+                    self._child.kill()
                 self._child.stdin.close()
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._child.wait(), 5)  # else it ends by itself, a little later

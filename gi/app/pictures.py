@@ -108,7 +108,10 @@ class Reader:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._drop()
+        self._key: str | None = None
+        self._video: VideoSource | None = None
+        self._frames: Iterator[np.ndarray] | None = None
+        self._small, self._next = False, 0
 
     def keep(self, key: str, video: VideoSource) -> None:
         """Has a video that is open already at hand."""
@@ -122,9 +125,7 @@ class Reader:
             self._drop()
 
     def _drop(self) -> None:
-        self._key: str | None = None
-        self._video: VideoSource | None = None
-        self._frames: Iterator[np.ndarray] | None = None
+        self._key = self._video = self._frames = None
         self._small, self._next = False, 0
 
     def frame(self, open_video: Callable[[], VideoSource], key: str, number: int, *, small: bool = False) -> np.ndarray:

@@ -85,7 +85,8 @@ class ProjectCalls:
         if wanted.get("example") is True:
             source, masks = await self.example()
         else:
-            source, upload = await thread(self.parts.source, wanted)
+            found = await thread(self.parts.source, wanted)
+            source, upload = found
         project = await thread(self.projects.create, source, upload=upload, fps=None if fps is None else str(fps)[:20])
         if masks is not None:
             await thread(self.projects.put_masks, project, pictures_in(masks), "example")
