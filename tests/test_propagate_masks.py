@@ -166,6 +166,7 @@ def test_another_shot_needs_an_annotation(video, tmp_path):
     words = [str(tmp_path / "frames"), str(video / "0.png"), str(tmp_path / "out")]
     with pytest.raises(InputError, match="another shot begins with frame 6, .* up to 11 has a mask"):
         main(words)
+    assert [path.name for path in tmp_path.iterdir()] == ["frames"]
     main([*words, "--mask", f"8={video / '8.png'}"])
     assert min(overlaps(found(tmp_path / "out"), truth)) > 0.88
 
@@ -231,15 +232,16 @@ class Still(Follower):
 def test_between_two_annotations(video, tmp_path):
     """The outline goes from one to the other; a way of one's own is a class."""
     assert isinstance(build("tests.test_propagate_masks.Still", {}, table=METHODS, kind=Follower), Still)
-    a, b = (object_video()[1][number] for number in (0, 4))
-    source = open_video(video / "frames")
-    list(MaskPropagation(Still(), source, {0: a, 4: b}, tmp_path / "out").run())
-    result = found(tmp_path / "out")
-    ratios = [overlaps([mask, mask], [a, b]) for mask in result]
-    assert all(first[0] >= second[0] and first[1] <= second[1] for first, second in itertools.pairwise(ratios[:5]))
-    assert all(np.array_equal(mask, b) for mask in result[4:])
-    expected = (signed_distance(a) + signed_distance(b) > 0).astype(np.uint8)
-    assert np.array_equal(result[2], expected)
+    source, a = open_video(video / "frames"), object_video()[1][0]
+    b, far = np.roll(a, 4, axis=1), np.roll(a, 40, axis=1)
+    list(MaskPropagation(Still(), source, {0: a, 4: b}, tmp_path / "near").run())
+    result = found(tmp_path / "near")
+    assert np.array_equal(result[2], (signed_distance(a) + signed_distance(b) > 0).astype(np.uint8))
+    to_a, to_b = overlaps(result[:5], [a] * 5), overlaps(result[:5], [b] * 5)
+    assert to_a == sorted(to_a, reverse=True) and to_b == sorted(to_b) and to_b[-1] == 1
+    list(MaskPropagation(Still(), source, {0: a, 5: far}, tmp_path / "far").run())
+    expected = [a] * 3 + [far] * (COUNT - 3)  # nothing between two that do not overlap
+    assert all(map(np.array_equal, found(tmp_path / "far"), expected))
 
 
 def test_uncovered_background_does_not_trail(video):

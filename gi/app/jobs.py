@@ -6,61 +6,36 @@ jobs/ID/ has job.json (what is to be done and how it ended), log.txt (what the c
 import asyncio
 import contextlib
 import json
-import re
-import shlex
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gi.app import child
 from gi.app.events import Events
 from gi.app.folder import Problem, now
+from gi.app.job import (
+    CANCELLED,
+    CANCELLING,
+    DONE,
+    FAILED,
+    MEASURE,
+    RUNNING,
+    WAITING,
+    YIELDING,
+    Job,
+    log_of,
+    ready_frames,
+    shell_command,
+)
 from gi.errors import one_line
 from gi.media import io
 
-WAITING, RUNNING, CANCELLING, DONE, FAILED, CANCELLED = (
-    "waiting", "running", "cancelling", "done", "failed", "cancelled")
 PAUSE = 0.2  # seconds between two events of a job
 MOST_INTERRUPTIONS = 3  # by ends of the server, before a job waits for somebody to resume it
-MEASURE, YIELDING = "measure", "yielding"  # a kind of job, and its state while it makes room for another
-LOG = 4000  # characters that the page gets
-
-
-@dataclass
-class Job:
-    """words: the command line after `python -m MODULE`. result: name of the file or folder it makes in its folder."""
-
-    id: str
-    kind: str
-    method: str
-    project: str | None
-    words: list[str]
-    result: str
-    options: dict[str, Any] = field(default_factory=dict)
-    module: str = "gi"
-    about: dict[str, Any] = field(default_factory=dict)  # what is needed when it has finished
-    state: str = WAITING
-    created: float = 0.0
-    started: float | None = None
-    finished: float | None = None
-    seconds: float = 0.0  # of computing, over all attempts
-    interruptions: int = 0
-    attempts: int = 0
-    error: str | None = None
-    what: str = ""
-    done: int = 0
-    total: int = 0
-    seconds_left: float | None = None
-    stages: dict[str, float] = field(default_factory=dict)  # seconds after the start that a kind of work began
-    version: int = 0
-
-    @property
-    def active(self) -> bool:
-        return self.state in (RUNNING, CANCELLING, YIELDING)
 
 
 class Queue:
@@ -72,7 +47,8 @@ class Queue:
                  shorten: Callable[[str], str] = str):
         self.root, self.events, self.finish, self.shorten = root, events, finish, shorten
         self.jobs: dict[str, Job] = {}
-        self._wake, self._child = asyncio.Event(), None
+        self._wake = asyncio.Event()
+        self._child: asyncio.subprocess.Process | None = None
         self._told: dict[str, float] = {}
         self._ready: dict[str, tuple[float, list[list[int]]]] = {}  # when to look again, and what was there
         for file in sorted(root.glob("*/job.json")):
@@ -193,6 +169,8 @@ class Queue:
             status, said["error"] = 1, f"cannot be started: {io.reason(error)}"
         except asyncio.CancelledError:  # the server ends; on disk the job stays one that is running
             if self._child is not None:
+                if job.kind == MEASURE:
+                    self._child.kill()
                 self._child.stdin.close()
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._child.wait(), 5)  # else it ends by itself, a little later
@@ -282,38 +260,3 @@ class Queue:
     def _tell_waiting(self) -> None:
         for job in self.waiting():  # their positions have changed
             self.events.publish("job", self.describe(job))
-
-
-def log_of(folder: Path) -> str:
-    """The end of what a job said."""
-    try:
-        with open(folder / "log.txt", "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - LOG))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def shell_command(job: Job) -> str:
-    """What does the same from a command line."""
-    words = list(job.words)
-    for option in "--progress", "--preview":
-        if option in words:
-            del words[words.index(option):words.index(option) + 2]
-    return shlex.join(["gi", *words]) if job.module == "gi" else ""
-
-
-def ready_frames(folder: Path) -> list[list[int]]:
-    """[[first, stop], …] of the pictures 000012.jpg in a folder."""
-    try:
-        names = [item.name for item in folder.iterdir()]
-    except OSError:
-        return []
-    numbers = sorted(int(name[:-4]) for name in names if re.fullmatch(r"\d{6,}\.jpg", name))
-    ready: list[list[int]] = []
-    for number in numbers:
-        if ready and ready[-1][1] == number:
-            ready[-1][1] += 1
-        else:
-            ready.append([number, number + 1])
-    return ready

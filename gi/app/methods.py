@@ -14,7 +14,7 @@ from typing import Any
 
 from gi import resources
 from gi.app.folder import Problem
-from gi.app.projects import Project
+from gi.app.project import Project
 from gi.media import io
 
 KEPT = 12  # times of each method
@@ -132,7 +132,7 @@ class Methods:
             return {"seconds": None, "how": f"is not for a {project.kind}"}
         times, amount = self.times(name), amount_of(name, project, options)
         if name == "internal":
-            minutes = float(options.get("minutes") or MINUTES["default"])
+            minutes = float(options.get("minutes") or _default(name, "minutes"))
             filling = statistics.median(time["work"] / time["amount"] for time in times) * amount if times else 0
             told = "filling as in earlier jobs here" if times else "and a while to fill the frames"
             return {"seconds": round(60 * minutes + filling), "how": f"the {minutes:g} minutes you allow, {told}"}
@@ -151,7 +151,7 @@ def amount_of(name: str, project: Project, options: Mapping[str, Any]) -> float:
     if name == "photo":
         return 1.0
     if name == "diffusion":
-        return project.count * float(options.get("steps") or STEPS["default"]) / STEPS["default"]
+        return project.count * float(options.get("steps") or _default(name, "steps")) / _default(name, "steps")
     side = max(project.size)
     scale = min(1.0, float(options.get("max_side") or _default(name, "max_side") or side) / side)
     return project.count * project.width * project.height * scale**2 / 1e6

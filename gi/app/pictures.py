@@ -108,7 +108,10 @@ class Reader:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._drop()
+        self._key: str | None = None
+        self._video: VideoSource | None = None
+        self._frames: Iterator[np.ndarray] | None = None
+        self._small, self._next = False, 0
 
     def keep(self, key: str, video: VideoSource) -> None:
         """Has a video that is open already at hand."""

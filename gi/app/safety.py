@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 READS = ("GET", "HEAD")
+PAUSE = 1.0  # seconds after a wrong password
 SESSIONS = 1000  # that are remembered: the oldest go
 # Names that Windows gives to devices, whatever their suffix.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(1, 10))}
@@ -104,10 +105,10 @@ class Sessions:
         return request.cookies.get(self.cookie, "") in self._tokens
 
     async def open(self, password: str, request: Request) -> Response:
-        """Sets the cookie, or refuses after a second, in which no other attempt is looked at."""
+        """Sets the cookie, or refuses after a pause, in which no other attempt is looked at."""
         async with self._one_at_a_time:
             if not hmac.compare_digest(password.encode(errors="replace"), self._password):
-                await asyncio.sleep(1)
+                await asyncio.sleep(PAUSE)
                 return refuse("this is not the password", 403)
         token = secrets.token_urlsafe(32)
         self._tokens[token] = None

@@ -12,9 +12,11 @@ from PIL import Image
 
 from gi.app import example
 from gi.app.folder import Folder, Problem
-from gi.app.jobs import DONE, FAILED, Job, Queue
+from gi.app.job import DONE, FAILED, Job
+from gi.app.jobs import Queue
 from gi.app.methods import METHODS, PROPAGATE, Methods, amount_of, checked
-from gi.app.projects import Project, Projects, link, pictures_in
+from gi.app.project import Project
+from gi.app.projects import Projects, link, pictures_in
 from gi.media import io
 from gi.media.masks import DILATE, grow
 from gi.media.scale import video_pixels
@@ -165,7 +167,7 @@ class Tasks:
         folder = self.queue.new_folder()
         try:
             words, result = prepare(folder)
-            job = Job(id=folder.name, kind=kind, method=method, project=project and project.id, words=words,
+            job = Job(id=folder.name, kind=kind, method=method, project=project.id if project else None, words=words,
                       result=result, options=dict(options or {}), module=module, about=dict(about or {}))
             self.queue.add(job)
         except BaseException:

@@ -90,7 +90,8 @@ def _propagate(args, told):
     script.trust([args.method])
     follower = build(args.method, args.options, table=METHODS, kind=Follower)
     job = MaskPropagation(follower, video, annotations, args.out, overlay=args.overlay,
-                          max_side=args.max_side or MAX_SIDE, dilate=args.dilate, components=args.components)
+                          max_side=MAX_SIDE if args.max_side is None else args.max_side,
+                          dilate=args.dilate, components=args.components)
     script.follow(told.watch(job.run()))
     if job.empty:
         print(f"{args.out}: nothing was found in {_ranges(job.empty)}; if the object is there, mark it in one of these "

@@ -18,11 +18,11 @@ from gi.internal.layers import even_out
 from gi.internal.objective import TwoPhases, prepare
 from gi.internal.preview import strip
 from gi.internal.shot import Shot
-from gi.media.io import atomic_write, write_image
+from gi.media.io import write_image
 from gi.metrics.functional import psnr
 from gi.models.classical import opencv_inpaint
 from gi.training.optimizer import adam
-from gi.weights.files import load_strict
+from gi.weights.files import load_strict, write_state
 from gi.weights.unpickle import read_checkpoint
 
 LOOK = 30.0  # seconds between two looks at what was reached
@@ -129,7 +129,8 @@ class Fit(ABC):
         if self.total and (not self.scores or self.scores[-1][0] != self.step):
             self._look()
             if self.step < FEW:
-                self.say(f"only {self.step} steps: expect little below some hundreds; give it more time")
+                few = "one step" if self.step == 1 else f"{self.step} steps"
+                self.say(f"only {few}: expect little below some hundreds; give it more time")
         yield total, total
 
     def _done(self, total):
@@ -193,8 +194,7 @@ class Fit(ABC):
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(),
                  "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
                  "end": self.end, "scores": self.scores, "regularised_from": self._regularised_from}
-        with atomic_write(self._state, durable=True) as temporary:
-            torch.save(state, temporary)
+        write_state(self._state, state, durable=True)
 
     def _load(self):
         state = read_checkpoint(self._state, map_location=self.device)

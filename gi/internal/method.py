@@ -17,10 +17,9 @@ from gi.internal.preview import fill_frame
 from gi.internal.reconstruction import Reconstruction
 from gi.internal.shot import Shot, working_size
 from gi.media.crop import resize_known
-from gi.media.io import atomic_write
 from gi.video.method import Part, Pictures, VideoMethod, pieces
 from gi.weights.checkpoint import load_generator_weights
-from gi.weights.files import file_sha256
+from gi.weights.files import file_sha256, write_state
 
 log = logging.getLogger(__name__)
 NETWORKS = {"base": Base, "stacked": Stacked, "coarse_to_fine": CoarseToFine}
@@ -45,9 +44,10 @@ class Internal(VideoMethod):
 
     def __init__(self, *, minutes: float | None = None, steps: int | None = None,
                  network: Literal["base", "stacked", "coarse_to_fine"] = "base", max_side: int = 216,
-                 resize: Sequence[int] | None = None, batch_size: int = 1, learning_rate: float = 2e-3, bf16: bool = False,
-                 regularise: bool = False, early_stop: bool = True, keep_network: str | Path | None = None,
-                 start_from: str | Path | None = None, device: str | torch.device = "auto", seed: int = 0):
+                 resize: Sequence[int] | None = None, batch_size: int = 1, learning_rate: float = 2e-3,
+                 bf16: bool = False, regularise: bool = False, early_stop: bool = True,
+                 keep_network: str | Path | None = None, start_from: str | Path | None = None,
+                 device: str | torch.device = "auto", seed: int = 0):
         expect_at_least(0, minutes=minutes or 0, steps=steps or 0, seed=seed)
         expect_at_least(1, batch_size=batch_size)
         if minutes is not None and steps is not None:
@@ -90,8 +90,7 @@ class Internal(VideoMethod):
         yield from fitting.run()
         self.network = fitting.average.eval()
         if self.keep_network is not None:
-            with atomic_write(self.keep_network) as temporary:
-                torch.save({"state_dict": self.network.state_dict()}, temporary)
+            write_state(self.keep_network, {"state_dict": self.network.state_dict()})
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:

@@ -4,6 +4,7 @@ What a pass has found lies in a hidden folder where the result will be, a small 
 run goes on and memory does not grow with the length of the video.
 """
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -124,19 +125,21 @@ class MaskPropagation:
     def _shots(self):
         """[(first, stop) of each shot]."""
         kept = self.folder / "cuts.json"
-        if not kept.is_file():
+        if kept.is_file():
+            cuts = json.loads(kept.read_text())
+        else:
             finder = CutFinder()
             yield Progress("frames looked through for cuts", 0, self.video.count)
             for number, _ in enumerate(finder.watch(self.video.frames()), start=1):
                 yield Progress("frames looked through for cuts", number, self.video.count)
-            with io.atomic_write(kept) as temporary:
-                temporary.write_text(json.dumps(finder.cuts))
-        bounds = [0, *json.loads(kept.read_text()), self.video.count]
-        shots = list(zip(bounds, bounds[1:], strict=False))
+            cuts = finder.cuts
+        shots = list(itertools.pairwise([0, *cuts, self.video.count]))
         for first, stop in shots if not self.follower.alone else ():
             if not any(first <= number < stop for number in self.annotations):
                 raise InputError(f"{self.video.path}: another shot begins with frame {first}, and none of its frames "
                                  f"up to {stop - 1} has a mask; expected one, empty if the object is not in it")
+        with io.atomic_write(kept) as temporary:
+            temporary.write_text(json.dumps(cuts))
         return shots
 
     def _passes(self, shots):
@@ -226,19 +229,25 @@ class MaskPropagation:
                 yield Progress("masks written", number + 1, self.video.count)
 
     def _joined(self, number, parts, margins):
-        """Of one or two passes, at full size. Of two, the outline lies between, nearer to the nearer annotation's."""
-        found = [self._found(part, number) for part in parts]
+        """Of one or two passes, at full size. The outline of two that agree lies between theirs, nearer to the one from
+        the nearer annotation; otherwise that one counts, unless it has lost the object.
+        """
+        masks = [self._found(part, number) for part in parts]
+        depths = [signed_distance(mask) + margins[part.origin] for mask, part in zip(masks, parts, strict=True)]
         weights = [1 / abs(number - part.origin) for part in parts]
-        if not all(mask.any() for mask in found):
-            # Who has lost the object does not count, beside one who says that it is not there, or has it.
-            kept = [i for i, part in enumerate(parts) if found[i].any() or not self.annotations[part.origin].any()]
-            nearest = max(kept or [0], key=lambda i: weights[i])
-            found, weights, parts = [found[nearest]], [1.0], [parts[nearest]]
-        scale = self.video.width / self.size[1]
-        depth = sum(weight * (signed_distance(mask) + margins[part.origin]) for mask, weight, part in
-                    zip(found, weights, parts, strict=True)) / sum(weights)
-        full = resize(scale * depth, (self.video.height, self.video.width), cv2.INTER_LINEAR)
+        if len(parts) == 2 and not agree(*(depth > 0 for depth in depths)):
+            lost = [not mask.any() and self.annotations[part.origin].any()
+                    for mask, part in zip(masks, parts, strict=True)]
+            kept = int(np.argmax(weights)) if lost[0] == lost[1] else lost.index(False)
+            depths, weights = [depths[kept]], [1.0]
+        depth = sum(weight * depth for weight, depth in zip(weights, depths, strict=True)) / sum(weights)
+        full = resize(self.video.width / self.size[1] * depth, (self.video.height, self.video.width), cv2.INTER_LINEAR)
         return (full > 0).astype(np.uint8)
+
+
+def agree(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two masks (h, w), bool, overlap by half of what either has."""
+    return bool(2 * (first & second).sum() >= (first | second).sum() > 0)
 
 
 def signed_distance(mask: np.ndarray) -> np.ndarray:

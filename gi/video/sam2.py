@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from gi.config.device import find_device
 from gi.errors import InputError, one_line
@@ -33,9 +34,10 @@ class ClickedObject:
         self.device = find_device(device)
         try:
             self.processor = Sam2VideoProcessor.from_pretrained(weights)
-            self.model = Sam2VideoModel.from_pretrained(weights, use_safetensors=True).to(self.device).eval()
+            self.model: nn.Module = Sam2VideoModel.from_pretrained(weights, use_safetensors=True).eval()
         except Exception as error:  # whatever these loaders raise for files of all kinds
             raise InputError(f"{weights}: cannot be loaded as SAM 2: {one_line(error)}") from error
+        self.model.to(self.device)
 
     @torch.inference_mode()
     def masks(self, video: VideoSource, frame: int, clicks: Sequence[Click], *,

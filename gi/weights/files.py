@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gi import resources
-from gi.errors import InputError, MissingFile
+from gi.errors import InputError, MissingFile, one_line
+from gi.media.io import atomic_write
 from gi.weights.unpickle import read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,17 @@ def file_sha256(path: str | Path) -> str:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
+
+
+def write_state(path: str | Path, state: Mapping[str, object], *, durable: bool = False) -> None:
+    """`torch.save`, completely or not at all, see `atomic_write`. Raises OSError, naming the file, if it cannot be
+    written: torch reports a full disk as a RuntimeError.
+    """
+    with atomic_write(path, durable=durable) as temporary:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:
+            raise OSError(f"{path}: cannot be written, is the disk full? ({one_line(error)})") from error
 
 
 def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *,

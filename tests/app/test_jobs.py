@@ -117,7 +117,7 @@ def put_job(folder, number, **script):
     """A job in the queue on disk, as an earlier server has left it."""
     from dataclasses import asdict
 
-    from gi.app.jobs import Job
+    from gi.app.job import Job
     place = folder / "gi-app" / "jobs" / f"{number:016x}"
     place.mkdir(parents=True)
     state = script.pop("state", "waiting")

@@ -8,7 +8,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from gi.app import pictures
 from gi.app.api.parts import Parts, number_of, picture, thread
 from gi.app.folder import Problem
-from gi.app.jobs import DONE, Job, log_of
+from gi.app.job import DONE, Job, log_of
 from gi.app.proxies import proxy
 from gi.app.tasks import finished
 from gi.media.files import open_video

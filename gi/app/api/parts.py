@@ -12,9 +12,11 @@ from starlette.responses import FileResponse, Response
 
 from gi.app.events import Events
 from gi.app.folder import Folder, Problem, Uploads
-from gi.app.jobs import Job, Queue
+from gi.app.job import Job
+from gi.app.jobs import Queue
 from gi.app.methods import Methods
-from gi.app.projects import Project, Projects
+from gi.app.project import Project
+from gi.app.projects import Projects
 from gi.app.safety import Sessions
 from gi.app.tasks import Tasks
 

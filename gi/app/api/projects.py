@@ -13,9 +13,10 @@ from starlette.responses import JSONResponse, Response
 from gi.app import child, example, pictures
 from gi.app.api.parts import MARK_LIMIT, Parts, body, json_body, number_of, picture, thread
 from gi.app.folder import Problem, kind_of
-from gi.app.jobs import Job
+from gi.app.job import Job
 from gi.app.methods import METHODS
-from gi.app.projects import Project, pictures_in
+from gi.app.project import Project
+from gi.app.projects import pictures_in
 from gi.app.proxies import Maker
 from gi.app.tasks import MEASURED
 
@@ -80,11 +81,12 @@ class ProjectCalls:
 
     async def create(self, request: Request) -> Response:
         wanted = await json_body(request)
-        fps, masks = wanted.get("fps"), None
+        fps, masks, upload = wanted.get("fps"), None, None
         if wanted.get("example") is True:
-            (source, masks), upload = await self.example(), None
+            source, masks = await self.example()
         else:
-            source, upload = await thread(self.parts.source, wanted)
+            found = await thread(self.parts.source, wanted)
+            source, upload = found
         project = await thread(self.projects.create, source, upload=upload, fps=None if fps is None else str(fps)[:20])
         if masks is not None:
             await thread(self.projects.put_masks, project, pictures_in(masks), "example")
