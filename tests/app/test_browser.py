@@ -16,6 +16,7 @@ import pytest
 
 from gi.media import io
 from gi.media.files import open_video
+from tests.app.conftest import wait_for
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
@@ -123,17 +124,19 @@ def _drag(page, points, canvas="canvas.paint"):
     page.mouse.up()
 
 
-def _wait(condition, seconds=120):
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.1)
-    return value
-
-
 def _until(page, expression):
     """Waits for a condition in the page. (Playwright's own way evaluates strings, which the page's policy forbids.)"""
-    _wait(lambda: page.evaluate(expression))
+    wait_for(lambda: page.evaluate(expression))
+
+
+def _drop(page, path):
+    """Drops a file on the first screen."""
+    files = page.evaluate_handle("""([bytes, name]) => {
+      const files = new DataTransfer();
+      files.items.add(new File([new Uint8Array(bytes)], name));
+      return files;
+    }""", [list(path.read_bytes()), path.name])
+    page.dispatch_event("section.drop", "drop", {"dataTransfer": files})
 
 
 def _picture(server, project, name):
@@ -170,30 +173,30 @@ def test_what_is_painted_is_kept(page, server):
     page.evaluate(LATENCY)
     page.keyboard.press("[")
     _drag(page, [(60, 150), (120, 150), (120, 90)])
-    _wait(lambda: server.get(about)["marks"] == [0])
+    wait_for(lambda: server.get(about)["marks"] == [0])
     latencies = page.evaluate("latencies")
     assert len(latencies) >= 5 and np.median(latencies) < 50, latencies  # milliseconds
     mask = _mask(server, project, "marks/0")
     assert mask[150, 62:118].all() and mask[92:150, 120].all() and not mask[:70].any() and mask.mean() < 0.05
     page.keyboard.press("Control+z")
-    _wait(lambda: server.get(about)["marks"] == [])
+    wait_for(lambda: server.get(about)["marks"] == [])
     page.keyboard.press("Control+Shift+z")
-    _wait(lambda: server.get(about)["marks"] == [0])
+    wait_for(lambda: server.get(about)["marks"] == [0])
     page.keyboard.press("r")
     _drag(page, [(200, 20), (300, 60)])
     page.keyboard.press("e")
     _drag(page, [(240, 40), (260, 40)])
     page.keyboard.press("ArrowRight")  # what is painted is kept when one leaves the frame
-    _wait(lambda: _mask(server, project, "marks/0")[22:26, 202:298].all())
+    wait_for(lambda: _mask(server, project, "marks/0")[22:26, 202:298].all())
     assert not _mask(server, project, "marks/0")[40, 240:260].any()
     page.keyboard.press("b")
     page.touchscreen.tap(*_at(page, 400, 200))
-    _wait(lambda: server.get(about)["marks"] == [0, 1])
+    wait_for(lambda: server.get(about)["marks"] == [0, 1])
     assert _mask(server, project, "marks/1")[200, 400]
     page.reload()  # on frame 1, as before
     _until(page, "document.querySelector('canvas.paint')?.getContext('2d').getImageData(400, 200, 1, 1).data[3]")
     page.get_by_role("button", name="Delete the mark of frame 1").click()
-    _wait(lambda: server.get(about)["marks"] == [0])
+    wait_for(lambda: server.get(about)["marks"] == [0])
 
 
 def test_keys_move_through_the_video(page):
@@ -222,7 +225,7 @@ def test_an_object_vanishes(page, server, tmp_path):
     angles = np.linspace(0, 2 * np.pi, 13)
     _drag(page, [tuple(centre + 16 * np.array([np.cos(a), np.sin(a)])) for a in angles] + [tuple(centre + (0, 36))])
     page.get_by_role("button", name="Follow it through the video").click()
-    _wait(lambda: server.get(f"/api/projects/{project}")["masks"])
+    wait_for(lambda: server.get(f"/api/projects/{project}")["masks"], seconds=180)
     middle = _mask(server, project, f"masks/{FRAMES // 2}")
     assert (middle & truth[FRAMES // 2]).sum() > 0.5 * (middle | truth[FRAMES // 2]).sum()
 
@@ -286,7 +289,7 @@ def test_a_photo_is_filled(page, server, tmp_path):
     io.write_image(tmp_path / "photo.png", picture)
     page.get_by_role("link", name="Photos").click()
     page.get_by_text("No photos yet").wait_for()
-    page.set_input_files("input[aria-label='Open a photo']", tmp_path / "photo.png")
+    _drop(page, tmp_path / "photo.png")
     page.wait_for_url("**/#/photo/*")
     page.locator("canvas.paint").wait_for()
     page.keyboard.press("r")

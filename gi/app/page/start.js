@@ -16,10 +16,15 @@ export async function startScreen({ state, go, title }) {
   };
   const take = async (files) => {
     const upload = await send(files, { limit: state.limits?.upload_bytes, status });
-    if (upload) await open({ upload: upload.upload }, `Reading ${upload.name}…`);
+    if (upload) await openSource(upload, { upload: upload.upload });
+  };
+  // Pictures have no rate of their own.
+  const openSource = async ({ kind, name }, what) => {
+    const fps = kind === "folder" ? await askRate() : undefined;
+    if (fps !== null) await open({ ...what, fps }, `Reading ${name}…`);
   };
   const browse = () => {
-    const list = browser((entry) => { list.closest("dialog").close(); open({ path: entry.path }); }, ["video", "image", "frames"]);
+    const list = browser((entry) => { list.closest("dialog").close(); openSource(entry, { path: entry.path }); }, ["video", "image", "frames"]);
     dialog("Files of the working folder", list, [["close", "Cancel"]]);
   };
   const example = state.example;
@@ -37,6 +42,14 @@ export async function startScreen({ state, go, title }) {
     recent.node,
     el("p", { class: "faint foot" }, `Everything stays on this machine, in ${state.folder}. Computed on ${state.device}. gi ${state.version}`));
   return { node, leave: recent.leave };
+}
+
+// How many pictures a second; null if one thought better of it.
+async function askRate() {
+  const rate = el("input", { type: "number", class: "number", id: "rate", value: 25, min: 1, max: 240, step: "any" });
+  const answer = await dialog("These pictures become a video", el("p", {}, el("label", { for: "rate" }, "Pictures a second "), rate),
+    [["cancel", "Cancel"], ["open", "Open", "primary"]]);
+  return answer === "open" ? String(rate.value || 25) : null;
 }
 
 // Recent projects that `wanted(project)` lets through, kept up to date. `empty`: what stands there without any.
