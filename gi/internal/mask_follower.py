@@ -120,7 +120,7 @@ class NetworkFollower(Follower):
         yield from fit.run()
         self.network, self.overlap = fit.average.eval(), fit.score() / 100
         if self.overlap < 0.5:
-            print(f"the network has not learned the object ({fit.verdict(100 * self.overlap)}); another seed=N, a lower "
+            print(f"the network has not learned the object ({fit.verdict(100 * self.overlap)}); another seed=N, lower "
                   "learning_rate or more time may help", file=sys.stderr)
 
     def find(self, past: Sequence[Annotated], frame: np.ndarray) -> np.ndarray:
