@@ -229,9 +229,11 @@ class Fitting(Fit):
         return self.objective.regularisers is not None
 
     def loss(self, numbers: range) -> Tensor:
-        self.objective.regularise_from = math.inf if self._regularised_from is None else self._regularised_from
+        never = 2**62
+        self.objective.regularise_from = never if self._regularised_from is None else self._regularised_from
         batch = prepare(self._batch(self.samples, numbers), self.network, step=self.step, seed=self.seed)
-        return sum(self.objective.generator(self.network(batch["image"], batch["hole"]), batch).values())
+        terms = self.objective.generator(self.network(batch["image"], batch["hole"]), batch)
+        return torch.stack(list(terms.values())).sum()
 
     @torch.no_grad()
     def score(self) -> float:

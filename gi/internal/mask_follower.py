@@ -102,6 +102,7 @@ class NetworkFollower(Follower):
         rate = learning_rate or (2e-3 if network == "base" else LARGE_RATE)
         self.recipe = Recipe(batch_size=batch_size, learning_rate=rate, bf16=bf16)
         self.network: torch.nn.Module | None = None
+        self.overlap = 1.0  # with pasted objects, after the fit
 
     def settings(self) -> dict[str, object]:
         return {"minutes": self.minutes, "steps": self.steps, "network": self.network_name, "alpha": self.alpha,
@@ -117,7 +118,10 @@ class NetworkFollower(Follower):
                       seed=self.seed, folder=folder, minutes=self.minutes, steps=self.steps,
                       early_stop=self.early_stop, say=lambda line: print(line, file=sys.stderr, flush=True))
         yield from fit.run()
-        self.network = fit.average.eval()
+        self.network, self.overlap = fit.average.eval(), fit.score() / 100
+        if self.overlap < 0.5:
+            print(f"the network has not learned the object ({fit.verdict(100 * self.overlap)}); another seed=N, lower "
+                  "learning_rate or more time may help", file=sys.stderr)
 
     def find(self, past: Sequence[Annotated], frame: np.ndarray) -> np.ndarray:
         return (self.probability(frame, np.zeros(frame.shape[:2], np.uint8)) >= self.threshold).astype(np.uint8)
@@ -160,5 +164,7 @@ class CorrectedFlow(NetworkFollower):
             return np.zeros(frame.shape[:2], np.uint8)
         share, weight = self.flow.votes(past, frame)
         probability = self.probability(frame, decide(frame, share, weight, self.threshold))
-        together = weight + self.weight
-        return decide(frame, (share * weight + probability * self.weight) / together, together, self.threshold)
+        trust = self.weight * max(0.0, 2 * self.overlap - 1)  # one that has not learned the object has no vote
+        together = weight + trust
+        share = (share * weight + probability * trust) / np.maximum(together, 1e-6)
+        return decide(frame, share, together, self.threshold)

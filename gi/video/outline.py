@@ -7,7 +7,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from gi.media.masks import grow
 from gi.media.scale import video_pixels
 
 # Lengths are pixels at 432 x 240, see `video_pixels`.
@@ -22,10 +21,6 @@ class Core(NamedTuple):
 
     mask: np.ndarray
     margin: float
-
-    def annotated(self) -> np.ndarray:
-        """With the margin again."""
-        return grow(self.mask, self.margin)
 
 
 def cut_out(image: np.ndarray, mask: np.ndarray, unknown: np.ndarray, *, band: float = BAND,
