@@ -31,7 +31,8 @@ REQUIRES = [
 EXTRAS = {
     "diffusion": ["diffusers>=0.41", "transformers>=5.20", "peft>=0.21", "accelerate>=1.10"],  # `--method diffusion`
     "app": ["starlette>=1", "uvicorn>=0.40", "python-multipart>=0.0.20"],  # `gi app`, the page in the browser
-    "test": ["pytest>=7", "ruff>=0.4", "mypy>=2.1,<3", "scipy>=1.9", "setuptools>=77", "httpx>=0.28", "playwright>=1.50"],
+    "test": ["pytest>=7", "ruff>=0.4", "mypy>=2.1,<3", "scipy>=1.9", "setuptools>=77", "httpx>=0.28",
+             "playwright>=1.50"],
 }
 ALONG = "configs/*.yaml", "configs/*/*.yaml", "checkpoints/README.md", "checkpoints/ours_small.*"
 
@@ -51,7 +52,7 @@ class WithFiles(build_py):
 if __name__ == "__main__":
     setup(
         packages=find_packages(include=["gi", "gi.*"]),
-        package_data={"gi.report": ["templates/*", "*.yaml"]},
+        package_data={"gi.report": ["templates/*", "*.yaml"], "gi.app": ["page/*"]},
         install_requires=REQUIRES,
         extras_require=EXTRAS,
         cmdclass={"build_py": WithFiles},

@@ -160,6 +160,7 @@ def test_every_path_gives_its_cases(report):
     assert list(report["cases"]) == [
         "data/decode", "data/sample", "flow/RAFT", "flow/DIS", "predict/T=0", "predict/T=2", "predict/T=4",
         "predict/T=14", "train_step", "evaluate", "fid", "video_targets/naive", "video_targets/kept",
+        "internal/step/Base", "internal/fill/Base", "internal/step/CoarseToFine", "internal/fill/CoarseToFine",
     ]
     for case in report["cases"].values():
         assert len(case["seconds"]) == 1 and case["median"] > 0 and case["unit"]
@@ -168,6 +169,9 @@ def test_every_path_gives_its_cases(report):
     assert flops[0] < flops[1] and flops[3] - flops[1] == 6 * (flops[2] - flops[1]) > 0  # each keyframe adds the same
     assert cases["train_step"]["flops"] > 2 * flops[1]
     assert cases["fid"]["flops"] is None
+    # What docs/internal.md says of the networks: multiply-adds per pixel.
+    for kind, expected in ("Base", 166_000), ("CoarseToFine", 383_000):
+        assert cases[f"internal/fill/{kind}"]["flops"] / 2 / (40 * 60) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """scripts/inpaint_video.py on files: parts, resuming, edited frames, and what can be wrong with the input."""
 import importlib
+import json
 import os
 import shutil
 import signal
@@ -311,3 +312,25 @@ def test_the_small_network_of_the_repository_is_the_default(script, video, tmp_p
     options = [option for option in OPTIONS if option != "--no-network"]
     assert script.main([str(tmp_path / "frames"), str(tmp_path / "masks"), str(tmp_path / "out"), *options]) == 0
     assert len(pictures(tmp_path / "out")) == 3
+
+
+def test_progress_and_preview_for_programs(script, video, tmp_path, capsys):
+    out, preview = tmp_path / "out.mp4", tmp_path / "preview"
+    run(script, video, out, "--progress", "json", "--preview", str(preview), frames="film.mp4")
+    said = capsys.readouterr()
+    *lines, last = map(json.loads, said.out.splitlines())
+    assert last == {"result": str(out), "frames": COUNT} and "frames filled" in said.err
+    for what in "frames filled", "frames written":
+        steps = [line for line in lines if line["what"] == what]
+        assert steps[0] == {"what": what, "done": 0, "total": COUNT, "seconds_left": None}
+        assert steps[-1] == {"what": what, "done": COUNT, "total": COUNT, "seconds_left": 0.0}
+    assert [path.name for path in sorted(preview.iterdir())] == [f"{number:06d}.jpg" for number in range(COUNT)]
+    for number, frame in enumerate(open_video(out).frames()):
+        assert np.abs(io.read_image(preview / f"{number:06d}.jpg").astype(int) - frame).mean() < 4
+
+
+def test_programs_are_told_of_errors(script, video, tmp_path, capsys):
+    for options in ["--guides=a"], ["--preview", str(video / "film.mp4")]:
+        with pytest.raises(InputError) as error:
+            run(script, video, tmp_path / "out", *options, "--progress=json")
+        assert json.loads(capsys.readouterr().out) == {"error": str(error.value)}

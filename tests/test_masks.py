@@ -14,6 +14,7 @@ ALL_KINDS = [
     masks.Strokes(brush="square"),
     masks.Boxes(),
     masks.SuperResolutionGrid(),
+    masks.Grid(),
     masks.Outpainting(),
     masks.CentralSquare(),
     masks.Inverted(kind=masks.Boxes(), probability=0.5),

@@ -18,7 +18,8 @@ LAYERS = [
     {"training"},
     {"photo", "video"},
     {"internal", "diffusion"},
-    {"commands", "app"},
+    {"app"},
+    {"commands"},
     {"__main__"},
     {"main"},
 ]

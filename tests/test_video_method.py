@@ -20,6 +20,7 @@ from gi.video.evaluation import fill_video
 from gi.video.identity import code_checksum, package_checksum
 from gi.video.job import VideoJob
 from gi.video.method import METHODS, Entry, build_method
+from gi.video.per_frame import PerFrame
 from tests.test_video_pipeline import build, hole_psnr, scene
 from tests.toy_methods import Grey, Mean, Neighbours
 from tests.video_helpers import write_folders
@@ -349,3 +350,13 @@ def test_what_is_typed_is_trusted_and_nothing_else(video, tmp_path, script, monk
         build_method("typed_method.Own")
     words = [str(video / "frames"), str(video / "masks"), str(tmp_path / "out"), "--method", "typed_method.Own level=3"]
     assert script("inpaint_video").main(words) == 0
+
+
+def test_without_a_network_a_frame_that_shows_nothing_is_refused():
+    """Rather than made grey; as a frame edited by hand, it is none that has to be filled."""
+    frames, masks = [np.full((16, 24, 3), 90, np.uint8)] * 3, [np.zeros((16, 24), np.uint8)] * 3
+    masks[1] = np.ones_like(masks[1])
+    method = PerFrame(network=False, device="cpu")
+    with pytest.raises(InputError, match="frame 1: everything is missing"):
+        list(method(iter(frames), iter(masks)))
+    assert len(list(method(iter(frames), iter(masks), edited={1: frames[1]}))) == 3

@@ -4,7 +4,9 @@ import torch
 
 from gi.flow.align import align
 from gi.flow.warp import warp
+from gi.models.classical import opencv_inpaint
 from gi.video.keyframes.trace import Step, hole_points, propagate, sample, trace
+from gi.video.keyframes.trust import Witnesses, smooth_error
 
 HEIGHT, WIDTH, SPEED = 40, 64, 0.7
 SAME = torch.ones(3)
@@ -99,22 +101,71 @@ def test_a_sample_just_beside_a_hole_counts_as_it_does_for_keyframes():
     assert found.steps.item() == visible[0, 0, 1, 1].item() == 1
 
 
-def test_directions_are_averaged_by_distance_and_consistency():
+def square_hole():
     mask = torch.zeros(1, 1, HEIGHT, WIDTH)
-    mask[..., 10:12, 20:22] = 1
+    mask[..., 16:24, 26:34] = 1
+    return mask
 
-    def steps(value, at, error):
-        def step(i):
-            known = torch.full((1, 1, HEIGHT, WIDTH), float(i + 1 == at))
-            return Step(*constant_flow(0.0, error), torch.full((1, 3, HEIGHT, WIDTH), value), known, SAME)
-        return step
-    image = picture() * (1 - mask)
-    filled, left = propagate(image, mask, [(9, steps(0.0, 1, 0.0)), (9, steps(1.0, 3, 0.0))], tolerance=1)
-    assert left.sum() == 0 and torch.allclose(filled[..., 10:12, 20:22], torch.tensor(0.25))  # weights 1 and 1/3
+
+def revealing(mask, value, at, error=0.0, around=0.0):
+    """Frame `at` alone is known: `value` in the hole, `around` more than the picture around it."""
+    def step(i):
+        frame = torch.where(mask > 0, torch.full((1, 3, HEIGHT, WIDTH), value), picture() + around)
+        return Step(*constant_flow(0.0, error), frame, torch.full((1, 1, HEIGHT, WIDTH), float(i + 1 == at)), SAME)
+    return step
+
+
+def test_directions_are_averaged_by_distance_and_consistency():
+    mask = square_hole()
+    image, inside = picture() * (1 - mask), mask[0, 0] > 0
+    ways = [(9, revealing(mask, 0.0, 1)), (9, revealing(mask, 1.0, 3))]
+    filled, left = propagate(image, mask, ways, tolerance=1)
+    assert left.sum() == 0
+    assert torch.allclose(filled[..., inside], torch.tensor(0.25), atol=2e-3)  # weights 1 and 1/3
     assert torch.equal(filled * (1 - mask), image)
-    filled, _ = propagate(image, mask, [(9, steps(0.0, 1, 0.5)), (9, steps(1.0, 1, 0.0))], tolerance=1)
+    filled, _ = propagate(
+        image, mask, [(9, revealing(mask, 0.0, 1, 0.5)), (9, revealing(mask, 1.0, 1))], tolerance=1)
     weight = torch.tensor(-0.5).exp()
-    assert torch.allclose(filled[..., 10:12, 20:22], 1 / (1 + weight))
+    assert torch.allclose(filled[..., inside], 1 / (1 + weight), atol=2e-3)
+
+
+def test_what_the_surroundings_do_not_confirm_gives_way():
+    """To the other direction if that is confirmed, otherwise to a smooth continuation; without evidence, to nothing."""
+    mask = square_hole()
+    image, inside = picture() * (1 - mask), mask[0, 0] > 0
+    wrong, right = (9, revealing(mask, 1.0, 1, around=0.6)), (9, revealing(mask, 0.5, 1))
+    filled, left = propagate(image, mask, [wrong, right], tolerance=1)
+    assert left.sum() == 0 and (filled[..., inside] - 0.5).abs().max() < 0.01
+    filled, left = propagate(image, mask, [wrong], tolerance=1, doubtful=0.1)
+    given_up = left > 0  # close to the hole's border, where a continuation costs little
+    assert given_up[..., 16:24, 26].all() and torch.equal(filled * given_up, image * given_up)
+    filled, left = propagate(image, mask, [wrong], tolerance=1)
+    assert left.sum() == 0 and (filled - opencv_inpaint(image, mask))[..., 16:24, 26].abs().max() < 0.1
+    filled, left = propagate(torch.zeros_like(image), torch.ones_like(mask), [wrong], tolerance=1)
+    assert left.sum() == 0 and torch.allclose(filled[..., inside], torch.tensor(1.0))
+
+
+def test_errors_to_expect_are_those_nearby_after_as_many_steps():
+    mask = square_hole()
+    mask[..., 26:34] = 1  # from top to bottom: what is left of it and what is right of it are apart
+    witnesses = Witnesses(picture() * (1 - mask), mask)
+    x, y = witnesses.points.long().unbind(1)
+    for amount in (0.1, 0.4):
+        witnesses.note(torch.arange(len(x)), picture()[0, :, y, x].T + amount * (x > 30)[:, None])
+    points, steps = torch.tensor([[26.0, 20.0], [33.0, 20.0], [33.0, 20.0]]), torch.tensor([2.0, 1.0, 2.0])
+    left, near, far = witnesses.expected(points, steps)
+    assert left < near < far and near == pytest.approx(0.01, rel=0.5) and far == pytest.approx(0.16, rel=0.5)
+
+
+def test_a_smooth_continuation_costs_what_colours_differ_by_so_far_apart():
+    """On a ramp, the square of the distance from the hole's border; nothing is known: as bad as can be."""
+    ramp = (torch.arange(WIDTH) / WIDTH).expand(1, 3, HEIGHT, WIDTH)
+    mask = torch.zeros(1, 1, HEIGHT, WIDTH)
+    mask[..., 26:34] = 1
+    cost = smooth_error(ramp * (1 - mask), mask)[0, 0, 20]
+    for distance in (1, 2, 4):  # down, nothing changes: half of the pairs
+        assert cost[25 + distance].item() == pytest.approx((distance / WIDTH) ** 2 / 2, rel=0.15, abs=2e-5)
+    assert (smooth_error(ramp, torch.ones_like(mask)) == 1).all()
 
 
 def test_what_nobody_shows_stays_missing():

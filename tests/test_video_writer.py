@@ -261,7 +261,17 @@ def test_what_is_lost_is_said(tmp_path, pictures):
                     file.mux(packet)
     for name, form in ("d.mkv", "gray16le"), ("e.mkv", "gbrp16le"):
         write_video(tmp_path / name, pictures, codec="ffv1", form=form, tag=False)
-    words = {"a.mp4": "interlaced", "b.mkv": "transparency", "c.mkv": "subtitles", "d.mkv": "16 bits become 8",
+    write_video(tmp_path / "f.mkv", pictures, codec="ffv1", form="yuv420p12le")
+    with av.open(str(tmp_path / "g.mp4"), "w") as file, av.open(str(tmp_path / "a.mp4")) as film:
+        stream, cover = file.add_stream_from_template(film.streams.video[0]), file.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        for packet in film.demux(film.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                file.mux(packet)
+        file.mux([*cover.encode(av.VideoFrame(32, 32, "yuvj420p")), *cover.encode(None)])
+    words = {"f.mkv": "12 bits become 10", "g.mp4": "not kept: cover pictures", "a.mp4": "interlaced", "b.mkv": "transparency", "c.mkv": "subtitles", "d.mkv": "16 bits become 8",
              "e.mkv": "16 bits become 8"}
     for name, said in words.items():
         assert said in writer.remarks("out.mp4", open_video(tmp_path / name))[-1]
@@ -463,13 +473,16 @@ def test_refused_before_the_work(tmp_path, source, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "webm"])
-def test_languages_of_sound_are_kept(ending, tmp_path):
+def test_languages_and_roles_of_sound_are_kept(ending, tmp_path):
+    roles = av.stream.Disposition.comment, av.stream.Disposition.default
     with av.open(str(tmp_path / "in.mkv"), "w") as file:
         picture = file.add_stream("libx264", rate=25)
         picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
         tracks = [file.add_stream("aac", rate=48000) for _ in range(2)]
-        for track, language in zip(tracks, ("eng", "fra"), strict=True):
+        for track, language, role in zip(tracks, ("eng", "fra"), roles, strict=True):
             track.layout, track.metadata["language"] = "mono", language
+            if hasattr(av.VideoStream, "set_display_matrix"):  # PyAV 18
+                track.disposition = role
         file.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         file.mux(picture.encode(None))
         for track in tracks:
@@ -480,3 +493,5 @@ def test_languages_of_sound_are_kept(ending, tmp_path):
         out.write(np.zeros((32, 32, 3), np.uint8))
     with av.open(str(tmp_path / f"out.{ending}")) as file:
         assert [track.metadata.get("language") for track in file.streams.audio] == ["eng", "fra"]
+        if hasattr(av.VideoStream, "set_display_matrix"):
+            assert [track.disposition & av.stream.Disposition.default for track in file.streams.audio] == [0, 1]

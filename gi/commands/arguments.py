@@ -106,6 +106,9 @@ def _parser(test):
                         help="where the folders of runs go (default logs)")
     parser.add_argument("--print-config", action="store_true",
                         help="print the merged configuration, with the file behind each value, and end")
+    if not test:
+        parser.add_argument("--print-memory", action="store_true", help="print what a step of training takes on each "
+                            "GPU, counted without one, and end; for diffusion's networks")
     script.allow_option(parser)
     return parser
 

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gi.commands import script
+from gi.commands import script, stream
 from gi.errors import InputError
 
 EPILOG = """\
-Methods, each with options key=value:
+Methods, each with options key=value, which --method NAME --help describes:
 {methods}
   package.module.Name: a gi.video.method.VideoMethod of your own
 Formats, memory, several machines, exit status: docs/commands.md
@@ -27,16 +27,17 @@ Formats, memory, several machines, exit status: docs/commands.md
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """`options` are those of the method, those that are given alone. Raises InputError."""
     from gi.media.writer import QUALITY
-    from gi.video.method import describe_methods, parse_options
+    from gi.video.method import describe_methods, describe_options, parse_options
     from gi.weights.pretrained import FLOWS
+    asked = describe_options(sys.argv if argv is None else argv)
     parser = script.Parser(prog="gi inpaint-video", usage="gi inpaint-video VIDEO MASKS OUT [options] [key=value …]",
-                           description=__doc__, allow_abbrev=False,
+                           description=asked or __doc__, allow_abbrev=False,
                            epilog=EPILOG.format(methods=describe_methods()), formatter_class=script.Wide)
     parser.add_argument("video", metavar="VIDEO", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("masks", metavar="MASKS", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("out", metavar="OUT", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--method", metavar="NAME", help="see below (default: keyframes)")
-    parser.add_argument("--no-network", action="store_true", help="the same as --method flow")
+    parser.add_argument("--no-network", action="store_true", help=argparse.SUPPRESS)  # --method flow
     parser.add_argument("--keyframe", action="append", default=[], metavar="N=FILE",
                         help="frame N (from 0), edited by hand: kept as it is, guides the others; repeatable")
     parser.add_argument("--dilate", type=int, metavar="N",
@@ -44,6 +45,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quality", type=int, default=QUALITY, metavar="CRF",
                         help="of a video file: 0 (lossless) to 51 (default %(default)s)")
     parser.add_argument("--fps", help="frames per second of VIDEO, if it is a folder (default 25)")
+    parser.add_argument("--preview", metavar="DIR", type=Path, help="write each frame there as soon as it is filled")
+    stream.add_option(parser)
     parser.add_argument("--chunk", metavar="i/n", help="compute only the i-th of n parts; without it, all are joined")
     script.allow_option(parser)
     options = parser.add_argument_group("options of methods", argument_default=argparse.SUPPRESS)
@@ -54,12 +57,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--every", type=int, metavar="N", help="frames between key targets (default 20)")
     options.add_argument("--no-prealign", dest="prealign", action="store_false",
                          help="do not first copy into key targets what other frames show")
-    options.add_argument("--flow", choices=sorted(FLOWS),
-                         help="estimator of optical flow (default config: as in training; dis without a network)")
+    options.add_argument("--flow", choices=sorted(FLOWS), metavar="NAME",
+                         help=f"optical flow by {', '.join(sorted(FLOWS))} (default: as in training; alone, dis)")
     options.add_argument("--max-side", type=int, metavar="N", help="work at no more than N pixels for the longer side")
     options.add_argument("--resize", metavar="WxH", help="work at this size")
     options.add_argument("--minutes", type=float, help="how long --method internal is fitted to the video (default 10)")
-    options.add_argument("--steps", type=int, help="that in steps instead, for results that do not depend on the clock")
+    options.add_argument("--steps", type=int, help="that in steps instead; for --method diffusion, of sampling (25)")
     options.add_argument("--keep-network", metavar="FILE", help="where to keep the fitted network")
     options.add_argument("--start-from", metavar="FILE", help="a network fitted to another video as the start")
     options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")
@@ -126,7 +129,11 @@ def _edited(texts, video):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
-    args = parse_args(argv)
+    with stream.open_stream(argv) as told:
+        return _inpaint(parse_args(argv), told)
+
+
+def _inpaint(args, told):
     from gi.media.files import open_video, parse_rate
     from gi.media.masks import open_masks
     from gi.media.writer import remarks
@@ -139,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"{args.masks}: everything is missing in all frames, and there is no --keyframe")
     script.trust([args.method or ""])
     method = build_method("flow" if args.no_network else args.method or "keyframes", args.options)
-    job = VideoJob(method, video, masks, args.out, edited=edited, quality=args.quality)
+    job = VideoJob(method, video, masks, args.out, edited=edited, preview=args.preview, quality=args.quality)
     print(*remarks(args.out, video), masks.remark, sep="\n", file=sys.stderr)
     for folder, busy in job.others:
         what = "another run is working there" if busy else "delete the folder if you do not want them any more"
@@ -148,10 +155,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     todo = [part for part in job.missing if part in wanted]
     if len(todo) < len(wanted):
         print(f"{len(wanted) - len(todo)} of {len(wanted)} chunks are finished already", file=sys.stderr)
-    script.follow(job.run(wanted if args.chunk else None))
+    script.follow(told.watch(job.run(wanted if args.chunk else None)))
+    people = sys.stderr if told.wanted else sys.stdout
     if args.chunk:
         print(f"share {args.chunk[0]} of {args.chunk[1]} is finished, {len(job.missing)} of {len(job.parts)} chunks "
-              "are still missing; run without --chunk to join them")
+              "are still missing; run without --chunk to join them", file=people)
+        told.end(None, sum(len(part.frames) for part in wanted))
         return 0
-    print(f"{args.out}: {video.count} frames")
+    print(f"{args.out}: {video.count} frames", file=people)
+    told.end(args.out, video.count)
     return 0

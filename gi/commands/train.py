@@ -70,6 +70,10 @@ def _run(args: Namespace) -> dict:
                                     for path in args.base if resources.find(path) != path)]:
             rank_zero_info(note)
         check(cfg, provided={"model": MODULE_OPTIONS})
+        if getattr(args, "print_memory", False):
+            from gi.diffusion.memory import of_config
+            print(of_config(cfg))
+            return {}
         stated_rows(cfg)
         return run(cfg, args, logdir)
     finally:

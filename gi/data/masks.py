@@ -100,6 +100,33 @@ class SuperResolutionGrid:
         return np.logical_or.outer(*lines).astype(np.uint8)
 
 
+class Full:
+    """Everything is missing; nothing about it is random."""
+
+    def __call__(self, rng: np.random.Generator, height: int, width: int, growth: float = 1.0) -> np.ndarray:
+        return np.ones((height, width), np.uint8)
+
+
+class Grid:
+    """n x n cells of one size, n from `min_cells` to `max_cells`, each missing with a probability that is itself drawn,
+    from `min_share` up to `max_share`.
+    """
+
+    def __init__(self, *, min_cells: int = 2, max_cells: int = 16, min_share: float = 0.3, max_share: float = 0.7):
+        expect_at_least(1, min_cells=min_cells)
+        expect_at_least(min_cells, max_cells=max_cells)
+        expect_within(0, 1, min_share=min_share)
+        expect_within(min_share, 1, max_share=max_share)
+        self.min_cells, self.max_cells, self.min_share, self.max_share = min_cells, max_cells, min_share, max_share
+
+    def __call__(self, rng: np.random.Generator, height: int, width: int, growth: float = 1.0) -> np.ndarray:
+        cells = int(rng.integers(self.min_cells, self.max_cells + 1))
+        share = rng.uniform(self.min_share, self.min_share + growth * (self.max_share - self.min_share))
+        missing = (rng.random((cells, cells)) < share).astype(np.uint8)
+        rows, columns = (np.arange(extent) * cells // extent for extent in (height, width))
+        return missing[rows[:, None], columns]
+
+
 class Outpainting:
     """A missing border: each side with probability 1/2, at least one, `min_share` to `max_share` of the image wide."""
 
@@ -152,13 +179,7 @@ class MixedMask:
 
     def __init__(self, *, kinds: Sequence | None = None, probabilities: list[float] | None = None):
         self.kinds = [Strokes(), Boxes()] if kinds is None else list(kinds)
-        if probabilities is None:
-            probabilities = [1 / max(1, len(self.kinds))] * len(self.kinds)
-        if not self.kinds or len(probabilities) != len(self.kinds):
-            raise InputError(f"probabilities: {len(probabilities)} for {len(self.kinds)} kinds of masks")
-        if min(probabilities) < 0 or abs(sum(probabilities) - 1) > 1e-6:
-            raise InputError(f"probabilities: expected non-negative numbers that add up to 1, got {probabilities}")
-        self.probabilities = np.asarray(probabilities) / sum(probabilities)
+        self.probabilities = shares(probabilities, len(self.kinds), "kinds of masks")
 
     def __call__(self, rng: np.random.Generator, height: int, width: int, growth: float = 1.0) -> np.ndarray:
         return self.kinds[rng.choice(len(self.kinds), p=self.probabilities)](rng, height, width, growth)
@@ -175,6 +196,18 @@ class GrowthRamp:
 
     def __call__(self, epoch: int) -> float:
         return float(np.interp(epoch, [self.first_epoch, self.last_epoch], [self.start, 1.0]))
+
+
+def shares(probabilities: Sequence[float] | None, count: int, what: str) -> np.ndarray:
+    """`count` probabilities that add up to 1, equal ones for None. Raises InputError that calls them those of `what`.
+    """
+    if probabilities is None:
+        probabilities = [1 / max(1, count)] * count
+    if not count or len(probabilities) != count:
+        raise InputError(f"probabilities: {len(probabilities)} for {count} {what}")
+    if min(probabilities) < 0 or abs(sum(probabilities) - 1) > 1e-6:
+        raise InputError(f"probabilities: expected non-negative numbers that add up to 1, got {probabilities}")
+    return np.asarray(probabilities) / sum(probabilities)
 
 
 def _length(rng: np.random.Generator, lowest: int, highest: int, growth: float) -> int:

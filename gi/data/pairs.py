@@ -3,7 +3,6 @@
 Every sample has its own random generators, derived from (seed, epoch, index), whichever process makes it. The streams
 of the view and of each frame are separate, so a sample's target is the same for any T.
 """
-import functools
 import logging
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from gi.data import geometry as geo
 from gi.data.masks import GrowthRamp, MaskKind, MixedMask
 from gi.data.photometric import Photometric
 from gi.data.sample import SyntheticSample, make_sample
+from gi.data.sampler import taken
 from gi.data.sources import ImageSource
 from gi.errors import InputError, expect_at_least, expect_within
 from gi.media import io
@@ -87,7 +87,8 @@ class GuidedPairs(Dataset):
             raise IndexError(f"sample {index} of {len(self)}")
         sequence = np.random.SeedSequence((self.seed, epoch, index))
         view_rng, *frame_rngs = (np.random.default_rng(stream) for stream in sequence.spawn(2 + self.n_sources))
-        photograph, name = self._read(*self._photograph(epoch, index))
+        photograph, name = self._read(
+            *taken(epoch, index, count=len(self.images), length=self.length, seed=self.seed))
         view = self._shared_view(view_rng, photograph)
         growth = 1.0 if self.mask_growth is None else self.mask_growth(epoch)
         view = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)  # see `resample`
@@ -96,14 +97,6 @@ class GuidedPairs(Dataset):
         if self.exact_flow:
             sample |= _flows(maps)
         return sample, np.stack(maps)
-
-    def _photograph(self, epoch: int, index: int) -> tuple[int, int]:
-        """Which photograph a sample shows, and how often that one was shown before within the epoch."""
-        count = len(self.images)
-        if self.length is None:
-            return index, 0
-        passes, position = divmod(epoch * self.length + index, count)
-        return int(_order(self.seed, passes, count)[position]), passes - epoch * self.length // count
 
     def _read(self, index: int, repetition: int) -> tuple[np.ndarray, str]:
         for attempt in range(len(self.images)):
@@ -142,12 +135,6 @@ class GuidedPairs(Dataset):
         coordinates = geo.compose(steps, size=self.size)
         frame = self.frame_photometric(rng, cv2.cvtColor(geo.resample(view, coordinates), cv2.COLOR_RGBA2RGB))
         return frame, self.mask(rng, self.size, self.size, growth), coordinates
-
-
-@functools.lru_cache(maxsize=8)
-def _order(seed: int, number: int, count: int) -> np.ndarray:
-    """Of all photographs, in a pass over them."""
-    return np.random.default_rng((seed, number)).permutation(count)
 
 
 def _flows(maps: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:

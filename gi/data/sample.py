@@ -1,4 +1,4 @@
-"""What data sets yield, and what it becomes in a batch."""
+"""What data sets yield, pictures with keyframes or clips, and what it becomes in a batch."""
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
@@ -35,6 +35,15 @@ class SyntheticSample(Sample, total=False):
     flows_valid: Annotated[Tensor, torch.uint8, (2, "T", 1, "H", "W")]  # 1 = both frames show the place
 
 
+class ClipSample(TypedDict):
+    """A clip with its holes; frames without one are keyframes."""
+
+    pixels: Annotated[Tensor, torch.uint8, ("F", 3, "H", "W")]  # RGB, complete: also what is in the holes
+    masks: Annotated[Tensor, torch.uint8, ("F", 1, "H", "W")]  # 1 = missing, 0 = known
+    fps: Annotated[Tensor, torch.float32, ()]  # frames a second
+    name: str  # unique in its set and epoch
+
+
 Batch = dict[str, Any]  # samples stacked by `gi.data.datamodule.collate`: B in front of each entry, names in a list
 
 
@@ -45,17 +54,20 @@ def make_sample(frames: Sequence[np.ndarray], masks: Sequence[np.ndarray], name:
     return {"image": images[0], "mask": holes[0], "sources": images[1:], "source_masks": holes[1:], "name": name}
 
 
-_ENTRIES = typing.get_type_hints(SyntheticSample, include_extras=True)
+_KINDS = {kind: typing.get_type_hints(kind, include_extras=True) for kind in (SyntheticSample, ClipSample)}
 
 
 def check_sample(sample: Mapping[str, Any], where: str) -> None:
-    """Raises InputError, naming the set `where` and the key, unless `sample` is a `Sample` or a `SyntheticSample`."""
+    """Raises InputError, naming the set `where` and the key, unless `sample` is a `Sample`, a `SyntheticSample`
+    or, with "pixels" in it, a `ClipSample`.
+    """
     if not isinstance(sample, Mapping):
         raise InputError(f"{where}: a sample is a {type(sample).__name__}, expected a dictionary")
+    kind: Any = ClipSample if "pixels" in sample else SyntheticSample
     lengths: dict[str, int] = {}
-    for key, hint in _ENTRIES.items():
+    for key, hint in _KINDS[kind].items():
         if key not in sample:
-            if key in Sample.__required_keys__:
+            if key in kind.__required_keys__:
                 raise InputError(f"{where}: a sample has no {key!r}, only {', '.join(map(repr, sample))}")
             continue
         value = sample[key]
@@ -72,5 +84,5 @@ def check_sample(sample: Mapping[str, Any], where: str) -> None:
             known = ", ".join(f"{axis} = {lengths[axis]}" for axis in shape if axis in lengths)
             raise InputError(f"{where}: {key!r} is {found}, expected {dtype} ({', '.join(map(str, shape))})"
                              + (f" with {known}" if known else ""))
-        if key in ("mask", "source_masks", "flows_valid") and value.numel() and value.max() > 1:
+        if key in ("mask", "source_masks", "flows_valid", "masks") and value.numel() and value.max() > 1:
             raise InputError(f"{where}: {key!r} has values up to {value.max()}, expected 0 and 1")

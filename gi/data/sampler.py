@@ -1,4 +1,5 @@
 """Which samples make up which batch, independent of the number of processes."""
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -37,3 +38,21 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         order = order[: len(self) * self.batch_size * self.world_size]
         own = order.reshape(len(self), self.world_size, self.batch_size)[:, self.rank]
         return ([(epoch, int(index)) for index in batch] for batch in own[done:])
+
+
+def taken(epoch: int, index: int, *, count: int, length: int | None, seed: int) -> tuple[int, int]:
+    """Which of `count` pictures or videos sample `index` of an epoch shows, and how often that one was before in it.
+
+    length: samples an epoch, taken from reshuffled passes over all that continue from epoch to epoch. None: sample i
+    shows number i.
+    """
+    if length is None:
+        return index, 0
+    passes, position = divmod(epoch * length + index, count)
+    return int(_order(seed, passes, count)[position]), passes - epoch * length // count
+
+
+@functools.lru_cache(maxsize=8)
+def _order(seed: int, number: int, count: int) -> np.ndarray:
+    """Of all, in a pass over them."""
+    return np.random.default_rng((seed, number)).permutation(count)

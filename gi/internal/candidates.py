@@ -16,7 +16,7 @@ from gi.media.scale import video_pixels
 from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.pipeline import VideoInpainter
-from gi.video.keyframes.trace import Found, average, follow, hole_points, scatter
+from gi.video.keyframes.trace import Found, hole_points, scatter, trace
 from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
 
@@ -54,21 +54,19 @@ class FollowingFiller(ChunkFiller):
         self._kept = {number: followed for number, followed in kept.items() if number >= chunk.last}
         return {number: kept[number] for number in chunk.frames if number in kept}
 
-    def _propagate(self, number, image, mask, ways, content, *, only=None, adapt=False):
+    def _propagate(self, number, image, mask, ways, content, *, only=None, **options):
         around = dilate(mask, round(video_pixels(RING, mask.shape[-2:])))
         points = hole_points(around)
-        backward, forward = (follow(points, [(length, self._steps(number, direction, content, only))],
-                                    tolerance=self.settings.tolerance) for length, direction in ways)
-        colour, found = average(backward + forward, points)
-        nothing = Found(*(colour.new_zeros(len(points), *shape) for shape in ((3,), (), ())))
-        each = [(way or [nothing])[0] for way in (forward, backward)]
+        backward, forward = each = [trace(points, length, self._steps(number, direction, content, only),
+                                          tolerance=self.settings.tolerance) for length, direction in ways]
+        colour, found = _average(each)
+        each = forward, backward
         maps = [scatter(image, points, torch.stack([found, *(way.steps > 0 for way in each)], dim=1).float())]
         maps += [scatter(image, points, torch.stack([way.error, way.steps, way.steps], dim=1)) for way in each]
         (found, _), *ways_of = maps
         shown = torch.cat([scatter(image, points, part)[0] for part in (colour, *(way.colour for way in each))])
         error, steps = (torch.cat([values[:, i:i + 1] for values, _ in ways_of]) for i in (0, 1))
-        share = found[:, :1] * mask
-        result = torch.where(share > 0, shown[:1].clamp(0, 1), image), mask - share
+        result = super()._propagate(number, image, mask, ways, content, only=only, **options)
         self._kept[number] = Followed(image, mask, mask, around, shown, found.transpose(0, 1), error, steps)
         return result
 
@@ -120,6 +118,14 @@ def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
         guessed, depth / (depth + DEEP), 4 * (ways[:1] - ways[1:]).abs().mean(dim=1, keepdim=True), 8 * contrast])
     hole = mask[0, 0] > 0
     return colours[:, :, hole].permute(2, 0, 1), clues[:, 0, hole].T
+
+
+def _average(ways: list[Found]) -> tuple[Tensor, Tensor]:
+    """Colours (N, 3) that the ways lead to, the closer and the more consistent, the more; and whether (N,) any does."""
+    weights = torch.stack([(way.steps > 0) * torch.exp(-way.error) / way.steps.clamp(min=1) for way in ways])
+    total = weights.sum(dim=0)
+    colour = (weights[..., None] * torch.stack([way.colour for way in ways])).sum(dim=0)
+    return colour / total.clamp(min=1e-20)[:, None], total > 0
 
 
 def _box(mask, margin):

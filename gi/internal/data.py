@@ -7,7 +7,8 @@ from gi.data.datamodule import GuidedDataModule
 from gi.data.masks import MaskKind
 from gi.errors import expect_at_least
 from gi.internal.hidden import HiddenPixels, Translations
-from gi.internal.shot import BUDGET, Shot, working_size
+from gi.internal.shot import BUDGET, Shot
+from gi.media.crop import working_size
 from gi.media.files import open_video
 from gi.media.masks import open_masks
 

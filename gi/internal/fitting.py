@@ -2,12 +2,14 @@
 import copy
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from gi.data.masks import MaskKind
@@ -17,11 +19,11 @@ from gi.internal.layers import even_out
 from gi.internal.objective import TwoPhases, prepare
 from gi.internal.preview import strip
 from gi.internal.shot import Shot
-from gi.media.io import atomic_write, write_image
+from gi.media.io import write_image
 from gi.metrics.functional import psnr
 from gi.models.classical import opencv_inpaint
 from gi.training.optimizer import adam
-from gi.weights.files import load_strict
+from gi.weights.files import load_strict, write_state
 from gi.weights.unpickle import read_checkpoint
 
 LOOK = 30.0  # seconds between two looks at what was reached
@@ -41,39 +43,36 @@ class Recipe(NamedTuple):
     decay: float = 0.3  # at the end, the rate falls along a cosine
     average_decay: float = 0.99
     regularise: float = 0.25  # at the end, with the regularisers, if there are any
+    bf16: bool = False  # compute in bfloat16 where that is safe; weights stay float32
 
 
-class Fitting:
+class Fit(ABC):
     """A network, its optimiser and the running average of its weights, which is what counts.
+
+    A subclass says what a step learns from, and how what was reached is scored and shown.
 
     Args:
         folder: holds state.pt, written at every look and when the work is interrupted between two steps, and
             preview.png. A state that is there is gone on with.
         minutes, steps: the budget, one of them; the time of earlier runs counts.
-        holes: of another kind than the shot's, moved, see `HiddenPixels`.
-        early_stop: end when the score at hidden known pixels no longer rises, after the decay of the rate.
+        early_stop: end when the score no longer rises, after the decay of the rate.
         say: takes the line that is said at every look.
     """
 
-    def __init__(self, network: nn.Module, shot: Shot, objective: TwoPhases, recipe: Recipe, *, folder: Path,
-                 minutes: float | None = None, steps: int | None = None, holes: MaskKind | None = None,
-                 early_stop: bool = True, seed: int = 0, say: Callable[[str], None] = print):
-        self.network, self.shot, self.objective, self.recipe = network, shot, objective, recipe
-        self.folder, self.early_stop, self.seed, self.say = folder, early_stop, seed, say
+    def __init__(self, network: nn.Module, recipe: Recipe, *, folder: Path, size: tuple[int, int],
+                 minutes: float | None = None, steps: int | None = None, early_stop: bool = True, seed: int = 0,
+                 say: Callable[[str], None] = print):
+        self.network, self.recipe, self.size = network, recipe, size
         self.device = next(network.parameters()).device
-        self.samples = HiddenPixels(shot, length=2**62, seed=seed, holes=holes, batch_size=recipe.batch_size)
-        self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1, holes=holes), range(SCORED))
-        batch = prepare(self._places, network, step=0)
-        even_out(network, batch["image"][:1], batch["hole"][:1])
+        self.folder, self.early_stop, self.seed, self.say = folder, early_stop, seed, say
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), scaled=False)
         self.total = 60 * minutes if steps is None else steps
         self.timed = steps is None
         self.step, self.seconds, self.end = 0, 0.0, float(self.total)
-        self.scores: list[list[float]] = []  # [step, seconds, dB]
-        self._regularised_from = None
+        self.scores: list[list[float]] = []  # [step, seconds, score]
+        self._regularised_from: int | None = None
         self._look_cost = self._last_look = 0.0
-        self._inpainted = None
         if self._state.is_file():
             self._load()
 
@@ -85,6 +84,27 @@ class Fitting:
     def progress(self) -> float:
         """Share of the budget, shortened or not, that is spent."""
         return min(1.0, (self.seconds if self.timed else self.step) / self.end) if self.end else 1.0
+
+    @property
+    def regularises(self) -> bool:
+        """Whether there is a second phase, with other terms, for which Adam begins anew."""
+        return False
+
+    @abstractmethod
+    def loss(self, numbers: range) -> Tensor:
+        """Of the training samples of these numbers, a scalar."""
+
+    @abstractmethod
+    def score(self) -> float:
+        """Of the averaged network, on what is always the same; larger is better."""
+
+    @abstractmethod
+    def picture(self) -> np.ndarray:
+        """What the averaged network does, uint8 (H, W, 3)."""
+
+    @abstractmethod
+    def verdict(self, score: float) -> str:
+        """A score in words."""
 
     def run(self) -> Iterator[tuple[int, int]]:
         """Fits, and yields (done, total) in seconds or steps. Raises InputError, naming what helps, if memory
@@ -110,36 +130,31 @@ class Fitting:
         if self.total and (not self.scores or self.scores[-1][0] != self.step):
             self._look()
             if self.step < FEW:
-                self.say(f"only {self.step} steps: expect little below some hundreds; give it more time")
+                few = "one step" if self.step == 1 else f"{self.step} steps"
+                self.say(f"only {few}: expect little below some hundreds; give it more time")
         yield total, total
 
     def _done(self, total):
         return min(total - 1, int(self.seconds if self.timed else self.step)), total
 
-    def _batch(self, samples, numbers):
-        batch = default_collate([samples[number] for number in numbers])
-        return {name: value.to(self.device) for name, value in batch.items() if name != "name"}
-
     def _train(self):
         size, progress = self.recipe.batch_size, self.progress
-        if self.objective.regularisers is not None and self._regularised_from is None \
-                and progress >= 1 - self.recipe.regularise:
+        if self.regularises and self._regularised_from is None and progress >= 1 - self.recipe.regularise:
             self._regularised_from = self.step
             self.optimizer.state.clear()
-        self.objective.regularise_from = math.inf if self._regularised_from is None else self._regularised_from
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self._rate(progress)
         try:
-            batch = self._batch(self.samples, range(self.step * size, (self.step + 1) * size))
-            batch = prepare(batch, self.network, step=self.step, seed=self.seed)
-            loss = sum(self.objective.generator(self.network(batch["image"], batch["hole"]), batch).values())
+            # Of one step only: what autocast keeps of weights must not outlive it, nor come from where no gradient is.
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+                loss = self.loss(range(self.step * size, (self.step + 1) * size))
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
-            height, width = self.shot.size
+            height, width = self.size
             raise InputError(f"not enough memory to fit {size} frame(s) of {width}x{height} at once; a smaller "
                              "max_side=N or batch_size=N helps") from error
         self.step += 1
@@ -157,9 +172,8 @@ class Fitting:
         start = time.monotonic()
         self.scores.append([self.step, self.seconds, self.score()])
         picture = self.folder / "preview.png"
-        write_image(picture, strip(self.average, self.shot))
-        self.say(f"{self.step} steps, {self.scores[-1][2]:.2f} dB at hidden known pixels "
-                 f"(cv2.inpaint {self._of_opencv():.2f}): {picture}")
+        write_image(picture, self.picture())
+        self.say(f"{self.step} steps, {self.verdict(self.scores[-1][2])}: {picture}")
         if self.early_stop and self._is_flat() and self.progress < 1 - self.recipe.decay:
             spent = self.seconds if self.timed else self.step
             self.end = min(self.end, spent / (1 - self.recipe.decay / 2))
@@ -168,23 +182,6 @@ class Fitting:
         self._look_cost = self._last_look - start
         self.seconds += self._look_cost
         self._save()
-
-    @torch.no_grad()
-    def score(self) -> float:
-        """Mean PSNR in dB of the averaged network at known pixels that are hidden from it, always the same."""
-        scores = []
-        for i in range(SCORED):  # one by one: memory as for filling
-            batch = prepare({name: value[i:i + 1] for name, value in self._places.items()}, self.average, step=0)
-            filled = self.average(batch["image"], batch["hole"])[-1]
-            scores.append(psnr(filled, batch["image"], batch["hidden"]))
-        return _finite_mean(torch.cat(scores))
-
-    def _of_opencv(self):
-        if self._inpainted is None:
-            batch = prepare(self._places, self.average, step=0)
-            self._inpainted = _finite_mean(psnr(opencv_inpaint(batch["image"], batch["hole"]), batch["image"],
-                                                batch["hidden"]))
-        return self._inpainted
 
     def _is_flat(self):
         values = [score for _, _, score in self.scores]
@@ -198,8 +195,7 @@ class Fitting:
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(),
                  "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
                  "end": self.end, "scores": self.scores, "regularised_from": self._regularised_from}
-        with atomic_write(self._state, durable=True) as temporary:
-            torch.save(state, temporary)
+        write_state(self._state, state, durable=True)
 
     def _load(self):
         state = read_checkpoint(self._state, map_location=self.device)
@@ -208,6 +204,61 @@ class Fitting:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.end = state["step"], state["seconds"], state["end"]
         self.scores, self._regularised_from = state["scores"], state["regularised_from"]
+
+
+class Fitting(Fit):
+    """Of a network that fills the holes of a shot.
+
+    holes: of another kind than the shot's, moved, see `HiddenPixels`. options: of `Fit`; the score is that at hidden
+    known pixels.
+    """
+
+    def __init__(self, network: nn.Module, shot: Shot, objective: TwoPhases, recipe: Recipe, *,
+                 holes: MaskKind | None = None, **options: Any):
+        self.shot, self.objective = shot, objective
+        self.device, seed = next(network.parameters()).device, options.get("seed", 0)
+        self.samples = HiddenPixels(shot, length=2**62, seed=seed, holes=holes, batch_size=recipe.batch_size)
+        self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1, holes=holes), range(SCORED))
+        batch = prepare(self._places, network, step=0)
+        even_out(network, batch["image"][:1], batch["hole"][:1])
+        self._inpainted: float | None = None
+        super().__init__(network, recipe, size=shot.size, **options)
+
+    @property
+    def regularises(self) -> bool:
+        return self.objective.regularisers is not None
+
+    def loss(self, numbers: range) -> Tensor:
+        self.objective.regularise_from = math.inf if self._regularised_from is None else self._regularised_from
+        batch = prepare(self._batch(self.samples, numbers), self.network, step=self.step, seed=self.seed)
+        return sum(self.objective.generator(self.network(batch["image"], batch["hole"]), batch).values())
+
+    @torch.no_grad()
+    def score(self) -> float:
+        """Mean PSNR in dB of the averaged network at known pixels that are hidden from it, always the same."""
+        scores = []
+        for i in range(SCORED):  # one by one: memory as for filling
+            batch = prepare({name: value[i:i + 1] for name, value in self._places.items()}, self.average, step=0)
+            filled = self.average(batch["image"], batch["hole"])[-1]
+            scores.append(psnr(filled, batch["image"], batch["hidden"]))
+        return _finite_mean(torch.cat(scores))
+
+    def picture(self) -> np.ndarray:
+        return strip(self.average, self.shot)
+
+    def verdict(self, score: float) -> str:
+        return f"{score:.2f} dB at hidden known pixels (cv2.inpaint {self._of_opencv():.2f})"
+
+    def _of_opencv(self):
+        if self._inpainted is None:
+            batch = prepare(self._places, self.average, step=0)
+            self._inpainted = _finite_mean(psnr(opencv_inpaint(batch["image"], batch["hole"]), batch["image"],
+                                                batch["hidden"]))
+        return self._inpainted
+
+    def _batch(self, samples, numbers):
+        batch = default_collate([samples[number] for number in numbers])
+        return {name: value.to(self.device) for name, value in batch.items() if name != "name"}
 
 
 def _finite_mean(values):

@@ -86,7 +86,7 @@ class Stack(nn.Sequential):
 
 
 @torch.no_grad()
-def even_out(network: nn.Module, image: Tensor, hole: Tensor, *, rounds: int = 5) -> None:
+def even_out(network: nn.Module, *inputs: Tensor, rounds: int = 5) -> None:
     """Scales the weights of every gated convolution so that its result has variance 1 on these images.
 
     Nothing is done to a network that has learned something, whose biases are no longer 0.
@@ -94,18 +94,18 @@ def even_out(network: nn.Module, image: Tensor, hole: Tensor, *, rounds: int = 5
     With Glorot's weights alone a gate halves a signal at least, so that nothing of the image is left after 17 layers,
     and the network learns slowly at first. The idea is that of Mishkin and Matas, "All you need is a good init" (2016).
 
-    image, hole: as the network takes them.
+    inputs: as the network takes them.
     """
     convs = [part for part in network.modules() if isinstance(part, GatedConv)]
     if any(conv.bias.any() for conv in convs):
         return
 
-    def even(conv, inputs, output):
+    def even(conv, seen, output):
         for _ in range(rounds):  # the result is not quite proportional to the weights
-            conv.weight /= conv.forward(*inputs).std().clamp(min=1e-6)
-        return conv.forward(*inputs)
+            conv.weight /= conv.forward(*seen).std().clamp(min=1e-6)
+        return conv.forward(*seen)
 
     hooks = [conv.register_forward_hook(even) for conv in convs if conv.layer.activation is not None]
-    network(image, hole)
+    network(*inputs)
     for hook in hooks:
         hook.remove()

@@ -15,12 +15,11 @@ from gi.internal.networks import Base, CoarseToFine, Stacked
 from gi.internal.objective import TwoPhases
 from gi.internal.preview import fill_frame
 from gi.internal.reconstruction import Reconstruction
-from gi.internal.shot import Shot, working_size
-from gi.media.crop import resize_known
-from gi.media.io import atomic_write
+from gi.internal.shot import Shot
+from gi.media.crop import resize_known, working_size
 from gi.video.method import Part, Pictures, VideoMethod, pieces
 from gi.weights.checkpoint import load_generator_weights
-from gi.weights.files import file_sha256
+from gi.weights.files import file_sha256, write_state
 
 log = logging.getLogger(__name__)
 NETWORKS = {"base": Base, "stacked": Stacked, "coarse_to_fine": CoarseToFine}
@@ -35,6 +34,7 @@ class Internal(VideoMethod):
         network: the larger ones need two to three times as long a step, and draw better after long fits.
         max_side, resize: the size at which it learns and draws: bounded, or (width, height). Time grows with its area.
         batch_size, learning_rate: of the fit.
+        bf16: fit in bfloat16, which GPUs and newer CPUs do faster; weights stay float32.
         regularise: fit the last quarter with the terms against blur, if VGG-19 is there, and flicker.
         early_stop: end earlier if the score at hidden known pixels no longer rises.
         keep_network: a file for the fitted weights.
@@ -45,8 +45,9 @@ class Internal(VideoMethod):
     def __init__(self, *, minutes: float | None = None, steps: int | None = None,
                  network: Literal["base", "stacked", "coarse_to_fine"] = "base", max_side: int = 216,
                  resize: Sequence[int] | None = None, batch_size: int = 1, learning_rate: float = 2e-3,
-                 regularise: bool = False, early_stop: bool = True, keep_network: str | Path | None = None,
-                 start_from: str | Path | None = None, device: str | torch.device = "auto", seed: int = 0):
+                 bf16: bool = False, regularise: bool = False, early_stop: bool = True,
+                 keep_network: str | Path | None = None, start_from: str | Path | None = None,
+                 device: str | torch.device = "auto", seed: int = 0):
         expect_at_least(0, minutes=minutes or 0, steps=steps or 0, seed=seed)
         expect_at_least(1, batch_size=batch_size)
         if minutes is not None and steps is not None:
@@ -56,7 +57,7 @@ class Internal(VideoMethod):
             raise InputError(f"{'minutes' if steps is None else 'steps'}: a network that is not fitted draws noise; "
                              "expected more than 0, or start_from")
         self.network_name, self.max_side, self.resize = network, max_side, None if resize is None else list(resize)
-        self.recipe = Recipe(batch_size=batch_size, learning_rate=learning_rate)
+        self.recipe = Recipe(batch_size=batch_size, learning_rate=learning_rate, bf16=bf16)
         self.regularise, self.early_stop, self.seed = regularise, early_stop, seed
         self.keep_network, self.start_from = keep_network, start_from
         self.device = find_device(device)
@@ -89,8 +90,7 @@ class Internal(VideoMethod):
         yield from fitting.run()
         self.network = fitting.average.eval()
         if self.keep_network is not None:
-            with atomic_write(self.keep_network) as temporary:
-                torch.save({"state_dict": self.network.state_dict()}, temporary)
+            write_state(self.keep_network, {"state_dict": self.network.state_dict()})
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from gi.errors import InputError
-from gi.media.crop import limited, resize, resize_known
+from gi.media.crop import resize, resize_known
 
 BUDGET = 2**30  # bytes in memory; a larger shot lies on disk
 
@@ -62,12 +62,3 @@ def sample_known(frame: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> 
 def roll(mask: np.ndarray, down: int, right: int) -> np.ndarray:
     """A mask (..., H, W) moved cyclically: what leaves on one side comes in on the other, the area stays."""
     return np.roll(mask, (down, right), axis=(-2, -1))
-
-
-def working_size(size: tuple[int, int], *, max_side: int | None, resize: list[int] | None) -> tuple[int, int]:
-    """(height, width) to work at, for frames of `size`. Raises InputError for one that is no size."""
-    if resize is None:
-        return size if max_side is None else limited(size, max_side)
-    if len(resize) != 2 or min(resize) < 8:
-        raise InputError(f"resize: expected width and height of 8 pixels or more, got {resize}")
-    return resize[1], resize[0]

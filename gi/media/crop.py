@@ -1,8 +1,11 @@
 """The part of a picture that a network gets to see, and at which size."""
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from gi.errors import InputError
 
 MIN_SIDE = 32  # the deepest encoder halves four times and then needs more than one pixel
 
@@ -23,15 +26,15 @@ class Box(NamedTuple):
         return array[self.top : self.bottom, self.left : self.right]
 
 
-def context_box(mask: np.ndarray, side: int) -> Box:
+def context_box(mask: np.ndarray, side: int, times: float = 2) -> Box:
     """The square around the hole of a mask (H, W), or the middle without one, inside the picture: at least `side` and
-    twice as long as the hole, so that this covers a quarter at most, about what networks see in training.
+    `times` as long as the hole. By 2, that covers a quarter at most, about what networks see in training.
     """
     spans = []
     for axis in (1, 0):
         where = np.flatnonzero(mask.any(axis=axis))
         spans.append((where[0], where[-1] + 1) if len(where) else (mask.shape[1 - axis] // 2,) * 2)
-    length = max(side, *(2 * (end - start) for start, end in spans))
+    length = max(side, *(round(times * (end - start)) for start, end in spans))
     sizes = [min(length, size) for size in mask.shape]
     starts = [min(max((start + end - length) // 2, 0), whole - length)
               for (start, end), length, whole in zip(spans, sizes, mask.shape, strict=True)]
@@ -68,6 +71,15 @@ def limited(size: tuple[int, int], side: int) -> tuple[int, int]:
     scale = min(1, side / max(size))
     height, width = (max(1, round(length * scale)) for length in size)
     return height, width
+
+
+def working_size(size: tuple[int, int], *, max_side: int | None, resize: Sequence[int] | None) -> tuple[int, int]:
+    """(height, width) to work at, for frames of `size`. Raises InputError for one that is no size."""
+    if resize is None:
+        return size if max_side is None else limited(size, max_side)
+    if len(resize) != 2 or min(resize) < 8:
+        raise InputError(f"resize: expected width and height of 8 pixels or more, got {resize}")
+    return resize[1], resize[0]
 
 
 def resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:

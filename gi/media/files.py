@@ -42,9 +42,9 @@ class VideoFile(VideoSource):
         if self.turn.swap:
             self.width, self.height, self.aspect = self.height, self.width, 1 / self.aspect
 
-    def pictures(self) -> Generator[av.VideoFrame, None, None]:
-        """The frames as they are stored. Raises InputError as `frames`."""
-        return container.pictures(self.path, self._index, 0)
+    def pictures(self, start: int = 0) -> Generator[av.VideoFrame, None, None]:
+        """The frames from number `start` on, as they are stored. Raises InputError as `frames`."""
+        return container.pictures(self.path, self._index, start)
 
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
         pictures = container.pictures(self.path, self._index, wanted.start) if wanted else iter(())
@@ -174,5 +174,6 @@ def _remarks(file, stream, picture: av.VideoFrame) -> list[str]:
         found.append("data of the mastering display and dynamic HDR are not kept")
     left = {name: sum(s.type == kind for s in file.streams) for kind, name in
             (("subtitle", "subtitles"), ("attachment", "attachments"))}
-    left["video tracks but the first"] = len(file.streams.video) - 1
+    covers = sum(bool(s.disposition & av.stream.Disposition.attached_pic) for s in file.streams.video)
+    left |= {"cover pictures": covers, "video tracks but the first": len(file.streams.video) - covers - 1}
     return found + [f"not kept: {name}" for name, count in left.items() if count]

@@ -110,6 +110,8 @@ def _track(stream: av.AudioStream, output: av.container.OutputContainer, path: P
     track = _carried(stream, output, path)
     if "language" in stream.metadata:
         track.stream.metadata["language"] = stream.metadata["language"]
+    with contextlib.suppress(AttributeError):  # PyAV before 18 cannot say which track is the default, forced, a comment
+        track.stream.disposition = stream.disposition
     return track
 
 

@@ -142,8 +142,8 @@ def remarks(path: str | Path, video: VideoSource) -> list[str]:
         found.append("frames of more than 8 bits, transparency or colour profiles are only kept in a folder")
     if video.colour.bits > 8:
         kept = file and Path(path).suffix.lower() != ".webm"
-        found.append("holes are filled with 8 bits, the rest is kept with 10" if kept else
-                     f"{video.colour.bits} bits become 8")
+        fewer = f"{video.colour.bits} bits become 10" if video.colour.bits > 10 else "the rest is kept with 10"
+        found.append(f"holes are filled with 8 bits, {fewer}" if kept else f"{video.colour.bits} bits become 8")
     if video.colour.hdr and not file:
         found.append("images have HDR values (PQ or HLG), without a mark that says so")
     return [f"{video.path}: {remark}" for remark in found]

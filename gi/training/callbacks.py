@@ -214,8 +214,11 @@ class RunProgress(pl.callbacks.TQDMProgressBar):
         if self._start and trainer.training:
             start, first = self._start
             steps, total = trainer.global_step - first, trainer.estimated_stepping_batches
+            left = [timer.time_remaining() for timer in trainer.callbacks if isinstance(timer, pl.callbacks.Timer)]
             if steps > 0 and total != float("inf"):
-                items["left"] = format_duration((time.monotonic() - start) / steps * (total - trainer.global_step))
+                left.append((time.monotonic() - start) / steps * (total - trainer.global_step))
+            if known := [seconds for seconds in left if seconds is not None]:
+                items["left"] = format_duration(min(known))
         return items
 
 

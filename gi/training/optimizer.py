@@ -6,15 +6,16 @@ from torch import Tensor, nn
 
 
 def adam(
-    parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float], scaled: bool
+    parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float], scaled: bool, weight_decay: float = 0
 ) -> torch.optim.Adam:
-    """Adam, fused where the parameters' device can.
+    """Adam, fused where the parameters' device can; with `weight_decay` AdamW.
 
     scaled: whether gradients are scaled, as for fp16: the fused kernel would undo that itself, after they were clipped.
     """
     parameters = list(parameters)
     fused = not scaled and all(p.device.type in ("cpu", "cuda", "mps") for p in parameters)
-    optimizer = torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
+    optimizer = torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused, weight_decay=weight_decay,
+                                 decoupled_weight_decay=True)
 
     # A checkpoint holds the settings of the run which wrote it. (Learning rates and betas follow when training starts.)
     kept = {name: value for name, value in optimizer.param_groups[0].items() if name not in ("params", "lr", "betas")}

@@ -42,7 +42,7 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
     model = instantiate(node, "model", **module_options)
     unused = [*([] if args.train else TRAINING_SETS), *([] if args.test else ["test"])]
     data = instantiate(without(cfg.data, unused), "data")
-    trainer = build_trainer(cfg, options, logdir, data, model.measured)
+    trainer = build_trainer(cfg, options, logdir, data, model.measured, sharded=model.sharded)
     config = logdir / "configs" / "config.yaml"
     if trainer.is_global_zero and not config.exists():
         config.parent.mkdir(parents=True, exist_ok=True)

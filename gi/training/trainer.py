@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.profilers import PyTorchProfiler
-from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -29,12 +29,14 @@ _LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities")
 
 
 def build_trainer(
-    cfg: DictConfig, options: dict[str, Any], logdir: Path, data: GuidedDataModule, metrics: Iterable[Metric]
+    cfg: DictConfig, options: dict[str, Any], logdir: Path, data: GuidedDataModule, metrics: Iterable[Metric], *,
+    sharded: bool = False
 ) -> pl.Trainer:
     """The Trainer that the configuration describes, for a run in `logdir`.
 
     options: those of `lightning.trainer` without MODULE_OPTIONS. metrics: what the validation sets of `data` are scored
-    by. Raises InputError for what Lightning refuses, and for what does not fit two optimisers or our own samplers.
+    by. sharded: whether the module can be trained by FSDP, as one network is. Raises InputError for what Lightning
+    refuses, and for what does not fit two optimisers or our own samplers.
     """
     _check_options(options)
     callbacks, loggers = _parts(cfg.get("lightning", {}))
@@ -60,10 +62,10 @@ def build_trainer(
             use_distributed_sampler=False,  # ours know the epoch, the position in it, and every process's share
             **options,
         )
-    _check_trainer(trainer, options)
+    _check_trainer(trainer, options, sharded)
     if isinstance(trainer.strategy, DDPStrategy):
-        # In each backward pass one of the two networks gets no gradients.
-        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        # Where there are two networks, one of them gets no gradients in each backward pass.
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", not sharded)
     return trainer
 
 
@@ -110,14 +112,16 @@ def _check_options(options):
         raise InputError("lightning.trainer.barebones: is not supported, a run has checkpoints and loggers")
 
 
-def _check_trainer(trainer, options):
+def _check_trainer(trainer, options, sharded):
     """Refuses what training with two optimisers does not work with, or only one kind of device has."""
     strategy, device = trainer.strategy, trainer.strategy.root_device.type
     if trainer.precision not in PRECISIONS:
         raise InputError(f"lightning.trainer.precision: {trainer.precision} is not supported, expected one of "
                          f"{', '.join(PRECISIONS)}: weights and losses need 32 bits")
     spawns = isinstance(strategy.launcher, _MultiProcessingLauncher)
-    if not isinstance(strategy, DDPStrategy | SingleDeviceStrategy) or spawns:
-        raise InputError(f"lightning.trainer.strategy: {options['strategy']} is not supported, expected auto or ddp")
+    allowed = (DDPStrategy, SingleDeviceStrategy, *[FSDPStrategy] * sharded)
+    if not isinstance(strategy, allowed) or spawns:
+        raise InputError(f"lightning.trainer.strategy: {options['strategy']} is not supported, expected auto"
+                         f"{', ddp or fsdp' if sharded else ' or ddp'}")
     if options.get("sync_batchnorm") and trainer.world_size > 1 and device != "cuda":
         raise InputError(f"lightning.trainer.sync_batchnorm: only GPUs have it, and this run is on {device}")

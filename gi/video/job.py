@@ -19,6 +19,7 @@ from gi.media.source import VideoSource
 from gi.media.writer import check_output, open_writer
 from gi.video.identity import code_checksum
 from gi.video.method import Part, VideoMethod, apart, insert, joined, runs, share
+from gi.video.preview import Preview
 from gi.video.store import read_part, write_part
 from gi.video.workspace import Leftover, Workspace
 
@@ -38,13 +39,14 @@ class VideoJob:
         video, masks: see `gi.media.files` and `gi.media.masks`.
         out: video file or folder of PNG files.
         edited: frames edited by hand by their number, uint8 (H, W, 3) of the video's size.
+        preview: a folder for small pictures of filled frames, see `Preview`.
         options: of `gi.media.writer.open_writer`.
 
     Raises InputError if the result cannot be written there or an edited frame does not fit.
     """
 
     def __init__(self, method: VideoMethod, video: VideoSource, masks: VideoSource, out: str | Path, *,
-                 edited: Mapping[int, np.ndarray] | None = None, **options: Any):
+                 edited: Mapping[int, np.ndarray] | None = None, preview: Path | None = None, **options: Any):
         self.method, self.video, self.masks, self.out = method, video, masks, Path(out)
         self.edited, self.options = dict(edited or {}), options
         check_output(out, video, masks, **options)
@@ -52,6 +54,7 @@ class VideoJob:
             if frame.shape[:2] != (video.height, video.width):
                 raise InputError(f"edited frame {number}: {frame.shape[1]}x{frame.shape[0]}, but the video is "
                                  f"{video.width}x{video.height}")
+        self.preview = None if preview is None else Preview(preview, video, masks, self.edited)
         self.parts = method.parts(video.count, edited=self.edited)
         self.checksum = self._checksum()
         self.folder = self.out.parent / f".gi-{self.checksum[:16]}.chunks"
@@ -113,6 +116,8 @@ class VideoJob:
         yield Progress("frames filled", done, total)
         for run in runs(parts):  # neighbours share what they have in common
             fills = self._fills(joined(run))
+            if self.preview is not None:
+                fills = self.preview.watch(fills, joined(run))
             for part in run:
                 with write_part(self._path(part)) as keep:
                     for number in part.frames:

@@ -2,13 +2,14 @@
 
 A new method is a subclass of `VideoMethod` in a file of its own and a line of `METHODS`: nothing else knows of it.
 """
+import inspect
 import pkgutil
 import shlex
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from gi.config import instantiate, parse_value, schema
 from gi.errors import InputError
 from gi.media.arguments import edited_of, frames_of, masks_of
 from gi.media.crop import resize
+
+T = TypeVar("T")
 
 
 class Entry(NamedTuple):
@@ -34,6 +37,7 @@ METHODS = {
     "per-frame": Entry("gi.video.per_frame.PerFrame",
                        "every frame by itself, by the network, or with network=false by cv2.inpaint"),
     "internal": Entry("gi.internal.method.Internal", "a network that is fitted to this video first, for some minutes"),
+    "diffusion": Entry("gi.diffusion.method.Diffusion", "a video diffusion model carries edited keyframes along"),
     "refine": Entry("gi.internal.refine.Refine", "flow, such a network, and a fitted choice between them"),
 }
 
@@ -183,21 +187,27 @@ def build_method(text: str, options: Mapping[str, object] | None = None, *,
     for a name that does not exist, and for options that the method does not have or does not take.
     """
     name, *words = shlex.split(text) or [""]
-    if name not in METHODS and "." not in name:
-        hint = schema.nearest(name, METHODS, f", or package.module.Name; there are {', '.join(METHODS)}")
+    options = {**(options or {}), **parse_options(words)}
+    return build(name, options, table=METHODS, kind=VideoMethod, offered=offered)
+
+
+def build(name: str, options: Mapping[str, object], *, table: Mapping[str, Entry], kind: type[T],
+          offered: Mapping[str, object] | None = None) -> T:
+    """The `kind` that `name` stands for in a `table`, or as a dotted path; see `build_method`."""
+    if name not in table and "." not in name:
+        hint = schema.nearest(name, table, f", or package.module.Name; there are {', '.join(table)}")
         raise InputError(f"method {name!r}: no such method{hint}")
     path = f"method {name}"
-    target = pkgutil.resolve_name(METHODS[name].target) if name in METHODS else schema.find_target(name, path)
+    target = pkgutil.resolve_name(table[name].target) if name in table else schema.find_target(name, path)
     known, _ = schema.parameters(target)
-    options = {**{key: value for key, value in (offered or {}).items() if key in (known or ())}, **(options or {}),
-               **parse_options(words)}
+    options = {**{key: value for key, value in (offered or {}).items() if key in (known or ())}, **options}
     options = schema.arguments(target, options, path, instantiate, name=f"the method {name}")
     try:
         method = target(**options)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not isinstance(method, VideoMethod):
-        raise InputError(f"{path}: is a {type(method).__name__}, expected a gi.video.method.VideoMethod")
+    if not isinstance(method, kind):
+        raise InputError(f"{path}: is a {type(method).__name__}, expected a {kind.__module__}.{kind.__qualname__}")
     return method
 
 
@@ -212,6 +222,13 @@ def parse_options(words: Iterable[str]) -> dict[str, object]:
     return options
 
 
-def describe_methods() -> str:
-    """A line for each of the table, for --help."""
-    return "\n".join(f"  {name:<10} {entry.description}" for name, entry in METHODS.items())
+def describe_options(words: Sequence[str]) -> str:
+    """What the method that command words name with --method says of its options, if they ask for --help; else ""."""
+    asked = "--method" in words[:-1] and not {"-h", "--help"}.isdisjoint(words)
+    name = words[words.index("--method") + 1] if asked else ""
+    return inspect.getdoc(pkgutil.resolve_name(METHODS[name].target)) or "" if name in METHODS else ""
+
+
+def describe_methods(table: Mapping[str, Entry] = METHODS) -> str:
+    """A line for each of a table, for --help."""
+    return "\n".join(f"  {name:<10} {entry.description}" for name, entry in table.items())

@@ -7,7 +7,7 @@ import torch
 
 from gi.compositing import composite, masked
 from gi.config.device import find_device
-from gi.errors import expect_finite
+from gi.errors import InputError, expect_finite
 from gi.media.crop import limited, resize_known
 from gi.models.classical import opencv_inpaint
 from gi.models.fold import prepare_for_inference
@@ -18,6 +18,8 @@ from gi.weights.pretrained import load_parts
 
 class PerFrame(VideoMethod):
     """Fills each frame by the network without keyframes.
+
+    A frame of which everything is missing is what the network makes of nothing; without network it is refused.
 
     Args:
         network: without it, `cv2.inpaint` (Telea).
@@ -34,7 +36,9 @@ class PerFrame(VideoMethod):
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:
-        for frame, mask in zip(frames, masks, strict=True):
+        for number, (frame, mask) in enumerate(zip(frames, masks, strict=True), part.start if part else 0):
+            if self.generator is None and mask.all() and number not in edited:
+                raise InputError(f"frame {number}: everything is missing, and this method looks at no other frame")
             yield self._fill(frame, mask != 0) if mask.any() else None
 
     def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:

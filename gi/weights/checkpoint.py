@@ -38,12 +38,17 @@ def load_generator(config: str | Path | DictConfig, checkpoint: str | Path,
 
 def load_generator_weights(generator: nn.Module, path: str | Path) -> None:
     """Copies the weights of the checkpoint at `path` into a generator; see `load_generator`."""
+    if hasattr(generator, "load_pretrained") and Path(path).suffix == ".safetensors":
+        return generator.load_pretrained(path)  # with what the file says of itself
+    part = generator.trained_state() if hasattr(generator, "trained_state") else None
     state = _state_dict(path)
     averaged = state.get(AVERAGE.replace("module.", "n_averaged"), 0) > 0
     for prefix in (AVERAGE, GENERATOR, "") if averaged else (GENERATOR, ""):
         if weights := _with_prefix(state, prefix):
+            if load := getattr(generator, "load_trained", None):  # some of its weights are frozen, and in other files
+                return load({name: weights[name] for name in generator.trained_state().keys() & weights.keys()}, path)
             names = original_generator_names(weights) if _is_original(weights) else {}
-            return load_strict(generator, rename(weights, names), path, names=_inverse(names))
+            return load_strict(generator, rename(weights, names), path, names=_inverse(names), part=part)
     raise InputError(f"{path}: holds no generator; expected a state_dict with names such as '{GENERATOR}…'")
 
 

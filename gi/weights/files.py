@@ -5,7 +5,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gi import resources
-from gi.errors import InputError, MissingFile
+from gi.errors import InputError, MissingFile, one_line
+from gi.media.io import atomic_write
 from gi.weights.unpickle import read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -87,16 +88,35 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def write_state(path: str | Path, state: Mapping[str, object], *, durable: bool = False) -> None:
+    """`torch.save`, completely or not at all, see `atomic_write`. Raises OSError, naming the file, if it cannot be
+    written: torch reports a full disk as a RuntimeError.
+    """
+    with atomic_write(path, durable=durable) as temporary:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:
+            raise OSError(f"{path}: cannot be written, is the disk full? ({one_line(error)})") from error
+
+
 def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *,
-                names: dict[str, str] | None = None) -> None:
+                names: dict[str, str] | None = None, part: Collection[str] | None = None) -> None:
     """Copies `state` into `module`, raising one InputError with all missing, unexpected and misshapen names.
 
-    names: what the file at `path` calls them, if it does so differently; the message then gives both.
+    names: what the file at `path` calls them, if it does so differently; the message then gives both. part: the names
+    that are to be loaded; None: all.
     """
+    state = expect_fit(module, state, path, names=names, part=part)
+    module.load_state_dict(state, strict=part is None)
+
+
+def expect_fit(module: nn.Module, state: dict[str, Tensor], path: str | Path, *,
+               names: dict[str, str] | None = None, part: Collection[str] | None = None) -> dict[str, Tensor]:
+    """What `load_strict` copies; raises InputError as that does. The module may be on the meta device."""
     def known(name):
         return f"{name} ({names[name]})" if names and name in names else name
 
-    own = module.state_dict()
+    own = {name: value for name, value in module.state_dict().items() if part is None or name in part}
     # Files of 2018 lack BatchNorm's counter, which nothing frozen uses.
     state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | state
     problems = {
@@ -110,7 +130,7 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path, *
                  + (f" and {len(them) - MOST_NAMES} more" if len(them) > MOST_NAMES else "")
                  for kind, them in problems.items() if them)
         raise InputError(f"{path} does not fit {type(module).__name__}: {'; '.join(lists)}")
-    module.load_state_dict(state)
+    return state
 
 
 class Frozen(nn.Module):

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 
 from gi.internal import ambiguity
 from gi.internal.ambiguity import Ambiguity, cosine_distances, feature_loss
+from gi.internal.mask_networks import mask_loss
+from gi.internal.mask_samples import paste
 from gi.internal.mask_unet import MaskUNet
 from gi.internal.networks import Base, CoarseToFine, Progressive, Stacked
 from gi.internal.reconstruction import Reconstruction
@@ -234,3 +236,25 @@ def test_data(reference):
     assert np.abs(grey[::2, ::2] - expected["mask"][0]).max() < 1e-6
     close(grey.sum(), expected["mask_sum"])
     assert sample_known(frame, hole, (60, 100))[1].sum() == expected["mask_nonzero"]
+
+
+# Masks from one frame -------------------------------------------------------------------------------------------------
+
+@pytest.mark.slow
+def test_mask_step(reference):
+    """The object pasted a second time, what the U-Net says of it, and the release's loss."""
+    expected = stored("internal_mask_step")
+    network = build(reference, "mask_unet").double()  # float32 misses single pixels by 6e-5, by rounding
+    image = torch.from_numpy(reference.fill.image("internal_mask_step/image", 1, 3, 64, 96))
+    mask = reference.fill.mask("internal_mask_step/object", 1, 1, 64, 96)[0, 0]
+    pasted = [paste(image[0].permute(1, 2, 0).numpy(), mask, *shift) for shift in ((20, 31), (50, 90))]
+    composite = torch.from_numpy(np.stack([frame for frame, _ in pasted])).permute(0, 3, 1, 2)
+    target = torch.from_numpy(np.stack([moved for _, moved in pasted]))[:, None]
+    with torch.no_grad():
+        probability = network(composite.double()).float()
+    assert_as_stored(reference, 2 * composite - 1, expected, "composite", 1e-6)
+    assert_as_stored(reference, probability, expected, "probability", 3e-5)
+    loss = mask_loss(probability, target, torch.from_numpy(mask).expand_as(target), alpha=1)
+    close(loss, expected["loss"], 5e-6)
+    half = mask_loss(probability, target, torch.from_numpy(mask).expand_as(target))
+    assert half < loss

@@ -9,8 +9,9 @@ from gi.errors import InputError
 from gi.internal.data import InternalData
 from gi.internal.hidden import HiddenPixels, Translations
 from gi.internal.objective import prepare
-from gi.internal.shot import Shot, roll, working_size
+from gi.internal.shot import Shot, roll
 from gi.media import io
+from gi.media.crop import working_size
 from tests.test_video_pipeline import scene
 
 SIZE = 24, 40

@@ -14,6 +14,7 @@ from gi.metrics.image import ImageMetrics
 from gi.metrics.metric import choose
 from gi.models.fold import prepare_for_inference
 from gi.training.module import GuidedInpainting
+from tools.benchmark.internal import internal
 from tools.benchmark.parts import PHOTOGRAPH, QUALITY, Parts, trained_or_not
 from tools.benchmark.timing import Result, ratios, run_laps
 from tools.benchmark.training import train_step
@@ -110,5 +111,5 @@ def fid(parts: Parts) -> Cases:
 
 PATHS: dict[str, Callable[[Parts], Cases]] = {
     "data": data, "flow": flow, "predict": predict, "train_step": train_step, "evaluate": evaluate, "fid": fid,
-    "video": video, "video_targets": video_targets,
+    "video": video, "video_targets": video_targets, "internal": internal,
 }

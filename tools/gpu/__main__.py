@@ -29,6 +29,7 @@ from gi.media.io import list_images  # noqa: E402
 from tools.benchmark.report import cores  # noqa: E402
 from tools.gpu import checks, settings  # noqa: E402
 from tools.gpu.machine import record_machine  # noqa: E402
+from tools.gpu.repurposed import time_repurposed  # noqa: E402
 from tools.gpu.steps import Recorder, Step, Stopped  # noqa: E402
 from tools.gpu.tests import run_tests  # noqa: E402
 from tools.gpu.timings import Timings  # noqa: E402
@@ -95,6 +96,8 @@ def plan(device: torch.device, sizes: settings.Sizes, args: argparse.Namespace, 
         Step("time training steps", timing(Timings.training_steps), 20, 100),
         Step("time predictions", timing(Timings.predictions), 10, 40),
         Step("time video key targets", timing(Timings.video), 10, 25),
+        Step("time internal learning", timing(Timings.internal), 10, 40),
+        Step("time Stable Video Diffusion", check(time_repurposed), 30, 110),
         Step("time ours_big", timing(Timings.memory_of_ours_big), 15, 60),
         Step("time loading", timing(Timings.loading, args.photographs), 10, 40),
         Step("train", training, 45, sizes.training + 60),

@@ -11,6 +11,7 @@ from gi.data.datamodule import GuidedDataModule
 from gi.data.pairs import GuidedPairs
 from gi.data.sources import FolderTree
 from tools.benchmark import paths
+from tools.benchmark.internal import internal
 from tools.benchmark.parts import Settings
 from tools.benchmark.timing import Meter, Result
 from tools.benchmark.training import train_step
@@ -133,6 +134,18 @@ class Timings:
                 with self.parts(precision=precision) as parts:  # noqa: B023  called now
                     self.keep(video_targets(parts), lambda case: f"{precision}, {case}")  # noqa: B023
             self.attempt(precision, work)
+
+    def internal(self) -> None:
+        """Fitting a network to a video, in each precision."""
+        for batch in self.sizes.batches:
+            for name in "float32", "tf32", "bf16-mixed":
+                precision, tf32, _ = VARIANTS[name]
+
+                def work():
+                    set_tf32(*tf32)  # noqa: B023  called now
+                    with self.parts(precision=precision, batch=batch) as parts:  # noqa: B023
+                        self.keep(internal(parts), lambda case: f"{name}, batch {batch}, {case}")  # noqa: B023
+                self.attempt(f"{name}, batch {batch}", work)
 
     def loading(self, photographs: Path) -> None:
         """Training samples a second by as many processes as there are cores."""

@@ -63,11 +63,12 @@ def cases(root: str | Path, size: tuple[int, int] = (432, 240), longest: int = 1
 
 def methods(texts: Sequence[str] = (), offered: Mapping[str, object] | None = None) -> dict[str, VideoMethod]:
     """{what it is called: method} for texts as of `gi.video.method.build_method`, or else from the simplest to the
-    complete pipeline, and every other method there is; `offered` are the options of those that know them.
+    complete pipeline, and every other method there is but `diffusion`, which needs an extra; `offered` are the options
+    of those that know them.
     """
     offered = dict(offered or {})
     steps = {name: text.format(flow=offered.get("flow", "aligned")) for name, text in STEPS.items()}
-    studied = {text.partition(" ")[0] for text in steps.values()}
+    studied = {"diffusion", *(text.partition(" ")[0] for text in steps.values())}
     named = {text: text for text in texts} or {**steps, **{name: name for name in METHODS if name not in studied}}
     return {name: build_method(text, offered=offered) for name, text in named.items()}
 

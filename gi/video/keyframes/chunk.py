@@ -18,6 +18,7 @@ from gi.video.keyframes.trace import Step, propagate
 from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
 
+DOUBTFUL = 0.1  # trust in copied colours below which a key target is filled anew; between them, that costs too much
 FARTHEST = 40  # frames that a pixel is followed through; on two videos, 80 found nothing better
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
@@ -88,7 +89,7 @@ class ChunkFiller:
         image, mask = self.edits.insert(target, *window.frame(target))
         ways = [(min(reach, target), -1), (min(reach, window.seen - 1 - target), 1)]
         if self.settings.prealign:
-            image, mask = self._propagate(target, image, mask, ways, window.frame)
+            image, mask = self._propagate(target, image, mask, ways, window.frame, doubtful=DOUBTFUL)
         return self._generate(target, image, mask, self._guides(target), "given", window.frame)
 
     def _between(self, number, chunk):
@@ -103,10 +104,10 @@ class ChunkFiller:
             image, mask = self._propagate(number, image, mask, ways, self._shown, only=self._filled, adapt=True)
         return self._generate(number, image, mask, list(chunk.anchors), "filled", self._shown)
 
-    def _propagate(self, number, image, mask, ways, content, *, only=None, adapt=False):
+    def _propagate(self, number, image, mask, ways, content, *, only=None, **options):
         """`content` gives image and mask of the frames on the way, of which `only` these, or all, show anything."""
         directions = [(length, self._steps(number, direction, content, only)) for length, direction in ways]
-        return propagate(image, mask, directions, tolerance=self.settings.tolerance, adapt=adapt)
+        return propagate(image, mask, directions, tolerance=self.settings.tolerance, **options)
 
     def _steps(self, number, direction, content, only=None):
         """What `trace` asks for on the way from a frame in a direction, see `_propagate`."""

@@ -15,6 +15,8 @@ from gi.flow.align import surely_known
 from gi.flow.morphology import dilate
 from gi.flow.unseen import soft_fill
 from gi.media.scale import video_pixels
+from gi.models.classical import opencv_inpaint
+from gi.video.keyframes.trust import Witnesses, smooth_error, trust
 
 SEAM = 2  # pixels around a hole that tell how far copied colours are from those of the frame
 
@@ -37,19 +39,23 @@ class Found(NamedTuple):
     steps: Tensor  # N: frames passed, 0 = nothing found
 
 
-def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance: float) -> Found:
+def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance: float,
+          witnesses: Witnesses | None = None) -> Found:
     """Follows `points` (N, 2), x and y in pixels, through up to `steps` neighbours, `step(0)` being the first one.
 
     A point stops at the first neighbour that knows its place, and is given up where it leaves the frame or where the
     errors along its way, mean of x and y, add up to more than `tolerance` pixels at 432 x 240, see `video_pixels`.
+    `witnesses` go along, and on, as far as the points do.
     """
     number = len(points)
+    if witnesses is not None:
+        points = torch.cat([points, witnesses.points])
     colour = points.new_zeros(number, 3)
     error, length = points.new_zeros(number), points.new_zeros(number)
-    active, position, so_far = torch.arange(number, device=points.device), points, points.new_zeros(number)
+    active, position, so_far = torch.arange(len(points), device=points.device), points, points.new_zeros(len(points))
     gain = points.new_ones(3)
     for i in range(steps):
-        if not len(active):
+        if not (active < number).any():
             break
         neighbour = step(i)
         height, width = neighbour.flow.shape[-2:]
@@ -61,7 +67,11 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
         inside = ((position >= 0) & (position <= position.new_tensor([width - 1, height - 1]))).all(dim=1)
         alive = inside & (so_far <= tolerance)
         active, position, so_far = active[alive], position[alive], so_far[alive]
-        arrived = surely_known(sample(neighbour.known, position)[:, 0])
+        known = surely_known(sample(neighbour.known, position)[:, 0])
+        if witnesses is not None:
+            seen = known & (active >= number)
+            witnesses.note(active[seen] - number, gain * sample(neighbour.frame, position[seen]))
+        arrived = known & (active < number)
         colour[active[arrived]] = gain * sample(neighbour.frame, position[arrived])
         error[active[arrived]] = so_far[arrived]
         length[active[arrived]] = i + 1
@@ -83,40 +93,27 @@ def hole_points(mask: Tensor) -> Tensor:
 
 
 def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[[int], Step]]], *, tolerance: float,
-              adapt: bool = False) -> tuple[Tensor, Tensor]:
+              adapt: bool = False, doubtful: float = 0.0) -> tuple[Tensor, Tensor]:
     """Fills the hole of `image` (1,3,H,W) where `mask` (1,1,H,W) is 1 with the colours that flow leads to.
 
     directions: number of steps and the steps of each direction; `tolerance` and these as in `trace`. Returns the image,
-    and what is missing still. adapt: colours are shifted, smoothly over the hole, to meet those around it.
+    and what is missing still. The less colours can be trusted, the more of `opencv_inpaint` is mixed in.
+    doubtful: a trust up to which nothing counts as found, see `trust`.
+    adapt: colours were made up in part, and are shifted, smoothly over the hole, to meet those around it.
     """
-    around = dilate(mask, SEAM) if adapt else mask
-    points = hole_points(around)
-    colour, found = average(follow(points, directions, tolerance=tolerance), points)
+    points = hole_points(dilate(mask, SEAM) if adapt else mask)
+    colour, found, doubt = _average(points, directions, tolerance, image, mask)
     shown, share = scatter(image, points[found], colour[found])
+    expected, _ = scatter(image, points[found], doubt[found, None])
     if adapt:
         seam = share * (1 - mask)
         shown = shown + soft_fill((image - shown) * seam, seam, relax=True)
-    share = share * mask
-    return torch.where(share > 0, shown.clamp(0, 1), image), mask - share
-
-
-def follow(points: Tensor, directions: list[tuple[int, Callable[[int], Step]]], *, tolerance: float) -> list[Found]:
-    """Where `points` lead to in each direction; arguments as of `propagate`. Directions without a step are left out."""
-    return [trace(points, steps, step, tolerance=tolerance) for steps, step in directions if steps > 0 and len(points)]
-
-
-def average(found: list[Found], points: Tensor) -> tuple[Tensor, Tensor]:
-    """Colours (N, 3) that the directions lead to, and whether (N,) any does.
-
-    Where several found something, they are averaged with weights exp(-error) / steps: the closer and the more
-    consistent, the more it counts.
-    """
-    if not found:
-        return points.new_zeros(len(points), 3), torch.zeros_like(points[:, 0], dtype=torch.bool)
-    weights = torch.stack([(f.steps > 0) * torch.exp(-f.error) / f.steps.clamp(min=1) for f in found])
-    total = weights.sum(dim=0)
-    colour = (weights[..., None] * torch.stack([f.colour for f in found])).sum(dim=0)
-    return colour / total.clamp(min=1e-20)[:, None], total > 0
+    if not (share * mask).any():
+        return image, mask
+    believed = trust(expected, smooth_error(image, mask), made_up=adapt) * share * mask
+    share = (believed > doubtful).float()
+    smooth = opencv_inpaint(image, mask)
+    return torch.where(share > 0, smooth + believed * (shown.clamp(0, 1) - smooth), image), mask - share
 
 
 def scatter(image: Tensor, points: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,3 +123,24 @@ def scatter(image: Tensor, points: Tensor, colour: Tensor) -> tuple[Tensor, Tens
     shown[0, :, y, x] = colour.T
     share[0, 0, y, x] = 1
     return shown, share
+
+
+def _average(points, directions, tolerance, image, mask):
+    """Colours (N, 3) that the directions lead to, whether (N,) any does, and the squared errors (N,) to expect.
+
+    Where several found something, they are averaged with weights exp(-error) / steps / squared error to expect: the
+    closer, the more consistent and the better confirmed, the more it counts.
+    """
+    found, doubts = [], []
+    for steps, step in directions:
+        if steps > 0 and len(points):
+            witnesses = Witnesses(image, mask)
+            found.append(trace(points, steps, step, tolerance=tolerance, witnesses=witnesses))
+            doubts.append(witnesses.expected(points, found[-1].steps.clamp(min=1)))
+    if not found:
+        return points.new_zeros(len(points), 3), torch.zeros_like(points[:, 0], dtype=torch.bool), points[:, 0]
+    doubt = torch.stack(doubts)
+    weights = torch.stack([(f.steps > 0) * torch.exp(-f.error) / f.steps.clamp(min=1) for f in found]) / doubt
+    total = weights.sum(dim=0)
+    weights = weights / total.clamp(min=1e-20)
+    return (weights[..., None] * torch.stack([f.colour for f in found])).sum(dim=0), total > 0, (weights * doubt).sum(0)

@@ -1,0 +1,61 @@
+"""Child processes of the server, which end with it: `python -m gi.app.child MODULE WORDS…` runs a module as a program.
+
+The server holds the other end of the child's standard input. When that is closed, because the server says so or because
+it is gone, however it ended, the child is interrupted as by Ctrl-C, and ends within `PATIENCE` seconds.
+"""
+import asyncio
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import gi
+from gi.errors import InputError
+
+PATIENCE = 20
+# The folder that has the package: of all places, Python would else look for modules where uploads lie.
+PLACE = Path(gi.__file__).resolve().parents[1]
+
+
+def command(module: str, words: Sequence[str]) -> list[str]:
+    """The command line of a child."""
+    return [sys.executable, "-m", "gi.app.child", module, *words]
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Ends a child that has nothing to lose, if it still runs."""
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+    process.stdin.close()
+
+
+def environment() -> dict[str, str]:
+    """That of a child: it finds this very package, computes at low priority, and says at once what it has to say."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(
+        [str(PLACE), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def _wait_for_the_end() -> None:
+    while os.read(0, 4096):
+        pass
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(PATIENCE)
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+    if hasattr(os, "nice"):
+        os.nice(5)  # the page stays quick
+    del sys.argv[0]
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except (InputError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,115 @@
+"""Clips of videos: of files that PyAV decodes, and of folders of frames."""
+import itertools
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import cachetools
+import cv2
+import numpy as np
+
+from gi.data.clips import Clip
+from gi.errors import InputError, expect_at_least, expect_within
+from gi.media import io
+from gi.media.crop import resize
+from gi.media.files import VideoFolder, open_video
+from gi.media.source import VideoSource
+from gi.metrics.video_folder import VIDEO_SUFFIXES
+
+OPEN = 256  # videos whose index a process remembers
+
+
+class VideoClips:
+    """A `ClipSource`: consecutive frames from anywhere in a video, a random part of the picture, no scene cut inside.
+
+    A video is decoded only where the clip is, frame by frame, each made small at once, so that memory does not depend
+    on the video. Nothing is read when the set is made but the names of the files.
+
+    Args:
+        root: a folder, looked through with the folders below it for video files and folders of frames.
+        list: a text file with one of them a line, relative to `root`, instead of all.
+        frames, height, width: of the clips, in pixels. The video is reduced until it just covers them.
+        rate: frames a second, about: every n-th frame is taken, with n rounded; None: every frame.
+        folder_rate: frames a second of folders, which do not tell.
+        flip: probability of mirroring left to right.
+        cut: mean difference of two frames, of colours in [0, 1], above which they are different scenes, if the clip's
+            other frames differ by less than a third of that. Fades are not recognised. 1 switches this off.
+        attempts: places in a video to try until one has no cut.
+    """
+
+    def __init__(self, *, root: str, list: str | None = None, frames: int = 14, height: int = 320, width: int = 576,
+                 rate: float | None = 7.0, folder_rate: float = 25.0, flip: float = 0.5, cut: float = 0.12,
+                 attempts: int = 10):
+        expect_at_least(1, frames=frames, height=height, width=width, attempts=attempts)
+        expect_at_least(0.01, rate=1 if rate is None else rate, folder_rate=folder_rate)
+        expect_within(0, 1, flip=flip, cut=cut)
+        self.root, self.frames, self.size, self.rate = Path(root), frames, (height, width), rate
+        self.folder_rate, self.flip, self.cut, self.attempts = folder_rate, flip, cut, attempts
+        self._entries = np.array([os.fsencode(entry) for entry in (io.read_list(list) if list else _find(self.root))])
+        self._opened: cachetools.LRUCache = cachetools.LRUCache(OPEN)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def name(self, index: int) -> str:
+        return os.fsdecode(self._entries[index].item())
+
+    def clip(self, rng: np.random.Generator, index: int) -> Clip:
+        """Raises InputError, naming the file, for one that is damaged, too short, or has no place without a cut."""
+        video = self._open(index)
+        step = 1 if self.rate is None else max(1, round(video.rate / Fraction(self.rate)))
+        length = (self.frames - 1) * step + 1
+        if video.count < length:
+            raise InputError(f"{video.path}: has {video.count} frames, expected {length} or more for a clip")
+        flip = rng.random() < self.flip
+        for _ in range(self.attempts):
+            start, place = int(rng.integers(video.count - length + 1)), rng.random(2)
+            frames = self._read(video, range(start, start + length, step), place)
+            if not self._has_cut(frames):
+                return Clip(frames[:, :, ::-1] if flip else frames, float(video.rate / step))
+        raise InputError(f"{video.path}: no {length} frames in a row without a scene cut in {self.attempts} attempts")
+
+    def _open(self, index) -> VideoSource:
+        if index not in self._opened:
+            path = io.resolve_inside(self.root, self.name(index))
+            self._opened[index] = open_video(path, rate=Fraction(self.folder_rate) if path.is_dir() else None)
+        return self._opened[index]
+
+    def _read(self, video, wanted, place):
+        """uint8 (F, H, W, 3) of these frames; place: of the part that is cut out, (down, right) in [0, 1)."""
+        if isinstance(video, VideoFolder):  # frames that are left out need not be read
+            pictures = (next(video.frames(number, number + 1)) for number in wanted)
+        else:
+            pictures = itertools.islice(video.frames(wanted.start, wanted.stop), 0, None, wanted.step)
+        scale = max(new / old for new, old in zip(self.size, (video.height, video.width), strict=True))
+        inner = [max(new, round(scale * old)) for new, old in zip(self.size, (video.height, video.width), strict=True)]
+        top, left = (int(share * (old - new + 1)) for share, old, new in zip(place, inner, self.size, strict=True))
+        part = slice(top, top + self.size[0]), slice(left, left + self.size[1])
+        reduce = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        return np.stack([resize(picture, (inner[0], inner[1]), reduce)[part] for picture in pictures])
+
+    def _has_cut(self, frames):
+        small = np.stack([cv2.resize(frame, (16, 16), interpolation=cv2.INTER_AREA) for frame in frames]) / 255
+        steps = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3))
+        if not len(steps) or steps.max() <= self.cut:
+            return False
+        others = np.delete(steps, steps.argmax())
+        return not len(others) or steps.max() > 3 * np.median(others)
+
+
+def _find(root):
+    """Video files, and folders that hold images, below a folder, in order."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder, expected one with videos or folders of frames")
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        shown = [name for name in files if not name.startswith(".")]
+        videos = [name for name in shown if name.lower().endswith(VIDEO_SUFFIXES)]
+        found += [Path(folder, name).relative_to(root).as_posix() for name in videos]
+        if any(name.lower().endswith(io.SUFFIXES) for name in shown):
+            found.append(Path(folder).relative_to(root).as_posix())
+    if not found:
+        raise InputError(f"{root}: no video in this folder, expected files ending with {', '.join(VIDEO_SUFFIXES)}, or "
+                         "folders of frames")
+    return sorted(found)

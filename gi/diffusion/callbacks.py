@@ -1,0 +1,104 @@
+"""What a training leaves behind: pictures of clips, and the network as a file of its own."""
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from gi.diffusion.network import Conditions, KeyframeDiffusion
+from gi.diffusion.sampler import View, begin, denoise, sigmas
+from gi.errors import expect_at_least
+from gi.media.io import write_image
+from gi.report.pictures import hatch, to_uint8
+from gi.report.results import file_name
+
+
+class ClipPictures(pl.Callback):
+    """The first clips of each set at every validation and test, to TensorBoard and to images/<set>/.
+
+    Rows of each: the clip, with its holes, a sample of `steps` steps, and the estimate of the first step; samples and
+    estimates with known pixels in place.
+    """
+
+    def __init__(self, *, n_samples: int = 4, steps: int = 8):
+        expect_at_least(1, n_samples=n_samples, steps=steps)
+        self.n_samples, self.steps = n_samples, steps
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        if batch_idx == 0 and not trainer.sanity_checking:
+            self._write(trainer, pl_module, f"val_{trainer.datamodule.validation_names[dataloader_idx]}", outputs)
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        if batch_idx == 0:
+            self._write(trainer, pl_module, f"test_{trainer.datamodule.test_names[dataloader_idx]}", outputs)
+
+    @torch.no_grad()
+    def _write(self, trainer, pl_module, name, outputs):
+        data, count, network = outputs["data"], self.n_samples, pl_module.best_generator()
+        with trainer.precision_plugin.val_step_context():
+            latents = sample(network, Conditions(*(part[:count] for part in data["conditions"])), data["ids"][:count],
+                             data["noise"][:count], steps=self.steps)
+            sampled = network.codec.decode(latents / network.codec.scale).float().clamp(0, 1)
+        if not trainer.is_global_zero:  # they all sample, as FSDP needs
+            return
+        picture = clip_rows(data["pixels"][:count], data["masks"][:count],
+                            [sampled, outputs["prediction"][:count]])
+        path = Path(trainer.default_root_dir) / "images" / file_name(name) / f"step_{trainer.global_step:07d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, picture)
+        for logger in trainer.loggers:
+            if isinstance(logger, pl.loggers.TensorBoardLogger):
+                logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")
+
+
+class SaveNetwork(pl.Callback):
+    """Keeps checkpoints/network.safetensors, the file of `save_pretrained` that videos are filled with, of the averaged
+    weights once there are any. It is written at each validation and at the end, but not under FSDP.
+
+    half: matrices and kernels in 16 bits.
+    """
+
+    def __init__(self, *, half: bool = False):
+        self.half = half
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        if not trainer.sanity_checking and trainer.training:
+            self._save(trainer, pl_module)
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer, pl_module):
+        if trainer.is_global_zero and not pl_module.fully_sharded():
+            pl_module.best_generator().save_pretrained(
+                Path(trainer.default_root_dir) / "checkpoints" / "network.safetensors", half=self.half)
+
+
+def sample(network: KeyframeDiffusion, conditions: Conditions, ids: Tensor, noise: Tensor, *, steps: int) -> Tensor:
+    """z_0 from noise of unit variance (B, F, c, h, w), without guidance."""
+    levels = sigmas(steps, network.sigma_max)
+    view = View(0, noise.shape[1], conditions, torch.ones(noise.shape[1]))
+    *_, z_0 = denoise(network, begin(noise, levels), [view], ids, levels)
+    return z_0
+
+
+def clip_rows(pixels: Tensor, masks: Tensor, filled: Sequence[Tensor]) -> np.ndarray:
+    """uint8 (rows, columns, 3): for each clip its frames side by side, these with their holes striped, and each of
+    `filled` with known pixels in place.
+
+    pixels and each of filled: (B, F, 3, H, W) in [0, 1]; masks: (B, F, 1, H, W), 1 = missing.
+    """
+    composites = [masks * x + (1 - masks) * pixels for x in filled]
+    shown = [x.float().cpu().permute(0, 1, 3, 4, 2).numpy() for x in (pixels, *composites)]
+    holes, gap = masks.float().cpu().numpy()[:, :, 0], 2
+    rows = []
+    for clip in range(len(pixels)):
+        first, *others = ([to_uint8(frame) for frame in frames[clip]] for frames in shown)
+        striped = [hatch(frame, hole) for frame, hole in zip(shown[0][clip], holes[clip], strict=True)]
+        for number, frames in enumerate((first, striped, *others)):
+            padded = [np.pad(frame, ((gap * (2 if number == 0 else 1), 0), (gap, 0), (0, 0)), constant_values=255)
+                      for frame in frames]
+            rows.append(np.concatenate(padded, axis=1))
+    return np.concatenate(rows)

@@ -1,0 +1,132 @@
+"""The video method `diffusion`: what edited keyframes show is carried to all other frames."""
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from gi import resources
+from gi.config.device import find_device
+from gi.diffusion.anchors import CoarseToFine
+from gi.diffusion.extra import extra
+from gi.diffusion.filler import ClipFiller
+from gi.diffusion.multidiffusion import MultiDiffusion
+from gi.diffusion.network import KeyframeDiffusion
+from gi.diffusion.windows import Shown, in_windows, stacked
+from gi.errors import InputError, expect_at_least
+from gi.media.crop import working_size
+from gi.video.identity import network_checksum
+from gi.video.method import Part, Pictures, VideoMethod
+
+SMALL = resources.bundled("checkpoints/ours_diffusion_small.safetensors")
+PLANS = {"coarse_to_fine": CoarseToFine, "multidiffusion": MultiDiffusion}
+
+
+class Diffusion(VideoMethod):
+    """A video diffusion model fills clips, in which frames without a hole are its keyframes.
+
+    Args:
+        checkpoint: a file of `KeyframeDiffusion.save_pretrained`; the small model that comes along without it.
+        backbone: folder or hub id of the frozen weights, if not where the checkpoint says.
+        plan: of a video longer than a clip. "coarse_to_fine": first frames spread over all of it, then what lies
+            between them; these are fixed. "multidiffusion": overlapping clips at once, averaged after each step.
+        frames: of a clip (default: as in training). Fewer take less memory, and see less.
+        steps: of sampling, calls of the network for each clip; time grows with them.
+        guidance: how far to exaggerate what keyframes and known pixels ask for: at keyframes, and a clip's length from
+            them. 1: not at all, with half the arithmetic; too much looks overdrawn.
+        fps: frames a second, as the network is told; fewer ask for larger steps from frame to frame.
+        motion_bucket: how much motion to draw, as the network is told; SVD knows 0 to 255.
+        augmentation: how noisy the network is told its conditions are.
+        soften: pixels inside the hole over which a step of brightness at its border fades; 0: none.
+        max_side, resize: the working size: bounded (default: as in training), or (width, height).
+        precision: of the UNet. bf16 takes half the memory; auto: for large networks on CUDA.
+        seed: of the noise.
+    """
+
+    def __init__(self, *, checkpoint: str | Path | None = None, backbone: str | Path | None = None,
+                 plan: Literal["coarse_to_fine", "multidiffusion"] = "coarse_to_fine", frames: int | None = None,
+                 steps: int = 25, guidance: float | Sequence[float] = (1.0, 3.0), fps: float = 7.0,
+                 motion_bucket: float = 127.0, augmentation: float = 0.0, soften: int = 0, max_side: int | None = None,
+                 resize: Sequence[int] | None = None, precision: Literal["auto", "32", "bf16"] = "auto",
+                 device: str | torch.device = "auto", seed: int = 0):
+        bounds = [guidance] * 2 if isinstance(guidance, (int, float)) else list(guidance)
+        if len(bounds) != 2:
+            raise InputError(f"guidance: expected one number or two, at keyframes and far from them, got {guidance}")
+        expect_at_least(0, motion_bucket=motion_bucket, augmentation=augmentation, soften=soften, seed=seed)
+        expect_at_least(1, steps=steps, fps=fps, max_side=8 if max_side is None else max_side)
+        extra("diffusers")
+        if checkpoint is None and not SMALL.is_file():
+            raise InputError(f"checkpoint: none is named, and the small model {SMALL} is not there; expected "
+                             "checkpoint=FILE.safetensors of a trained one")
+        network = KeyframeDiffusion.from_pretrained(checkpoint or SMALL, backbone, find_device(device))
+        if precision == "bf16" or (precision == "auto" and network.backbone() and next(network.parameters()).is_cuda):
+            network.unet.to(torch.bfloat16)
+        frames = network.frames if frames is None else frames
+        expect_at_least(3, frames=frames)
+        self.filler = ClipFiller(network, steps=steps, guidance=(bounds[0], bounds[1]), soften=soften, seed=seed,
+                                 ids=(fps - 1, motion_bucket, augmentation))
+        self.plan = PLANS[plan](self.filler, frames)
+        self.max_side, self.resize = network.max_side if max_side is None else max_side, resize
+        self._settings = {"plan": plan, "frames": frames, "steps": steps, "guidance": bounds, "soften": soften,
+                          "ids": self.filler.ids.tolist(), "seed": seed, "max_side": self.max_side,
+                          "resize": None if resize is None else list(resize)}
+        self._shown: Shown | None = None
+
+    def settings(self) -> dict[str, object]:
+        return {"network": network_checksum(self.filler.network), "diffusers": extra("diffusers").__version__,
+                **self._settings}
+
+    def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
+        return self.plan.parts(count, edited)
+
+    def fit(self, frames: Pictures, masks: Pictures, *, folder: Path,
+            edited: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int]]:
+        """What the plan makes for the whole video before its parts; see there. Only what is not in `folder` yet."""
+        for number, frame in edited.items():
+            if number >= frames.count or frame.shape[:2] != (frames.height, frames.width):
+                raise InputError(f"edited frame {number}: {frame.shape[1]}x{frame.shape[0]}, expected one of frames 0 "
+                                 f"to {frames.count - 1} with {frames.width}x{frames.height} pixels")
+        self._shown = Shown(self._size, edited, folder)
+        yield from self.plan.prepare(frames, masks, self._shown)
+
+    def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
+             part: Part | None = None) -> Iterator[np.ndarray | None]:
+        """Yields pictures at the working size. Without a part, the whole video is read into memory first."""
+        if part is None:
+            yield from self._fill_all(list(frames), list(masks), edited)
+            return
+        if self._shown is None:
+            raise InputError("nothing is prepared for this video yet: expected a call of fit before")
+        own = [window for window in self.parts(part.count, edited=edited) if part.first <= window.first < part.stop]
+        items = self._shown.items(zip(frames, masks, strict=True), part.start, self.plan.given(part.count, edited))
+        for which, clip in in_windows(items, [(window.start, window.end) for window in own]):
+            kept, start = own[which].frames, own[which].start
+            filled, holes = stacked(clip)
+            if holes[kept.start - start:kept.stop - start].any():
+                filled = self.plan.fill(filled, holes, [item.number for item in clip], self._shown.folder)
+            yield from (filled[number - start] for number in kept)
+
+    def _fill_all(self, frames, masks, edited):
+        if not frames:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for _ in self.fit(_Held(frames), _Held(masks), folder=Path(folder), edited=edited):
+                pass
+            for part in self.parts(len(frames), edited=edited):
+                yield from self.fill(frames[part.start:part.end], masks[part.start:part.end], edited=edited, part=part)
+        self._shown = None
+
+    def _size(self, size):
+        return working_size(size, max_side=self.max_side, resize=self.resize)
+
+
+class _Held:
+    """Frames or masks in memory, as `Pictures`."""
+
+    def __init__(self, items):
+        self.count, (self.height, self.width), self._items = len(items), items[0].shape[:2], items
+
+    def frames(self, start=0, stop=None):
+        return iter(self._items[start:stop])

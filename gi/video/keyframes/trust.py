@@ -1,0 +1,89 @@
+"""How far colours that flow leads to can be trusted: measured where the truth is known, around the hole. Ours.
+
+Flow around a hole is completed as it is inside. So the pixels of this ring, followed as those of the hole are, tell
+what comes of it, frame by frame and place by place: waves that changed, a figure that passed, a motion that was not the
+hole's. What a smooth continuation from the hole's border would cost is how fast colours change with distance.
+"""
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gi.flow.unseen import GROWTH, grow_hole, soft_fill
+from gi.media.scale import video_pixels
+
+CELL = 8  # pixels at 432 x 240 whose errors are averaged
+EVERY = 2  # of the ring's pixels, one is followed
+NEAR = 20  # pixels at 432 x 240 around a hole that tell how fast colours change
+SHARPER = 2.0  # times the squared error of a smooth continuation that a copy may have for a trust of a half
+MADE_UP = 0.5  # of that is added for colours that a network made up: its own error
+_POOLED = 0.01  # weight that a step's errors give to those of all steps together
+_NOISE = 1e-5  # squared error of colours that are as good as equal
+
+
+def trust(expected: Tensor, alternative: Tensor, *, made_up: bool = False) -> Tensor:
+    """How much copied colours count beside a smooth continuation, in [0, 1]: by the squared errors to expect of both.
+
+    The square makes the better one count nearly alone where they differ much.
+    """
+    return 1 / (1 + (expected / (SHARPER * alternative) + (MADE_UP if made_up else 0)) ** 2)
+
+
+class Witnesses:
+    """Known pixels around the hole `mask` (1,1,H,W) of `image` (1,3,H,W), and what they come upon, step by step."""
+
+    def __init__(self, image: Tensor, mask: Tensor):
+        size = mask.shape[-2:]
+        ring = grow_hole(mask, round(video_pixels(GROWTH, size))) * (1 - mask)
+        x, y = ring[0, 0].nonzero().flip(1)[::EVERY].unbind(1)
+        self.points, self._colours = torch.stack([x, y], dim=1).float(), image[0, :, y, x].T
+        self._cell = video_pixels(CELL, size)
+        self._rows, self._columns = (int(length / self._cell) + 1 for length in size)
+        self._place = (y / self._cell).long() * self._columns + (x / self._cell).long()
+        self._steps: list[Tensor] = []  # (2, cells) each: sums of squared errors, and how many
+
+    def note(self, index: Tensor, colours: Tensor) -> None:
+        """In the next step, the pixels of this `index` (M) came upon `colours` (M, 3)."""
+        error = (colours - self._colours[index]).square().mean(dim=1)
+        sums = error.new_zeros(2, self._rows * self._columns)
+        self._steps.append(sums.index_add_(1, self._place[index], torch.stack([error, torch.ones_like(error)])))
+
+    def expected(self, points: Tensor, steps: Tensor) -> Tensor:
+        """Squared errors (N) to expect of what `points` (N, 2) found after `steps` (N), at least 1.
+
+        Those of the witnesses around them after as many steps. Where there are none at all: as good as no error.
+        """
+        sums = torch.stack(self._steps)
+        sums = (sums + _POOLED * sums.mean(dim=0)).view(-1, 2, self._rows, self._columns)
+        errors, number = sums.split(1, dim=1)
+        share = number / (number + 1)
+        errors = soft_fill(errors / number.clamp(min=1e-6) * share, share)[:, 0]
+        grid = 2 * (points / self._cell - 0.5) / points.new_tensor([self._columns - 1, self._rows - 1]).clamp(min=1) - 1
+        around = F.grid_sample(errors[None], grid[None, None], padding_mode="border", align_corners=True)[0, :, 0]
+        return around.gather(0, steps.long()[None] - 1)[0] + _NOISE
+
+
+def smooth_error(image: Tensor, mask: Tensor) -> Tensor:
+    """Squared error (1,1,H,W) to expect of a smooth continuation into the hole `mask` (1,1,H,W) of `image` (1,3,H,W).
+
+    By the distance from the hole's border, the mean squared difference of known pixels so far apart, near the hole.
+    """
+    colours, hole = image[0].permute(1, 2, 0).cpu().numpy(), (mask[0, 0] > 0.5).cpu().numpy()
+    border = np.pad(hole.astype(np.uint8), 1, mode="edge")  # what lies beyond the frame is not known
+    distance = cv2.distanceTransform(border, cv2.DIST_L2, 5)[1:-1, 1:-1] * hole
+    margin = round(video_pixels(NEAR, hole.shape))
+    near = cv2.dilate(hole.astype(np.uint8), np.ones((2 * margin + 1,) * 2)).astype(bool) & ~hole
+    spans, costs = [0.0], [0.0]
+    for span in 2 ** np.arange(12):
+        across = (colours[:, span:] - colours[:, :-span])[near[:, span:] & near[:, :-span]]
+        down = (colours[span:] - colours[:-span])[near[span:] & near[:-span]]
+        if len(across) + len(down) == 0:
+            break
+        spans.append(span)
+        costs.append(np.square(np.concatenate([across, down])).mean())
+        if span >= min(distance.max(), margin):
+            break
+    if len(spans) == 1:  # nothing is known: what is found is better than nothing
+        return torch.ones_like(mask)
+    return torch.from_numpy(np.interp(distance, spans, costs)).float().to(mask.device)[None, None] + _NOISE

@@ -1,0 +1,64 @@
+import argparse
+import io
+import json
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("uvicorn")
+testclient = pytest.importorskip("starlette.testclient")
+
+HOST = "http://127.0.0.1"
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """Those of `gi app`, for a working folder in tmp_path."""
+    return argparse.Namespace(folder=tmp_path / "work", host="127.0.0.1", port=7860, password=None, allow_host=[],
+                              no_example=True,
+                              max_upload=2**22, runs=tmp_path / "runs", diffusion=None, sam2=None, no_browser=True)
+
+
+@pytest.fixture
+def server(arguments):
+    """A server in this process: `client` sends requests, `queue` and `projects` are its parts."""
+    from gi.app.server import create_app
+    app = create_app(arguments)
+    with testclient.TestClient(app, base_url=HOST) as client:
+        yield SimpleNamespace(client=client, **vars(app.state.parts),
+                              ok=lambda *words, **options: answer(client.request(*words, **options)))
+
+
+def answer(response):
+    """The JSON of an answer that has to be 200."""
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def png(pixels) -> bytes:
+    """A picture as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(file, format="PNG")
+    return file.getvalue()
+
+
+def wait_for(condition, seconds=60):
+    """What `condition` gives once that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it never came true")
+
+
+def fake_job(server, **script):
+    """A job of tests/app/fake.py, which does what `script` says."""
+    from gi.app.job import Job
+    folder = server.queue.new_folder()
+    words = [json.dumps({"out": str(folder / "result.txt"), **script})]
+    return server.queue.add(Job(id=folder.name, kind="fake", method="fake", project=None, words=words,
+                                result="result.txt", module="tests.app.fake", about={"amount": 1.0}))

@@ -1,0 +1,175 @@
+"""Training through the program; what is kept of it; latents on disk."""
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gi import main
+from gi.data.clips import Clips
+from gi.data.datamodule import collate
+from gi.data.photo_clips import PhotoClips
+from gi.data.sources import FolderTree
+from gi.diffusion.backbone import SmallDiffusion
+from gi.diffusion.latents import LatentCache
+from gi.diffusion.module import DiffusionTraining
+from gi.diffusion.network import Conditions, KeyframeDiffusion
+from gi.errors import InputError
+from gi.media import io
+from gi.weights.unpickle import read_checkpoint
+from tests.video_helpers import moving_pictures
+from tools.diffusion_study import study
+
+pytest.importorskip("diffusers")
+
+
+@pytest.fixture
+def arguments(photographs, tmp_path, root):
+    """Function: overrides -> arguments of a short run of the small configuration, 16x16 pixels."""
+    sets = ["train", "validation.object"]
+    values = {f"{place}.params.source.params.{name}": value for place in sets
+              for name, value in (("height", 16), ("width", 16), ("frames", 4))}
+    values |= {f"{place}.params.source.params.images.params.root": photographs for place in sets}
+    values |= {"validation.object.params.length": 2, "train.params.length": 4}
+    values |= {"validation.random": "null", "validation.object_alone": "null"}
+    trainer = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": "false", "enable_model_summary": "false",
+               "max_steps": 4, "val_check_interval": 2, "accumulate_grad_batches": 1}
+
+    def make(*overrides, logs="logs"):
+        return ["--base", str(root / "configs" / "diffusion" / "small.yaml"), "--logdir", str(tmp_path / logs),
+                *(f"data.params.{name}={value}" for name, value in values.items()), "--no-test",
+                "data.params.num_workers=0", "data.params.batch_size=2", "data.params.eval_batch_size=2",
+                "model.params.generator.params.widths=[32,32]",
+                "lightning.callbacks.pictures.params.steps=1", "model.params.generator.params.token_dim=32",
+                "model.params.average_start=1", "model.params.average_decay=0.5", "model.params.warmup_steps=2",
+                *(f"lightning.trainer.{name}={value}" for name, value in trainer.items()), *overrides]
+
+    return make
+
+
+def run_of(folder):
+    (run,) = folder.iterdir()
+    return run, read_checkpoint(run / "checkpoints" / "last.ckpt")
+
+
+def test_run_resumes_exactly_and_leaves_network_and_pictures(arguments, tmp_path):
+    main.main(arguments(logs="whole"))
+    main.main(arguments("lightning.callbacks.last.params.every_n_steps=4", "lightning.trainer.limit_train_batches=2",
+                        "lightning.trainer.max_epochs=1", logs="parts"))
+    run, state = run_of(tmp_path / "parts")
+    assert state["global_step"] == 2
+    main.main(["-r", str(run), "--no-test", "lightning.trainer.max_epochs=null"])
+    (whole, state), (run, parts) = run_of(tmp_path / "whole"), run_of(tmp_path / "parts")
+    assert parts["global_step"] == 4 and state["state_dict"].keys() == parts["state_dict"].keys()
+    assert all(torch.equal(value, parts["state_dict"][key]) for key, value in state["state_dict"].items())
+    network = KeyframeDiffusion.from_pretrained(whole / "checkpoints" / "network.safetensors")
+    prefix = "average.module."
+    averaged = {key.removeprefix(prefix): value for key, value in state["state_dict"].items() if key.startswith(prefix)}
+    assert all(torch.equal(value, averaged[key]) for key, value in network.state_dict().items())
+    pictures = sorted((whole / "images" / "val_object").iterdir())
+    assert [path.stem for path in pictures] == ["step_0000002", "step_0000004"]
+    assert io.read_image(pictures[0]).shape == (2 * (4 * 18 + 2), 4 * 18, 3)
+
+
+def test_svd_keeps_only_what_is_trained(svd_folder, tmp_path, root):
+    for number, picture in enumerate(moving_pictures(8, 32, 32)):
+        io.write_image(tmp_path / "videos" / "one" / f"{number}.png", picture)
+    values = {f"{place}.params.source.params.{name}": value for place in ("train", "validation.first")
+              for name, value in (("root", tmp_path / "videos"), ("rate", "null"))}
+    values |= {"train.params.source.params.frames": 3, "train.params.source.params.height": 16,
+               "train.params.source.params.width": 16, "train.params.length": 4, "num_workers": 0,
+               "validation.first.params.length": 1, "validation.none": "null"}
+    arguments = ["--base", str(root / "configs" / "diffusion" / "svd_xt_stage2.yaml"), "--no-test",
+                 *(f"data.params.{name}={value}" for name, value in values.items()),
+                 f"model.params.generator.params.backbone={svd_folder}", "model.params.generator.params.rank=2",
+                 "lightning.callbacks.pictures.params.steps=1",
+                 "lightning.trainer.accelerator=cpu", "lightning.trainer.enable_progress_bar=false",
+                 "lightning.trainer.val_check_interval=2", "lightning.trainer.enable_model_summary=false",
+                 "model.params.latents.target=gi.diffusion.latents.LatentCache", "data.params.train.params.repeat=1",
+                 f"model.params.latents.params.folder={tmp_path / 'latents'}"]
+    main.main([*arguments, "--logdir", str(tmp_path / "logs"), "lightning.trainer.max_steps=2"])
+    run, state = run_of(tmp_path / "logs")
+    network = KeyframeDiffusion.from_pretrained(run / "checkpoints" / "network.safetensors")
+    assert state["state_dict"].keys() == {f"generator.{name}" for name in network.trained_state()}
+    assert len(state["state_dict"]) < len(network.state_dict()) / 2 and len(list(tmp_path.glob("latents/*/*"))) >= 2
+    main.main(["-r", str(run), "--no-test", "lightning.trainer.max_steps=3"])
+    resumed = run_of(tmp_path / "logs")[1]
+    assert resumed["global_step"] == 3
+    assert any(not torch.equal(value, resumed["state_dict"][key]) for key, value in state["state_dict"].items())
+    # Another stage begins with the file of the network.
+    main.main([*arguments, "--logdir", str(tmp_path / "next"), "--resume_from_checkpoint",
+               str(run / "checkpoints" / "network.safetensors"), "lightning.trainer.max_steps=1",
+               "model.params.learning_rate=0"])
+    begun = run_of(tmp_path / "next")[1]["state_dict"]
+    assert all(torch.equal(value, begun[key]) for key, value in resumed["state_dict"].items())
+
+
+@pytest.fixture
+def batch(photographs):
+    data = Clips(source=PhotoClips(images=FolderTree(root=str(photographs)), frames=3, height=16, width=16))
+    return collate([data[index] for index in range(2)])
+
+
+def module_of(**options):
+    return DiffusionTraining(generator=SmallDiffusion(widths=(32, 32)), **options)
+
+
+def test_half_precision_is_refused():
+    module = module_of()
+    module._trainer = SimpleNamespace(precision="16-mixed")  # on a CPU, Lightning takes bf16 instead
+    with pytest.raises(InputError, match="16-mixed makes SVD's autoencoder overflow, expected bf16-mixed or 32-true"):
+        module.setup("fit")
+
+
+def test_what_is_dropped():
+    module, chance = module_of(drop_token=0.2, drop_conditions=0.1), torch.linspace(0, 1, 1001)
+    told = module._drop(Conditions(torch.ones(1001, 2, 3, 4, 4), torch.ones(1001, 1, 5)), chance)
+    latents, token = (part.flatten(1).amax(dim=1) for part in told)
+    assert latents.sum() == 901 and token.sum() == 701 and not (token > latents).any()
+
+
+def test_rate_ends_with_the_training(monkeypatch):
+    from pytorch_lightning.callbacks import Timer
+    module, timer = module_of(warmup_steps=10, decay=True), Timer(duration={"seconds": 100})
+    module._trainer = SimpleNamespace(max_steps=1000, callbacks=[timer])
+    rates = [module._rate(step) for step in (5, 10, 505, 1000)]
+    assert rates == pytest.approx([0.5, 1, 0.5, 0], abs=1e-3)
+    monkeypatch.setattr(timer, "time_elapsed", lambda stage: 50.0)
+    assert module._rate(10 + 50) == pytest.approx(0.5, abs=0.1)  # half of the time is over
+    module.decay = False
+    assert module._rate(900) == pytest.approx(1)
+
+
+def test_measures_of_the_study():
+    masks = torch.zeros(1, 3, 1, 16, 16)
+    masks[:, :2, :, 4:12, 4:12] = 1  # nothing is missing in the last frame, the first one is a keyframe
+    clips = study.Set(torch.full((1, 3, 3, 16, 16), 0.5), masks, torch.ones(1))
+    filled = clips.pixels + 0.1 * masks
+    filled[:, 0] = 0
+    filled[:, 1, :, 4:12, 4:6] -= 0.4  # a dark edge inside, and a bright one outside
+    filled[:, 1, :, 4:12, 3] += 0.05
+    error = [0.1] * 48 + [0.3] * 16
+    assert study.hole_scores(clips, filled) == pytest.approx([-10 * math.log10(sum(x * x for x in error) / 64)])
+    found = study.leakage(clips, filled)
+    ring, outside = 8 * 8 - 4 * 4, 12 * 12 - 8 * 8
+    assert found == pytest.approx({"known": 255 * 0.05 * 8 / outside, "darker_within": -25.5,
+                                   "hole": 255 * (0.3 * 16 + 0.1 * (ring - 16)) / ring,
+                                   "darker": 255 * (0.3 * 16 - 0.1 * (ring - 16)) / ring}, rel=1e-4)
+
+
+def test_latents_on_disk(batch, tmp_path, monkeypatch):
+    network, cache = SmallDiffusion(widths=(32, 32)), LatentCache(folder=str(tmp_path))
+    pixels, masks = batch["pixels"].float() / 255, batch["masks"].float()
+    first = cache.encode(network, pixels, masks)
+    torch.testing.assert_close(first[0], network.codec.encode(pixels), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(first[1], network.conditions(pixels, masks).latents, atol=1e-3, rtol=1e-3)
+    encode, calls = network.codec.encode, []
+    monkeypatch.setattr(network.codec, "encode", lambda x: calls.append(x) or encode(x))
+    again = LatentCache(folder=str(tmp_path)).encode(network, pixels, masks)
+    assert not calls and all(map(torch.equal, first, again))
+    cache.encode(network, pixels, 1 - masks)
+    assert calls and len(list(tmp_path.glob("*/*.safetensors"))) == 4
+    for path in tmp_path.glob("*/*.safetensors"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="damaged .*; delete it"):
+        cache.encode(network, pixels, masks)

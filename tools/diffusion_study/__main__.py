@@ -1,0 +1,79 @@
+"""Scores small diffusion models on clips they have not seen, beside what needs no network.
+
+    gi train --base configs/diffusion/small.yaml --no-test
+    python -m tools.diffusion_study logs/RUN/checkpoints/network.safetensors --photographs data/photos/val --out study
+
+Of several models, such as of other seeds or conditions, each has a column. Writes table.md, results.json and, per kind
+of clips, a picture: for each clip its frames, these with their holes, and what each model and way makes of them.
+"""
+import json
+from pathlib import Path
+
+import numpy as np
+
+from gi.commands import script
+from gi.config.device import find_device
+from gi.diffusion.callbacks import clip_rows
+from gi.diffusion.network import KeyframeDiffusion
+from gi.media import io
+from gi.report.tables import markdown_table
+from tools.diffusion_study import study
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = script.Parser(prog="python -m tools.diffusion_study", description=__doc__, formatter_class=script.Layout)
+    parser.add_argument("models", nargs="+", metavar="FILE", help=".safetensors of a training")
+    parser.add_argument("--photographs", metavar="DIR", help="none that a model was trained on; None: textures and "
+                        "shapes, made without files")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=64, help="of each kind")
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--size", type=int, default=64, help="pixels, height and width, as in training")
+    parser.add_argument("--steps", type=int, default=16, help="of sampling")
+    parser.add_argument("--seed", type=int, default=7, help="of clips and noise")
+    parser.add_argument("--shown", type=int, default=3, help="clips in each picture")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(argv)
+
+    device, names = find_device(args.device), study.labels_of(args.models)
+    sets = study.clip_sets(args.photographs, count=args.clips, frames=args.frames, size=args.size, seed=args.seed)
+    scores, borders = ({name: {} for name in sets} for _ in range(2))
+    shown = {name: [] for name in sets}
+    with script.progress("models and sets", len(sets) * (1 + len(names))) as advance:
+        for name, clips in sets.items():
+            filled = study.without_network(clips)
+            if name == "random":
+                del filled["copy_hole"]  # these holes do not move with what is in them
+            scores[name][""] = {way: study.hole_scores(clips, x) for way, x in filled.items()}
+            shown[name] += [filled["copy_flow"], filled["inpaint"]]
+            advance()
+        for label, path in zip(names, args.models, strict=True):
+            network = KeyframeDiffusion.from_pretrained(path, device=device)
+            for name, clips in sets.items():
+                filled = study.by_network(network, clips, steps=args.steps, seed=args.seed)
+                scores[name][label] = {way: study.hole_scores(clips, x) for way, x in filled.items()}
+                borders[name][label] = study.leakage(clips, filled["sample"])
+                shown[name] += [filled["sample"], filled["estimate"], filled["sample_alone"]]
+                advance()
+    tables = study.score_table(scores), study.leakage_table(borders)
+    table = "\n".join(line for part in tables for line in [*markdown_table(part), ""])
+    for name, clips in sets.items():
+        few = slice(args.shown)
+        io.write_image(args.out / f"{name}.png", clip_rows(clips.pixels[few], clips.whole_first[few],
+                                                           [x[few] for x in shown[name]]))
+    content = {"settings": {name: value for name, value in vars(args).items() if name not in ("out", "photographs")},
+               "psnr_hole": scores, "border": borders}
+    with io.atomic_write(args.out / "results.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+    with io.atomic_write(args.out / "table.md") as temporary:
+        temporary.write_text(table)
+    print(table)
+    return 0
+
+
+def _plain(value):
+    return [None if np.isnan(x) else round(float(x), 3) for x in value] if isinstance(value, np.ndarray) else str(value)
+
+
+if __name__ == "__main__":
+    script.run(main)

@@ -1,0 +1,184 @@
+"""What a small diffusion model makes of clips whose truth is known, beside what needs no network.
+
+Two kinds of clips, of photographs or of shapes made without files, both with the first frame as keyframe: "object",
+where the hole follows an object that no other frame shows, and "random", where holes know nothing of the clip.
+"""
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from gi.data.clips import Clips
+from gi.data.datamodule import collate
+from gi.data.mask_paths import Keyframes, centre_of
+from gi.data.photo_clips import PhotoClips
+from gi.data.shape_clips import ShapeClips
+from gi.data.sources import FolderTree
+from gi.diffusion import denoiser
+from gi.diffusion.callbacks import sample
+from gi.diffusion.network import KeyframeDiffusion
+from gi.errors import InputError
+from gi.flow.aligned import Aligned
+from gi.flow.estimate import DIS
+from gi.flow.guidance import FlowGuidance
+from gi.metrics.functional import psnr
+from gi.models.classical import copy_keyframe, opencv_inpaint
+from gi.report.tables import Table
+
+WAYS = {
+    "sample": "one sample, keyframe",
+    "sample_alone": "one sample, no keyframe",
+    "estimate": "first step's estimate, keyframe",
+    "estimate_alone": "first step's estimate, no keyframe",
+    "copy": "keyframe copied in place",
+    "copy_hole": "keyframe moved with the hole",
+    "copy_flow": "keyframe copied along the flow",
+    "inpaint": "cv2.inpaint (Telea)",
+}
+RING = 2  # pixels on each side of a hole's border
+
+
+class Set(NamedTuple):
+    """pixels (B, F, 3, H, W) in [0, 1], masks (B, F, 1, H, W) without any keyframe, rates (B,)."""
+
+    pixels: Tensor
+    masks: Tensor
+    fps: Tensor
+
+    @property
+    def whole_first(self) -> Tensor:
+        """The masks with the first frame as keyframe."""
+        return torch.cat([torch.zeros_like(self.masks[:, :1]), self.masks[:, 1:]], dim=1)
+
+
+def clip_sets(root: str | None, *, count: int, frames: int, size: int, seed: int) -> dict[str, Set]:
+    """`count` clips of each kind, `size` pixels high and wide, of the photographs in a folder; None: of shapes."""
+    sets = {}
+    for name, objects in (("object", 1.0), ("random", 0.5)):
+        options: dict[str, Any] = {"frames": frames, "height": size, "width": size, "objects": objects}
+        source = ShapeClips(**options) if root is None else PhotoClips(images=FolderTree(root=root), **options)
+        data = Clips(source=source, keyframes=Keyframes(none=1, first=0, one=0, several=0), length=count, seed=seed,
+                     hide_object=float(name == "object"))
+        batch = collate([data[index] for index in range(count)])
+        sets[name] = Set(batch["pixels"].float() / 255, batch["masks"].float(), batch["fps"])
+    return sets
+
+
+@torch.no_grad()
+def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int,
+               at_once: int = 16) -> dict[str, Tensor]:
+    """{way: (B, F, 3, H, W) in [0, 1]}, the whole of what the network gives, not only what belongs into holes."""
+    device, found = next(network.parameters()).device, {}
+    for way, masks in (("", clips.whole_first), ("_alone", clips.masks)):
+        parts: dict[str, list[Tensor]] = {"sample": [], "estimate": []}
+        for first in range(0, len(masks), at_once):
+            pixels, holes, fps = (x[first:first + at_once].to(device) for x in (clips.pixels, masks, clips.fps))
+            conditions = network.conditions(pixels, holes)
+            ids = torch.stack([fps - 1, torch.full_like(fps, 127), torch.zeros_like(fps)], dim=1)
+            shape = conditions.latents.shape[:2] + (network.codec.channels,) + conditions.latents.shape[3:]
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed + first)).to(device)
+            sigma = torch.full((len(noise),), network.sigma_max, device=device)
+            start = noise * (network.sigma_max**2 + 1) ** 0.5
+            results = {"sample": sample(network, conditions, ids, noise, steps=steps),
+                       "estimate": denoiser.estimate(network(start, sigma, conditions, ids).float(), start, sigma)}
+            for name, latents in results.items():
+                parts[name].append(network.codec.decode(latents / network.codec.scale).float().clamp(0, 1).cpu())
+        found |= {f"{name}{way}": torch.cat(pieces) for name, pieces in parts.items()}
+    return found
+
+
+@torch.no_grad()
+def without_network(clips: Set) -> dict[str, Tensor]:
+    """{way: (B, F, 3, H, W)} of what needs none; flow sees no pixel of a hole, and is completed in it."""
+    guidance = FlowGuidance(estimator=Aligned(estimator=DIS()), resolution=None, mask_images=True, planar=True)
+    found: dict[str, list[Tensor]] = {"copy": [], "copy_hole": [], "copy_flow": [], "inpaint": []}
+    for pixels, masks in zip(clips.pixels, clips.masks, strict=True):
+        keyframes, whole = pixels[:1].expand(len(pixels), -1, -1, -1)[:, None], torch.zeros_like(masks)[:, None]
+        flows, errors = guidance(pixels, masks, keyframes, whole)
+        found["copy"].append(keyframes[:, 0])
+        found["copy_hole"].append(torch.stack([_moved(pixels[0], masks[0], mask) for mask in masks]))
+        found["copy_flow"].append(copy_keyframe(pixels, masks, keyframes, whole, flows, errors))
+        found["inpaint"].append(opencv_inpaint(pixels, masks))
+    return {name: torch.stack(parts) for name, parts in found.items()}
+
+
+def _moved(keyframe, hole, other):
+    """The keyframe shifted as the middle of its hole has to be for that of another one."""
+    here, there = (centre_of(mask[0].numpy().astype(np.uint8)) for mask in (hole, other))
+    if here is None or there is None:
+        return keyframe
+    matrix = np.float32([[1, 0, there[0] - here[0]], [0, 1, there[1] - here[1]]])
+    picture = keyframe.permute(1, 2, 0).numpy()
+    moved = cv2.warpAffine(picture, matrix, picture.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(moved).permute(2, 0, 1)
+
+
+def hole_scores(clips: Set, filled: Tensor) -> np.ndarray:
+    """(B,) PSNR in the holes, the mean of a clip's frames that have one and are no keyframe; nan without any."""
+    holes = clips.whole_first
+    scores = psnr(filled.flatten(0, 1), clips.pixels.flatten(0, 1), holes.flatten(0, 1)).reshape(holes.shape[:2])
+    return np.nanmean(np.where(holes.flatten(2).any(dim=2), scores.numpy(), np.nan), axis=1)
+
+
+def leakage(clips: Set, filled: Tensor) -> dict[str, float]:
+    """Errors along the holes' borders, of frames that are no keyframe, in 1/255.
+
+    known: mean |error| within `RING` pixels outside of the hole, of the network's own pixels, which a result replaces;
+    hole: within `RING` pixels inside; darker, darker_within: how much darker than the truth these are on average, and
+    what lies further inside. A black hole that bleeds into the result makes the first larger than the second.
+    """
+    holes = clips.whole_first[:, 1:]
+    error = 255 * (filled - clips.pixels)[:, 1:]
+    flat = holes.flatten(0, 1)
+    grown, shrunk = (torch.nn.functional.max_pool2d(x, 2 * RING + 1, 1, RING) for x in (flat, 1 - flat))
+    outside, inside, rest = (x.reshape(holes.shape) > 0.5 for x in (grown * (1 - flat), flat * shrunk, 1 - shrunk))
+
+    def mean(values, where):
+        return float((values * where).sum() / (3 * where.sum()).clamp(min=1))
+
+    return {"known": mean(error.abs(), outside), "hole": mean(error.abs(), inside),
+            "darker": -mean(error, inside), "darker_within": -mean(error, rest)}
+
+
+def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
+    """scores[set][model][way]: (B,) PSNR, model "" for what needs none. Rows are ways, ± the mean's standard error.
+    """
+    columns = [(name, model) for name, models in scores.items() for model in models if model]
+    rows = []
+    for way, label in WAYS.items():
+        cells = []
+        for name, model in columns:
+            values = scores[name][model].get(way, scores[name][""].get(way))
+            cells.append("–" if values is None else _text(values))
+        rows.append([label, *cells])
+    for way, label in (("sample", "one sample"), ("estimate", "first step's estimate")):
+        gains = [scores[name][model][way] - scores[name][model][f"{way}_alone"] for name, model in columns]
+        rows.append([f"{label}: gain by the keyframe", *(_text(gain, "+") for gain in gains)])
+    return Table(["PSNR in the holes, dB", *(f"{name}: {model}" for name, model in columns)], rows)
+
+
+def leakage_table(found: dict[str, dict[str, dict[str, float]]]) -> Table:
+    """found[set][model]: of `leakage`."""
+    rows = [[f"{name}: {model}", *(f"{value:.2f}" for value in row.values())]
+            for name, models in found.items() for model, row in models.items()]
+    heading = "error at the border, 1/255", "known side", "hole side", "hole side, darker", "further in, darker"
+    return Table(heading, rows)
+
+
+def _text(values: np.ndarray, sign: str = "") -> str:
+    kept = values[np.isfinite(values)]
+    return f"{kept.mean():{sign}.2f} ± {kept.std(ddof=1) / len(kept) ** 0.5:.2f}"
+
+
+def labels_of(paths: Sequence[str]) -> list[str]:
+    """Short names of files, with their folders where these are the same. Raises InputError for the same file twice."""
+    labels = [Path(path).stem for path in paths]
+    if len(set(labels)) < len(labels):
+        labels = ["/".join(Path(path).absolute().with_suffix("").parts[-3:]) for path in paths]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"{', '.join(paths)}: the same file twice")
+    return labels
