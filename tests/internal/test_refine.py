@@ -49,7 +49,8 @@ def test_following_is_flow_alone_and_says_how(video):
         assert np.array_equal(picture(frame), flow)
         hole = frame.mask[0, 0] > 0
         assert np.array_equal(hole.numpy(), video[1][number] > 0)
-        assert (frame.guessed >= (frame.mask > 0) * (frame.found[:1] == 0)).all()
+        guessed, unseen = frame.guessed > 0, (frame.mask > 0) & (frame.found[:1] == 0)
+        assert not (unseen & ~guessed).any() and not (guessed & (frame.mask == 0)).any()  # or shown, and doubted
         assert (frame.found[1:] == (frame.steps > 0)).all() and (frame.error[frame.steps == 0] == 0).all()
         colours, clues = describe(frame, drawing)
         assert colours.shape == (hole.sum(), len(CANDIDATES), 3) and clues.shape == (hole.sum(), CLUES)

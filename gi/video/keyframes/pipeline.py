@@ -91,7 +91,8 @@ class VideoInpainter(Pretrained, VideoMethod):
         guidance = FlowGuidance(estimator=instantiate(FLOWS[flow], "flow"), mask_images=True)
         return cls(generator=None, guidance=guidance, **options)
 
-    filler: type[ChunkFiller] = ChunkFiller  # `gi.internal.candidates` has one that says where colours come from
+    # What fills a chunk; `gi.internal.candidates` has one that says how it came to each colour.
+    filler: type[ChunkFiller] = ChunkFiller
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:
