@@ -61,7 +61,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                          help=f"optical flow by {', '.join(sorted(FLOWS))} (default: as in training; alone, dis)")
     options.add_argument("--max-side", type=int, metavar="N", help="work at no more than N pixels for the longer side")
     options.add_argument("--resize", metavar="WxH", help="work at this size")
-    options.add_argument("--minutes", type=float, help="how long --method internal is fitted to the video (default 10)")
+    options.add_argument("--minutes", type=float, help="how long --method internal or refine is fitted to the video "
+                         "(default 10)")
     options.add_argument("--steps", type=int, help="that in steps instead; for --method diffusion, of sampling (25)")
     options.add_argument("--keep-network", metavar="FILE", help="where to keep the fitted network")
     options.add_argument("--start-from", metavar="FILE", help="a network fitted to another video as the start")

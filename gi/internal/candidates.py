@@ -57,18 +57,22 @@ class FollowingFiller(ChunkFiller):
     def _propagate(self, number, image, mask, ways, content, *, only=None, **options):
         around = dilate(mask, round(video_pixels(RING, mask.shape[-2:])))
         points = hole_points(around)
-        backward, forward = each = [trace(points, length, self._steps(number, direction, content, only),
-                                          tolerance=self.settings.tolerance) for length, direction in ways]
-        colour, found = _average(each)
+        backward, forward = (trace(points, length, self._steps(number, direction, content, only),
+                                   tolerance=self.settings.tolerance) for length, direction in ways)
         each = forward, backward
-        maps = [scatter(image, points, torch.stack([found, *(way.steps > 0 for way in each)], dim=1).float())]
-        maps += [scatter(image, points, torch.stack([way.error, way.steps, way.steps], dim=1)) for way in each]
-        (found, _), *ways_of = maps
-        shown = torch.cat([scatter(image, points, part)[0] for part in (colour, *(way.colour for way in each))])
-        error, steps = (torch.cat([values[:, i:i + 1] for values, _ in ways_of]) for i in (0, 1))
-        result = super()._propagate(number, image, mask, ways, content, only=only, **options)
-        self._kept[number] = Followed(image, mask, mask, around, shown, found.transpose(0, 1), error, steps)
-        return result
+        weights = torch.stack([(way.steps > 0) * torch.exp(-way.error) / way.steps.clamp(min=1) for way in each])
+        weights = (weights / weights.sum(dim=0).clamp(min=1e-20))[..., None]
+        both = (weights * torch.stack([way.colour for way in each])).sum(dim=0)
+        found = [torch.maximum(forward.steps, backward.steps) > 0, forward.steps > 0, backward.steps > 0]
+
+        def maps(values):  # of (N, C) each
+            return torch.cat([scatter(image, points, x)[0] for x in values])
+
+        self._kept[number] = Followed(
+            image, mask, mask, around, maps([both, forward.colour, backward.colour]),
+            maps([x[:, None].float() for x in found]), *(maps([x[:, None] for x in values]) for values in (
+                (forward.error, backward.error), (forward.steps, backward.steps))))
+        return super()._propagate(number, image, mask, ways, content, only=only, **options)
 
     def _generate(self, number, image, mask, guides, kind, content):
         filled = super()._generate(number, image, mask, guides, kind, content)

@@ -32,6 +32,7 @@ STEPS = {  # from the simplest to the complete pipeline
     "14 guides": "keyframes guides=14 prealign=false",
     "14 guides + prealign": "keyframes guides=14",
     "network fitted to the video": "internal",
+    "flow or that network, chosen for each pixel": "refine flow={flow}",
 }
 
 

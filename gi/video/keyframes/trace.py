@@ -116,11 +116,12 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
     return torch.where(share > 0, smooth + believed * (shown.clamp(0, 1) - smooth), image), mask - share
 
 
-def scatter(image: Tensor, points: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
-    """A picture like `image` (1, C, H, W), 0 but for `colour` (N, C) at `points` (N, 2), and where: (1, 1, H, W)."""
+def scatter(image: Tensor, points: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """(1, C, H, W) of the size of `image`, 0 but for `values` (N, C) at `points` (N, 2), and where: (1, 1, H, W)."""
     x, y = points.long().unbind(1)
-    shown, share = torch.zeros_like(image), torch.zeros_like(image[:, :1])
-    shown[0, :, y, x] = colour.T
+    share = torch.zeros_like(image[:, :1])
+    shown = share.repeat(1, values.shape[1], 1, 1)
+    shown[0, :, y, x] = values.T
     share[0, 0, y, x] = 1
     return shown, share
 
