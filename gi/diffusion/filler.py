@@ -57,7 +57,7 @@ class ClipFiller:
         pixels = self._padded(frames).permute(0, 3, 1, 2)[None].float() / 255
         masks = self._padded(holes)[None, :, None].float()
         conditions = self.network.conditions(pixels, masks)
-        scales = guidance_scales((~holes.any(axis=(1, 2))).tolist(), *self.guidance)
+        scales = guidance_scales([not hole.any() for hole in holes], *self.guidance)
         return View(start, start + len(frames), conditions, scales)
 
     def noise(self, numbers: Sequence[int], shape: Sequence[int]) -> Tensor:

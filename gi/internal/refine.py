@@ -108,7 +108,7 @@ class Refine(VideoMethod):
         if self.network is None:
             raise InputError("the networks are not fitted to a video yet: expected a call of fit before")
         for followed in self.flow.fill(frames, masks, edited=edited, part=part):
-            yield None if followed is None else _array(self._choose(followed))
+            yield None if followed is None else _array(self._choose(followed))  # type: ignore[arg-type]  # see `Following`
 
     @torch.no_grad()
     def _choose(self, followed: Followed) -> torch.Tensor:

@@ -188,7 +188,7 @@ def build_method(text: str, options: Mapping[str, object] | None = None, *,
     """
     name, *words = shlex.split(text) or [""]
     options = {**(options or {}), **parse_options(words)}
-    return build(name, options, table=METHODS, kind=VideoMethod, offered=offered)
+    return build(name, options, table=METHODS, kind=VideoMethod, offered=offered)  # type: ignore[type-abstract]
 
 
 def build(name: str, options: Mapping[str, object], *, table: Mapping[str, Entry], kind: type[T],

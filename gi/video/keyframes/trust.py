@@ -81,7 +81,7 @@ def smooth_error(image: Tensor, mask: Tensor) -> Tensor:
         if len(across) + len(down) == 0:
             break
         spans.append(span)
-        costs.append(np.square(np.concatenate([across, down])).mean())
+        costs.append(float(np.square(np.concatenate([across, down])).mean()))
         if span >= min(distance.max(), margin):
             break
     if len(spans) == 1:  # nothing is known: what is found is better than nothing
