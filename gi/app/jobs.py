@@ -98,6 +98,11 @@ class Queue:
         running = next((job for job in self.jobs.values() if job.state == RUNNING), None)
         if running and running.kind == MEASURE and self.waiting()[:1] != [] and self.waiting()[0].kind != MEASURE:
             running.state = YIELDING
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Tells the child to end. One that is only just being started is told once it is there."""
+        if self._child is not None:
             self._child.stdin.close()
 
     def cancel(self, job: Job) -> None:
@@ -106,7 +111,7 @@ class Queue:
             job.state = CANCELLED
         elif job.state == RUNNING:
             job.state = CANCELLING
-            self._child.stdin.close()
+            self._interrupt()
         self._save(job)
         self._tell_waiting()
 
@@ -160,6 +165,8 @@ class Queue:
                 self._child = await asyncio.create_subprocess_exec(
                     *child.command(job.module, job.words), cwd=child.PLACE, env=child.environment(), stderr=log,
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=2**20, start_new_session=True)
+            if job.state != RUNNING:
+                self._interrupt()
             with open(folder / "progress.jsonl", "ab") as kept:
                 async for line in self._child.stdout:
                     kept.write(line)
