@@ -100,3 +100,14 @@ def test_a_video_method(section, tmp_path):
     result = read_image(tmp_path / "OUT" / "00022.png")
     assert (result[:, :10] == picture(22)[:, :10]).all()
     assert (tmp_path / "filled").is_dir() and read_image(tmp_path / "OUT" / "00000.png")[30, 40].tolist() == [128] * 3
+
+
+def test_a_way_to_propagate_masks(section, tmp_path):
+    masks = [np.roll(hole(), 4 * number, axis=1) for number in range(6)]
+    for number, mask in enumerate(masks):
+        frame = np.where(mask[..., None] > 0, (200, 40, 40), (30, 60, 200)).astype(np.uint8)
+        write_image(tmp_path / "VIDEO" / f"{number:05d}.png", frame)
+    write_image(tmp_path / "MASK.png", masks[0])
+    section("A way to propagate masks")
+    assert all(np.array_equal(read_image(tmp_path / "OUT" / f"{number:05d}.png")[..., 0], mask)
+               for number, mask in enumerate(masks))

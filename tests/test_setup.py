@@ -148,4 +148,4 @@ def test_conda_gets_what_setup_asks_for(root):
     import yaml
     python, pip, packages = yaml.safe_load((root / "env.yaml").read_text(encoding="utf-8"))["dependencies"]
     assert re.fullmatch(r"python=3\.1[0-3]", python) and pip == "pip"
-    assert packages == {"pip": ["-c constraints.txt", "-e .[test]"]}
+    assert packages == {"pip": ["-c constraints.txt", "-e .[test,diffusion,app]"]}

@@ -20,8 +20,6 @@ from gi.media import io
 KEPT = 12  # times of each method
 MINUTES = {"name": "minutes", "label": "Minutes to learn", "kind": "number", "default": 10, "min": 1, "max": 600,
            "step": 1}
-
-
 STEPS = {"name": "steps", "label": "Steps of sampling", "kind": "number", "default": 25, "min": 1, "max": 1000,
          "step": 1}
 SMALL_DIFFUSION = "checkpoints/ours_diffusion_small.safetensors"  # which may come along

@@ -10,6 +10,7 @@ from PIL import Image
 from gi.app.folder import Problem
 from gi.errors import InputError
 from gi.media import io
+from gi.media.crop import limited
 from gi.media.files import VideoFile
 from gi.media.source import VideoSource
 
@@ -21,8 +22,7 @@ AHEAD = 12  # frames that are decoded on the way to a later one, rather than loo
 
 def fitting(width: int, height: int, side: int = SIDE) -> tuple[int, int]:
     """Width and height with the same proportions, of which none is longer than `side`."""
-    scale = min(1.0, side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    return limited((width, height), side)
 
 
 def jpeg(image: Image.Image, quality: int = QUALITY) -> bytes:

@@ -41,8 +41,11 @@ from gi.media import io
 PAGE = Path(__file__).parent / "page"
 
 
-def create_app(args: argparse.Namespace) -> Starlette:
-    """The application for the arguments of `gi app`. Raises InputError if its folder is no use."""
+def create_app(args: argparse.Namespace, *, make_example: bool = True) -> Starlette:
+    """The application for the arguments of `gi app`. Raises InputError if its folder is no use.
+
+    make_example: at once, in the background, so that the first screen need not wait for it.
+    """
     folder, events = Folder(args.folder), Events()
     methods = Methods(folder.own / "times.json", diffusion=args.diffusion, sam2=args.sam2)
     queue = Queue(folder.own / "jobs", events, lambda job: tasks.finish(job), folder.shorten)
@@ -60,8 +63,8 @@ def create_app(args: argparse.Namespace) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         events.loop = asyncio.get_running_loop()
         work = asyncio.create_task(queue.run())
-        if not args.no_example:
-            project_calls.begin(project_calls.example())  # the first screen offers it
+        if make_example:
+            project_calls.begin(project_calls.example())
         try:
             yield
         finally:

@@ -34,7 +34,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sam2", metavar="FOLDER", help="weights of SAM 2, for masks by clicks")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
     args = parser.parse_args(argv)
-    args.no_example = False
     args.folder = args.folder.expanduser()
     args.max_upload = _size(args.max_upload)
     if args.password is not None and args.password_file is not None:

@@ -116,8 +116,8 @@ class RealPairs(Dataset):
         """Frame uint8 (H, W, 3), 0 in its hole, and hole uint8 (H, W), 1 = missing, at the size for work."""
         if (number, i) not in self._cache:
             video, masks = self.videos[number], self._masks[number]
-            frame = next(iter(video.frames(i, i + 1)))
-            hole = np.zeros(frame.shape[:2], np.uint8) if masks is None else next(iter(masks.frames(i, i + 1)))
+            frame = next(video.frames(i, i + 1))
+            hole = np.zeros(frame.shape[:2], np.uint8) if masks is None else next(masks.frames(i, i + 1))
             frame, hole = resize_known(frame, hole != 0, self._shape(video))
             value = frame, hole.astype(np.uint8)
             if _bytes(value) > self._cache.maxsize:

@@ -16,7 +16,7 @@ from gi.media.scale import video_pixels
 from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.pipeline import VideoInpainter
-from gi.video.keyframes.trace import Found, hole_points, scatter, trace
+from gi.video.keyframes.trace import hole_points, scatter, trace
 from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
 
@@ -122,14 +122,6 @@ def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
         guessed, depth / (depth + DEEP), 4 * (ways[:1] - ways[1:]).abs().mean(dim=1, keepdim=True), 8 * contrast])
     hole = mask[0, 0] > 0
     return colours[:, :, hole].permute(2, 0, 1), clues[:, 0, hole].T
-
-
-def _average(ways: list[Found]) -> tuple[Tensor, Tensor]:
-    """Colours (N, 3) that the ways lead to, the closer and the more consistent, the more; and whether (N,) any does."""
-    weights = torch.stack([(way.steps > 0) * torch.exp(-way.error) / way.steps.clamp(min=1) for way in ways])
-    total = weights.sum(dim=0)
-    colour = (weights[..., None] * torch.stack([way.colour for way in ways])).sum(dim=0)
-    return colour / total.clamp(min=1e-20)[:, None], total > 0
 
 
 def _box(mask, margin):

@@ -1,5 +1,4 @@
 """Masks from annotated frames by a network that is fitted to them: the paper's way, and a correction of flow's."""
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from gi.internal.fitting import Fit, Recipe
 from gi.internal.layers import even_out
 from gi.internal.mask_networks import MaskBase, MaskLarge, mask_loss
 from gi.internal.mask_samples import PastedObjects
+from gi.internal.method import say
 from gi.video.mask_output import laid_over
 from gi.video.outline import Core
 from gi.video.propagate_flow import Annotated, FlowFollower, Follower, decide
@@ -116,12 +116,12 @@ class NetworkFollower(Follower):
         pairs = [Annotated(pair.frame, self.core(pair).mask) for pair in annotated.values()]
         fit = MaskFit(network.to(self.device), pairs, self.recipe, alpha=self.alpha, threshold=self.threshold,
                       seed=self.seed, folder=folder, minutes=self.minutes, steps=self.steps,
-                      early_stop=self.early_stop, say=lambda line: print(line, file=sys.stderr, flush=True))
+                      early_stop=self.early_stop, say=say)
         yield from fit.run()
         self.network, self.overlap = fit.average.eval(), fit.score() / 100
         if self.overlap < 0.5:
-            print(f"the network has not learned the object ({fit.verdict(100 * self.overlap)}); another seed=N, lower "
-                  "learning_rate or more time may help", file=sys.stderr)
+            say(f"the network has not learned the object ({fit.verdict(100 * self.overlap)}); another seed=N, lower "
+                "learning_rate or more time may help")
 
     def find(self, past: Sequence[Annotated], frame: np.ndarray) -> np.ndarray:
         return (self.probability(frame, np.zeros(frame.shape[:2], np.uint8)) >= self.threshold).astype(np.uint8)

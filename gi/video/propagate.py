@@ -23,7 +23,7 @@ from gi.video.identity import code_checksum
 from gi.video.job import Progress
 from gi.video.mask_output import check_output, open_output
 from gi.video.outline import parts_of, without_specks
-from gi.video.propagate_flow import BACK, Annotated, Follower, reduce
+from gi.video.propagate_flow import BACK, Annotated, Follower
 from gi.video.workspace import Workspace
 
 MAX_SIDE = 432
@@ -87,7 +87,6 @@ class MaskPropagation:
         """Finds, joins and writes. Raises InputError if a shot has no annotation, before objects are followed."""
         with self._workspace.used():
             shots = yield from self._shots()
-            margins = {}
             with self._workspace.alone("fit"):
                 small = self._small_annotations()
                 for done, total in self.follower.fit(small, self.folder):
@@ -155,6 +154,9 @@ class MaskPropagation:
                 passes.append(Pass(number + 1, after, 1))
         return passes
 
+    def _small(self, frame):
+        return resize(frame, self.size, cv2.INTER_AREA)
+
     def _small_annotations(self):
         """The annotated frames and their masks at the working size."""
         small = {}
@@ -162,7 +164,7 @@ class MaskPropagation:
             frame = next(self.video.frames(number, number + 1))
             shares = resize(mask.astype(np.float32), self.size, cv2.INTER_AREA)
             reduced = (shares >= 0.5).astype(np.uint8)
-            small[number] = Annotated(reduce(frame, self.size), reduced if reduced.any() else
+            small[number] = Annotated(self._small(frame), reduced if reduced.any() else
                                       (shares > 0).astype(np.uint8))
         return small
 
@@ -192,8 +194,7 @@ class MaskPropagation:
         """What was found before the frame at place `first` of a pass."""
         numbers = [part.origin, *part.frames[:first]][-max(BACK):]
         frames = self.video.frames(min(numbers), max(numbers) + 1)
-        small = {number: reduce(frame, self.size) for number, frame in zip(range(min(numbers), max(numbers) + 1),
-                                                                          frames, strict=True)}
+        small = {number: self._small(frame) for number, frame in enumerate(frames, min(numbers))}
         return [Annotated(small[number], cores[number] if number == part.origin else self._found(part, number))
                 for number in numbers]
 
@@ -202,7 +203,7 @@ class MaskPropagation:
         rest = part.frames[first:]
         for start in range(0, len(rest), _CHUNK if part.step < 0 else len(rest)):
             numbers = sorted(rest[start:start + _CHUNK] if part.step < 0 else rest)
-            small = ((number, reduce(frame, self.size)) for number, frame in
+            small = ((number, self._small(frame)) for number, frame in
                      zip(numbers, self.video.frames(numbers[0], numbers[-1] + 1), strict=True))
             yield from small if part.step > 0 else reversed(list(small))
 

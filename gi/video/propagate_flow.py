@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torchvision.transforms.functional import gaussian_blur
@@ -109,8 +108,3 @@ def decide(frame: np.ndarray, share: np.ndarray, weight: np.ndarray, threshold: 
     mask = (share >= threshold).astype(np.uint8)
     unsure = (weight < SURE) | (np.abs(share - threshold) < 0.5 * min(threshold, 1 - threshold))
     return cut_out(frame, mask, unsure & (grow(mask, round(video_pixels(NEAR, mask.shape))) > 0))
-
-
-def reduce(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (H, W, 3) to (height, width), averaged."""
-    return frame if frame.shape[:2] == size else cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)

@@ -1,4 +1,5 @@
 import argparse
+import contextlib
 import io
 import json
 import time
@@ -19,17 +20,26 @@ HOST = "http://127.0.0.1"
 
 @pytest.fixture
 def arguments(tmp_path):
-    """Those of `gi app`, for a working folder in tmp_path."""
-    return argparse.Namespace(folder=tmp_path / "work", host="127.0.0.1", port=7860, password=None, allow_host=[],
-                              no_example=True,
-                              max_upload=2**22, runs=tmp_path / "runs", diffusion=None, sam2=None, no_browser=True)
+    return arguments_in(tmp_path)
 
 
 @pytest.fixture
 def server(arguments):
+    with serving(arguments) as server:
+        yield server
+
+
+def arguments_in(folder):
+    """Those of `gi app`, for a working folder in `folder`."""
+    return argparse.Namespace(folder=folder / "work", host="127.0.0.1", port=7860, password=None, allow_host=[],
+                              max_upload=2**22, runs=folder / "runs", diffusion=None, sam2=None, no_browser=True)
+
+
+@contextlib.contextmanager
+def serving(arguments):
     """A server in this process: `client` sends requests, `queue` and `projects` are its parts."""
     from gi.app.server import create_app
-    app = create_app(arguments)
+    app = create_app(arguments, make_example=False)
     with testclient.TestClient(app, base_url=HOST) as client:
         yield SimpleNamespace(client=client, **vars(app.state.parts),
                               ok=lambda *words, **options: answer(client.request(*words, **options)))

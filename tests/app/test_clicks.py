@@ -11,6 +11,7 @@ from tests.app.conftest import testclient, wait_for
 from tests.video_helpers import moving_pictures, write_video
 
 SIDE, WIDTH = 128, 128
+pytestmark = pytest.mark.slow  # importing transformers' networks takes seconds
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,6 @@ def weights(tmp_path_factory):
     return str(folder)
 
 
-@pytest.mark.slow
 def test_clicks_are_carried_as_by_a_session_of_the_whole_video(tmp_path, weights):
     """In bounded memory: frames are read when they are asked for, and states that are not asked for any more go."""
     from gi.video.sam2 import Click, ClickedObject
@@ -72,12 +72,11 @@ def test_clicks_are_carried_as_by_a_session_of_the_whole_video(tmp_path, weights
     assert number == 25 and np.array_equal(alone, found[25])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("carry", [False, True])
 def test_clicks_on_the_page_become_a_mark_and_masks(arguments, weights, carry):
     from gi.app.server import create_app
     arguments.sam2 = weights
-    with testclient.TestClient(create_app(arguments), base_url="http://127.0.0.1") as client:
+    with testclient.TestClient(create_app(arguments, make_example=False), base_url="http://127.0.0.1") as client:
         assert client.get("/api/state").json()["clicks"] == {"available": True, "why_not": None}
         write_video(arguments.folder / "clip.mp4", moving_pictures(4))
         call = f"/api/projects/{client.post('/api/projects', json={'path': 'clip.mp4'}).json()['id']}"

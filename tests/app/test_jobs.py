@@ -127,7 +127,7 @@ def put_job(folder, number, **script):
     return place
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("ending", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_queue_outlives_the_server_and_no_child_is_left(tmp_path, root, ending):
     """However the server ends, its child ends too, and the next server goes on with that job and those behind it."""
     place, behind = put_job(tmp_path, 1, total=300, pause=0.1), put_job(tmp_path, 2)

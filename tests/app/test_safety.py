@@ -1,4 +1,5 @@
 """Requests that must not be answered: of other pages and people, with paths that lead elsewhere, with hostile files."""
+import json
 import os
 import struct
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from gi.app import safety
 from gi.app.safety import Guard, is_plain, safe_name
-from tests.app.conftest import png, testclient, wait_for
+from tests.app.conftest import arguments_in, png, serving, testclient, wait_for
 from tests.video_helpers import moving_pictures, write_video
 
 SECRET = b"nobody may see this"
@@ -22,10 +23,22 @@ OUTSIDE = ["..", "../", "../outside", "../outside/secret.png", "a/../../outside/
            "../" * 30 + "etc/passwd"]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A server for all requests that must change nothing, `project` of a video, and `place` as below."""
+    with serving(arguments_in(tmp_path_factory.mktemp("shared"))) as server:
+        server.place = make_place(server.folder.path)
+        server.project = server.ok("POST", "/api/projects", json={"path": "clip.mp4"})["id"]
+        yield server
+
+
 @pytest.fixture
 def place(server):
+    return make_place(server.folder.path)
+
+
+def make_place(work):
     """The working folder, with a video in it, and beside it what must stay secret; links lead there."""
-    work = server.folder.path
     write_video(work / "clip.mp4", moving_pictures(3))
     outside = work.parent / "outside"
     outside.mkdir()
@@ -64,8 +77,8 @@ def tree(folder):
     ("GET", "/api/jobs", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
     ("GET", "/api/jobs", {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}, 200),
 ])
-def test_only_the_page_itself_is_answered(server, method, path, headers, status):
-    answer = server.client.request(method, path, headers=headers, content=b"{}" if method == "POST" else None)
+def test_only_the_page_itself_is_answered(shared, method, path, headers, status):
+    answer = shared.client.request(method, path, headers=headers, content=b"{}" if method == "POST" else None)
     assert answer.status_code == status
     assert "access-control-allow-origin" not in answer.headers
 
@@ -86,7 +99,7 @@ def test_a_password_is_asked_for(arguments, monkeypatch):
     monkeypatch.setattr(safety, "PAUSE", 0.1)
     from gi.app.server import create_app
     arguments.password = "pässword"
-    with testclient.TestClient(create_app(arguments), base_url="http://127.0.0.1") as client:
+    with testclient.TestClient(create_app(arguments, make_example=False), base_url="http://127.0.0.1") as client:
         for path in "/api/state", "/api/jobs", "/api/projects/0/frames/0.jpg", "/api/runs", "/api/events":
             assert client.get(path).status_code == 401
         assert client.post("/api/uploads?name=a.png", content=png(np.zeros((4, 4)))).status_code == 401
@@ -108,14 +121,14 @@ def test_a_password_is_asked_for(arguments, monkeypatch):
 # Where it leads ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_no_path_leads_out_of_the_working_folder(server, place, path):
+def test_no_path_leads_out_of_the_working_folder(shared, path):
     """By none of the requests that take a path, whatever it is made of."""
-    project = server.ok("POST", "/api/projects", json={"path": "clip.mp4"})["id"]
+    server, place, project = shared, shared.place, shared.project
     before = tree(place.parent / "outside")
     quoted = path.encode("utf-8", "surrogatepass")
     quoted = "".join(f"%{byte:02x}" for byte in quoted)
     call = f"/api/projects/{project}"
-    as_json = b'{"path": ' + __import__("json").dumps(path).encode() + b"}"
+    as_json = json.dumps({"path": path}).encode()
     answers = [
         server.client.get(f"/api/files?folder={quoted}"),
         server.client.post("/api/projects", content=as_json),
@@ -167,7 +180,7 @@ def test_runs_do_not_lead_out_of_their_folder(arguments, tmp_path):
     (run / "report.html").symlink_to(secret)
     (arguments.runs / "elsewhere").symlink_to(tmp_path)
     (run / "script.js").write_text("alert(1)")
-    with testclient.TestClient(create_app(arguments), base_url="http://127.0.0.1") as client:
+    with testclient.TestClient(create_app(arguments, make_example=False), base_url="http://127.0.0.1") as client:
         assert [found["name"] for found in client.get("/api/runs").json()["runs"]] == ["one"]
         for path in ("one/files/metrics/link.png", "one/report", "elsewhere/report", "one/files/script.js",
                      "one/files/%2e%2e/%2e%2e/secret.png", "%2e%2e/files/secret.png", "elsewhere/files/secret.png"):
@@ -276,9 +289,7 @@ def test_a_picture_that_would_fill_the_memory_is_not_decoded(server):
     ("POST", "projects/{}/clicks", b'{"frame": 0, "points": [[1, 1, 1]]}', 409),
     ("GET", "jobs/0", None, 404), ("GET", "nothing", None, 404), ("PATCH", "jobs", None, 405),
 ])
-def test_nonsense_is_one_line_and_no_error_of_the_server(server, method, path, content, status):
-    write_video(server.folder.path / "clip.mp4", moving_pictures(3))
-    project = server.ok("POST", "/api/projects", json={"path": "clip.mp4"})["id"]
-    answer = server.client.request(method, f"/api/{path.format(project)}", content=content)
+def test_nonsense_is_one_line_and_no_error_of_the_server(shared, method, path, content, status):
+    answer = shared.client.request(method, f"/api/{path.format(shared.project)}", content=content)
     assert answer.status_code == status, answer.text
     assert answer.json()["error"] and "\n" not in answer.json()["error"]

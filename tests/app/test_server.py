@@ -1,5 +1,6 @@
 """What the page is told, what it asks to be done, and how the command starts and ends."""
 import io
+import itertools
 import json
 import shlex
 import socket
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gi.__main__ import main
+from gi.app import example
 from gi.app.methods import METHODS
 from gi.errors import InputError
 from gi.media.files import open_video
@@ -181,7 +183,7 @@ def test_runs_are_shown_as_they_are_on_disk(arguments):
     (run / "images" / "train" / "step_0000010.png").write_bytes(png(np.zeros((4, 4))))
     (run / "metrics" / "val.json").write_text("{}")
     (run / "report.html").write_text("<p>a report</p>")
-    with testclient.TestClient(create_app(arguments), base_url="http://127.0.0.1") as client:
+    with testclient.TestClient(create_app(arguments, make_example=False), base_url="http://127.0.0.1") as client:
         found, = answer(client.get("/api/runs"))["runs"]
         expected = {"name": "logs/2026_demo", "steps": 2999, "has_report": True, "curves": ["train/l1"],
                     "images": ["images/train/step_0000010.png"], "results": ["val"], "running": False}
@@ -200,12 +202,12 @@ def test_everything_is_there_after_a_restart(arguments):
     from gi.app.server import create_app
     (arguments.folder / "x").mkdir(parents=True)
     write_video(arguments.folder / "x" / "clip.mp4", moving_pictures(4))
-    with testclient.TestClient(create_app(arguments), base_url="http://127.0.0.1") as client:
+    with testclient.TestClient(create_app(arguments, make_example=False), base_url="http://127.0.0.1") as client:
         call = f"/api/projects/{answer(client.post('/api/projects', json={'path': 'x/clip.mp4'}))['id']}"
         client.put(f"{call}/marks/1", content=png(np.zeros((48, 64))))
         client.put(f"{call}/keyframes/2", content=png(np.zeros((48, 64, 3))))
         before = answer(client.get(call))
-    with testclient.TestClient(create_app(arguments), base_url="http://127.0.0.1") as client:
+    with testclient.TestClient(create_app(arguments, make_example=False), base_url="http://127.0.0.1") as client:
         wait_for(lambda: answer(client.get(call))["proxies"]["done"] == 4)
         after = answer(client.get(call))
         different = {key for key in before if before[key] != after[key]}
@@ -215,7 +217,7 @@ def test_everything_is_there_after_a_restart(arguments):
 def test_one_server_a_folder(server, arguments):
     from gi.app.server import create_app
     with pytest.raises(InputError, match="another gi app works in this folder"):
-        create_app(arguments)
+        create_app(arguments, make_example=False)
 
 
 def test_a_job_can_be_downloaded_under_the_name_of_its_video(server, still, monkeypatch):
@@ -291,12 +293,18 @@ def test_a_video_from_the_page_is_that_of_the_command_line(server, root, tmp_pat
     assert json.loads((server.folder.own / "times.json").read_text())["flow"]
 
 
+def test_the_example_s_masks_are_where_the_ball_is():
+    (_, _), (first, marked), (second, _) = itertools.islice(example.frames(), 3)
+    changed = np.abs(first.astype(int) - second).max(axis=2) > 100  # the ball rolls faster than the camera
+    assert 0.02 < marked.mean() < 0.06 and changed[marked > 0].mean() > 20 * changed[marked == 0].mean()
+
+
+@pytest.mark.slow
 def test_the_example_comes_with_its_masks(server):
     project = server.ok("POST", "/api/projects", json={"example": True})
     call = f"/api/projects/{project['id']}"
     assert project["count"] == 40 and project["masks"] == {"source": "example", "stale": False}
-    frames = [np.asarray(Image.open(io.BytesIO(server.client.get(f"{call}/frames/{number}.png").content))).astype(int)
-              for number in (5, 6)]
-    marked = np.asarray(Image.open(io.BytesIO(server.client.get(f"{call}/masks/5.png").content))) > 0
-    changed = np.abs(frames[0] - frames[1]).max(axis=2) > 100  # the ball rolls faster than the camera
-    assert 0.02 < marked.mean() < 0.06 and changed[marked].mean() > 20 * changed[~marked].mean()
+    frame, shown = (np.asarray(Image.open(io.BytesIO(server.client.get(f"{call}/{name}/5.png").content)))
+                    for name in ("frames", "masks"))
+    drawn, mask = next(itertools.islice(example.frames(), 5, None))
+    assert np.abs(frame.astype(int) - drawn).mean() < 6 and np.array_equal(shown > 0, mask > 0)

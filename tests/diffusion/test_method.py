@@ -3,6 +3,7 @@ import importlib
 import inspect
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 
@@ -22,7 +23,6 @@ from gi.media.files import open_video
 from gi.media.masks import open_masks
 from gi.video.job import VideoJob
 from gi.video.method import build_method, describe_options
-from tests.diffusion.svd import write_svd
 from tests.video_helpers import write_folders
 
 pytest.importorskip("diffusers")
@@ -79,7 +79,7 @@ def run(method, count=FRAMES, **options):
     return np.stack(list(method(list(frames), list(masks), **options))), np.stack(frames), np.stack(masks)
 
 
-@pytest.mark.parametrize("plan", ["coarse_to_fine", "multidiffusion"])
+@pytest.mark.parametrize("plan", ["coarse_to_fine", pytest.param("multidiffusion", marks=pytest.mark.slow)])
 def test_interrupted_video_goes_on(build, video, tmp_path, plan):
     """60 frames, one of them edited by hand: stopped among the anchors, in a window, and killed between."""
     edited = {17: np.full((HEIGHT, WIDTH, 3), 200, np.uint8)}
@@ -110,8 +110,9 @@ def test_interrupted_video_goes_on(build, video, tmp_path, plan):
     assert not list(tmp_path.glob(".gi-*"))
 
 
-def test_windows_are_their_own(build, video, tmp_path):
+def test_windows_are_their_own(build, tmp_path):
     """Each window's fill is the same whichever others are made, and on whichever machine."""
+    video = write_folders(tmp_path / "video", scene(22))
     method, other = build(steps=1), build(steps=1)
     list(job(method, video, tmp_path / "whole").run())
     for number in (1, 3, 2):
@@ -154,19 +155,19 @@ def test_short_videos_and_sizes(build):
     assert list(build()([], [])) == []
 
 
-def test_stable_video_diffusion(tmp_path):
+def test_stable_video_diffusion(svd_folder, tmp_path):
     """The real classes, small: LoRA's file, and the backbone's folder, which is not where the file says any more."""
-    network = StableVideoDiffusion(backbone=str(write_svd(tmp_path / "svd")), rank=2)
+    network = StableVideoDiffusion(backbone=str(shutil.copytree(svd_folder, tmp_path / "svd")), rank=2)
     for parameter in network.trainable_parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     network.save_pretrained(tmp_path / "lora.safetensors")
     (tmp_path / "svd").rename(tmp_path / "elsewhere")
-    method = Diffusion(checkpoint=tmp_path / "lora.safetensors", backbone=tmp_path / "elsewhere", steps=2, device="cpu",
+    method = Diffusion(checkpoint=tmp_path / "lora.safetensors", backbone=tmp_path / "elsewhere", steps=1, device="cpu",
                        precision="bf16", frames=4)
     assert method.filler.multiple == 4 and method.filler.levels[0] == 700
     calls = calls_of(method)
     result, frames, masks = run(method)
-    assert np.array_equal(result[masks == 0], frames[masks == 0]) and calls == [4] * 2 * 4
+    assert np.array_equal(result[masks == 0], frames[masks == 0]) and calls == [4] * 4
 
 
 def test_nothing_missing(build, tmp_path):

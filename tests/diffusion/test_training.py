@@ -71,6 +71,7 @@ def test_run_resumes_exactly_and_leaves_network_and_pictures(arguments, tmp_path
     assert io.read_image(pictures[0]).shape == (2 * (4 * 18 + 2), 4 * 18, 3)
 
 
+@pytest.mark.slow
 def test_svd_keeps_only_what_is_trained(svd_folder, tmp_path, root):
     for number, picture in enumerate(moving_pictures(8, 32, 32)):
         io.write_image(tmp_path / "videos" / "one" / f"{number}.png", picture)

@@ -100,6 +100,7 @@ def test_flow_is_corrected(monkeypatch):
     assert overlaps([all_of_it.find(elsewhere, frames[3])], masks[3:4])[0] > 0.95
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_goes_on(video, tmp_path, capsys):  # noqa: F811
     steps = job(video, tmp_path / "out", NetworkFollower(steps=4, **OPTIONS)).run()
     assert [step.done for step in itertools.islice((s for s in steps if s.what == "fitting"), 3)] == [0, 1, 2]

@@ -123,7 +123,7 @@ def pictures(folder):
 
 
 def test_job(tmp_path, monkeypatch):
-    """Where the choice does not pay, flow alone; where it does, something else; interrupted, it goes on."""
+    """Where the choice does not pay, flow alone; where it does, something else."""
     monkeypatch.setattr(choose, "STEPS", 20)
     folder = write_folders(tmp_path / "video", scene(COUNT, 40, 56))
     source = open_video(folder / "frames")
@@ -138,6 +138,14 @@ def test_job(tmp_path, monkeypatch):
     assert not np.array_equal(pictures(tmp_path / "whole"), pictures(tmp_path / "flow"))
     known = np.stack([mask == 0 for _, mask in scene(COUNT, 40, 56)])
     assert np.array_equal(pictures(tmp_path / "whole")[known], pictures(tmp_path / "flow")[known])
+
+
+@pytest.mark.slow
+def test_an_interrupted_job_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(choose, "STEPS", 20)
+    monkeypatch.setattr(module, "pays", lambda gains: True)
+    folder = write_folders(tmp_path / "video", scene(COUNT, 40, 56))
+    list(job(folder, tmp_path / "whole").run())
     for stop in (2, 5):
         running = job(folder, tmp_path / "parts").run()
         list(itertools.islice(running, stop))
@@ -148,8 +156,6 @@ def test_job(tmp_path, monkeypatch):
     list(job(folder, tmp_path / "parts").run())
     assert np.array_equal(pictures(tmp_path / "parts"), pictures(tmp_path / "whole"))
     assert passes == [1, 2]  # the first place was kept
-
-
 
 
 @pytest.mark.parametrize("options, message", [

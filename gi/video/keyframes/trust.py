@@ -80,7 +80,7 @@ def smooth_error(image: Tensor, mask: Tensor) -> Tensor:
         down = (colours[span:] - colours[:-span])[near[span:] & near[:-span]]
         if len(across) + len(down) == 0:
             break
-        spans.append(span)
+        spans.append(float(span))
         costs.append(float(np.square(np.concatenate([across, down])).mean()))
         if span >= min(distance.max(), margin):
             break
