@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and exits with its status; `argv` are the words after `gi`."""
     name, *rest = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if name in ("-h", "--help", "--version"):
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")  # a sign that the terminal cannot show is no reason to stop
         sys.exit(print(_version() if name == "--version" else _help()))
     if name not in COMMANDS:
         match = difflib.get_close_matches(name, COMMANDS, 1)

@@ -1,4 +1,5 @@
 """The command `gi`: what is quick stays quick, what users are told, where values of a configuration come from."""
+import os
 import re
 import subprocess
 import sys
@@ -38,6 +39,22 @@ def test_help_is_quick_and_fits_a_screen(root):
     lines = {name: int(number) for name, number in re.findall(r"(.*) (\d+)\n", done.stdout)}
     assert lines.keys() == {"", "--version", *(f"{name} --help" for name in COMMANDS)}
     assert all(0 < number <= 48 for number in lines.values()) and lines[""] == len(COMMANDS) + 2
+
+
+def test_help_on_a_console_without_its_signs(root):
+    done = subprocess.run([sys.executable, "-m", "gi", "--help"], cwd=root, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and done.stdout.startswith("usage: gi COMMAND"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_names_that_are_no_text_are_one_line(arguments, tmp_path):
+    """As the shell hands over names whose bytes are not UTF-8."""
+    with pytest.raises(InputError, match="data.root: .* is not valid YAML"):
+        train([*arguments(), "data.root=\udcff"])
+    with pytest.raises(InputError, match="expected a name in UTF-8"):
+        train([*arguments(), "--name", "\udcff"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("word, message", [("inpant", "did you mean inpaint?"), ("xyz", "gi --help lists them")])

@@ -95,6 +95,22 @@ def test_without_masks_the_whole_image_counts(folders):
         assert row["composite/l1"] == row["raw/l1"] == row["raw/lpips"] > 0 and row["hole_area"] == 1
 
 
+def test_an_identical_pair_is_told(tmp_path, capsys):
+    """Its infinite PSNR has no average: the mean is that of the other pair, and says so."""
+    for name, filled in ("same", picture(1)), ("other", prediction(1)):
+        write_image(tmp_path / "truth" / f"{name}.png", picture(1))
+        write_image(tmp_path / "filled" / f"{name}.png", filled)
+    out = tmp_path / "scores.json"
+    folders = [str(tmp_path / "truth"), str(tmp_path / "filled")]
+    assert evaluate.main([*folders, "--metrics", "psnr", "l1", "--out", str(out), "--device", "cpu"]) == 0
+    said = capsys.readouterr().err
+    assert "1 of 2 images have an infinite score" in said and "such as same" in said and "no known pixel" not in said
+    scores = read_results(out)["totals"]["composite"]
+    assert scores["psnr"] == {"mean": pytest.approx(peak_signal_noise_ratio(picture(1), prediction(1)), rel=1e-5),
+                              "std": 0, "count": 1}
+    assert scores["l1"]["count"] == 2
+
+
 def test_images_of_other_sizes_and_folders_below(tmp_path):
     for i in range(5):
         size = {"height": 16 + i % 2, "width": 20}

@@ -298,6 +298,16 @@ def test_perfect_and_imperfect(tmp_path):
     assert films["b"].curves["psnr_hole"] == pytest.approx(hole)
 
 
+def test_a_perfect_video_is_told(tmp_path, run):
+    pictures = frames()
+    write_plain(tmp_path / "truth" / "same", tmp_path / "filled" / "same", pictures, pictures)
+    write_plain(tmp_path / "truth" / "other", tmp_path / "filled" / "other", pictures, darker(pictures))
+    status, said = run(tmp_path / "truth", tmp_path / "filled", "--metrics", "psnr", "ssim", "--device", "cpu")
+    assert status == 0 and "psnr: infinite or not a number for 1 of 2 videos, such as same" in said.err
+    totals = json.loads((tmp_path / "filled_scores" / "results.json").read_text())["totals"]
+    assert totals["psnr"]["count"] == 1 and totals["ssim"]["count"] == 2 and math.isfinite(totals["psnr"]["mean"])
+
+
 def test_command_line(devil, tmp_path, run):
     truth, predictions = devil
     out = tmp_path / "out"

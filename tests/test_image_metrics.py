@@ -251,6 +251,13 @@ def test_odd_holes_are_remarked_on():
     assert scores.remarks() == ["2 of 4 images have no hole, their composites are the truth, such as a",
                                 "1 of 4 images have no known pixel, such as d"]
     assert not ImageScores(names=["c"], hole=hole[2:3], pixels=np.full(1, 100), scores={}).remarks()
+    values = {("composite", "psnr"): np.array([np.inf, np.inf, 30, 31]),
+              ("raw", "l1_hole"): np.array([np.nan] * 3 + [1])}
+    scores = ImageScores(names=list("abcd"), hole=hole // 2 + [0, 1, 0, 0], pixels=np.full(4, 100), scores=values)
+    assert scores.remarks() == ["1 of 4 images have no hole, their composites are the truth, such as a",
+                                "1 of 4 images have an infinite score, as the truth itself, which does not count in "
+                                "the mean, such as b",
+                                "2 of 4 images have scores that are not numbers, such as b"]
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")

@@ -178,7 +178,7 @@ def test_inputs_that_change_during_the_work_are_never_mixed(script, video, tmp_p
     assert np.array_equal(result[known], truth[known])
 
 
-def test_what_the_end_needs_is_tried_at_the_beginning(script, video, tmp_path, monkeypatch):
+def test_what_the_end_needs_is_tried_at_the_beginning(script, video, tmp_path, monkeypatch, caplog):
     """Names, encoders, sound, space: all of it before anything is computed."""
     monkeypatch.setattr(ChunkFiller, "__call__", None)
     with pytest.raises(InputError, match="name of the output"):
@@ -188,6 +188,14 @@ def test_what_the_end_needs_is_tried_at_the_beginning(script, video, tmp_path, m
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5000))
         with pytest.raises(OSError, match=f"{out}: needs more than"):
             run(script, video, tmp_path / out, frames="film.mp4", masks="holes.mp4")
+    for free, warned in (10_000, True), (3_000_000, False):  # enough for the first frames, and for all of it
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
+        with pytest.raises(TypeError):  # computing begins
+            run(script, video, tmp_path / "out.mp4")
+        assert bool(caplog.records) == warned
+        if warned:
+            assert "out.mp4: may need about" in caplog.text and "for chunks until it is written" in caplog.text
+        caplog.clear()
     monkeypatch.setattr(av.AudioStream, "encode", lambda self, frame: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # the whole track is converted
         run(script, video, tmp_path / "out.webm", frames="film.mp4", masks="holes.mp4")

@@ -53,9 +53,12 @@ def main(argv: list[str] | None = None) -> int:
     with script.progress("images", len(pairs)) as advance:
         scores, unreadable = score_pairs(pairs, metrics, batch_size=args.batch_size, advance=advance)
     problems |= unreadable
+    remarks = scores.remarks(masks=args.masks is not None)
     if args.masks is not None and scores.count:
         share = sum(image["hole_area"] for image in scores.images) / scores.count
-        print("; ".join([f"{args.masks}: {100 * share:.2f} % missing on average", *scores.remarks()]), file=sys.stderr)
+        remarks.insert(0, f"{args.masks}: {100 * share:.2f} % missing on average")
+    if remarks:
+        print("; ".join(remarks), file=sys.stderr)
     run, name = args.name or args.predictions.resolve().name, args.set or args.truth.resolve().name
     about = {"masks": args.masks is not None, "problems": problems}
     result = describe(scores, run=run, set_name=name, paper=row, about=about)

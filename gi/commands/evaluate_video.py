@@ -115,6 +115,8 @@ def score(args: argparse.Namespace, pairs: list["VideoPair"], problems: dict[str
     with script.progress("frames", sum(clip.count for clip in clips)) as advance:
         found, films, unreadable = score_clips(clips, scores, out, advance=advance, strict=args.strict)
     problems |= unreadable
+    for remark in scores.remarks():
+        print(remark, file=sys.stderr)
 
     settings = {"truth": args.truth, "predictions": args.predictions, "masks": args.masks,
                 "metrics": ", ".join(metrics), "inverted masks": args.invert_masks, "left out": ", ".join(problems)}

@@ -90,6 +90,8 @@ def make_logdir(args: Namespace) -> Path:
     logdir, number = args.logdir / stem, 2
     while logdir.exists():
         logdir, number = args.logdir / f"{stem}_{number}", number + 1
+    if str(logdir).encode(errors="replace").decode() != str(logdir):
+        raise InputError(f"{logdir}: expected a name in UTF-8, as TensorBoard takes no other")
     return Path(os.environ.setdefault("GI_LOGDIR", str(logdir)))
 
 

@@ -60,7 +60,7 @@ def parse_value(text: str, path: str) -> Any:
     check_form(text, path)
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeEncodeError) as error:  # names of files may be no text
         raise InputError(f"{path}: {text!r} is not valid YAML: {first_line(error)}") from error
 
 

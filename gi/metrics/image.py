@@ -179,15 +179,18 @@ class ImageScores:
         return {key if view == "composite" else f"{view}/{key}": mean(score)
                 for view, scores in self.totals.items() for key, score in scores.items()}
 
-    def remarks(self) -> list[str]:
+    def remarks(self, *, masks: bool = True) -> list[str]:
         """A line about each kind of image that makes the scores other than they seem: without hole, with nothing else,
-        not finite.
+        not finite. masks: false where there are none, and the whole image counts as the hole.
         """
         areas = {image["name"]: image["hole_area"] for image in self.images}
         broken = [image["name"] for image in self.images if any(
-            math.isnan(value) for key, value in image.items() if "/" in key and not key.endswith(HOLE))]
+            math.isnan(value) or value == -math.inf for key, value in image.items()
+            if "/" in key and (image["hole_area"] or not key.endswith(HOLE)))]
+        perfect = [image["name"] for image in self.images if image["hole_area"] and math.inf in image.values()]
         about = {"have no hole, their composites are the truth": [name for name, area in areas.items() if not area],
-                 "have no known pixel": [name for name, area in areas.items() if area == 1],
+                 "have no known pixel": [name for name, area in areas.items() if masks and area == 1],
+                 "have an infinite score, as the truth itself, which does not count in the mean": perfect,
                  "have scores that are not numbers": broken}
         return [f"{len(names)} of {self.count} images {what}, such as {names[0]}"
                 for what, names in about.items() if names]

@@ -106,6 +106,16 @@ class VideoScores:
                 "measures": {key: vars(measure) for key, measure in measures(self.metrics).items()},
                 "totals": totals, "videos": [dict(scores) for scores in self.videos]}
 
+    def remarks(self) -> list[str]:
+        """A line about each metric that some video has no finite score of; infinite ones do not count in the total."""
+        lines = []
+        for metric in self.metrics:
+            names = [scores["name"] for scores in self.videos if not math.isfinite(scores.get(metric.name, 0))]
+            if names:
+                lines.append(f"{metric.name}: infinite or not a number for {len(names)} of {len(self.videos)} videos, "
+                             f"such as {names[0]}")
+        return lines
+
     def _measure(self, pieces: Iterable[Frames], count: int | None) -> tuple[dict[str, Tensor], list[float]]:
         """The values of a video by metric, (n,), or features (2,n,d); and the share of the hole in every frame."""
         by_span: dict[int | None, list[Metric]] = {}
@@ -147,5 +157,5 @@ class VideoScores:
 def _mean(values: np.ndarray, optional: bool) -> float:
     """Without infinity, unless there is nothing else; if they are `optional`, without nan too."""
     values = values[~np.isnan(values)] if optional else values
-    finite = values[~np.isinf(values)]
+    finite = values[~np.isposinf(values)]
     return float(np.mean(finite if len(finite) else values)) if len(values) else math.nan

@@ -93,7 +93,7 @@ class VideoJob:
         with self._workspace.used():
             todo = [part for part in self.missing if parts is None or part in parts]
             if todo:
-                rehearse(self.out, self.video, self.folder, **self.options)
+                rehearse(self.out, self.video, self.folder, beside=self._most_kept(todo), **self.options)
                 yield from self.fit()
                 yield from self.fill(todo)
             if parts is None:
@@ -147,6 +147,11 @@ class VideoJob:
                         writer.write(frame)
                         yield Progress("frames written", number + 1, self.video.count)
             self._check_inputs()
+
+    def _most_kept(self, parts):
+        """Bytes that the fills of parts take on disk at most, by the boxes of their holes, without their margins."""
+        boxes = (_box(mask) for part in parts for mask in self.masks.frames(part.first, part.stop))
+        return sum(3 * box.size[0] * box.size[1] for box in boxes if box is not None)
 
     def _path(self, part):
         return self.folder / f"{part.first:06d}.npz"
