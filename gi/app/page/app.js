@@ -14,8 +14,8 @@ let leave = null; // what the screen has to stop
 let turn = 0;
 
 const KEYS = [["Space", "play or stop"], ["← →", "one frame back or on; with Shift ten"], ["Home, End", "first or last frame"],
-  ["B, E, R", "brush, eraser, rectangle"], ["[ ]", "smaller or larger brush"], ["Ctrl Z, Ctrl Shift Z", "undo, redo"],
-  ["Wheel, middle button, 0", "zoom in and out, move, the whole picture"], ["M", "show or hide the mask"], ["V", "compare: result, before, slider, side by side, slice through time"],
+  ["B, E, R", "brush, eraser, rectangle; I takes a colour, for keyframes"], ["[ ]", "smaller or larger brush"], ["Ctrl Z, Ctrl Shift Z", "undo, redo"],
+  ["Wheel, middle button, 0", "zoom in and out, move, the whole picture"], ["M", "show or hide the mask"], ["V", "the next view: paint, result, slider, side by side, slice through time"],
   ["?", "this help"]];
 
 // The address: #/video/ID?frame=12 -> {parts: ["video", "ID"], values}.

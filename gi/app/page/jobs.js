@@ -110,7 +110,7 @@ export class JobCard {
     this.node.dataset.state = job.state;
     this.name.textContent = this.heading ? this.heading(job) : title(job);
     this.text.textContent = describe(job);
-    this.share.hidden = !["running", "cancelling", "cancelled"].includes(job.state);
+    this.share.hidden = !(["running", "cancelling"].includes(job.state) || (job.state === "cancelled" && job.total));
     if (job.total) this.share.value = job.done / job.total;
     else this.share.removeAttribute("value");
     this.stop.hidden = !["waiting", "running"].includes(job.state);
