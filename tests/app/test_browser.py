@@ -318,8 +318,9 @@ def test_files_that_cannot_be_opened(page, tmp_path):
         page.set_input_files("input[aria-label='Open a video']", path)
         page.get_by_role("alert").filter(has_text=said).wait_for()
     assert page.locator("#notes img").count() == 0 and page.title() == "gi"
-    page.goto(page.url.partition("#")[0] + "#/video/nothing")
-    page.get_by_text("This did not open").wait_for()
+    for place in "video/nothing", "%E0%A4%A":
+        page.goto(page.url.partition("#")[0] + f"#/{place}")
+        page.get_by_text("no such project" if "video" in place else "no such page").wait_for()
 
 
 def test_runs_are_shown(page):

@@ -21,7 +21,15 @@ const KEYS = [["Space", "play or stop"], ["← →", "one frame back or on; with
 // The address: #/video/ID?frame=12 -> {parts: ["video", "ID"], values}.
 function address() {
   const [place, query] = location.hash.replace(/^#\/?/, "").split("?");
-  return { parts: place.split("/").filter(Boolean).map(decodeURIComponent), values: new URLSearchParams(query ?? "") };
+  return { parts: place.split("/").filter(Boolean).map(decoded), values: new URLSearchParams(query ?? "") };
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch { // an address that somebody cut
+    return part;
+  }
 }
 
 // Replaces the values of the address without going anywhere, so that a reload comes back here.
@@ -63,6 +71,7 @@ function build(screen) {
   if (kind === "photo" && id) return photoScreen(screen, id);
   if (kind === "photos") return photosScreen(screen);
   if (kind === "runs") return runsScreen(screen);
+  if (kind) throw new Error("There is no such page. Is a part of its address missing?");
   return startScreen(screen);
 }
 
