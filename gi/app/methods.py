@@ -32,7 +32,7 @@ def _side(default: int, most: int = 4096) -> dict:
             "min": 64, "max": most, "step": 8}
 
 
-DILATE = {"name": "dilate", "label": "Grow the mask (pixels; empty: as the size needs)", "kind": "number",
+DILATE = {"name": "dilate", "label": "Grow the mask by (pixels)", "kind": "number",
           "default": None, "min": 0, "max": 200, "step": 1}
 
 

@@ -84,6 +84,7 @@ export function describe(job) {
   if (state === "cancelled") return done ? `Stopped at ${done} of ${total}. What is finished is kept.` : "Stopped.";
   if (state === "done") return job.seconds ? `Done in ${duration(job.seconds)}` : "Done";
   if (!total) return what ? `${capital(what)}…` : "Starting…";
+  if (what === "fitting") return `Learning, ${Math.round(100 * done / total)} %${left}`; // counted in seconds or steps
   return `${done} of ${total} ${what ?? ""}${left}`;
 }
 

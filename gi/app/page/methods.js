@@ -84,6 +84,6 @@ export class MethodForm {
       return el("select", { id, onchange }, option.choices.map((choice) => el("option", { value: choice, selected: choice === option.default }, String(choice))));
     }
     return el("input", { id, type: "number", class: "number", min: option.min ?? undefined, max: option.max ?? undefined,
-      step: option.step ?? "any", value: option.default ?? "", placeholder: "as it is", onchange });
+      step: option.step ?? "any", value: option.default ?? "", placeholder: "auto", onchange });
   }
 }
