@@ -30,7 +30,7 @@ def _side(default: int, most: int = 4096) -> dict:
             "min": 64, "max": most, "step": 8}
 
 
-DILATE = {"name": "dilate", "label": "Grow the mask (pixels; empty: as the size needs)", "kind": "number",
+DILATE = {"name": "dilate", "label": "Grow the mask by (pixels)", "kind": "number",
           "default": None, "min": 0, "max": 200, "step": 1}
 
 
@@ -52,6 +52,8 @@ METHODS = {
                         "some; the others follow along the optical flow.", (_side(640), DILATE), short=True),
     "internal": Method("Learn from this video", "A network learns for some minutes what this video shows, then fills "
                        "each frame. For backgrounds that move or flicker.", (MINUTES, _side(216, 1024), DILATE)),
+    "refine": Method("Copy, then choose", "Copies from other frames, learns the video as well, and takes for each pixel what "
+                     "has proved better in this video.", (MINUTES, _side(960), DILATE)),
     "diffusion": Method("Generate", "A video diffusion model carries your keyframes through the video. Slow without a "
                         "large graphics card.", (STEPS, DILATE)),
     "photo": Method("Fill the picture", "A network fills the hole, with what your other views show behind the object.",
@@ -125,12 +127,12 @@ class Methods:
             temporary.write_text(json.dumps(kept), encoding="utf-8")
 
     def estimate(self, name: str, project: Project, options: Mapping[str, Any]) -> dict:
-        """{"seconds", "how"} of a job with a project."""
+        """{"seconds", "how"} of a job with a project; options: by their names, those not given have their defaults."""
         if project.kind not in METHODS[name].kinds:
             return {"seconds": None, "how": f"is not for a {project.kind}"}
         times, amount = self.times(name), amount_of(name, project, options)
-        if name == "internal":
-            minutes = float(options.get("minutes") or _default(name, "minutes"))
+        if MINUTES in METHODS[name].options:
+            minutes = float(options.get("minutes") or MINUTES["default"])
             filling = statistics.median(time["work"] / time["amount"] for time in times) * amount if times else 0
             told = "filling as in earlier jobs here" if times else "and a while to fill the frames"
             return {"seconds": round(60 * minutes + filling), "how": f"the {minutes:g} minutes you allow, {told}"}

@@ -18,6 +18,7 @@ import pytest
 from gi.media import io
 from gi.media.files import open_video
 from tests.app.conftest import wait_for
+from tests.video_helpers import moving_pictures, set_turn, write_video
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
@@ -216,6 +217,22 @@ def test_keys_move_through_the_video(page):
     assert page.get_by_role("dialog").get_by_text("play or stop").is_visible()
 
 
+def test_a_short_video_of_a_phone_is_upright(page, tmp_path):
+    pictures = moving_pictures(6, 64, 48)  # upright
+    write_video(tmp_path / "phone.mp4", np.rot90(pictures, axes=(1, 2)), rate="30000/1001", sound="aac")
+    set_turn(tmp_path / "phone.mp4", "clockwise")
+    failed = []
+    page.on("response", lambda response: response.ok or failed.append(response.url))
+    _drop(page, tmp_path / "phone.mp4")
+    page.get_by_text("48×64 · 6 frames").wait_for()
+    page.get_by_text("29.97 frames a second · with sound").wait_for()
+    for key in "End", "ArrowLeft", "ArrowLeft", "Home":  # frames ahead of the way back are asked for
+        page.keyboard.press(key)
+    corner = "[...document.querySelector('canvas.before').getContext('2d').getImageData(3, 3, 1, 1).data]"
+    wait_for(lambda: np.abs(np.subtract(page.evaluate(corner)[:3], pictures[0][3, 3])).max() < 12)
+    assert not failed
+
+
 def test_an_object_vanishes(page, server, tmp_path):
     project = _open_example(page)
     from gi.app.example import FRAMES, frames
@@ -234,6 +251,7 @@ def test_an_object_vanishes(page, server, tmp_path):
     page.get_by_role("button", name="Remove the object").click()
     page.get_by_role("button", name="Stop", exact=True).first.click()
     page.get_by_role("button", name="Resume").first.wait_for()
+    assert page.locator("progress:visible:not([value])").count() == 0  # nothing seems to go on
     job = server.get("/api/jobs")[0]
     assert (job["kind"], job["state"]) == ("run", "cancelled")
     page.get_by_role("button", name="Resume").first.click()
@@ -297,6 +315,8 @@ def test_a_photo_is_filled(page, server, tmp_path):
     _drag(page, [(54, 34), (96, 66)])
     page.set_input_files("input[aria-label='Add photos']", tmp_path / "other.png")
     page.get_by_text("Guided by 1 other view").wait_for()
+    page.reload()
+    _until(page, "document.querySelector('.thumbnail img')?.naturalWidth === 168")
     page.get_by_role("button", name="Remove it").click()
     link = page.get_by_role("link", name="Download the photo")
     link.wait_for(timeout=120_000)
@@ -318,8 +338,9 @@ def test_files_that_cannot_be_opened(page, tmp_path):
         page.set_input_files("input[aria-label='Open a video']", path)
         page.get_by_role("alert").filter(has_text=said).wait_for()
     assert page.locator("#notes img").count() == 0 and page.title() == "gi"
-    page.goto(page.url.partition("#")[0] + "#/video/nothing")
-    page.get_by_text("This did not open").wait_for()
+    for place in "video/nothing", "%E0%A4%A":
+        page.goto(page.url.partition("#")[0] + f"#/{place}")
+        page.get_by_text("no such project" if "video" in place else "no such page").wait_for()
 
 
 def test_runs_are_shown(page):

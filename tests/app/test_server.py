@@ -162,7 +162,8 @@ def test_estimates_come_from_what_was_measured_here(server, still):
     call = f"/api/projects/{still}/estimates"
     before = server.ok("GET", call)
     assert before["flow"]["seconds"] is None and "not measured" in before["flow"]["how"]
-    assert server.ok("GET", f"{call}?minutes=3")["internal"]["seconds"] == 180
+    found = server.ok("GET", f"{call}?method=internal&minutes=3")
+    assert found["internal"]["seconds"] == 180 and found["refine"]["seconds"] == 600  # options are of one method
     for work in 10.0, 12.0, 40.0:  # 2 megapixels each
         server.methods.keep_time("flow", start=3.0, work=work, amount=2.0)
     seconds = 3 + 6 * 30 * 48 * 64 / 1e6

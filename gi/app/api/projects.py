@@ -254,9 +254,10 @@ class ProjectCalls:
         return [item for item in sorted(source.iterdir()) if kind_of(item) == "image"] if source.is_dir() else [source]
 
     def estimates(self, request: Request) -> Response:
-        project, options = self.parts.project(request), {}
-        for name in "minutes", "max_side":
+        project, chosen, options = self.parts.project(request), request.query_params.get("method"), {}
+        for name in "minutes", "max_side", "steps":
             with contextlib.suppress(ValueError):
                 if text := request.query_params.get(name):
                     options[name] = min(max(float(text), 0.1), 1e5)
-        return JSONResponse({name: self.parts.methods.estimate(name, project, options) for name in METHODS})
+        return JSONResponse({name: self.parts.methods.estimate(name, project, options if name == chosen else {})
+                             for name in METHODS})

@@ -14,14 +14,22 @@ let leave = null; // what the screen has to stop
 let turn = 0;
 
 const KEYS = [["Space", "play or stop"], ["← →", "one frame back or on; with Shift ten"], ["Home, End", "first or last frame"],
-  ["B, E, R", "brush, eraser, rectangle"], ["[ ]", "smaller or larger brush"], ["Ctrl Z, Ctrl Shift Z", "undo, redo"],
-  ["Wheel, middle button, 0", "zoom in and out, move, the whole picture"], ["M", "show or hide the mask"], ["V", "compare: result, before, slider, side by side, slice through time"],
+  ["B, E, R", "brush, eraser, rectangle; I takes a colour, for keyframes"], ["[ ]", "smaller or larger brush"], ["Ctrl Z, Ctrl Shift Z", "undo, redo"],
+  ["Wheel, middle button, 0", "zoom in and out, move, the whole picture"], ["M", "show or hide the mask"], ["V", "the next view: paint, result, slider, side by side, slice through time"],
   ["?", "this help"]];
 
 // The address: #/video/ID?frame=12 -> {parts: ["video", "ID"], values}.
 function address() {
   const [place, query] = location.hash.replace(/^#\/?/, "").split("?");
-  return { parts: place.split("/").filter(Boolean).map(decodeURIComponent), values: new URLSearchParams(query ?? "") };
+  return { parts: place.split("/").filter(Boolean).map(decoded), values: new URLSearchParams(query ?? "") };
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch { // an address that somebody cut
+    return part;
+  }
 }
 
 // Replaces the values of the address without going anywhere, so that a reload comes back here.
@@ -63,6 +71,7 @@ function build(screen) {
   if (kind === "photo" && id) return photoScreen(screen, id);
   if (kind === "photos") return photosScreen(screen);
   if (kind === "runs") return runsScreen(screen);
+  if (kind) throw new Error("There is no such page. Is a part of its address missing?");
   return startScreen(screen);
 }
 

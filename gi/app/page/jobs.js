@@ -84,6 +84,7 @@ export function describe(job) {
   if (state === "cancelled") return done ? `Stopped at ${done} of ${total}. What is finished is kept.` : "Stopped.";
   if (state === "done") return job.seconds ? `Done in ${duration(job.seconds)}` : "Done";
   if (!total) return what ? `${capital(what)}…` : "Starting…";
+  if (what === "fitting") return `Learning, ${Math.round(100 * done / total)} %${left}`; // counted in seconds or steps
   return `${done} of ${total} ${what ?? ""}${left}`;
 }
 
@@ -110,7 +111,7 @@ export class JobCard {
     this.node.dataset.state = job.state;
     this.name.textContent = this.heading ? this.heading(job) : title(job);
     this.text.textContent = describe(job);
-    this.share.hidden = !["running", "cancelling", "cancelled"].includes(job.state);
+    this.share.hidden = !(["running", "cancelling"].includes(job.state) || (job.state === "cancelled" && job.total));
     if (job.total) this.share.value = job.done / job.total;
     else this.share.removeAttribute("value");
     this.stop.hidden = !["waiting", "running"].includes(job.state);

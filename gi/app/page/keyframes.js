@@ -16,7 +16,7 @@ export class Keyframes {
     this.fillButton = el("button", { type: "button", onclick: () => this.#fill() });
     this.card = new jobs.JobCard();
     this.node = el("div", {},
-      el("p", {}, "Show how a frame shall look: the others follow it. Useful where the video never shows what is behind the object."),
+      el("p", {}, "Show how a frame shall look behind the object: the others follow it. Useful where no other frame shows what is there. What you change outside the mask stays on this one frame."),
       this.list,
       el("div", { class: "buttons" }, this.fillButton,
         el("button", { type: "button", onclick: () => this.paint(work.player.frame) }, "Paint over this frame"),

@@ -40,9 +40,9 @@ export class MethodForm {
   // Asks the server how long each method would take. An estimate that does not arrive is no reason to stop.
   async estimate() {
     this.asked = this.work.project.version;
-    const { options } = this.values();
+    const { method, options } = this.values();
     try {
-      const estimates = await api.estimates(this.work.project.id, options);
+      const estimates = await api.estimates(this.work.project.id, { method, ...options });
       for (const [name, { seconds, how }] of Object.entries(estimates)) {
         const card = this.cards.get(name);
         if (!card) continue;
@@ -58,7 +58,7 @@ export class MethodForm {
     const how = el("span", { class: "method-how faint" });
     const about = el("span", {}, one.description);
     const input = el("input", { type: "radio", name: "method", value: one.name, checked: one.name === this.chosen, disabled: !one.available,
-      onchange: () => { this.chosen = one.name; this.#show(); } });
+      onchange: () => { this.chosen = one.name; this.#show(); this.estimate(); } });
     this.cards.set(one.name, { time, how, about });
     return el("label", { class: "method", "data-off": String(!one.available), title: one.description }, input, el("span", { class: "method-text" },
       el("span", { class: "method-line" }, el("strong", {}, one.label), time), about, how,
@@ -84,6 +84,6 @@ export class MethodForm {
       return el("select", { id, onchange }, option.choices.map((choice) => el("option", { value: choice, selected: choice === option.default }, String(choice))));
     }
     return el("input", { id, type: "number", class: "number", min: option.min ?? undefined, max: option.max ?? undefined,
-      step: option.step ?? "any", value: option.default ?? "", placeholder: "as it is", onchange });
+      step: option.step ?? "any", value: option.default ?? "", placeholder: "auto", onchange });
   }
 }

@@ -77,7 +77,7 @@ export function browser(pick, wanted) {
             entry.images && wanted.includes("frames")
               ? el("button", { type: "button", onclick: () => pick(entry) }, "Use its pictures") : null)]
           : [row(entry.name, size(entry.bytes), () => pick(entry), "play")])),
-      entries.length ? "" : el("p", { class: "faint" }, "Nothing of this kind lies here."));
+      entries.length ? "" : el("p", { class: "faint" }, "No videos or pictures lie here."));
   };
   load("");
   return box;

@@ -96,7 +96,7 @@ class PhotoWorkspace {
       for (const file of files) {
         const upload = await send([file], { limit: this.state.limits?.upload_bytes, status: sending });
         if (upload && upload.kind !== "image") note(`${upload.name} is no picture, so it cannot be another view.`, "error");
-        else if (upload) this.others.push({ upload: upload.upload, name: upload.name, url: URL.createObjectURL(file) });
+        else if (upload) this.others.push({ upload: upload.upload, name: upload.name, thumbnail: await thumbnail(file) });
         this.#keepViews();
       }
     };
@@ -110,15 +110,16 @@ class PhotoWorkspace {
     this.card = new jobs.JobCard();
     this.download = el("a", { class: "button primary", download: "" }, icon("download"), " Download the photo");
     this.home = el("div", {});
+    const alone = this.form.methods.length === 1 && this.form.possible; // nothing to choose
     return el("aside", { class: "steps", "aria-label": "Steps" },
       section(1, "Paint over what should go", el("p", {}, "Generously, with its shadow.")), views,
-      section(3, "Remove it", this.form.methods.length > 1 || !this.form.possible ? this.form.node : this.form.settings,
-        this.why, el("div", { class: "buttons" }, this.runButton), this.card.node),
+      section(3, "Remove it", alone ? this.form.settings : this.form.node,
+        this.why, el("div", { class: "buttons middle" }, this.runButton, alone ? this.form.cards.get(this.form.chosen).time : null), this.card.node),
       section(4, "Compare and download", this.home));
   }
 
   #keepViews() {
-    sessionStorage.setItem(this.store, JSON.stringify(this.others.map(({ upload, name }) => ({ upload, name }))));
+    sessionStorage.setItem(this.store, JSON.stringify(this.others));
     this.update();
   }
 
@@ -165,7 +166,7 @@ class PhotoWorkspace {
   update() {
     const run = jobs.ofProject(this.project.id).find((job) => job.kind === "run");
     this.list.replaceChildren(...this.others.map((other, k) => el("li", {}, el("span", { class: "thumbnail" },
-      other.url ? el("img", { src: other.url, alt: "" }) : null, el("span", {}, other.name)),
+      other.thumbnail ? el("img", { src: other.thumbnail, alt: "" }) : null, el("span", {}, other.name)),
     tool("trash", `Leave out ${other.name}`, () => { this.others.splice(k, 1); this.#keepViews(); }))));
     const ready = this.project.marks.length > 0 || Boolean(this.project.masks);
     this.why.textContent = ready ? (this.others.length ? `Guided by ${plural(this.others.length, "other view")}.` : "") : "First paint over it.";
@@ -201,5 +202,19 @@ class PhotoWorkspace {
     else if (key === "v") this.compare.next();
     else return;
     event.preventDefault();
+  }
+}
+
+// A small copy as an address of its own, which outlives a reload; null where the browser cannot read the picture.
+async function thumbnail(file) {
+  try {
+    const picture = await createImageBitmap(file);
+    const scale = 168 / Math.max(picture.width, picture.height);
+    const small = el("canvas", { width: Math.max(1, scale * picture.width), height: Math.max(1, scale * picture.height) });
+    small.getContext("2d").drawImage(picture, 0, 0, small.width, small.height);
+    picture.close();
+    return small.toDataURL("image/jpeg", 0.8);
+  } catch {
+    return null;
   }
 }

@@ -169,7 +169,9 @@ export class Player extends EventTarget {
 
   #want(first = this.frame) {
     const numbers = [first];
-    for (let k = 1; k <= 24; k++) numbers.push((first + k * this.ahead + this.count) % this.count);
+    for (let k = 1; k <= Math.min(24, this.count - 1); k++) {
+      numbers.push((first + k * this.ahead + this.count) % this.count);
+    }
     numbers.push(Math.min(this.count - 1, Math.max(0, first - this.ahead)));
     for (const { frames } of this.layers) frames.want(numbers);
   }

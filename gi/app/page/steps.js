@@ -192,7 +192,7 @@ export class Steps {
     const running = own.find((job) => job.kind === "run" && job.state !== "done");
     const last = own.find((job) => job.kind === "run");
     if (last?.state === "done" && this.awaited === last.id) { // also if another tab began it
-      note("Done: the object is gone. Compare and download it.");
+      note("Done. Look at it, compare, and download it.");
       this.open(this.home);
       this.work.showJob(last.id);
     }

@@ -10,7 +10,7 @@ export class Transport {
     const last = player.count - 1;
     this.play = tool("play", "Play", () => player.toggle(), { key: "Space" });
     this.stop = tool("pause", "Stop", () => player.toggle(), { key: "Space", hidden: true });
-    this.bar = el("input", { type: "range", min: 0, max: last, value: 0, class: "scrub", "aria-label": "Frame",
+    this.bar = el("input", { type: "range", min: 0, max: last, value: 0, class: "scrub", "aria-label": "Frame", onpointerup: () => this.bar.blur(),
       oninput: () => { player.pause(); player.seek(Number(this.bar.value)); } });
     this.number = el("input", { type: "number", min: 0, max: last, value: 0, class: "number", "aria-label": "Number of the frame",
       onchange: () => { player.pause(); player.seek(Number(this.number.value) || 0); } });
@@ -21,7 +21,7 @@ export class Transport {
       el("div", { class: "transport-line" }, this.play, this.stop,
         tool("back", "One frame back", () => player.step(-1), { key: "←" }),
         tool("forward", "One frame on", () => player.step(1), { key: "→" }),
-        el("label", { class: "number-of" }, this.number, ` of ${player.count}`), this.time,
+        el("label", { class: "number-of" }, this.number, ` of ${last}`), this.time,
         el("div", { class: "scrub-box" }, this.bar, this.strip)),
       this.legend);
     player.addEventListener("frame", () => this.#frame());
