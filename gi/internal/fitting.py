@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
+from torch.utils.data import Dataset, default_collate
 
 from gi.data.masks import MaskKind
 from gi.errors import InputError
@@ -58,6 +58,8 @@ class Fit(ABC):
         early_stop: end when the score no longer rises, after the decay of the rate.
         say: takes the line that is said at every look.
     """
+
+    helps = "max_side=N or batch_size=N"  # against too little memory
 
     def __init__(self, network: nn.Module, recipe: Recipe, *, folder: Path, size: tuple[int, int],
                  minutes: float | None = None, steps: int | None = None, early_stop: bool = True, seed: int = 0,
@@ -156,7 +158,7 @@ class Fit(ABC):
                 raise
             height, width = self.size
             raise InputError(f"not enough memory to fit {size} frame(s) of {width}x{height} at once; a smaller "
-                             "max_side=N or batch_size=N helps") from error
+                             f"{self.helps} helps") from error
         self.step += 1
         decay = min(self.recipe.average_decay, self.step / (10 + self.step))
         with torch.no_grad():
@@ -215,14 +217,18 @@ class Fitting(Fit):
 
     def __init__(self, network: nn.Module, shot: Shot, objective: TwoPhases, recipe: Recipe, *,
                  holes: MaskKind | None = None, **options: Any):
-        self.shot, self.objective = shot, objective
+        self.shot, self.objective, self.holes, self.batch_size = shot, objective, holes, recipe.batch_size
         self.device, seed = next(network.parameters()).device, options.get("seed", 0)
-        self.samples = HiddenPixels(shot, length=2**62, seed=seed, holes=holes, batch_size=recipe.batch_size)
-        self._places = self._batch(HiddenPixels(shot, length=SCORED, seed=seed + 1, holes=holes), range(SCORED))
+        self.samples = self.hidden(2**62, seed)
+        self._places = self._batch(self.hidden(SCORED, seed + 1), range(SCORED))
         batch = prepare(self._places, network, step=0)
-        even_out(network, batch["image"][:1], batch["hole"][:1])
+        even_out(network, *(x[:1] for x in inputs(batch)))
         self._inpainted: float | None = None
-        super().__init__(network, recipe, size=shot.size, **options)
+        super().__init__(network, recipe, size=tuple(batch["image"].shape[-2:]), **options)
+
+    def hidden(self, length: int, seed: int) -> Dataset:
+        """The samples that are fitted to, and others that are scored."""
+        return HiddenPixels(self.shot, length=length, seed=seed, holes=self.holes, batch_size=self.batch_size)
 
     @property
     def regularises(self) -> bool:
@@ -232,17 +238,20 @@ class Fitting(Fit):
         never = 2**62
         self.objective.regularise_from = never if self._regularised_from is None else self._regularised_from
         batch = prepare(self._batch(self.samples, numbers), self.network, step=self.step, seed=self.seed)
-        terms = self.objective.generator(self.network(batch["image"], batch["hole"]), batch)
+        terms = self.objective.generator(self.network(*inputs(batch)), batch)
         return torch.stack(list(terms.values())).sum()
 
-    @torch.no_grad()
     def score(self) -> float:
         """Mean PSNR in dB of the averaged network at known pixels that are hidden from it, always the same."""
+        return self.score_of(lambda batch: self.average(*inputs(batch))[-1])
+
+    @torch.no_grad()
+    def score_of(self, fill: Callable[[dict], Tensor]) -> float:
+        """Of what `fill` makes of a batch of one; memory is needed as for filling."""
         scores = []
-        for i in range(SCORED):  # one by one: memory as for filling
+        for i in range(SCORED):
             batch = prepare({name: value[i:i + 1] for name, value in self._places.items()}, self.average, step=0)
-            filled = self.average(batch["image"], batch["hole"])[-1]
-            scores.append(psnr(filled, batch["image"], batch["hidden"]))
+            scores.append(psnr(fill(batch), batch["image"], batch["hidden"]))
         return _finite_mean(torch.cat(scores))
 
     def picture(self) -> np.ndarray:
@@ -253,14 +262,17 @@ class Fitting(Fit):
 
     def _of_opencv(self):
         if self._inpainted is None:
-            batch = prepare(self._places, self.average, step=0)
-            self._inpainted = _finite_mean(psnr(opencv_inpaint(batch["image"], batch["hole"]), batch["image"],
-                                                batch["hidden"]))
+            self._inpainted = self.score_of(lambda batch: opencv_inpaint(batch["image"], batch["hole"]))
         return self._inpainted
 
     def _batch(self, samples, numbers):
         batch = default_collate([samples[number] for number in numbers])
         return {name: value.to(self.device) for name, value in batch.items() if name != "name"}
+
+
+def inputs(batch: dict) -> list[Tensor]:
+    """Of a batch of `prepare`, what the network gets: images, holes, and priors if there are any."""
+    return [batch[name] for name in ("image", "hole", "prior") if name in batch]
 
 
 def _finite_mean(values):

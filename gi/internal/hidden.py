@@ -33,23 +33,29 @@ class Translations:
 
     def draw(self, rng: np.random.Generator, moved: np.ndarray, own: np.ndarray) -> tuple[int, int]:
         """(down, right) for the hole `moved`, in a frame with the hole `own`, both (H, W)."""
-        height, width = own.shape
         if self.factor == 1 or not own.any():
-            return int(rng.integers(height)), int(rng.integers(width))
-        near = self._near(own)
+            return int(rng.integers(own.shape[0])), int(rng.integers(own.shape[1]))
+        (row, column), (middle, centre) = self.centre(rng, own), centre_of(moved)
+        return row - middle, column - centre
+
+    def centre(self, rng: np.random.Generator, own: np.ndarray, part: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Row and column of a moved hole's centre in a frame with the hole `own` (H, W); the band is that share of
+        `part`, (height, width) of what a network sees, if it does not see whole frames.
+        """
+        if self.factor == 1 or not own.any():
+            return int(rng.integers(own.shape[0])), int(rng.integers(own.shape[1]))
+        near = self._near(own, part or own.shape)
         share = near.mean()
         share = self.factor * share / (self.factor * share + 1 - share)
         places = np.flatnonzero(near if rng.random() < share else ~near)
-        row, column = divmod(int(rng.choice(places)), width)
-        top, left, bottom, right = _bounds(moved)
-        return row - (top + bottom) // 2, column - (left + right) // 2
+        row, column = divmod(int(rng.choice(places)), own.shape[1])
+        return row, column
 
-    def _near(self, own):
+    def _near(self, own, part):
         """Centres, (H, W) bool, that are in the band around the box of the hole `own`."""
-        height, width = own.shape
+        near = np.zeros(own.shape, bool)
         top, left, bottom, right = _bounds(own)
-        rows, columns = round(self.band * height), round(self.band * width)
-        near = np.zeros((height, width), bool)
+        rows, columns = round(self.band * part[0]), round(self.band * part[1])
         near[max(0, top - rows):bottom + rows, max(0, left - columns):right + columns] = True
         near[top + rows:max(top + rows, bottom - rows), left + columns:max(left + columns, right - columns)] = False
         return near
@@ -93,6 +99,12 @@ class HiddenPixels(Dataset):
             moved = roll(moved, *self.translations.draw(random, moved, mask))
         sample: Any = make_sample([shot.frames[own], shot.frames[other]], [mask, shot.masks[other]], f"{epoch}/{index}")
         return sample | {"moved": torch.from_numpy(moved)[None]}
+
+
+def centre_of(mask: np.ndarray) -> tuple[int, int]:
+    """Row and column of the middle of the box around the hole of a mask (H, W)."""
+    top, left, bottom, right = _bounds(mask)
+    return (top + bottom) // 2, (left + right) // 2
 
 
 def _bounds(mask):

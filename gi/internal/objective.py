@@ -40,10 +40,12 @@ def prepare(batch: dict, fill: Callable[..., list[Tensor]], *, step: int, seed: 
 
     "image", "mask", "sources", "source_masks" as in a sample; "hole": the frame's own and the moved one; "hidden":
     known pixels under the moved one; "fill": the network, (image, hole) -> stages; "step"; "random": a generator on the
-    CPU for this step, another for every `seed`.
+    CPU for this step, another for every `seed`. "prior", if the sample has one: (B, 3, H, W).
     """
     image, sources = batch["image"].float() / 255, batch["sources"].float() / 255
     mask, moved = batch["mask"].float(), batch["moved"].float()
-    return {"image": image, "mask": mask, "sources": sources, "source_masks": batch["source_masks"].float(),
+    prior = {"prior": batch["prior"].float() / 255} if "prior" in batch else {}
+    return prior | {
+            "image": image, "mask": mask, "sources": sources, "source_masks": batch["source_masks"].float(),
             "hole": torch.maximum(mask, moved), "hidden": moved * (1 - mask), "fill": fill, "step": step,
             "random": torch.Generator().manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))}

@@ -1,4 +1,6 @@
 """Pictures of how far a network is: frames of the video with their holes, and filled."""
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -9,12 +11,15 @@ from gi.report.pictures import hatch, to_uint8
 
 
 @torch.no_grad()
-def fill_frame(network: nn.Module, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`frame`, uint8 (H, W, 3), with the hole of `mask` (H, W) filled; uint8, known pixels as they are."""
+def fill_frame(network: nn.Module, frame: np.ndarray, mask: np.ndarray, prior: np.ndarray | None = None) -> np.ndarray:
+    """`frame`, uint8 (H, W, 3), with the hole of `mask` (H, W) filled; uint8, known pixels as they are. prior: as
+    `frame`, for a network that has one.
+    """
     device = next(network.parameters()).device
-    image = torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2, 0, 1)[None].float() / 255
+    image, *priors = (torch.from_numpy(np.ascontiguousarray(x)).to(device).permute(2, 0, 1)[None].float() / 255
+                      for x in (frame, prior) if x is not None)
     hole = torch.from_numpy(np.ascontiguousarray(mask)).to(device)[None, None].float()
-    filled = composite(network(image, hole)[-1].float(), image, hole)
+    filled = composite(network(image, hole, *priors)[-1].float(), image, hole)
     return (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
@@ -24,5 +29,11 @@ def strip(network: nn.Module, shot: Shot, *, columns: int = 5) -> np.ndarray:
     chosen = numbers[np.linspace(0, len(numbers) - 1, min(columns, len(numbers))).round().astype(int)]
     above = [hatch(shot.frames[i] / 255, shot.masks[i]) for i in chosen]
     below = [fill_frame(network, shot.frames[i], shot.masks[i]) for i in chosen]
-    gap = to_uint8(np.ones((2, len(chosen) * shot.size[1], 3)))
-    return np.concatenate([np.concatenate(above, axis=1), gap, np.concatenate(below, axis=1)])
+    return rows_of(above, below)
+
+
+def rows_of(*rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of as many pictures, uint8 (H, W, 3) all, in one picture."""
+    joined = [np.concatenate(row, axis=1) for row in rows]
+    gap = to_uint8(np.ones((2, joined[0].shape[1], 3)))
+    return np.concatenate([part for row in joined for part in (gap, row)][1:])

@@ -1,5 +1,6 @@
 """The frames of one video and their masks at the working size, held once."""
-from collections.abc import Iterable
+import mmap
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ class Shot:
 
     def __init__(self, frames: np.ndarray, masks: np.ndarray):
         self.frames, self.masks = frames, masks
-        share = masks.reshape(len(masks), -1).mean(axis=1)
+        share = np.array([mask.mean() for _, mask in self.each_mask()])
         self.known = np.flatnonzero(share < 1)  # numbers of frames with known pixels
         self.holes = np.flatnonzero((share > 0) & (share < 1))  # and of those with a hole
         if not len(self.known):
@@ -42,15 +43,32 @@ class Shot:
         reduce = resize_known if antialias else sample_known
         for number, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
             stored[0][number], stored[1][number] = reduce(frame, mask != 0, size)
+            _release(*stored)
         return cls(*stored)
 
     def __len__(self) -> int:
         return len(self.frames)
 
+    def each_mask(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(number, mask) of all frames, without keeping mapped ones in memory."""
+        for number, mask in enumerate(self.masks):
+            yield number, mask
+            self.release()
+
+    def release(self) -> None:
+        """Of a shot in files, the system may forget what was read, until it is read again."""
+        _release(self.frames, self.masks)
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.frames.shape[1:3]
+
+
+def _release(*arrays):
+    for array in arrays:
+        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            array._mmap.madvise(mmap.MADV_DONTNEED)  # shared: what was written stays
 
 
 def sample_known(frame: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
