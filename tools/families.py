@@ -28,6 +28,7 @@ from gi.weights.unpickle import read_checkpoint
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "small"
 SHARED = ("common", "unaligned", "unguided", "without_keyframes")
+OTHERS = ("real_pairs",)  # which continues a training on videos of one's own
 START = "_start"  # of a network that begins with the weights of another training, the name of that
 EXTRA = ("ours_small", "trusted_copy")  # not of the paper: they are trained if asked for
 MEASURES = {"psnr_hole": ("PSNR", 2), "ssim_hole": ("SSIM", 3), "l1_hole": ("L1", 4)}  # in the hole
@@ -36,7 +37,7 @@ BASELINES = ("copy", "inpaint")
 
 def families() -> list[str]:
     """Names of the configurations that describe a network."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in SHARED
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in (*SHARED, *OTHERS)
                   and not path.stem.endswith(START))
 
 

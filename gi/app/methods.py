@@ -52,8 +52,8 @@ METHODS = {
                         "some; the others follow along the optical flow.", (_side(640), DILATE), short=True),
     "internal": Method("Learn from this video", "A network learns for some minutes what this video shows, then fills "
                        "each frame. For backgrounds that move or flicker.", (MINUTES, _side(216, 1024), DILATE)),
-    "refine": Method("Copy, then choose", "Copies from other frames, learns the video as well, and takes for each pixel what "
-                     "has proved better in this video.", (MINUTES, _side(960), DILATE)),
+    "refine": Method("Copy, then choose", "Copies from other frames, learns the video as well, and takes for each "
+                     "pixel what has proved better in this video.", (MINUTES, _side(960), DILATE)),
     "diffusion": Method("Generate", "A video diffusion model carries your keyframes through the video. Slow without a "
                         "large graphics card.", (STEPS, DILATE)),
     "photo": Method("Fill the picture", "A network fills the hole, with what your other views show behind the object.",
@@ -132,7 +132,7 @@ class Methods:
             return {"seconds": None, "how": f"is not for a {project.kind}"}
         times, amount = self.times(name), amount_of(name, project, options)
         if MINUTES in METHODS[name].options:
-            minutes = float(options.get("minutes") or MINUTES["default"])
+            minutes = float(str(options.get("minutes") or MINUTES["default"]))
             filling = statistics.median(time["work"] / time["amount"] for time in times) * amount if times else 0
             told = "filling as in earlier jobs here" if times else "and a while to fill the frames"
             return {"seconds": round(60 * minutes + filling), "how": f"the {minutes:g} minutes you allow, {told}"}

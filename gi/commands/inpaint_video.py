@@ -19,8 +19,7 @@ from gi.errors import InputError
 EPILOG = """\
 Methods, each with options key=value, which --method NAME --help describes:
 {methods}
-  package.module.Name: a gi.video.method.VideoMethod of your own
-Formats, memory, several machines, exit status: docs/commands.md
+  package.module.Name: a gi.video.method.VideoMethod of your own. All else: docs/commands.md
 """
 
 
