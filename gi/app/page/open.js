@@ -21,17 +21,16 @@ export async function send(files, { limit, status } = {}) {
     el("button", { type: "button", onclick: () => stop.abort() }, "Stop"));
   status?.replaceChildren(box);
   const result = await attempt(async () => {
-    let first = null;
+    let upload = null; // as the server sees it with all files so far
     for (const [k, file] of files.entries()) {
       if (limit && file.size > limit) {
         throw new Error(`${file.name} has ${size(file.size)}; this server takes up to ${size(limit)} (gi app --max-upload).`);
       }
       text.textContent = files.length > 1 ? `Sending ${k + 1} of ${files.length}: ${file.name}` : `Sending ${file.name}`;
       const progress = (share) => { bar.value = share; if (share === 1) text.textContent = `Reading ${file.name}…`; };
-      const one = await api.upload(file, { progress, signal: stop.signal, into: first?.upload });
-      first ??= one;
+      upload = await api.upload(file, { progress, signal: stop.signal, into: upload?.upload });
     }
-    return first;
+    return upload;
   });
   status?.replaceChildren();
   return result;
