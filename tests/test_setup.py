@@ -75,7 +75,7 @@ def wheel(root, tmp_path_factory):
 @pytest.mark.slow
 def test_the_wheel_has_every_module_and_what_comes_along(root, wheel):
     code = {path.relative_to(root).as_posix() for path in (root / "gi").rglob("*")
-            if path.suffix in (".py", ".j2", ".css", ".yaml")}
+            if path.suffix in (".py", ".j2", ".css", ".yaml", ".js", ".html", ".svg")}
     along = {f"gi/{path.relative_to(root).as_posix()}" for path in (root / "configs").rglob("*.yaml")}
     weights = {f"gi/checkpoints/{name}" for name in ("README.md", "ours_small.md", "ours_small.safetensors")}
     with zipfile.ZipFile(wheel) as archive:
