@@ -43,7 +43,7 @@ def test_a_cancelled_job_is_interrupted_and_goes_on_when_it_is_resumed(server):
     assert server.ok("POST", f"/api/jobs/{job.id}/cancel")["state"] == "cancelling"
     wait_for(lambda: state_of(server, job) == "cancelled" and state_of(server, next_one) == "done")
     folder = server.queue.folder(job)
-    assert gone(int((folder / "result.pid").read_text()))  # by its own end, or on a busy machine by that of its patience
+    assert gone(int((folder / "result.pid").read_text()))  # by itself, or on a busy machine by `child.PATIENCE`
     assert server.client.get(f"/api/jobs/{job.id}/download").status_code == 404
     job.words = [json.dumps({**json.loads(job.words[0]), "pause": 0})]
     assert server.ok("POST", f"/api/jobs/{job.id}/resume")["state"] in ("waiting", "running")
