@@ -88,10 +88,11 @@ def test_finds_an_object_from_one_frame(video, tmp_path, frame, capsys):
     assert "masks found" in capsys.readouterr().err
 
 
-def test_files_and_what_programs_are_told(video, tmp_path, capsys):
+def test_files_and_what_programs_are_told(video, tmp_path, capsys, monkeypatch):
     frames, truth = object_video()
+    monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "film.mp4", frames, sound="aac", rate=30)
-    out, look = tmp_path / "masks.mp4", tmp_path / "look.mp4"
+    out, look = Path("masks.mp4"), Path("look.mp4")  # in the current folder
     main([str(tmp_path / "film.mp4"), str(video / "0.png"), str(out), "--overlay", str(look), "--progress", "json",
           "--dilate", "2"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

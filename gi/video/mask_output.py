@@ -1,5 +1,6 @@
 """Masks of a video as they are written: a folder of PNG files, 0 and 255, or a video file, and a film to look at."""
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class _Masks(VideoSource):
     """How masks are stored: as many as the frames, at their times, but upright, without sound and colours."""
 
     def __init__(self, video: VideoSource):
-        super().__init__(Path())  # no file that sound could come from
+        super().__init__(Path(os.devnull))  # no file that sound could come from, nor a folder that results lie in
         self.width, self.height, self.count, self.aspect = video.width, video.height, video.count, video.aspect
         self.rate, self.times, self.time_base = video.rate, video.times, video.time_base
         self.files = [Path(path.name) for path in getattr(video, "files", ())] or \
