@@ -3,6 +3,7 @@ import importlib
 import itertools
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
