@@ -81,6 +81,7 @@ class Folder:
     def shorten(self, text: str) -> str:
         """A message with the paths in it as the user knows them: those of uploads by their names alone."""
         text = re.sub(re.escape(f"{self.own}{os.sep}") + r"\w+[/\\]\w+[/\\]", "", text)
+        text = re.sub(re.escape(f"{self.own}{os.sep}") + r"uploads[/\\]\w+", "the pictures", text)
         return text.replace(f"{self.path}{os.sep}", "")
 
     def listing(self, relative: str) -> dict:

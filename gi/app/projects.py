@@ -66,8 +66,8 @@ class Projects:
         self.folder.expect_room(20_000 * facts["count"])
         names = [file.stem for file in getattr(video, "files", ())]
         names = names if len(set(names)) == len(names) else []
-        project = Project(id=token_hex(6), name=name or source.name, source=source, upload=upload, created=now(),
-                          fps_given=fps, names=names, **facts)
+        project = Project(id=token_hex(6), name=name or self._name(source, upload), source=source, upload=upload,
+                          created=now(), fps_given=fps, names=names, **facts)
         project.folder = self.root / project.id
         for part in "proxies", "marks", "masks", "keyframes":
             (project.folder / part).mkdir(parents=True)
@@ -76,6 +76,13 @@ class Projects:
             self.reader.keep(project.id, video)
         self.changed(project)
         return project
+
+    @staticmethod
+    def _name(source: Path, upload: str | None) -> str:
+        """For people: of the pictures of an upload, whose folder has an id for a name, that of the first."""
+        if upload is None or source.is_file():
+            return source.name
+        return min((item.name for item in source.iterdir() if item.name[0] != "."), key=natural_order)
 
     def delete(self, project: Project) -> None:
         """Deletes a project, and its upload if no other uses it."""

@@ -233,6 +233,26 @@ def test_a_short_video_of_a_phone_is_upright(page, tmp_path):
     assert not failed
 
 
+def test_pictures_and_their_masks_are_loaded(page, server, tmp_path):
+    files = {"frames": [], "masks": []}
+    for number, picture in enumerate(moving_pictures(3)):
+        for kind, pixels in ("frames", picture), ("masks", np.full(picture.shape[:2], 255, np.uint8)):
+            files[kind].append(tmp_path / kind / f"{number}.png")
+            io.write_image(files[kind][-1], pixels)
+    page.set_input_files("input[aria-label='Open a video']", files["frames"])
+    page.get_by_label("Pictures a second").fill("12")
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_text("64×48 · 3 frames").wait_for()
+    page.set_input_files("input[aria-label='Load masks']", files["masks"][:2])
+    page.get_by_role("alert").filter(has_text="2 masks, expected 3").wait_for()
+    page.set_input_files("input[aria-label='Load masks']", files["masks"])
+    shown = "document.querySelector('canvas.mask').getContext('2d').getImageData(30, 30, 1, 1).data[3]"
+    _until(page, shown)
+    page.locator("summary", has_text="Mark the object").click()
+    page.get_by_role("button", name="Not on this frame").click()
+    _until(page, f"!{shown}")  # the mask goes that it replaces
+
+
 def test_an_object_vanishes(page, server, tmp_path):
     project = _open_example(page)
     from gi.app.example import FRAMES, frames

@@ -136,7 +136,9 @@ def test_frames_that_are_pictures_are_a_video(server):
         found = server.ok("POST", f"/api/uploads?name={name}&into={upload}", content=png(frame))
     assert (found["kind"], found["files"]) == ("folder", 3)
     project = server.ok("POST", "/api/projects", json={"upload": upload, "fps": "12.5"})
-    assert (project["count"], project["fps"]) == (3, 12.5)
+    assert (project["count"], project["fps"], project["name"]) == (3, 12.5, "2.png")
+    said = server.folder.shorten(f"{server.uploads.place(upload)}: 2 masks")
+    assert said == "the pictures: 2 masks"
     for number in range(3):
         content = server.client.get(f"/api/projects/{project['id']}/frames/{number}.png").content
         assert np.array_equal(opened(content), frames[number])

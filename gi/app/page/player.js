@@ -188,8 +188,8 @@ export class Player extends EventTarget {
 
   #draw() {
     for (const layer of this.layers) {
-      if (layer.frames.cache.has(this.frame)) this.#paint(layer, this.frame);
-      else if (!layer.frames.ready(this.frame)) this.#clear(layer);
+      if (!layer.frames.ready(this.frame)) this.#clear(layer); // also one that was kept: a mask that a mark replaces
+      else if (layer.frames.cache.has(this.frame)) this.#paint(layer, this.frame);
     }
   }
 
