@@ -76,10 +76,10 @@ export class Painter extends EventTarget {
 
   get empty() { return !pixels(this.canvas).some(Boolean); }
 
-  // Whether `picture`, of the canvas's size, is what is painted.
+  // Whether `picture`, of the canvas's size, is the mask of what is painted, whose edges are soft and become hard there.
   shows(picture) {
     const other = pixels(picture);
-    return pixels(this.canvas).every((one, k) => one === other[k]);
+    return pixels(this.canvas).every((one, k) => one >>> 24 > 127 === other[k] >>> 24 > 127);
   }
 
   #copy() {
