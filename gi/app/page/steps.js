@@ -122,8 +122,7 @@ export class Steps {
     this.update();
     const end = await jobs.finished(job.id);
     if (end.state === "done" && !work.closed) {
-      work.take(await attempt(() => api.project(work.project.id)), { masks: true });
-      this.open(this.follow);
+      work.take(await attempt(() => api.project(work.project.id)), { masks: true }); // the open step stays: perhaps another
     }
   }
 
