@@ -49,6 +49,8 @@ def _wait_for_the_end() -> None:
 
 
 if __name__ == "__main__":
+    # A server that a shell has started in the background ignores SIGINT, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_wait_for_the_end, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(5)  # the page stays quick

@@ -15,7 +15,8 @@ if __name__ == "__main__":
     try:
         for done in range(first, total):
             print(json.dumps({"what": "frames filled", "done": done, "total": total, "seconds_left": 1.5}))
-            state.write_text(str(done))
+            state.with_suffix(".new").write_text(str(done))
+            state.with_suffix(".new").replace(state)  # an interruption leaves the old count or the new one
             time.sleep(script.get("pause", 0))
         if "error" in script:
             print(json.dumps({"error": script["error"]}))

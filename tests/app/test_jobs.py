@@ -37,13 +37,19 @@ def test_jobs_run_one_after_the_other_and_tell_how_far_they_are(server):
     assert [json.loads(line).get("done") for line in kept] == [0, 1, 2, 3, None]
 
 
-def test_a_cancelled_job_is_interrupted_and_goes_on_when_it_is_resumed(server):
-    job, next_one = fake_job(server, total=300, pause=0.1), fake_job(server)
-    wait_for(lambda: server.ok("GET", f"/api/jobs/{job.id}")["done"] >= 2)
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "background"])
+def test_a_cancelled_job_is_interrupted_and_goes_on_when_it_is_resumed(server, handler):
+    """Also of a server that a shell has started in the background, where SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        job, next_one = fake_job(server, total=300, pause=0.1), fake_job(server)
+        wait_for(lambda: server.ok("GET", f"/api/jobs/{job.id}")["done"] >= 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert server.ok("POST", f"/api/jobs/{job.id}/cancel")["state"] == "cancelling"
     wait_for(lambda: state_of(server, job) == "cancelled" and state_of(server, next_one) == "done")
     folder = server.queue.folder(job)
-    assert gone(int((folder / "result.pid").read_text()))  # by itself, or on a busy machine by `child.PATIENCE`
+    assert (folder / "result.interrupted").exists() and gone(int((folder / "result.pid").read_text()))
     assert server.client.get(f"/api/jobs/{job.id}/download").status_code == 404
     job.words = [json.dumps({**json.loads(job.words[0]), "pause": 0})]
     assert server.ok("POST", f"/api/jobs/{job.id}/resume")["state"] in ("waiting", "running")
