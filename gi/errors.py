@@ -1,5 +1,7 @@
 """Errors of the user, and the checks of arguments that recur."""
+import contextlib
 import traceback
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
@@ -30,6 +32,18 @@ def one_line(error: BaseException, longest: int = 400) -> str:
         return text or type(error).__name__
     *_, (frame, line) = traceback.walk_tb(error.__traceback__)
     return f"{type(error).__name__}: {text} ({PurePath(frame.f_code.co_filename).name}:{line})"
+
+
+@contextlib.contextmanager
+def memory_named(message: str) -> Iterator[None]:
+    """Turns an error of too little memory into an InputError with this message, which should say what helps."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # Of a GPU's memory torch says "out of memory", of a CPU's "can't allocate" or "not enough memory".
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise InputError(message) from error
 
 
 def expect_at_least(lowest: float, **numbers: float) -> None:

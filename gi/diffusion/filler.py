@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gi.diffusion.network import KeyframeDiffusion
 from gi.diffusion.sampler import View, begin, denoise, guidance_scales, sigmas
-from gi.errors import InputError
+from gi.errors import memory_named
 
 
 class ClipFiller:
@@ -44,7 +44,7 @@ class ClipFiller:
         frames: uint8 (F, H, W, 3), of which holes have no influence; holes: bool (F, H, W); numbers: of the frames.
         Raises InputError if memory is not enough or what comes out is not finite.
         """
-        with memory_named(frames.shape):
+        with enough_memory(frames.shape):
             yield from self.denoise(self.noise(numbers, frames.shape), [self.view(frames, holes)])
 
     def denoise(self, latents: Tensor, views: Sequence[View], start: int = 0) -> Iterator[Tensor]:
@@ -70,7 +70,7 @@ class ClipFiller:
     @torch.no_grad()
     def decode(self, latents: Tensor, frames: np.ndarray, holes: np.ndarray) -> np.ndarray:
         """`frames` with the holes filled, uint8 (F, H, W, 3); known pixels are as they were."""
-        with memory_named(frames.shape):
+        with enough_memory(frames.shape):
             codec = self.network.codec
             pixels = codec.decode(latents.to(self.device) / codec.scale)[0, ..., :frames.shape[1], :frames.shape[2]]
             decoded = 255 * pixels.float().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
@@ -114,14 +114,7 @@ def fade_seam(content: np.ndarray, frame: np.ndarray, hole: np.ndarray, width: i
     return content + difference * np.clip(1 - distances / (width + 1), 0, 1)[..., None]
 
 
-@contextlib.contextmanager
-def memory_named(shape: Sequence[int]) -> Iterator[None]:
-    """Turns errors of too little memory into an InputError naming what helps; shape: of the frames, (F, H, W, …)."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # Of a GPU's memory torch says "out of memory", of a CPU's "can't allocate" or "not enough memory".
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        raise InputError(f"not enough memory for {shape[0]} frames of {shape[2]}x{shape[1]} at once; a smaller "
-                         "max_side=N or frames=N helps, or guidance=1") from error
+def enough_memory(shape: Sequence[int]) -> contextlib.AbstractContextManager[None]:
+    """Says what helps where memory is not enough for frames of this shape, (F, H, W, …), at once."""
+    return memory_named(f"not enough memory for {shape[0]} frames of {shape[2]}x{shape[1]} at once; a smaller "
+                        "max_side=N or frames=N helps, or guidance=1")

@@ -28,7 +28,8 @@ class Diffusion(VideoMethod):
     """A video diffusion model fills clips, in which frames without a hole are its keyframes.
 
     Args:
-        checkpoint: a file of `KeyframeDiffusion.save_pretrained`; the small model that comes along without it.
+        checkpoint: a file of `KeyframeDiffusion.save_pretrained`. None: checkpoints/ours_diffusion_small.safetensors,
+            if somebody has trained one and put it there.
         backbone: folder or hub id of the frozen weights, if not where the checkpoint says.
         plan: of a video longer than a clip. "coarse_to_fine": first frames spread over all of it, then what lies
             between them; these are fixed. "multidiffusion": overlapping clips at once, averaged after each step.

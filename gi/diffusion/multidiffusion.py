@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gi.diffusion.filler import ClipFiller, memory_named
+from gi.diffusion.filler import ClipFiller, enough_memory
 from gi.diffusion.network import Conditions
 from gi.diffusion.plan import overlapping
 from gi.diffusion.windows import Shown, in_windows, stacked
@@ -41,7 +41,7 @@ class MultiDiffusion:
         if done == self.filler.count:
             return
         size = shown.size((frames.height, frames.width))
-        with memory_named((self.frames, *size)):
+        with enough_memory((self.frames, *size)):
             views, holes_anywhere = [], False
             items = shown.items(zip(frames.frames(), masks.frames(), strict=True), 0)
             windows = overlapping(frames.count, self.frames, self.frames // 2)

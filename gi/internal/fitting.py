@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
 from gi.data.masks import MaskKind
-from gi.errors import InputError
+from gi.errors import InputError, memory_named
 from gi.internal.hidden import HiddenPixels
 from gi.internal.layers import even_out
 from gi.internal.objective import TwoPhases, prepare
@@ -44,6 +44,13 @@ class Recipe(NamedTuple):
     average_decay: float = 0.99
     regularise: float = 0.25  # at the end, with the regularisers, if there are any
     bf16: bool = False  # compute in bfloat16 where that is safe; weights stay float32
+
+
+def expect_budget(minutes: float | None, steps: int | None) -> tuple[float | None, int | None]:
+    """One of minutes and steps, the other None; 10 minutes if both are. Raises InputError if both are given."""
+    if minutes is not None and steps is not None:
+        raise InputError("minutes and steps: expected one of them")
+    return (10.0 if minutes is None and steps is None else minutes), steps
 
 
 class Fit(ABC):
@@ -146,19 +153,15 @@ class Fit(ABC):
             self.optimizer.state.clear()
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self._rate(progress)
-        try:
+        height, width = self.size
+        with memory_named(f"not enough memory to fit {size} frame(s) of {width}x{height} at once; a smaller "
+                          f"{self.helps} helps"):
             # Of one step only: what autocast keeps of weights must not outlive it, nor come from where no gradient is.
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
                 loss = self.loss(range(self.step * size, (self.step + 1) * size))
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise
-            height, width = self.size
-            raise InputError(f"not enough memory to fit {size} frame(s) of {width}x{height} at once; a smaller "
-                             f"{self.helps} helps") from error
         self.step += 1
         decay = min(self.recipe.average_decay, self.step / (10 + self.step))
         with torch.no_grad():

@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least, expect_within
-from gi.internal.fitting import Fit, Recipe
+from gi.internal.fitting import Fit, Recipe, expect_budget
 from gi.internal.layers import even_out
 from gi.internal.mask_networks import MaskBase, MaskLarge, mask_loss
 from gi.internal.mask_samples import PastedObjects
@@ -31,7 +31,7 @@ class MaskFit(Fit):
         frames, masks = ([pair[i] for pair in annotated] for i in (0, 1))
         self.alpha, self.threshold = alpha, threshold
         self.samples = PastedObjects(frames, masks, length=2**62, seed=seed, prior=network.prior)
-        self._device = next(network.parameters()).device
+        self.device = next(network.parameters()).device
         self._scored = self._batch(range(2**61, 2**61 + SCORED))  # which no fit comes to
         if isinstance(network, MaskBase):
             even_out(network, self._scored["image"], self._scored["prior"])
@@ -66,7 +66,7 @@ class MaskFit(Fit):
     def _batch(self, numbers):
         batch = default_collate([self.samples[number] for number in numbers])
         batch["image"] = batch["image"].float() / 255
-        return {name: value.to(self._device) for name, value in batch.items()}
+        return {name: value.to(self.device) for name, value in batch.items()}
 
 
 class NetworkFollower(Follower):
@@ -89,9 +89,7 @@ class NetworkFollower(Follower):
                  network: Literal["base", "unet"] = "base", alpha: float = 0.8, batch_size: int = 4,
                  learning_rate: float | None = None, bf16: bool = False, early_stop: bool = True,
                  device: str | torch.device = "auto", seed: int = 0):
-        if minutes is not None and steps is not None:
-            raise InputError("minutes and steps: expected one of them")
-        self.minutes, self.steps = (10.0 if minutes is None and steps is None else minutes), steps
+        self.minutes, self.steps = expect_budget(minutes, steps)
         if not (self.minutes or self.steps):
             raise InputError("a network that is not fitted finds nothing; expected more than 0 minutes or steps")
         expect_at_least(0, minutes=minutes or 0, steps=steps or 0, seed=seed, alpha=alpha)

@@ -1,4 +1,5 @@
 """The video method `internal`: a network is fitted to the video at hand, then fills every frame by itself."""
+import functools
 import logging
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from torch import nn
 
 from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least
-from gi.internal.fitting import Fitting, Recipe
+from gi.internal.fitting import Fitting, Recipe, expect_budget
 from gi.internal.networks import Base, CoarseToFine, Progressive, Stacked
 from gi.internal.objective import TwoPhases
 from gi.internal.progressive import STAGE_BUDGET, StageFitting, Stages, pyramid, stage_shots, stage_sizes
@@ -59,9 +60,7 @@ class Internal(VideoMethod):
         expect_at_least(32, stage_side=32 if stage_side is None else stage_side)
         if shares is not None and (min(shares, default=-1) < 0 or not sum(shares)):
             raise InputError(f"shares: expected a number for each stage, not all 0, got {list(shares)}")
-        if minutes is not None and steps is not None:
-            raise InputError("minutes and steps: expected one of them")
-        self.minutes, self.steps = (10.0 if minutes is None and steps is None else minutes), steps
+        self.minutes, self.steps = expect_budget(minutes, steps)
         if not (self.minutes or self.steps) and start_from is None:
             raise InputError(f"{'minutes' if steps is None else 'steps'}: a network that is not fitted draws noise; "
                              "expected more than 0, or start_from")
@@ -74,7 +73,7 @@ class Internal(VideoMethod):
         self.networks: list[nn.Module | None] = []  # of all stages
         if start_from is not None:
             self.networks = [self._start(0), *(self._start(stage) if weights else None
-                                               for stage, weights in enumerate(self._later_stages(), 1))]
+                                               for stage, weights in enumerate(self._later_stages, 1))]
 
     def settings(self) -> dict[str, object]:
         return {"minutes": self.minutes, "steps": self.steps, "network": self.network_name, "max_side": self.max_side,
@@ -96,7 +95,8 @@ class Internal(VideoMethod):
                          count=frames.count, size=sizes[-1], folder=folder,
                          budget=BUDGET if len(sizes) == 1 else STAGE_BUDGET)
         shots = stage_shots(shot, sizes, folder)
-        _check(shots[0])
+        shots[0].expect_holes()
+        _warn_of_fixed_holes(shots[0])
         done_before, total = 0, sum(max(1, round(budget)) for budget in budgets)
         for number, budget in enumerate(budgets, 1):
             fitting = self._fitting(shots[:number], folder, budget, of=len(sizes))
@@ -156,19 +156,18 @@ class Internal(VideoMethod):
             network = Progressive() if stage else NETWORKS[self.network_name]()
         if self.start_from is not None and not stage:
             load_generator_weights(network, self.start_from)
-        elif self.start_from is not None and stage <= len(later := self._later_stages()) and later[stage - 1]:
-            load_strict(network, later[stage - 1], self.start_from)
+        elif self.start_from is not None and stage <= len(self._later_stages) and self._later_stages[stage - 1]:
+            load_strict(network, self._later_stages[stage - 1], self.start_from)
         return network.to(self.device)
 
+    @functools.cached_property
     def _later_stages(self):
         """The weights of stages after the first in the file to start from."""
         content = read_checkpoint(self.start_from)
         return content.get("stages", []) if isinstance(content, dict) else []
 
 
-def _check(shot):
-    if not len(shot.holes):
-        raise InputError("the masks mark nothing, or whole frames: there is no hole to move over known pixels")
+def _warn_of_fixed_holes(shot):
     if len(shot) > 1 and shot.masks.all(axis=0).sum() > 0.5 * shot.masks.any(axis=0).sum():
         log.warning("the masks cover much the same pixels in every frame: what the video shows nowhere else can "
                     "only be continued from around the hole, and is often blurred")

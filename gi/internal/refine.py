@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from gi.errors import InputError, expect_at_least
 from gi.internal.candidates import Followed, Following, describe
 from gi.internal.choose import Chooser, Pixels, fit, gains, pays
-from gi.internal.fitting import Fitting, Recipe
+from gi.internal.fitting import Fitting, Recipe, expect_budget
 from gi.internal.method import say
 from gi.internal.moved import move, translations
 from gi.internal.networks import Base
@@ -20,9 +20,8 @@ from gi.internal.objective import TwoPhases
 from gi.internal.reconstruction import Reconstruction
 from gi.internal.shot import Shot
 from gi.media.crop import limited, resize_known
-from gi.media.io import atomic_write
 from gi.video.method import Part, Pictures, VideoMethod, apart
-from gi.weights.files import load_strict
+from gi.weights.files import load_strict, write_state
 from gi.weights.unpickle import read_checkpoint
 
 PLACES = 3  # that holes are moved to
@@ -51,11 +50,9 @@ class Refine(VideoMethod):
                  draw_side: int = 216, max_side: int | None = None, resize: Sequence[int] | None = None,
                  device: str | torch.device = "auto", seed: int = 0):
         expect_at_least(0, seed=seed)
-        if minutes is not None and steps is not None:
-            raise InputError("minutes and steps: expected one of them")
-        if (minutes if steps is None else steps) == 0 or (minutes or 0) < 0 or (steps or 0) < 0:
+        self.minutes, self.steps = expect_budget(minutes, steps)
+        if (self.minutes if self.steps is None else self.steps) <= 0:
             raise InputError("minutes or steps: expected more than 0")
-        self.minutes, self.steps = (10.0 if minutes is None and steps is None else minutes), steps
         self.flow = Following.from_flow(flow, device=device, max_side=max_side,
                                         resize=None if resize is None else tuple(resize))
         self.draw_side, self.seed, self.device = draw_side, seed, self.flow.device
@@ -74,8 +71,7 @@ class Refine(VideoMethod):
         """Edits change the fill, not the fit. The stages' results lie in `folder`: state.pt, place-N.pt, chooser.pt."""
         size = limited((frames.height, frames.width), self.draw_side)
         shot = Shot.read(frames.frames(), masks.frames(), count=frames.count, size=size, folder=folder)
-        if not len(shot.holes):
-            raise InputError("the masks mark nothing, or whole frames: there is no hole to move over known pixels")
+        shot.expect_holes()
         places = translations(shot.masks, PLACES, seed=self.seed)
         while places and _known(_hidden(shot.masks, places)) < LEFT * _known(shot.masks):
             places.pop()
@@ -88,9 +84,9 @@ class Refine(VideoMethod):
                 yield round(total * (1 + (1 / SHARE - 1) * number / len(places))), round(total / SHARE)
                 kept = folder / f"place-{number}.pt"
                 if not kept.is_file():
-                    _keep(self._pixels(frames, masks, place, number)._asdict(), kept)
+                    write_state(kept, self._pixels(frames, masks, place, number)._asdict(), durable=True)
                 found.append(Pixels(**read_checkpoint(kept)))
-            _keep(self._learn([pixels for pixels in found if len(pixels.frame)]), learned)
+            write_state(learned, self._learn([pixels for pixels in found if len(pixels.frame)]), durable=True)
         state = read_checkpoint(learned)
         self.chooser = None
         if pays(state["gains"]):
@@ -195,11 +191,6 @@ def _hidden(masks, places):
 
 def _known(masks):
     return np.count_nonzero(masks == 0)
-
-
-def _keep(state, path):
-    with atomic_write(path, durable=True) as temporary:
-        torch.save(state, temporary)
 
 
 def _array(image):

@@ -49,6 +49,11 @@ class Shot:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def expect_holes(self) -> None:
+        """Raises InputError if no frame has a hole and known pixels."""
+        if not len(self.holes):
+            raise InputError("the masks mark nothing, or whole frames: there is no hole to move over known pixels")
+
     def each_mask(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number, mask) of all frames, without keeping mapped ones in memory."""
         for number, mask in enumerate(self.masks):
