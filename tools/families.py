@@ -30,7 +30,7 @@ CONFIGS = ROOT / "configs" / "small"
 SHARED = ("common", "unaligned", "unguided", "without_keyframes")
 OTHERS = ("real_pairs",)  # which continues a training on videos of one's own
 START = "_start"  # of a network that begins with the weights of another training, the name of that
-EXTRA = ("ours_small", "trusted_copy")  # not of the paper: they are trained if asked for
+EXTRA = ("full_objective", "ours_small", "trusted_copy")  # of another question: they are trained if asked for
 MEASURES = {"psnr_hole": ("PSNR", 2), "ssim_hole": ("SSIM", 3), "l1_hole": ("L1", 4)}  # in the hole
 BASELINES = ("copy", "inpaint")
 

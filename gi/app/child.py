@@ -7,11 +7,13 @@ import asyncio
 import os
 import runpy
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import gi
 from gi.errors import InputError
@@ -21,9 +23,12 @@ PATIENCE = 20
 PLACE = Path(gi.__file__).resolve().parents[1]
 
 
-def command(module: str, words: Sequence[str]) -> list[str]:
-    """The command line of a child."""
-    return [sys.executable, "-m", "gi.app.child", module, *words]
+async def start(module: str, words: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes],
+                limit: int = 2**16) -> asyncio.subprocess.Process:
+    """Starts a child. `limit`: bytes of its longest line. Raises OSError, and ValueError for words with null bytes."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gi.app.child", module, *words, cwd=PLACE, env=_environment(), limit=limit,
+        stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True)
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
@@ -34,8 +39,8 @@ async def end(process: asyncio.subprocess.Process) -> None:
     process.stdin.close()
 
 
-def environment() -> dict[str, str]:
-    """That of a child: it finds this very package, computes at low priority, and says at once what it has to say."""
+def _environment():
+    """A child finds this very package, and says at once what it has to say."""
     return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(
         [str(PLACE), *filter(None, [os.environ.get("PYTHONPATH")])])}
 

@@ -162,9 +162,7 @@ class Queue:
         said: dict[str, Any] = {}
         try:
             with open(folder / "log.txt", "ab") as log:
-                self._child = await asyncio.create_subprocess_exec(
-                    *child.command(job.module, job.words), cwd=child.PLACE, env=child.environment(), stderr=log,
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=2**20, start_new_session=True)
+                self._child = await child.start(job.module, job.words, stdout=subprocess.PIPE, stderr=log, limit=2**20)
             if job.state != RUNNING:
                 self._interrupt()
             with open(folder / "progress.jsonl", "ab") as kept:

@@ -65,9 +65,7 @@ class Maker:
     async def _make(self, project) -> None:
         words = [str(project.source), str(project.proxies), *project.rate_words]
         async with self._turn:
-            process = await asyncio.create_subprocess_exec(
-                *child.command("gi.app.proxies", words), cwd=child.PLACE, env=child.environment(),
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+            process = await child.start("gi.app.proxies", words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             try:
                 async for line in process.stdout:
                     with contextlib.suppress(ValueError, KeyError):

@@ -71,12 +71,8 @@ class Runs:
 
     def file(self, name: str, inside: str) -> tuple[Path, str]:
         """A picture or table of a run and its media type. Raises Problem for any other file."""
-        run = self._run(name)
-        try:
-            path = io.resolve_inside(run, inside)
-        except (InputError, OSError, ValueError):
-            path = None
-        if path is None or not is_plain(inside) or not path.is_relative_to(self.folder):
+        path = _inside(self._run(name), inside, "the run")
+        if not path.is_relative_to(self.folder):
             raise Problem("this path leads out of the run", 403)
         if path.suffix.lower() not in SHOWN or not path.is_file():
             raise Problem(f"{inside}: no such picture or table", 404)
@@ -90,12 +86,7 @@ class Runs:
         return path
 
     def _run(self, name: str) -> Path:
-        try:
-            path = io.resolve_inside(self.folder, name)
-        except (InputError, OSError, ValueError):
-            path = None
-        if path is None or not is_plain(name):
-            raise Problem("this path leads out of the folder of the runs", 403)
+        path = _inside(self.folder, name, "the folder of the runs")
         if not path.is_dir():
             raise Problem(f"{name}: no such run", 404)
         return path
@@ -111,6 +102,16 @@ class Runs:
                 except InputError as error:
                     raise Problem(str(error), 409) from None
             return self._curves[run][1]
+
+
+def _inside(folder: Path, name: str, what: str) -> Path:
+    try:
+        path = io.resolve_inside(folder, name)
+    except (InputError, OSError, ValueError):
+        path = None
+    if path is None or not is_plain(name):
+        raise Problem(f"this path leads out of {what}", 403)
+    return path
 
 
 def _event_files(run: Path) -> list[Path]:

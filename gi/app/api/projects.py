@@ -115,9 +115,7 @@ class ProjectCalls:
 
     async def _call(self, module: str, words: list[str]) -> None:
         """Waits for a child process. Raises Problem with its last line if it fails."""
-        process = await asyncio.create_subprocess_exec(
-            *child.command(module, words), cwd=child.PLACE, env=child.environment(), start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = await child.start(module, words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
             said = (await process.stderr.read()).decode(errors="replace").strip()
             if await process.wait():
