@@ -161,6 +161,7 @@ def test_every_path_gives_its_cases(report):
         "data/decode", "data/sample", "flow/RAFT", "flow/DIS", "predict/T=0", "predict/T=2", "predict/T=4",
         "predict/T=14", "train_step", "evaluate", "fid", "video_targets/naive", "video_targets/kept",
         "internal/step/Base", "internal/fill/Base", "internal/step/CoarseToFine", "internal/fill/CoarseToFine",
+        "internal/ambiguity",
     ]
     for case in report["cases"].values():
         assert len(case["seconds"]) == 1 and case["median"] > 0 and case["unit"]

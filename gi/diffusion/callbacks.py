@@ -10,9 +10,8 @@ from torch import Tensor
 from gi.diffusion.network import Conditions, KeyframeDiffusion
 from gi.diffusion.sampler import View, begin, denoise, sigmas
 from gi.errors import expect_at_least
-from gi.media.io import write_image
 from gi.report.pictures import hatch, to_uint8
-from gi.report.results import file_name
+from gi.training.callbacks import write_picture
 
 
 class ClipPictures(pl.Callback):
@@ -45,12 +44,7 @@ class ClipPictures(pl.Callback):
             return
         picture = clip_rows(data["pixels"][:count], data["masks"][:count],
                             [sampled, outputs["prediction"][:count]])
-        path = Path(trainer.default_root_dir) / "images" / file_name(name) / f"step_{trainer.global_step:07d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(path, picture)
-        for logger in trainer.loggers:
-            if isinstance(logger, pl.loggers.TensorBoardLogger):
-                logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")
+        write_picture(trainer, name, picture)
 
 
 class SaveNetwork(pl.Callback):

@@ -15,6 +15,7 @@ from torch import nn
 from gi.diffusion.extra import extra
 from gi.errors import InputError, MissingFile, one_line
 from gi.weights.files import file_sha256, load_strict
+from gi.weights.unpickle import read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -182,12 +183,7 @@ def _read_weights(module, path):
     """Fills the network with a file's weights, in its own precision; returns the SHA-256, None on the meta device."""
     if torch.get_default_device().type == "meta":
         return None
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a .safetensors file, or damaged ({error})") from error
+    state = read_checkpoint(path)
     state = {key: value for key, value in state.items() if not key.endswith(".position_ids")}  # of older transformers
     buffers = {key: buffer.clone() for key, buffer in module.named_buffers()}
     module.to_empty(device="cpu")

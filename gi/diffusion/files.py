@@ -3,13 +3,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gi.config.yaml_files import parse_mapping
 from gi.errors import InputError, MissingFile
 from gi.media.io import atomic_write
+from gi.weights.unpickle import read_checkpoint, read_metadata
 
 NODE, BACKBONE = "diffusion", "backbone"  # in the metadata: the configuration; what the backbone's files were
 
@@ -32,13 +32,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict, dict]:
     """State, node and backbone of a file of `write`, which may come from anywhere. Raises InputError for others."""
     if not Path(path).is_file():
         raise MissingFile(f"{path}: no such file, expected a .safetensors file of a diffusion model")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if NODE not in metadata:
-                raise InputError(f"{path}: holds no diffusion model, expected a file of save_pretrained")
-            state = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a .safetensors file, or damaged ({error})") from error
+    metadata = read_metadata(path)
+    if NODE not in metadata:
+        raise InputError(f"{path}: holds no diffusion model, expected a file of save_pretrained")
     node, backbone = (parse_mapping(metadata.get(name, "{}"), f"{path}, {name}") for name in (NODE, BACKBONE))
-    return state, node, backbone
+    return read_checkpoint(path), node, backbone

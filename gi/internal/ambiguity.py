@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import vgg19
 
+from gi.config.device import release_freed
 from gi.errors import MissingFile
 from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
@@ -24,6 +25,7 @@ VGG19 = WeightsFile(
 )
 LAYERS = {"relu3_4": 18, "relu4_2": 23}  # how many of torchvision's layers lead there
 _ENTRIES = 2**20  # of the distance matrix that are computed together
+_ACTIVATIONS = 2**21  # of a layer that are computed together
 _CAFFE = 103.939, 116.779, 123.68  # mean blue, green, red
 
 
@@ -34,8 +36,8 @@ class Ambiguity(Frozen):
     feature of the prediction to the nearest one of the other frame, after relu3_4; the release has the contextual loss
     after relu4_2, followed here. The paper's product with the mask of the hole would look at what is not known.
 
-    Besides the features, memory is needed for a million distances, about 30 MB whatever the size of the images:
-    the matrix is computed in rows, and again for gradients.
+    Memory is bounded: for a million distances at a time, some 30 MB, and for two million activations of a layer of the
+    network, some 60 MB, whatever the size of the images. Both are computed in rows, and again for gradients.
 
     Args:
         form: "contextual", or "nearest", the paper's.
@@ -87,27 +89,54 @@ class Ambiguity(Frozen):
         drawn = self.extract(prediction[-1] * (1 - hole) + 0.5 * hole)
         with torch.no_grad():
             wanted = self.extract(other * (1 - hole) + 0.5 * hole)
+        if drawn.device.type == "cpu":
+            release_freed()
+            if drawn.requires_grad:  # the same between the backward passes of distances and network
+                drawn.register_hook(lambda gradient: release_freed())
         known = None
         if self.leave_out_hole:
             known = F.adaptive_avg_pool2d(hole, (drawn.shape[-2], drawn.shape[-1])) < 1
         return self.weight * feature_loss(drawn, wanted, form=self.form, known=known)
 
     def extract(self, image: Tensor) -> Tensor:
-        """(B,3,H,W) in [0,1] -> features (B,C,h,w), h = H/4 or H/8. Activations are kept of one block at a time."""
+        """(B,3,H,W) in [0,1] -> features (B,C,h,w), h = H/4 or H/8."""
         if self.normalisation == "caffe":
             x = 255 * image.flip(1) - image.new_tensor(_CAFFE).view(3, 1, 1)
         else:
             mean, std = (image.new_tensor(values).view(3, 1, 1)
                          for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
             x = (image - mean) / std
-        start = 0
-        for end in [i + 1 for i, part in enumerate(self.features) if isinstance(part, nn.MaxPool2d)] + [None]:
-            block, start = self.features[start:end], end
-            if end is not None:  # the same in another order, with a quarter of the ReLU's memory
-                *convolutions, relu, pool = block
-                block = nn.Sequential(*convolutions, pool, relu)
-            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
-        return x
+        return in_strips(self.features, x)
+
+
+def in_strips(network: nn.Sequential, x: Tensor) -> Tensor:
+    """What VGG's first layers make of (B,C,H,W), with memory for some rows of it at a time."""
+    ends = [i for i, part in enumerate(network) if isinstance(part, nn.MaxPool2d)]
+    for start, end in zip([0, *(end + 1 for end in ends)], [*ends, len(network)], strict=True):
+        x = _block(network[start:end], x, pool=end in ends)
+    return x
+
+
+def _block(layers, x, *, pool):
+    """3x3 convolutions and ReLUs, and a pooling by 2 behind them, in strips of rows: (B, C, H, W) -> (B, c, h, w).
+
+    A strip takes as many rows more on each side as there are convolutions, and drops them at the end: what is there is
+    wrong where the frame goes on. Nothing within a strip is kept for gradients but its rows of `x`.
+    """
+    convolutions = [part for part in layers if isinstance(part, nn.Conv2d)]
+    margin, height = len(convolutions), x.shape[-2]
+    rows = max(2, _ACTIVATIONS // (len(x) * convolutions[-1].out_channels * x.shape[-1]) // 2 * 2)
+
+    def strip(x, above, length):
+        x = layers[:-1](x)[..., above:above + length, :]
+        return layers[-1](F.max_pool2d(x, 2) if pool else x)  # ReLU last: of a quarter of the values
+
+    strips = []
+    for top in range(0, height - height % 2 if pool else height, rows):
+        length, first = min(rows, height - top), max(0, top - margin)
+        strips.append(checkpoint(strip, x[..., first:top + length + margin, :], top - first, length,
+                                 use_reentrant=False, preserve_rng_state=False))
+    return torch.cat(strips, dim=-2)
 
 
 def feature_loss(drawn: Tensor, wanted: Tensor, *, form: str = "contextual", known: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from gi.media.scale import video_pixels
 from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.pipeline import VideoInpainter
-from gi.video.keyframes.trace import hole_points, scatter, trace
+from gi.video.keyframes.trace import Found, hole_points, scatter, trace
 from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
 
@@ -55,14 +55,26 @@ class FollowingFiller(ChunkFiller):
         return {number: kept[number] for number in chunk.frames if number in kept}
 
     def _propagate(self, number, image, mask, ways, content, *, only=None, **options):
+        traced = []  # what the pixels of the hole come upon, along each of the ways
+
+        def follow(*args, **named):
+            traced.append(trace(*args, **named))
+            return traced[-1]
+
+        result = super()._propagate(number, image, mask, ways, content, only=only, follow=follow, **options)
         around = dilate(mask, round(video_pixels(RING, mask.shape[-2:])))
-        points = hole_points(around)
-        backward, forward = (trace(points, length, self._steps(number, direction, content, only),
-                                   tolerance=self.settings.tolerance) for length, direction in ways)
-        each = forward, backward
-        weights = torch.stack([(way.steps > 0) * torch.exp(-way.error) / way.steps.clamp(min=1) for way in each])
+        hole, ring = hole_points(mask), hole_points(around * (1 - mask))
+        points, each = torch.cat([hole, ring]), []
+        for length, direction in ways:
+            step = self._steps(number, direction, content, only)
+            inside = traced.pop(0) if length > 0 and len(hole) else trace(hole, 0, step, tolerance=0)
+            beside = trace(ring, length, step, tolerance=self.settings.tolerance)
+            each.append(Found(*map(torch.cat, zip(inside, beside, strict=True))))
+        backward, forward = each
+        weights = torch.stack([(way.steps > 0) * torch.exp(-way.error) / way.steps.clamp(min=1)
+                               for way in (forward, backward)])
         weights = (weights / weights.sum(dim=0).clamp(min=1e-20))[..., None]
-        both = (weights * torch.stack([way.colour for way in each])).sum(dim=0)
+        both = (weights * torch.stack([forward.colour, backward.colour])).sum(dim=0)
         found = [torch.maximum(forward.steps, backward.steps) > 0, forward.steps > 0, backward.steps > 0]
 
         def maps(values):  # of (N, C) each
@@ -72,7 +84,7 @@ class FollowingFiller(ChunkFiller):
             image, mask, mask, around, maps([both, forward.colour, backward.colour]),
             maps([x[:, None].float() for x in found]), *(maps([x[:, None] for x in values]) for values in (
                 (forward.error, backward.error), (forward.steps, backward.steps))))
-        return super()._propagate(number, image, mask, ways, content, only=only, **options)
+        return result
 
     def _generate(self, number, image, mask, guides, kind, content):
         filled = super()._generate(number, image, mask, guides, kind, content)

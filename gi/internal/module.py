@@ -1,6 +1,4 @@
 """Training with Lightning: `python gi/main.py --base configs/internal/coarse_to_fine.yaml data.params.video=…`."""
-from pathlib import Path
-
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from gi.internal.layers import even_out
 from gi.internal.networks import InternalNetwork
 from gi.internal.objective import TwoPhases, prepare
 from gi.internal.preview import strip
-from gi.media.io import write_image
+from gi.training.callbacks import write_picture
 from gi.training.module import GuidedInpainting
 
 
@@ -75,7 +73,7 @@ class InternalLearning(GuidedInpainting):
 
 
 class Strips(pl.Callback):
-    """Frames of the video with their holes and filled, to images/ and TensorBoard, at every validation and test."""
+    """Frames of the video with their holes, and filled, to images/ and TensorBoard at every validation and test."""
 
     def on_validation_epoch_end(self, trainer, pl_module) -> None:
         self._write(trainer, pl_module)
@@ -86,12 +84,7 @@ class Strips(pl.Callback):
     def _write(self, trainer, pl_module):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        picture = strip(pl_module.best_generator(), trainer.datamodule.shot)
-        path = Path(trainer.default_root_dir) / "images" / f"step_{trainer.global_step:07d}.png"
-        write_image(path, picture)
-        for logger in trainer.loggers:
-            if isinstance(logger, pl.loggers.TensorBoardLogger):
-                logger.experiment.add_image("filled", picture, trainer.global_step, dataformats="HWC")
+        write_picture(trainer, "filled", strip(pl_module.best_generator(), trainer.datamodule.shot))
 
 
 def _constant(step):

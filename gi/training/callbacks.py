@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info
@@ -17,6 +18,7 @@ from gi.errors import InputError, expect_at_least, one_line
 from gi.flow.warp import warp
 from gi.media.io import write_image
 from gi.metrics.metric import Metric, measures, mode_of
+from gi.report.pictures import to_uint8
 from gi.report.results import file_name
 from gi.training.signals import StopRequested, StopSignals
 
@@ -144,12 +146,17 @@ class ImageGrids(pl.Callback):
         if not trainer.is_global_zero:
             return
         grid = sample_grid(outputs["data"], outputs["prediction"], self.n_samples)
-        for logger in trainer.loggers:
-            if isinstance(logger, pl.loggers.TensorBoardLogger):
-                logger.experiment.add_image(name, grid, trainer.global_step)
-        path = Path(trainer.default_root_dir) / "images" / file_name(name) / f"step_{trainer.global_step:07d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(path, (grid.permute(1, 2, 0).numpy() * 255).round().astype("uint8"))
+        write_picture(trainer, name, to_uint8(grid.permute(1, 2, 0).numpy()))
+
+
+def write_picture(trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:
+    """A picture, uint8 (H, W, 3), to TensorBoard and to images/<name>/ in the folder of the run."""
+    path = Path(trainer.default_root_dir) / "images" / file_name(name) / f"step_{trainer.global_step:07d}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, picture)
+    for logger in trainer.loggers:
+        if isinstance(logger, pl.loggers.TensorBoardLogger):
+            logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")
 
 
 def sample_grid(data: dict, prediction: Tensor, n_samples: int) -> Tensor:

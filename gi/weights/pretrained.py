@@ -121,12 +121,8 @@ def _existing(path, message):
 
 def _parts_in(path):
     """The configuration in the metadata of a .safetensors file; from elsewhere, it is as little trusted as any YAML."""
-    from safetensors import SafetensorError, safe_open
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a .safetensors file, or damaged ({error})") from error
+    from gi.weights.unpickle import read_metadata
+    metadata = read_metadata(path)
     return {name: parse_mapping(metadata[name], f"{path}, {name}") for name in PARTS if name in metadata}
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from gi.errors import InputError, MissingFile
@@ -50,6 +51,15 @@ def read_checkpoint(path: str | pathlib.Path, map_location: str | torch.device =
         if isinstance(error, Refused):
             raise InputError(f"{path}: refused, its pickle {reason}") from error
         raise InputError(f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {reason})") from error
+
+
+def read_metadata(path: str | pathlib.Path) -> dict[str, str]:
+    """What a .safetensors file says of itself. Raises InputError for a file that is none."""
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a .safetensors file, or damaged ({error})") from error
 
 
 def _inspect(file, path):

@@ -37,6 +37,24 @@ def test_rows_in_pieces_give_the_same_gradients(monkeypatch):
         assert torch.allclose(*gradients, atol=1e-7)
 
 
+def test_features_in_strips_are_the_networks(monkeypatch):
+    """Of an odd size, in strips of two rows and in one, with gradients."""
+    term = Ambiguity(weights=None)
+    results = []
+    for activations in (None, 1, 2**21):
+        image = torch.rand(2, 3, 37, 26, generator=random()).requires_grad_()
+        if activations is None:
+            features = term.features(2 * image)
+        else:
+            monkeypatch.setattr(ambiguity, "_ACTIVATIONS", activations)
+            features = ambiguity.in_strips(term.features, 2 * image)
+        features.square().sum().backward()
+        results.append((features.detach(), image.grad))
+    for features, gradient in results[1:]:
+        assert torch.allclose(features, results[0][0], rtol=1e-4, atol=1e-6)
+        assert torch.allclose(gradient, results[0][1], rtol=1e-4, atol=1e-6 * gradient.abs().max())
+
+
 def test_features_in_the_hole_can_be_left_out():
     a, b = torch.randn(2, 1, 6, 4, 8, generator=random())
     known = torch.zeros(1, 1, 4, 8, dtype=torch.bool)

@@ -179,6 +179,7 @@ def test_ambiguity(shown, reference, monkeypatch):
     expected, term = stored("internal_losses"), Ambiguity(weight=1, weights=None, normalisation="caffe")
     term.load_state_dict(weights(reference, "internal_vgg19"))
     monkeypatch.setattr(ambiguity, "_ENTRIES", 1000)
+    monkeypatch.setattr(ambiguity, "_ACTIVATIONS", 2**17)
     fine = shown["y2"].clone().requires_grad_()
     features = term.extract((1 - shown["soft"].flip(0)) * shown["y2"] + 0.5 * shown["soft"].flip(0))
     stats, sample = reference.fill.summary(features)

@@ -43,7 +43,7 @@ def test_run(arguments, tmp_path, capsys):
     assert state["global_step"] == 6
     steps = {int(entry["step"]) for entry in state["optimizer_states"][0]["state"].values()}
     assert steps == {3}  # a new optimiser at step 3
-    pictures = sorted((run / "images").iterdir())
+    pictures = sorted((run / "images" / "filled").iterdir())
     assert [path.stem for path in pictures] == ["step_0000004", "step_0000006"]
     assert io.read_image(pictures[0]).shape == (2 * 24 + 2, 4 * 32, 3)
     assert json.loads((run / "metrics" / "hidden.json").read_text())

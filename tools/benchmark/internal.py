@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
+from gi.internal.ambiguity import Ambiguity
 from gi.internal.hidden import HiddenPixels
 from gi.internal.networks import Base, CoarseToFine
 from gi.internal.objective import TwoPhases, prepare
@@ -18,7 +19,9 @@ FRAMES = 8  # of the shot; more of them take memory and no time
 
 
 def internal(parts: Parts) -> Iterator[tuple[str, Result]]:
-    """The base network and the coarse-to-fine one, with `settings.batch_size` frames a step."""
+    """The base network and the coarse-to-fine one, with `settings.batch_size` frames a step, and what the term of
+    ambiguity adds to a step of one frame.
+    """
     batch_size, (height, width) = parts.settings.batch_size, parts.settings.video
     random = np.random.default_rng(0)
     masks = np.zeros((FRAMES, height, width), np.uint8)
@@ -51,3 +54,15 @@ def internal(parts: Parts) -> Iterator[tuple[str, Result]]:
             run_laps((meter, work))
             about = f"{width}x{height}" + (f", batch {batch_size}" if name == "step" else "")
             yield f"internal/{name}/{kind.__name__}", meter.result(unit, notes=[about])
+    term = Ambiguity(weights=None).to(parts.device)
+    first = prepare({name: value[:1] for name, value in batch.items()}, network, step=0)
+
+    def ambiguity(lap):
+        drawn = first["image"].clone().requires_grad_()
+        with parts.autocast():
+            loss = term([drawn], first)
+        loss.backward()
+
+    meter = parts.meter()
+    run_laps((meter, ambiguity))
+    yield "internal/ambiguity", meter.result("frame", notes=[f"{width}x{height}", "VGG-19 untrained"])

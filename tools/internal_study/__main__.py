@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     made = [case for case in made if not args.cases or case.name in args.cases]
     rows += [study.baseline(case) for case in made if (case.name, "cv2.inpaint", 0) not in done]
     todo = [task for task in study.jobs(made, args.variants, args.seeds) if (task[0].name, *task[1:]) not in done]
-    work = functools.partial(study.job, steps=args.steps, every=max(1, args.steps // 6), device=args.device,
+    work = functools.partial(study.job, steps=args.steps, every=max(1, args.steps // 8), device=args.device,
                              bf16=args.bf16)
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool, script.progress("fits", len(todo)) as advance:
         for row in pool.imap_unordered(work, todo):

@@ -31,13 +31,16 @@ METRICS = "psnr_hole", "ssim_hole", "psnr", "ssim", "pcons", "warp_error_hole"
 
 
 class Variant(NamedTuple):
-    """One way to fit. `release`: signals and learning rate of the paper, not even ones."""
+    """One way to fit. `release`: signals and learning rate of the paper, not even ones. `from_other`: begins with the
+    network that the same steps have fitted to the next video.
+    """
 
     network: Callable[[], torch.nn.Module] = Base
     regularisers: Callable[[], dict] = dict
     samples: dict[str, Any] = {}
     release: bool = False
     batch_size: int = 1
+    from_other: bool = False
 
 
 VARIANTS = {
@@ -53,15 +56,19 @@ VARIANTS = {
     "base, 4 frames a step, one translation": Variant(
         batch_size=4, samples={"translations": Translations(shared=True)}),
     "base, near the hole": Variant(samples={"translations": Translations(factor=5.0)}),
+    "base, from the next video": Variant(from_other=True),
 }
 
 
 class Case(NamedTuple):
-    """frames uint8 (N, H, W, 3), masks uint8 (N, H, W), 1 = missing; the truth is known."""
+    """frames uint8 (N, H, W, 3), masks uint8 (N, H, W), 1 = missing; the truth is known. other: the next video's case
+    with a hole of the same kind.
+    """
 
     name: str
     frames: np.ndarray
     masks: np.ndarray
+    other: Any = None
 
 
 def cases(root: Path, size: tuple[int, int], longest: int) -> list[Case]:
@@ -85,7 +92,7 @@ def cases(root: Path, size: tuple[int, int], longest: int) -> list[Case]:
         turns = np.arange(len(frames)) % (2 * len(moving) - 2)
         turns = np.where(turns < len(moving), turns, 2 * len(moving) - 2 - turns)  # forwards, then backwards
         made.append(Case(f"{name}, hole of {other}", frames, moving[turns]))
-    return made
+    return [case._replace(other=other) for case, other in zip(made, made[2:] + made[:2], strict=True)]
 
 
 def fit(case: Case, name: str, *, steps: int, seed: int, every: int, device: str = "cpu",
@@ -95,24 +102,16 @@ def fit(case: Case, name: str, *, steps: int, seed: int, every: int, device: str
     """
     clock = time.process_time if device == "cpu" else time.monotonic
     variant = VARIANTS[name]
-    visible = np.where(case.masks[..., None] > 0, np.uint8(0), case.frames)
-    shot = Shot(visible, case.masks)
     torch.manual_seed(seed)
     network = variant.network().to(device)
-    if variant.release:
-        started = copy.deepcopy(network.state_dict())  # before `Fitting` makes its signals even
-    recipe = Recipe(batch_size=variant.batch_size, learning_rate=2e-4 if variant.release else 2e-3,
-                    bf16=bf16)
-    objective = TwoPhases(terms={"reconstruction": Reconstruction()}, regularisers=variant.regularisers())
-    objective = objective.to(device)
     curve = []
     with tempfile.TemporaryDirectory() as folder:
-        fitting = Fitting(network, shot, objective, recipe, folder=Path(folder), steps=steps, early_stop=False,
-                          seed=seed, say=lambda line: None)
-        if variant.release:
-            network.load_state_dict(started)
-            fitting.average.load_state_dict(started)
-        fitting.samples = HiddenPixels(shot, length=2**62, seed=seed, batch_size=variant.batch_size, **variant.samples)
+        if variant.from_other:
+            begun = _fitting(case.other, variant, network, steps, seed, bf16, folder)
+            for _ in begun.run():
+                pass
+            network = begun.average.requires_grad_(True)
+        fitting = _fitting(case, variant, network, steps, seed, bf16, folder)
         start, apart = clock(), 0.0
         for _ in fitting.run():
             if fitting.step % every == 0 and (not curve or curve[-1][0] < fitting.step) and fitting.step:
@@ -123,6 +122,22 @@ def fit(case: Case, name: str, *, steps: int, seed: int, every: int, device: str
         seconds = clock() - start - apart
     return {"case": case.name, "variant": name, "seed": seed, "seconds": seconds, "curve": curve,
             **score(case, fitting.average)}
+
+
+def _fitting(case, variant, network, steps, seed, bf16, folder):
+    started = copy.deepcopy(network.state_dict())  # before `Fitting` makes its signals even
+    device = next(network.parameters()).device
+    visible = np.where(case.masks[..., None] > 0, np.uint8(0), case.frames)
+    recipe = Recipe(batch_size=variant.batch_size, learning_rate=2e-4 if variant.release else 2e-3, bf16=bf16)
+    objective = TwoPhases(terms={"reconstruction": Reconstruction()}, regularisers=variant.regularisers()).to(device)
+    fitting = Fitting(network, Shot(visible, case.masks), objective, recipe, steps=steps,
+                      folder=Path(tempfile.mkdtemp(dir=folder)), early_stop=False, seed=seed, say=lambda line: None)
+    if variant.release:
+        network.load_state_dict(started)
+        fitting.average.load_state_dict(started)
+    fitting.samples = HiddenPixels(fitting.shot, length=2**62, seed=seed, batch_size=variant.batch_size,
+                                   **variant.samples)
+    return fitting
 
 
 @torch.no_grad()

@@ -1,6 +1,4 @@
 """One chunk of a video: its key targets, then the frames between them."""
-import ctypes
-import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gi.compositing import composite, masked
+from gi.config.device import release_freed
 from gi.errors import InputError, expect_finite
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes import plan
@@ -20,7 +19,6 @@ from gi.video.method import VideoMethod
 
 DOUBTFUL = 0.1  # trust in copied colours below which a key target is filled anew; between them, that costs too much
 FARTHEST = 40  # frames that a pixel is followed through; on two videos, 80 found nothing better
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 class Filled(NamedTuple):
@@ -128,9 +126,9 @@ class ChunkFiller:
             return Filled(opencv_inpaint(image, mask), mask)
         flows, errors = self.flows.to_guides(number, guides)
         keyframes = [((kind, guide), lambda guide=guide: masked(*content(guide))) for guide in guides]
-        _release_freed()
+        release_freed()
         prediction = self.streams.predict(masked(image, mask), keyframes, flows, errors)
-        _release_freed()
+        release_freed()
         return Filled(composite(expect_finite(prediction.float()), image, mask), mask)
 
     def _shown(self, number):
@@ -143,9 +141,3 @@ class ChunkFiller:
     def _known(self, number):
         """Image and mask of a frame, without what was guessed in it."""
         return self._filled.get(number) or self.window.frame(number)
-
-
-def _release_freed():
-    """Hands freed memory back to the system: glibc keeps it, in pieces that the next large tensor does not fit into."""
-    if _trim is not None:
-        _trim(0)

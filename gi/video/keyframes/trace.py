@@ -93,16 +93,18 @@ def hole_points(mask: Tensor) -> Tensor:
 
 
 def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[[int], Step]]], *, tolerance: float,
-              adapt: bool = False, doubtful: float = 0.0) -> tuple[Tensor, Tensor]:
+              adapt: bool = False, doubtful: float = 0.0, follow: Callable[..., Found] = trace
+              ) -> tuple[Tensor, Tensor]:
     """Fills the hole of `image` (1,3,H,W) where `mask` (1,1,H,W) is 1 with the colours that flow leads to.
 
     directions: number of steps and the steps of each direction; `tolerance` and these as in `trace`. Returns the image,
     and what is missing still. The less colours can be trusted, the more of `opencv_inpaint` is mixed in.
     doubtful: a trust up to which nothing counts as found, see `trust`.
     adapt: colours were made up in part, and are shifted, smoothly over the hole, to meet those around it.
+    follow: called in place of `trace`, once for each direction that has steps, if anything is missing.
     """
     points = hole_points(dilate(mask, SEAM) if adapt else mask)
-    colour, found, doubt = _average(points, directions, tolerance, image, mask)
+    colour, found, doubt = _average(points, directions, tolerance, image, mask, follow)
     shown, share = scatter(image, points[found], colour[found])
     expected, _ = scatter(mask, points[found], doubt[found, None])
     if adapt:
@@ -126,7 +128,7 @@ def scatter(image: Tensor, points: Tensor, values: Tensor) -> tuple[Tensor, Tens
     return shown, share
 
 
-def _average(points, directions, tolerance, image, mask):
+def _average(points, directions, tolerance, image, mask, follow):
     """Colours (N, 3) that the directions lead to, whether (N,) any does, and the squared errors (N,) to expect.
 
     Where several found something, they are averaged with weights exp(-error) / steps / squared error to expect: the
@@ -136,7 +138,7 @@ def _average(points, directions, tolerance, image, mask):
     for steps, step in directions:
         if steps > 0 and len(points):
             witnesses = Witnesses(image, mask)
-            found.append(trace(points, steps, step, tolerance=tolerance, witnesses=witnesses))
+            found.append(follow(points, steps, step, tolerance=tolerance, witnesses=witnesses))
             doubts.append(witnesses.expected(points, found[-1].steps.clamp(min=1)))
     if not found:
         return points.new_zeros(len(points), 3), torch.zeros_like(points[:, 0], dtype=torch.bool), points[:, 0]
