@@ -2,9 +2,11 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gi.errors import InputError
+from gi.flow import winograd
 from gi.models.blocks import Residual
 
 
@@ -74,9 +76,19 @@ class FFC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x_local, x_global = x.split(self.split, dim=1)
-        y = 0 if self.from_local is None else self.from_local(x_local)
-        paths = [path(x_global) for path in (self.global_to_local, self.global_to_global) if path is not None]
+        y = 0 if self.from_local is None else convolve(self.from_local, x_local)
+        paths = [] if self.global_to_local is None else [convolve(self.global_to_local, x_global)]
+        if self.global_to_global is not None:
+            paths.append(self.global_to_global(x_global))
         return self.norm(y + torch.cat(paths, dim=1) if paths else y).relu_()
+
+
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """`conv(x)`, for one of stride 1 with reflected borders and without bias."""
+    if not winograd.pays(x, conv.weight):
+        return conv(x)
+    x = F.pad(x, conv._reversed_padding_repeated_twice, mode="reflect")
+    return winograd.convolve(x, winograd.transformed(conv.weight), conv.kernel_size)
 
 
 def ffc_block(channels: int, share: float = 0.75) -> Residual:
