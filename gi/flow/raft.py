@@ -24,8 +24,7 @@ def refine(network: nn.Module, first: Tensor, second: Tensor, context: Tensor, i
     lookup = _Lookup(first, second, network.corr_block)
     update = network.update_block
     motion_encoder = _MotionEncoder(update.motion_encoder)
-    head = update.flow_head
-    widen = convolution(head.conv1.weight, head.conv1.bias, head.conv1.padding)
+    head, widen = update.flow_head, _layer(update.flow_head.conv1)
     hidden, context = context.split([update.hidden_state_size, context.shape[1] - update.hidden_state_size], dim=1)
     hidden, context = hidden.tanh(), context.relu()
     recurrent = update.recurrent_block
@@ -94,7 +93,7 @@ class _MotionEncoder:
 
     def __init__(self, encoder):
         layers = encoder.convcorr1, encoder.convcorr2, encoder.convflow1, encoder.convflow2, encoder.conv
-        self.layers = [convolution(layer[0].weight, layer[0].bias, layer[0].padding) for layer in layers]
+        self.layers = [_layer(layer[0]) for layer in layers]
 
     def __call__(self, flow, correlation):
         correlation1, correlation2, flow1, flow2, both = self.layers
@@ -142,6 +141,10 @@ def convolution(weight: Tensor, bias: Tensor | None, padding: Sequence[int]) -> 
     kernels, size, (vertical, horizontal) = winograd.transformed(weight), weight.shape[2:], padding
     offset = 0 if bias is None else bias[:, None, None]
     return lambda x: winograd.convolve(F.pad(x, (horizontal, horizontal, vertical, vertical)), kernels, size) + offset
+
+
+def _layer(conv):
+    return convolution(conv.weight, conv.bias, conv.padding)
 
 
 def laid_out(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ pass too. For CPUs, where arithmetic is what limits.
 """
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,13 +60,13 @@ class _Tiles(torch.autograd.Function):
     """x (N,H,W,C) -> overlapping tiles, (pixels of a tile, their number times C). Autograd's own way back is slow."""
 
     @staticmethod
-    def forward(ctx, x, vertical, horizontal, height, width):
+    def forward(ctx: Any, x: Tensor, vertical: int, horizontal: int, height: int, width: int) -> Tensor:
         ctx.shape, ctx.tile, ctx.over = x.shape, (vertical, horizontal), (height - 1, width - 1)
         tiles = x.unfold(1, vertical + height - 1, vertical).unfold(2, horizontal + width - 1, horizontal)
         return tiles.permute(4, 5, 0, 1, 2, 3).reshape(-1, tiles[..., 0, 0].numel())
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (number, height, width, channels), (m, n), over = ctx.shape, ctx.tile, ctx.over
         rows, columns = (height - over[0]) // m, (width - over[1]) // n
         tiles = gradient.view(m + over[0], n + over[1], number, rows, columns, channels).permute(2, 3, 0, 4, 1, 5)
