@@ -2,8 +2,8 @@
 
 A tile of m outputs along an axis needs m + r - 1 products with a kernel of r, not m r: as many as there are points at
 which the polynomials of signal and kernel are multiplied (Toom and Cook). Here m is 4, so a 3x3 kernel takes a quarter
-of the products, and one of 5 pixels along an axis two fifths. What remains are large matrix products, in the backward
-pass too. For CPUs, where arithmetic is what limits.
+of the products, and one of 5 pixels along an axis two fifths. What remains are large matrix products. For CPUs, where
+arithmetic is what limits, and without gradients.
 """
 import functools
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ FEWEST_CHANNELS = 32  # with less, moving tiles takes longer than products
 _POINTS = 0, 1, -1, 0.5, -2, 2, -0.5  # the first ones, and infinity
 
 
-def pays(x: Tensor, weight: Tensor) -> bool:
-    """Whether `convolve` is the faster way to a convolution of stride 1 of x (N,C,H,W) by a weight."""
-    supported = x.device.type == weight.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+def pays(weight: Tensor) -> bool:
+    """Whether `convolve` is the faster way to a convolution of stride 1 by a weight (O,C,height,width)."""
+    supported = weight.device.type == "cpu" and weight.dtype == torch.float32
     return (supported and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
             and 1 < max(weight.shape[2:]) <= 5 and min(weight.shape[:2]) >= FEWEST_CHANNELS)
 
 
 def convolve(x: Tensor, kernels: Tensor, size: Sequence[int]) -> Tensor:
-    """The convolution of stride 1 and without padding of x (N,C,H,W), in the layout of x; differentiable.
+    """The convolution of stride 1 and without padding of x (N,C,H,W), in the layout of x.
 
     kernels: what `transformed` makes of a weight whose last two axes are of this `size`.
     """
@@ -38,7 +38,9 @@ def convolve(x: Tensor, kernels: Tensor, size: Sequence[int]) -> Tensor:
     last = x.stride(1) == 1
     x = F.pad(x, (0, columns * tile[1] - width, 0, rows * tile[0] - height)).permute(0, 2, 3, 1)
     of_signal, _, to_tile = _matrices(*size)
-    signal = of_signal.to(x.dtype) @ _Tiles.apply(x, *tile, *size)
+    tiles = x.unfold(1, tile[0] + size[0] - 1, tile[0]).unfold(2, tile[1] + size[1] - 1, tile[1])
+    tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(-1, tiles[..., 0, 0].numel())  # (pixels of a tile, all else)
+    signal = of_signal.to(x.dtype) @ tiles
     product = torch.bmm(signal.view(len(signal), -1, channels), kernels)
     y = (to_tile.to(x.dtype) @ product.flatten(1)).view(*tile, number, rows, columns, -1)
     if last:
@@ -54,28 +56,6 @@ def transformed(weight: Tensor) -> Tensor:
     of_kernel = _matrices(height, width)[1].to(weight.dtype)
     kernels = of_kernel @ weight.permute(2, 3, 1, 0).reshape(height * width, -1)
     return kernels.view(-1, inputs, outputs)
-
-
-class _Tiles(torch.autograd.Function):
-    """x (N,H,W,C) -> overlapping tiles, (pixels of a tile, their number times C). Autograd's own way back is slow."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, vertical: int, horizontal: int, height: int, width: int) -> Tensor:
-        ctx.shape, ctx.tile, ctx.over = x.shape, (vertical, horizontal), (height - 1, width - 1)
-        tiles = x.unfold(1, vertical + height - 1, vertical).unfold(2, horizontal + width - 1, horizontal)
-        return tiles.permute(4, 5, 0, 1, 2, 3).reshape(-1, tiles[..., 0, 0].numel())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (number, height, width, channels), (m, n), over = ctx.shape, ctx.tile, ctx.over
-        rows, columns = (height - over[0]) // m, (width - over[1]) // n
-        tiles = gradient.view(m + over[0], n + over[1], number, rows, columns, channels).permute(2, 3, 0, 4, 1, 5)
-        x = gradient.new_zeros(number, rows + 1, m, columns + 1, n, channels)
-        # Of each tile, the pixels that it shares with the next ones belong to these.
-        for below, vertical, i in (0, slice(m), slice(m)), (1, slice(m, None), slice(over[0])):
-            for right, horizontal, j in (0, slice(n), slice(n)), (1, slice(n, None), slice(over[1])):
-                x[:, below:below + rows, i, right:right + columns, j] += tiles[:, :, vertical, :, horizontal]
-        return x.view(number, (rows + 1) * m, -1, channels)[:, :height, :width], None, None, None, None
 
 
 def _tile(size):
