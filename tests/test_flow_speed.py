@@ -3,6 +3,7 @@ import pytest
 import torch
 from torchvision.models.optical_flow import raft_large
 
+from gi.flow import winograd
 from gi.flow.estimate import DIS, RAFT, Estimator, ZeroFlow
 from gi.flow.guidance import FlowGuidance
 from gi.flow.raft import InstanceNorm
@@ -48,6 +49,19 @@ def test_instance_norm_is_torchs():
         result = norm(x.clone(memory_format=layout))
         assert result.is_contiguous(memory_format=layout)
         torch.testing.assert_close(result.double(), expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (1, 5), (5, 1), (5, 3)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_winograd_is_a_convolution(size, layout):
+    x = torch.randn(2, 40, 11, 14).contiguous(memory_format=layout)
+    weight = torch.randn(36, 40, *size)
+    assert winograd.pays(weight) and not winograd.pays(weight[:9])
+    expected = torch.nn.functional.conv2d(x.double(), weight.double())
+    for dtype, tolerance in (torch.float64, 1e-12), (torch.float32, 1e-5):
+        result = winograd.convolve(x.to(dtype), winograd.transformed(weight.to(dtype)), size)
+        assert (result.stride(1) == 1) == (layout == torch.channels_last)
+        assert (result - expected).abs().max() < tolerance * expected.abs().max()
 
 
 class Counting(torch.nn.Module):

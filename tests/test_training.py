@@ -11,6 +11,7 @@ import yaml
 from gi.errors import InputError
 from gi.flow.guidance import Guidance
 from gi.main import main
+from gi.training import layout, module
 from gi.training.callbacks import format_duration
 from gi.training.module import GuidedInpainting, NonFiniteLoss
 from gi.training.schedule import warmup_cosine
@@ -211,6 +212,28 @@ def test_layout_of_weights_by_device(device, laid_out):
         module.setup(stage)
         for weights in module.generator.weight, module.average.module.weight:
             assert weights.is_contiguous(memory_format=torch.channels_last) == (laid_out and stage == "fit")
+
+
+def test_layout_is_measured_once_and_kept(arguments, tmp_path, monkeypatch, caplog):
+    """The faster one, without any other trace; a resumed training keeps its own, whatever would be faster then."""
+    monkeypatch.setattr(module, "LEAST_STEPS", 4)
+    measured = []
+
+    def channels_last_is_faster(*args):
+        measured.append(layout.seconds_by_layout(*args))
+        return 2.0, 1.0
+
+    monkeypatch.setattr(module, "seconds_by_layout", channels_last_is_faster)
+    main(arguments("--max_steps=4", "--limit_val_batches=0"))
+    assert len(measured) == 1 and min(measured[0]) > 0
+    assert "takes 2 s contiguous and 1 s with channels last" in caplog.text
+    (logdir,) = (tmp_path / "logs").iterdir()
+    main(["-r", str(logdir), "--no-test", "--max_steps=6"])
+    assert len(measured) == 1
+    main(arguments("--max_steps=6", "--limit_val_batches=0", "model.params.channels_last=true", logdir="true"))
+    expected, found = (last_checkpoint(tmp_path / name)["state_dict"] for name in ("true", "logs"))
+    assert layout.is_channels_last(expected) and layout.is_channels_last(found)
+    assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
 
 
 def test_nan_stops_and_names_the_term(arguments, tmp_path):

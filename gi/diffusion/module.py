@@ -71,7 +71,7 @@ class DiffusionTraining(GuidedInpainting):
             objective=objective or Objective(terms={"denoising": Denoising()}), metrics=metrics, betas=betas,
             warmup_steps=warmup_steps, accumulate_grad_batches=accumulate_grad_batches,
             gradient_clip_val=gradient_clip_val, average_decay=average_decay, average_every=average_every,
-            average_start=average_start,
+            average_start=average_start, channels_last=False,
             guidance=FlowGuidance(estimator=ZeroFlow(), inpaint=False))
         expect_at_least(0, learning_rate=learning_rate, weight_decay=weight_decay, sigma_deviation=sigma_deviation,
                         seed=seed)

@@ -2,11 +2,16 @@
 
 What an image is encoded to serves every pair it belongs to; what the context adds to a recurrent unit is convolved
 once; two gates that read the same are one convolution; only the last flow is brought to full size. On CPUs everything
-is in the layout channels_last, in which convolutions are faster there.
+is in the layout channels_last, in which convolutions are faster there, and large kernels take fewer products.
 """
+import functools
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gi.flow import winograd
 
 
 def refine(network: nn.Module, first: Tensor, second: Tensor, context: Tensor, iterations: int) -> Tensor:
@@ -18,6 +23,8 @@ def refine(network: nn.Module, first: Tensor, second: Tensor, context: Tensor, i
     number, _, height, width = first.shape
     lookup = _Lookup(first, second, network.corr_block)
     update = network.update_block
+    motion_encoder = _MotionEncoder(update.motion_encoder)
+    head, widen = update.flow_head, _layer(update.flow_head.conv1)
     hidden, context = context.split([update.hidden_state_size, context.shape[1] - update.hidden_state_size], dim=1)
     hidden, context = hidden.tanh(), context.relu()
     recurrent = update.recurrent_block
@@ -27,10 +34,10 @@ def refine(network: nn.Module, first: Tensor, second: Tensor, context: Tensor, i
     pixel = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
     flow = first.new_zeros(number, 2, height, width)
     for _ in range(iterations):
-        motion = update.motion_encoder(laid_out(flow), lookup(pixel + flow))
+        motion = motion_encoder(laid_out(flow), lookup(pixel + flow))
         for unit in units:
             hidden = unit(hidden, motion)
-        flow = flow + update.flow_head(hidden)
+        flow = flow + head.conv2(widen(hidden).relu_())
     return _upsample(flow, network.mask_predictor(hidden))
 
 
@@ -81,6 +88,20 @@ class _Lookup:
         return laid_out(torch.cat(found, dim=1).view(number, height, width, -1).permute(0, 3, 1, 2))
 
 
+class _MotionEncoder:
+    """Torchvision's, its layers, convolutions that a ReLU follows, by our `convolution`."""
+
+    def __init__(self, encoder):
+        layers = encoder.convcorr1, encoder.convcorr2, encoder.convflow1, encoder.convflow2, encoder.conv
+        self.layers = [_layer(layer[0]) for layer in layers]
+
+    def __call__(self, flow, correlation):
+        correlation1, correlation2, flow1, flow2, both = self.layers
+        seen = correlation2(correlation1(correlation).relu_()).relu_()
+        moved = flow2(flow1(flow).relu_()).relu_()
+        return torch.cat([both(torch.cat([seen, moved], dim=1)).relu_(), flow], dim=1)
+
+
 class _Unit:
     """A convolutional GRU with inputs [hidden, context, motion], of which the context stays."""
 
@@ -89,10 +110,10 @@ class _Unit:
         gates = unit.convz, unit.convr, unit.convq
         constant = slice(hidden, hidden + context.shape[1])
         weight, bias = torch.cat([gate.weight for gate in gates]), torch.cat([gate.bias for gate in gates])
-        self.padding = unit.convz.padding
-        always = F.conv2d(context, weight[:, constant], bias, padding=self.padding)
+        padding = unit.convz.padding
+        always = F.conv2d(context, weight[:, constant], bias, padding=padding)
         weight = torch.cat([weight[:, :constant.start], weight[:, constant.stop:]], dim=1)
-        self.weights = weight.split([2 * hidden, hidden])
+        self.parts = [convolution(part, None, padding) for part in weight.split([2 * hidden, hidden])]
         self.always = [laid_out(part) for part in always.split([2 * hidden, hidden], dim=1)]
 
     def __call__(self, hidden, motion):
@@ -102,7 +123,7 @@ class _Unit:
 
     def _part(self, i, hidden, motion):
         joined = torch.cat([hidden, motion], dim=1)
-        return F.conv2d(joined, self.weights[i], padding=self.padding).add_(self.always[i])
+        return self.parts[i](joined).add_(self.always[i])
 
 
 def _upsample(flow, mask):
@@ -111,6 +132,19 @@ def _upsample(flow, mask):
     weights = mask.contiguous().view(number, 1, 9, 8, 8, height, width).softmax(dim=2)
     vectors = F.unfold(8 * flow, kernel_size=3, padding=1).view(number, 2, 9, 1, 1, height, width)
     return (weights * vectors).sum(dim=2).permute(0, 1, 4, 2, 5, 3).reshape(number, 2, 8 * height, 8 * width)
+
+
+def convolution(weight: Tensor, bias: Tensor | None, padding: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """A convolution of stride 1 that keeps the size of its maps."""
+    if not winograd.pays(weight):
+        return functools.partial(F.conv2d, weight=weight, bias=bias, padding=padding)
+    kernels, size, (vertical, horizontal) = winograd.transformed(weight), weight.shape[2:], padding
+    offset = 0 if bias is None else bias[:, None, None]
+    return lambda x: winograd.convolve(F.pad(x, (horizontal, horizontal, vertical, vertical)), kernels, size) + offset
+
+
+def _layer(conv):
+    return convolution(conv.weight, conv.bias, conv.padding)
 
 
 def laid_out(x: Tensor) -> Tensor:

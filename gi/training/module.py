@@ -13,11 +13,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gi.compositing import masked
+from gi.data.datamodule import collate
 from gi.data.sample import Batch
 from gi.errors import InputError, expect_at_least, expect_kind, expect_within
 from gi.flow.guidance import Guidance
 from gi.losses.objective import Objective
 from gi.models.fold import prepare_for_inference
+from gi.training.layout import LEAST_STEPS, is_channels_last, lay_out, seconds_by_layout
 from gi.training.optimizer import JointScaler, adam
 from gi.training.processes import share_buffers
 from gi.training.resume import fit_to_module
@@ -46,8 +48,9 @@ class GuidedInpainting(pl.LightningModule):
         average_decay: decay of a running average of the generator's weights, and of its BatchNorms' statistics, that
             then serves evaluation; None for none. Updated every `average_every` optimiser steps from `average_start`.
         channels_last: memory layout of the networks' weights in training, which those of their activations follow. Same
-            results to rounding. It has no effect on Apple GPUs: BatchNorm's backward pass failed with it until 2026
-            (pytorch/pytorch#188371).
+            results to rounding. "auto" measures on CPUs which is faster, unless the training is short or compiled, and
+            a training that is resumed keeps its own; on CUDA it is true. It has no effect on Apple GPUs: BatchNorm's
+            backward pass failed with it until 2026 (pytorch/pytorch#188371).
         compile: torch.compile for the generator in training (the discriminator's gradient penalty needs second
             derivatives, which compiled networks do not have). Same results to rounding; weights keep their names. If a
             GPU asks for other strides, switch `channels_last` off (pytorch/pytorch#171622).
@@ -75,7 +78,7 @@ class GuidedInpainting(pl.LightningModule):
         average_decay: float | None = None,
         average_every: int = 10,
         average_start: int = 30_000,
-        channels_last: bool = False,
+        channels_last: bool | Literal["auto"] = "auto",
         compile: bool = False,
     ):
         super().__init__()
@@ -91,7 +94,8 @@ class GuidedInpainting(pl.LightningModule):
         if objective is not None:
             objective.check(discriminator)
         self.automatic_optimization = False
-        self.channels_last = channels_last
+        self.channels_last, self.compiled = channels_last, compile
+        self.resumes = False  # whether a checkpoint's training is to go on; told before it is loaded
         self.generator, self.discriminator, self.average = generator, discriminator, None
         if average_decay is not None:
             # With the statistics: those of the current weights do not fit the average of the last ones.
@@ -161,10 +165,40 @@ class GuidedInpainting(pl.LightningModule):
     # Training ---------------------------------------------------------------------------------------------------------
 
     def setup(self, stage) -> None:
-        if stage == "fit" and self.channels_last and self.trainer.strategy.root_device.type != "mps":
-            networks = self.generator, self.average, self.discriminator, self._helpers["objective"]
-            for network in filter(None, networks):
-                network.to(memory_format=torch.channels_last)
+        if stage == "fit" and not self.resumes:
+            lay_out(self._networks(), self._wants_channels_last())
+
+    def _networks(self):
+        networks = self.generator, self.average, self.discriminator, self._helpers["objective"]
+        return [network for network in networks if network is not None]
+
+    def _wants_channels_last(self, loaded: dict[str, Tensor] | None = None) -> bool:
+        """What `channels_last` means on this device, and where it is "auto" for `loaded` weights."""
+        device = self.trainer.strategy.root_device.type
+        if device != "cpu" or self.channels_last != "auto":
+            return bool(self.channels_last) and device != "mps"
+        if loaded is not None:
+            return is_channels_last(loaded)
+        if self.compiled or self._helpers["objective"] is None or 0 <= self.trainer.max_steps < LEAST_STEPS:
+            return False
+        contiguous, channels_last = self.trainer.strategy.broadcast(seconds_by_layout(self._trial(), self._networks()))
+        pl.utilities.rank_zero_info(f"memory layout: a generator step takes {contiguous:.3g} s contiguous and "
+                                    f"{channels_last:.3g} s with channels last; the faster is kept")
+        return channels_last < contiguous
+
+    def _trial(self) -> Callable[[], object]:
+        """The generator's part of a step on the first samples, without any effect."""
+        train, size = self.trainer.datamodule.train, self.trainer.datamodule.batch_size
+        data = self.prepare(collate([train[i] for i in range(min(size, len(train)))]))
+        parameters = [parameter for parameter in self.generator.parameters() if parameter.requires_grad]
+
+        def step():
+            with self.trainer.precision_plugin.train_step_context():
+                prediction = self.predict(data, self.generator)
+                terms = self._helpers["objective"].generator(prediction, data, self.discriminator)
+            torch.autograd.grad(sum(terms.values()), parameters, allow_unused=True)
+
+        return step
 
     def learning_rates(self) -> list[float]:
         """Of the generator and, if there is one, the discriminator, before the schedule.
@@ -298,6 +332,7 @@ class GuidedInpainting(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint) -> None:
         fit_to_module(checkpoint, self)
+        lay_out(self._networks(), self._wants_channels_last(checkpoint["state_dict"]))
 
     def on_save_checkpoint(self, checkpoint) -> None:
         self.check_finite()  # never over a good checkpoint

@@ -84,6 +84,7 @@ def train(trainer: pl.Trainer, model: GuidedInpainting, data: pl.LightningDataMo
         load_generator_weights(model.generator, start)
         if model.discriminator is not None:
             load_discriminator_weights(model.discriminator, start)
+    model.resumes = resumable
     trainer.fit(model, data, ckpt_path=start if resumable else None)
     (begun,) = (callback.first_step for callback in trainer.callbacks if isinstance(callback, RunStart))
     if begun in (None, trainer.global_step):
