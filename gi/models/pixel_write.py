@@ -88,7 +88,9 @@ class PixelWrite(nn.Module):
         return whole[:, :3], whole[:, 3:]
 
     def _around(self, mismatch, both, inside):
-        """For each scale, `inside` a part, the mean mismatch of the pixels where target and keyframe are known, and their share."""
+        """For each scale the mean mismatch of the pixels where target and keyframe are known, and their share, both
+        inside a part.
+        """
         size = both.shape[-2:]
         for step in self.POOLING:
             mismatch, both = (F.avg_pool2d(x, step, ceil_mode=True, count_include_pad=False)
