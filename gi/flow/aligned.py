@@ -40,7 +40,7 @@ class Aligned(PairEstimator):
         if len(first) == 0:
             return zero_flow(images[:0])
         size, grey = images.shape[-2:], to_grey(images)
-        found = functools.cache(lambda scale: known if scale is None else self.detect(grey, scale))
+        found = functools.cache(lambda scale: known if scale is None else self.detect(list(grey), scale))
         scales = _scales(size, min((keypoints.fineness for keypoints in known), default=0) if known else 0)
         matrices = [self._homography(found, scales, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
@@ -54,7 +54,7 @@ class Aligned(PairEstimator):
 
     def keypoints(self, images: Tensor) -> list[Keypoints]:
         """Of images (N,3,H,W), as `between` takes them."""
-        return self.detect(to_grey(images))
+        return self.detect(list(to_grey(images)))
 
     def _homography(self, found, scales, i, j, size):
         for scale in scales:

@@ -42,7 +42,7 @@ class Detector:
 
     def __call__(self, images: Sequence[np.ndarray], scale: int = 1) -> list[Keypoints]:
         """Of grey images (H, W), uint8, looked at `scale` times enlarged, with as many times the keypoints."""
-        keys = [(scale, image.shape, hashlib.blake2b(np.ascontiguousarray(image)).digest()) for image in images]
+        keys = [(scale, image.shape, hashlib.blake2b(image.tobytes()).digest()) for image in images]
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._kept}
         found = dict(zip(new, on_threads(functools.partial(self._detect, scale=scale), new.values()), strict=True))
         found |= {key: self._kept[key] for key in keys if key not in found}
