@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
@@ -21,13 +20,12 @@ from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least, expect_finite
 from gi.flow.agreement import Fitted, Verdict, fit_keyframes
 from gi.flow.guidance import Guidance, expect_blind
-from gi.media.crop import MIN_SIDE, Box, context_box, fit_known, limited, resize, resize_known
+from gi.flow.parts import Parts
+from gi.media.crop import MIN_SIDE, context_box, fit_known, limited, resize
 from gi.media.io import to_rgb
 from gi.media.photos import mask_of, pixels_of, same_size
 from gi.models.fold import prepare_for_inference
 from gi.weights.pretrained import Pretrained, load_trained
-
-COARSE_SIDE = 256  # for finding the part of a keyframe that shows what is around the hole
 
 
 class Inpainter(Pretrained):
@@ -117,9 +115,8 @@ class Inpainter(Pretrained):
     def _predict(self, image, mask, frames):
         box = context_box(mask, self.max_side)
         size = limited(box.size, self.max_side)
-        boxes = self._boxes(image, mask, frames, box)
-        target, target_mask, *_ = views = self._views([(image, mask), *frames], [box, *boxes], size)
-        flows, errors = self.guidance(*views)
+        views, flows, errors = Parts([(image, mask), *frames], box, size, self.guidance, self.device).guided()
+        target, target_mask = views[:2]
         fitted = Fitted(*views[2:], flows, errors, [])
         if self.guidance.aligns:
             fitted = fit_keyframes(*views, flows, errors)
@@ -131,35 +128,6 @@ class Inpainter(Pretrained):
         prediction, flows, errors = (values[0, ..., :height, :width].cpu().numpy()
                                      for values in (prediction, flows, errors))
         return {"prediction": prediction.transpose(1, 2, 0), "box": box, "flows": flows, "flow_errors": errors}
-
-    def _boxes(self, image, mask, frames, box):
-        """Where each keyframe shows what the picture shows in `box`: boxes of the same size, inside the keyframe."""
-        height, width = mask.shape
-        whole = Box(0, 0, height, width)
-        if box == whole or not frames or not mask.any():
-            return [box] * len(frames)
-        size = limited(whole.size, COARSE_SIDE)
-        _, target_mask, *_ = views = self._views([(image, mask), *frames], [whole] * (1 + len(frames)), size)
-        flows, _ = self.guidance(*views)
-        boxes = []
-        for flow in flows[0]:
-            x, y = flow[:, target_mask[0, 0] > 0].median(dim=1).values.tolist()
-            top = min(max(round(box.top + y * height / size[0]), 0), height - box.size[0])
-            left = min(max(round(box.left + x * width / size[1]), 0), width - box.size[1])
-            boxes.append(Box(top, left, top + box.size[0], left + box.size[1]))
-        return boxes
-
-    def _views(self, pictures, boxes, size):
-        """The parts of pictures (the target first) inside their boxes, as a guidance takes them, at one size."""
-        views = []
-        for (image, mask), box in zip(pictures, boxes, strict=True):
-            pixels, missing = resize_known(to_rgb(box.of(image)), box.of(mask), size)
-            values = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
-            views.append(np.dstack([values * ~missing[..., None], missing]).astype(np.float32))
-        views = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
-        padding = (0, max(0, MIN_SIDE - size[1]), 0, max(0, MIN_SIDE - size[0]))
-        images, masks = F.pad(views, padding, mode="replicate").to(self.device)[:, None].split([3, 1], dim=2)
-        return images[0], masks[0], images[1:, 0][None], masks[1:, 0][None]
 
 
 # Arrays and tensors ---------------------------------------------------------------------------------------------------

@@ -23,6 +23,16 @@ def test_shares_of_0_and_1_are_the_smooth_fill(size):
     assert torch.allclose(soft_fill(image * (1 - mask), 1 - mask), smooth_fill(image, mask), atol=1e-6)
 
 
+def test_only_what_is_missing_is_filled():
+    """With gradients all of an image is computed, without them only the part around the holes: to the same values."""
+    image, mask = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 1, 40, 50)
+    mask[0, :, 12:20, 30:] = mask[1, :, 3:9, 35:40] = 1
+    known = image * (1 - mask)
+    alone = soft_fill(known, 1 - mask, relax=True)
+    assert torch.equal(alone, soft_fill(known.requires_grad_(), 1 - mask, relax=True))
+    assert torch.equal(alone * (1 - mask), known)
+
+
 def test_little_trust_has_little_influence():
     image, share = torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
     share[..., 8:24, 8:24] = 0

@@ -19,13 +19,16 @@ from gi.commands import inpaint
 from gi.config import instantiate
 from gi.config.device import find_device
 from gi.errors import InputError
+from gi.flow.aligned import Aligned
 from gi.flow.estimate import DIS, ZeroFlow
 from gi.flow.guidance import FlowGuidance
+from gi.flow.keypoints import Detector
 from gi.flow.unseen import grow_hole, smooth_fill
 from gi.media import io
 from gi.media.crop import context_box, fit_known, resize_known
 from gi.media.photos import mask_of, pixels_of, read_photo, write_photo
 from gi.media.samples import find_samples
+from gi.models.guided_copy import GuidedCopy
 from tests.families import tiny_generator, tiny_node
 
 NODE = {"n_blocks": 1, "n_cross": 1}
@@ -221,6 +224,29 @@ def test_keyframes_are_cut_out_where_they_show_the_same():
     error = (target[0, :3] - sources[0, 0, :3])[:, known].abs().mean()
     apart = (target[0, :3] - torch.from_numpy(context_of(keyframe, mask, 128)))[:, known].abs().mean()
     assert error < 0.5 * apart
+
+
+def test_another_hole_costs_no_other_keypoints_of_keyframes(monkeypatch):
+    photograph, looked, detect, generator = data.astronaut(), [], Detector._detect, GuidedCopy()
+    monkeypatch.setattr(Detector, "_detect", lambda self, grey, scale: [detect(self, grey, scale), looked.append(1)][0])
+    image, keyframes = photograph[:, 60:], [photograph[:, :-60], photograph[40:, 30:-30]]
+    masks = np.zeros((2, *image.shape[:2]), bool)
+    masks[0, 150:200, 200:240] = masks[1, 300:340, 100:160] = True
+
+    def inpainter():
+        guidance = FlowGuidance(estimator=Aligned(estimator=DIS()), resolution=None, mask_images=True, planar=True)
+        return Inpainter(generator=generator, guidance=guidance, device="cpu", max_side=128)
+
+    same, counts = inpainter(), []
+    for mask in masks:
+        filled = same(image, mask, keyframes)
+        assert np.abs(filled[mask].astype(int) - image[mask]).mean() < 6
+        counts.append(len(looked))
+    assert counts == [3, 4]
+    assert np.array_equal(filled, inpainter()(image, masks[1], keyframes))
+    looked.clear()
+    same(image, masks[1], [keyframes[0] // 2, keyframes[1]])
+    assert len(looked) == 1
 
 
 def context_of(image, mask, side):

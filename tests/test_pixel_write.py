@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+from gi.flow.window import EVERYWHERE, window_around
 from gi.models.pixel_write import PixelWrite
 
 
@@ -75,3 +76,16 @@ def test_learns_which_keyframe_to_trust(write):
         loss.backward()
         optimiser.step()
     assert loss < 0.5 * first
+
+
+def test_weights_around_a_hole_are_those_of_the_whole_image(write):
+    _, decoded, (target, sources, flows, errors) = scene(2)
+    rows, columns = part = window_around(target[:, 3:] > 0, margin=write.MARGIN)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == (9, 39, 9, 39)
+    with torch.no_grad():
+        whole, some = (torch.cat(write.trusted(decoded, target, sources.unbind(1), flows, errors, where), dim=1)
+                       for where in (EVERYWHERE, part))
+    hole = target[:, 3:] > 0
+    torch.testing.assert_close(some * hole, whole * hole, rtol=0, atol=1e-6)
+    some[..., rows, columns] = 0
+    assert not some.any()

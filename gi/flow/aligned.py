@@ -1,23 +1,23 @@
 """Large motion for estimators that find small ones: what is seen is aligned first. Ours, not the paper's."""
 import functools
+from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gi.errors import expect_at_least
 from gi.flow.align import surely_known
 from gi.flow.estimate import Estimator, PairEstimator, to_grey, zero_flow
+from gi.flow.keypoints import Detector, Keypoints, match
 from gi.flow.planar import fit_homography, planar_flow
 from gi.flow.warp import warp
 from gi.media.scale import video_pixels
 
-_RATIO = 0.8  # a match must be this much closer than the second best one (Lowe, 2004)
 _TOLERANCE = 3.0  # pixels at 432 x 240, see `video_pixels`
 _SCALES = 1, 2  # enlarged images take five times as long, so they are looked at only where no plane is found without
 _LARGEST = 1024  # the longer side of an enlarged image
+_COARSEST = 0.5  # fineness of keypoints of which a plane is precise enough
 
 
 class Aligned(PairEstimator):
@@ -30,16 +30,19 @@ class Aligned(PairEstimator):
     def __init__(self, *, estimator: Estimator, keypoints: int = 1500, least: int = 8):
         super().__init__()
         expect_at_least(4, keypoints=keypoints, least=least)
-        self.estimator, self.keypoints, self.least = estimator, keypoints, least
+        self.estimator, self.detect, self.least = estimator, Detector(keypoints), least
         self.freeze()
 
     @torch.no_grad()
-    def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    def between(self, images: Tensor, first: Tensor, second: Tensor, known: Sequence[Keypoints] | None = None
+                ) -> Tensor:
+        """See `Estimator`. `known` keypoints of all images are looked at first, unless they are too coarse."""
         if len(first) == 0:
             return zero_flow(images[:0])
         size, grey = images.shape[-2:], to_grey(images)
-        features = functools.cache(lambda number, scale: self._features(grey[number], scale))
-        matrices = [self._homography(features, i, j, size)
+        found = functools.cache(lambda scale: known if scale is None else self.detect(list(grey), scale))
+        scales = _scales(size, min((keypoints.fineness for keypoints in known), default=0) if known else 0)
+        matrices = [self._homography(found, scales, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
         plane = planar_flow(matrices, size).to(images.device)
         images = images.float()
@@ -49,37 +52,24 @@ class Aligned(PairEstimator):
         rest = seen * self.estimator(images[first], layers[:, :3] * seen + images[first] * (1 - seen))
         return planar_flow(matrices, size, after=rest)
 
-    def _features(self, grey, scale):
-        """Places (n, 2) of keypoints in an image (H, W), and their descriptors (n, 128), roots of SIFT's histograms.
+    def keypoints(self, images: Tensor) -> list[Keypoints]:
+        """Of images (N,3,H,W), as `between` takes them."""
+        return self.detect(list(to_grey(images)))
 
-        Roots tell better whether two are alike (Arandjelović & Zisserman, 2012).
-        """
-        if scale != 1:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        sift = cv2.SIFT_create(scale * self.keypoints, contrastThreshold=0.01)
-        keypoints, histograms = sift.detectAndCompute(grey, None)
-        if histograms is None:
-            return np.zeros((0, 2)), torch.zeros(0, 128)
-        places = (np.array([keypoint.pt for keypoint in keypoints]) + 0.5) / scale - 0.5
-        return places, F.normalize(torch.from_numpy(histograms), p=1).sqrt()
-
-    def _homography(self, features, i, j, size):
-        for scale in _SCALES:
-            if scale > 1 and scale * max(size) > _LARGEST:
-                break
-            matches = _match(features(i, scale), features(j, scale))
-            matrix = fit_homography(*matches, size, tolerance=video_pixels(_TOLERANCE, size), least=self.least)
+    def _homography(self, found, scales, i, j, size):
+        for scale in scales:
+            matrix = find_plane(found(scale)[i], found(scale)[j], size, self.least)
             if matrix is not None:
                 return matrix
         return np.eye(3)
 
 
-def _match(first, second):
-    """Where the keypoints that match lie in the one image and in the other, (n, 2) each."""
-    (places, descriptors), (others, other_descriptors) = first, second
-    if min(len(places), len(others)) < 2:
-        return places[:0], others[:0]
-    cosine, which = (descriptors @ other_descriptors.T).topk(2, dim=1)
-    squared = 2 - 2 * cosine  # distances of vectors of length 1
-    clear = (squared[:, 0] < _RATIO**2 * squared[:, 1]).numpy()
-    return places[clear], others[which[:, 0].numpy()[clear]]
+def find_plane(first: Keypoints, second: Keypoints, size: tuple[int, int], least: int = 8) -> np.ndarray | None:
+    """The homography (3, 3) that at least `least` matches of two images of `size` agree with, if there is one."""
+    return fit_homography(*match(first, second), size, tolerance=video_pixels(_TOLERANCE, size), least=least)
+
+
+def _scales(size, fineness):
+    """At which scales to look for keypoints, one after the other; None stands for those known, of some fineness."""
+    new = [scale for scale in _SCALES if scale == 1 or scale * max(size) <= _LARGEST]
+    return new if fineness < _COARSEST else [None, *(scale for scale in new if scale > fineness)]

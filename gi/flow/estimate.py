@@ -184,5 +184,5 @@ def zero_flow(image: Tensor) -> Tensor:
 
 def to_grey(image: Tensor) -> np.ndarray:
     """Images (N,3,H,W) in [0,1] -> (N,H,W) uint8."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)[:, None, None]
-    return (255 * (image.float().clamp(0, 1) * weights).sum(dim=1)).round().to(torch.uint8).cpu().numpy()
+    red, green, blue = image.float().clamp(0, 1).unbind(dim=1)
+    return (255 * (0.299 * red + 0.587 * green + 0.114 * blue)).round().to(torch.uint8).cpu().numpy()

@@ -13,6 +13,7 @@ from torch import Tensor
 from gi.errors import InputError, expect_at_least, expect_within
 from gi.flow.estimate import Estimator
 from gi.flow.guidance import FlowGuidance
+from gi.flow.keypoints import Keypoints
 from gi.flow.unseen import smooth_fill
 from gi.media.scale import PHOTO_SIDE, scale
 
@@ -102,10 +103,11 @@ class ExactGuidance(FlowGuidance):
     @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor, sources: Tensor,  # type: ignore[override]  # names its `extra`
                 source_masks: Tensor, flows: Tensor | None = None,
-                flows_valid: Tensor | None = None, seed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+                flows_valid: Tensor | None = None, seed: Tensor | None = None,
+                keypoints: Sequence[Keypoints] | None = None) -> tuple[Tensor, Tensor]:
         """As FlowGuidance. `flows` (B,2,T,2,H,W), `flows_valid` (B,2,T,1,H,W), `seed` (B): see `GuidedPairs`."""
         if flows is None or sources.shape[0] * sources.shape[1] == 0:
-            return super().forward(image, mask, sources, source_masks)
+            return super().forward(image, mask, sources, source_masks, keypoints)
         if flows.shape != (len(sources), 2, sources.shape[1], 2, *image.shape[-2:]):
             raise InputError(f"exact flows {tuple(flows.shape)}, expected (B, 2, T, 2, H, W), do not fit the keyframes "
                              f"{tuple(sources.shape)}")

@@ -1,10 +1,15 @@
 """From images with holes to the flow and flow error the generators use (paper, section 3.2)."""
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from gi.errors import InputError, expect_kind
+from gi.flow.aligned import Aligned
 from gi.flow.estimate import Estimator, ZeroFlow
 from gi.flow.inpaint import inpaint_flow
+from gi.flow.keypoints import Keypoints
 from gi.flow.planar import complete_planar
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, resize, resize_flow
@@ -33,6 +38,12 @@ class Guidance(Frozen):
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(image, mask, sources, source_masks)")
 
+    def keypoints(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor) -> list[Keypoints] | None:
+        """Keypoints of targets and keyframes, given as to `forward`, which takes them, moved to the grid of its images,
+        as `keypoints` instead of looking for them again. None: this guidance has no use for them.
+        """
+        return None
+
 
 class FlowGuidance(Guidance):
     """Flow from a target to each of its keyframes, filled in the target's hole, and how far it can be trusted.
@@ -60,27 +71,37 @@ class FlowGuidance(Guidance):
 
     @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor, sources: Tensor,  # type: ignore[override]  # has no `extra`
-                source_masks: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Guidance`. Without `mask_images`, the holes' content is looked at."""
+                source_masks: Tensor, keypoints: Sequence[Keypoints] | None = None) -> tuple[Tensor, Tensor]:
+        """See `Guidance`. Without `mask_images`, the holes' content is looked at. keypoints: see `keypoints`."""
         batch, frames, _, height, width = sources.shape
         if image.shape != (batch, 3, height, width):
             raise InputError(f"keyframes {tuple(sources.shape)}, expected (B, T, 3, H, W), do not fit the target "
                              f"{tuple(image.shape)}, expected (B, 3, H, W)")
         if batch * frames == 0:
             return image.new_zeros(batch, frames, 2, height, width), image.new_zeros(batch, frames, 1, height, width)
-        images = torch.cat([self.seen(image, mask), self.seen(sources.flatten(0, 1), source_masks.flatten(0, 1))])
+        images = self._seen_all(image, mask, sources, source_masks)
         number = torch.arange(len(images), device=image.device)
         target, source = number[:batch].repeat_interleave(frames), number[batch:]
-        estimated = self.estimated(images, torch.cat([target, source]), torch.cat([source, target]))
+        estimated = self.estimated(images, torch.cat([target, source]), torch.cat([source, target]), keypoints)
         return self.complete(estimated.view(2, batch, frames, *estimated.shape[1:]), mask)
 
-    def estimated(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    def keypoints(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor) -> list[Keypoints] | None:
+        if self.resolution is not None or not isinstance(self.estimator, Aligned):
+            return None
+        return self.estimator.keypoints(self._seen_all(image, mask, sources, source_masks))
+
+    def estimated(self, images: Tensor, first: Tensor, second: Tensor,
+                  keypoints: Sequence[Keypoints] | None = None) -> Tensor:
         """`Estimator.between` in float32. Raises InputError for flow that is not (N,2,H,W)."""
+        known: dict[str, Any] = {} if keypoints is None else {"known": keypoints}
         with torch.autocast(images.device.type, enabled=False):
-            flow = self.estimator.between(images, first, second)
+            flow = self.estimator.between(images, first, second, **known)
         if flow.shape != (expected := (len(first), 2, *images.shape[-2:])):
             raise InputError(f"{type(self.estimator).__name__} gave flow {tuple(flow.shape)}, expected {expected}")
         return flow
+
+    def _seen_all(self, image, mask, sources, source_masks):
+        return torch.cat([self.seen(image, mask), self.seen(sources.flatten(0, 1), source_masks.flatten(0, 1))])
 
     def seen(self, image: Tensor, mask: Tensor) -> Tensor:
         """What the estimator sees of images (N,3,H,W) with holes (N,1,H,W), at the size it sees them, float32."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gi.flow.morphology import dilate
+from gi.flow.window import window_around
 
 GROWTH = 15  # pixels at the size of the estimation, see `video_pixels`; as much as the original release, at 432 x 240
 
@@ -28,7 +29,7 @@ def soft_fill(colours: Tensor, share: Tensor, *, relax: bool = False) -> Tensor:
     continuation, in which every missing pixel is the mean of its four neighbours, by some steps of Jacobi's method at
     every size on the way back.
     """
-    size = colours.shape[-2:]
+    size, steps = colours.shape[-2:], max(4, 512 // max(colours.shape[-2:])) if relax else 0
     if min(size) == 1 or len(colours) == 0 or share.min() >= 1:
         return colours
     there = F.avg_pool2d(share, 2, ceil_mode=True)
@@ -36,11 +37,23 @@ def soft_fill(colours: Tensor, share: Tensor, *, relax: bool = False) -> Tensor:
     coarse = F.avg_pool2d(colours, 2, ceil_mode=True) / there.clamp(min=1e-6) * coarse_share
     coarse = soft_fill(coarse, coarse_share, relax=relax)
     smooth = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
-    filled = colours + (1 - share) * smooth
-    for _ in range(max(4, 512 // max(size)) if relax else 0):
+    if colours.requires_grad or share.requires_grad:
+        return _refined(colours, share, smooth, steps)
+    # Only missing pixels change, and the known ones beside them are all that these are computed from.
+    part = ..., *window_around(share < 1, margin=1)
+    filled = colours.clone()
+    filled[part] = _refined(colours[part], share[part], smooth[part], steps)
+    return filled
+
+
+def _refined(colours, share, smooth, steps):
+    """Missing pixels as in `smooth`, then after some steps of Jacobi's method."""
+    missing = 1 - share
+    filled = colours + missing * smooth
+    for _ in range(steps):
         x = F.pad(filled, (1, 1, 1, 1), mode="replicate")
         mean = (x[..., 1:-1, 2:] + x[..., 1:-1, :-2] + x[..., 2:, 1:-1] + x[..., :-2, 1:-1]) / 4
-        filled = colours + (1 - share) * mean
+        filled = colours + missing * mean
     return filled
 
 

@@ -7,7 +7,6 @@ arithmetic is what limits, and without gradients.
 """
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch

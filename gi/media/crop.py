@@ -46,7 +46,7 @@ def resize_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> 
 
     A pixel that any missing pixel contributes to is missing, so that known ones are what they would be without hole.
     """
-    image = np.where(mask[..., None], 0, image).astype(image.dtype)
+    image = np.where(mask[..., None], 0, image).astype(image.dtype) if mask.any() else image
     if mask.shape == tuple(size):
         return image, mask
     return resize(image, size, cv2.INTER_AREA), resize(mask.astype(np.float32), size, cv2.INTER_AREA) > 0

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gi.errors import InputError
 from gi.flow.unseen import soft_fill
+from gi.flow.window import window_around
 from gi.models.blocks import check_inputs
 from gi.models.keyframes import Keyframes
 from gi.models.pixel_write import PixelWrite
@@ -85,7 +86,8 @@ def smooth_start(target: Tensor, pixel_write: PixelWrite | None = None, sources:
     colours, share = colours * (1 - mask), 1 - mask
     if sources:
         alone = soft_fill(colours, share, relax=True)
-        seen, trust = pixel_write.trusted(alone, target, sources, flows, flow_errors)
+        part = window_around(mask > 0, margin=pixel_write.MARGIN)
+        seen, trust = pixel_write.trusted(alone, target, sources, flows, flow_errors, part)
         colours, share = colours + mask * seen, share + mask * trust
     return soft_fill(colours, share, relax=True), 1 - share
 
@@ -96,6 +98,8 @@ class Blend(nn.Module):
     In training half of the samples are the drawing alone: a decoder that only had to improve on a guess would learn to
     do nothing.
     """
+
+    MARGIN = 2  # pixels around each that its weight depends on
 
     def __init__(self, width: int = 16):
         super().__init__()
@@ -108,7 +112,9 @@ class Blend(nn.Module):
         """drawn, start (B, 3, H, W) in [0, 1], guessed (B, 1, H, W); alone (B,), or None: true for nothing else."""
         change = drawn.float() - start
         clues = torch.cat([drawn.float(), start, guessed, change.abs()], dim=1).detach()
-        weight = guessed * self.head(clues).float().sigmoid()
+        part = ..., *window_around(guessed > 0, margin=self.MARGIN)
+        weight = torch.zeros_like(guessed)
+        weight[part] = guessed[part] * self.head(clues[part]).float().sigmoid()
         if alone is not None:
             weight = torch.where(alone.view(-1, 1, 1, 1), 1, weight)
         return start + weight * change

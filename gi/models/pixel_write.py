@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gi.errors import expect_at_least
 from gi.flow.align import align
 from gi.flow.warp import resize
+from gi.flow.window import EVERYWHERE, Window
 
 
 class PixelWrite(nn.Module):
@@ -24,6 +25,7 @@ class PixelWrite(nn.Module):
     """
 
     POOLING = (8, 4, 4)  # agreement is averaged over 8, 32, 128 pixels: the middle of a hole is far from what is known
+    MARGIN = 3  # pixels around each that its weight depends on, but for these averages
 
     def __init__(self, width: int = 24):
         super().__init__()
@@ -49,37 +51,52 @@ class PixelWrite(nn.Module):
         return colours + (1 - share) * decoded.float()
 
     def trusted(self, decoded: Tensor, target: Tensor, sources: Sequence[Tensor], flows: Tensor,
-                flow_errors: Tensor) -> tuple[Tensor, Tensor]:
-        """What keyframes contribute, each times its weight (B, 3, H, W), and their joint weight (B, 1, H, W)."""
-        decoded, known = decoded.float(), 1 - target[:, 3:]
-        errors = flow_errors.float().clamp(min=0).log1p().unbind(1)
+                flow_errors: Tensor, part: Window = EVERYWHERE) -> tuple[Tensor, Tensor]:
+        """What keyframes contribute, each times its weight (B, 3, H, W), and their joint weight (B, 1, H, W); 0 outside
+        of `part`, in whose outermost `MARGIN` pixels the weights are not those of the whole image.
+        """
+        known, inside = 1 - target[:, 3:], (..., *part)
         aligned = [align(source[:, :3], source[:, 3:], flow)
                    for source, flow in zip(sources, flows.unbind(1), strict=True)]
-        total, count = (sum(parts) for parts in zip(*aligned, strict=True)) if aligned else (0, 0)
-        logits = []
-        for (colour, seen), error in zip(aligned, errors, strict=True):
-            others = (count - seen).clamp(max=1) * seen  # 1 where another keyframe shows this pixel as well
-            consensus = (total - colour) / (count - seen).clamp(min=1)
+        around = []
+        for colour, seen in aligned:
             both = known * seen
             mismatch = _distance(colour, target[:, :3]) * both
-            clues = [colour, seen, error, decoded, (colour - decoded) * seen, 1 - known, mismatch]
-            clues += [_distance(colour, consensus) * others, others, *self._around(mismatch, both)]
+            around.append([mismatch[inside], *self._around(mismatch, both, inside)])
+
+        # What follows looks at few pixels around each.
+        missing, known, drawn = target[inside][:, 3:], known[inside], decoded.float()[inside]
+        aligned = [(colour[inside], seen[inside]) for colour, seen in aligned]
+        errors = flow_errors[inside].float().clamp(min=0).log1p().unbind(1)
+        total, count = (sum(parts) for parts in zip(*aligned, strict=True)) if aligned else (0, 0)
+        logits = []
+        for (colour, seen), error, (mismatch, *further) in zip(aligned, errors, around, strict=True):
+            others = (count - seen).clamp(max=1) * seen  # 1 where another keyframe shows this pixel as well
+            consensus = (total - colour) / (count - seen).clamp(min=1)
+            clues = [colour, seen, error, drawn, (colour - drawn) * seen, missing, mismatch]
+            clues += [_distance(colour, consensus) * others, others, *further]
             logit = self.head(torch.cat(clues, dim=1)).float() - self.error_scale * error
             logits.append(logit.masked_fill(seen == 0, -torch.inf))
         own = torch.zeros_like(known, dtype=torch.float32)
         weights = torch.stack([own, *logits], dim=1).softmax(dim=1)
         parts = (weight * colour for weight, (colour, _) in zip(weights[:, 1:].unbind(1), aligned, strict=True))
-        written = sum(parts, torch.zeros_like(decoded))
-        return written, 1 - weights[:, 0]
+        written, share = sum(parts, torch.zeros_like(drawn)), 1 - weights[:, 0]
+        if share.shape[-2:] == target.shape[-2:]:
+            return written, share
+        whole = written.new_zeros(len(target), 4, *target.shape[-2:])
+        whole[inside] = torch.cat([written, share], dim=1)
+        return whole[:, :3], whole[:, 3:]
 
-    def _around(self, mismatch, both):
-        """For each scale the mean mismatch of the pixels where target and keyframe are known, and their share."""
+    def _around(self, mismatch, both, inside):
+        """For each scale the mean mismatch of the pixels where target and keyframe are known, and their share, both
+        inside a part.
+        """
         size = both.shape[-2:]
         for step in self.POOLING:
             mismatch, both = (F.avg_pool2d(x, step, ceil_mode=True, count_include_pad=False)
                               for x in (mismatch, both))
-            share = resize(both, size)
-            yield resize(mismatch, size) / (share + 1e-4)
+            share = resize(both, size)[inside]
+            yield resize(mismatch, size)[inside] / (share + 1e-4)
             yield share
 
 

@@ -1,0 +1,71 @@
+"""SIFT keypoints of an image, and which of two images show the same. What was found in an image is kept for a while."""
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cachetools import LRUCache
+from torch import Tensor
+
+from gi.flow.threads import on_threads
+
+_RATIO = 0.8  # a match must be this much closer than the second best one (Lowe, 2004)
+_KEPT = 24  # images, of less than 1 MB each with 1500 keypoints
+
+
+class Keypoints(NamedTuple):
+    """n keypoints of an image."""
+
+    places: np.ndarray  # (n, 2), x and y in pixels
+    descriptors: Tensor  # (n, 128): roots of SIFT's histograms, of length 1
+    fineness: float = 1.0  # side of one of these pixels, in pixels of the image that was looked at
+
+    def inside(self, corner: Sequence[float], scale: Sequence[float], size: Sequence[int]) -> "Keypoints":
+        """Those in a part of the image, in its pixels: it begins at `corner`, x and y, is enlarged `scale` times along
+        x and y, and then has `size` = (height, width).
+        """
+        places = (self.places + 0.5 - corner) * scale - 0.5
+        there = ((places > -0.5) & (places < np.array(size[::-1]) - 0.5)).all(axis=1)
+        return Keypoints(places[there], self.descriptors[torch.from_numpy(there)], self.fineness / max(scale))
+
+
+class Detector:
+    """Finds up to `most` keypoints in an image, and keeps those of the last images, by their content."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self._kept: LRUCache = LRUCache(_KEPT)
+
+    def __call__(self, images: Sequence[np.ndarray], scale: int = 1) -> list[Keypoints]:
+        """Of grey images (H, W), uint8, looked at `scale` times enlarged, with as many times the keypoints."""
+        keys = [(scale, image.shape, hashlib.blake2b(image.tobytes()).digest()) for image in images]
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._kept}
+        found = dict(zip(new, on_threads(functools.partial(self._detect, scale=scale), new.values()), strict=True))
+        found |= {key: self._kept[key] for key in keys if key not in found}
+        self._kept.update(found)
+        return [found[key] for key in keys]
+
+    def _detect(self, grey, scale):
+        """Roots tell better whether two histograms are alike (Arandjelović & Zisserman, 2012)."""
+        if scale != 1:
+            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        sift = cv2.SIFT_create(scale * self.most, contrastThreshold=0.01)
+        keypoints, histograms = sift.detectAndCompute(grey, None)
+        if histograms is None:
+            return Keypoints(np.zeros((0, 2)), torch.zeros(0, 128), scale)
+        places = (np.array([keypoint.pt for keypoint in keypoints]) + 0.5) / scale - 0.5
+        return Keypoints(places, F.normalize(torch.from_numpy(histograms), p=1).sqrt(), scale)
+
+
+def match(first: Keypoints, second: Keypoints) -> tuple[np.ndarray, np.ndarray]:
+    """Where the keypoints that match lie in the one image and in the other, (n, 2) each."""
+    if min(len(first.places), len(second.places)) < 2:
+        return first.places[:0], second.places[:0]
+    cosine, which = (first.descriptors @ second.descriptors.T).topk(2, dim=1)
+    squared = 2 - 2 * cosine  # distances of vectors of length 1
+    clear = (squared[:, 0] < _RATIO**2 * squared[:, 1]).numpy()
+    return first.places[clear], second.places[which[:, 0].numpy()[clear]]

@@ -1,0 +1,21 @@
+"""The part of an image that has to be computed: around its hole, which is small beside a photograph."""
+from torch import Tensor
+
+Window = tuple[slice, slice]  # rows, columns
+EVERYWHERE: Window = slice(None), slice(None)
+
+
+def window_around(where: Tensor, margin: int) -> Window:
+    """Rows and columns of the smallest rectangle around all that is true in (N,1,H,W), `margin` pixels larger at each
+    side and inside the image; all of it, where nothing is true.
+    """
+    rows, columns = (_span(where.any(dim=axis).flatten(0, 1).any(dim=0), margin) for axis in (-1, -2))
+    return rows, columns
+
+
+def _span(where, margin):
+    places = where.nonzero()
+    if not len(places):
+        return slice(0, len(where))
+    first, last = int(places[0]), int(places[-1])
+    return slice(max(0, first - margin), min(len(where), last + 1 + margin))
