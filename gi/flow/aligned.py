@@ -1,6 +1,8 @@
 """Large motion for estimators that find small ones: what is seen is aligned first. Ours, not the paper's."""
-import functools
+import hashlib
+import threading
 
+import cachetools
 import cv2
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ _RATIO = 0.8  # a match must be this much closer than the second best one (Lowe,
 _TOLERANCE = 3.0  # pixels at 432 x 240, see `video_pixels`
 _SCALES = 1, 2  # enlarged images take five times as long, so they are looked at only where no plane is found without
 _LARGEST = 1024  # the longer side of an enlarged image
+_REMEMBERED = 48 << 20  # bytes of keypoints of images looked at before, of some 60 of 432 x 240
 
 
 class Aligned(PairEstimator):
@@ -38,8 +41,7 @@ class Aligned(PairEstimator):
         if len(first) == 0:
             return zero_flow(images[:0])
         size, grey = images.shape[-2:], to_grey(images)
-        features = functools.cache(lambda number, scale: self._features(grey[number], scale))
-        matrices = [self._homography(features, i, j, size)
+        matrices = [self._homography(grey[i], grey[j], size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
         plane = planar_flow(matrices, size).to(images.device)
         images = images.float()
@@ -49,29 +51,36 @@ class Aligned(PairEstimator):
         rest = seen * self.estimator(images[first], layers[:, :3] * seen + images[first] * (1 - seen))
         return planar_flow(matrices, size, after=rest)
 
-    def _features(self, grey, scale):
-        """Places (n, 2) of keypoints in an image (H, W), and their descriptors (n, 128), roots of SIFT's histograms.
-
-        Roots tell better whether two are alike (Arandjelović & Zisserman, 2012).
-        """
-        if scale != 1:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        sift = cv2.SIFT_create(scale * self.keypoints, contrastThreshold=0.01)
-        keypoints, histograms = sift.detectAndCompute(grey, None)
-        if histograms is None:
-            return np.zeros((0, 2)), torch.zeros(0, 128)
-        places = (np.array([keypoint.pt for keypoint in keypoints]) + 0.5) / scale - 0.5
-        return places, F.normalize(torch.from_numpy(histograms), p=1).sqrt()
-
-    def _homography(self, features, i, j, size):
+    def _homography(self, first, second, size):
         for scale in _SCALES:
             if scale > 1 and scale * max(size) > _LARGEST:
                 break
-            matches = _match(features(i, scale), features(j, scale))
+            matches = _match(*(_features(grey, scale, scale * self.keypoints) for grey in (first, second)))
             matrix = fit_homography(*matches, size, tolerance=video_pixels(_TOLERANCE, size), least=self.least)
             if matrix is not None:
                 return matrix
         return np.eye(3)
+
+
+def _content(grey, *options):
+    return hashlib.blake2b(grey.tobytes()).digest(), grey.shape, *options
+
+
+@cachetools.cached(cachetools.LRUCache(_REMEMBERED, getsizeof=lambda found: found[0].nbytes + found[1].nbytes),
+                   key=_content, lock=threading.Lock())
+def _features(grey, scale, most):
+    """Places (n, 2) of keypoints in an image (H, W), and their descriptors (n, 128), roots of SIFT's histograms.
+
+    Roots tell better whether two are alike (Arandjelović & Zisserman, 2012). Remembered by the image's content: frames
+    of videos and keyframes belong to many pairs.
+    """
+    if scale != 1:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    keypoints, histograms = cv2.SIFT_create(most, contrastThreshold=0.01).detectAndCompute(grey, None)
+    if histograms is None:
+        return np.zeros((0, 2)), torch.zeros(0, 128)
+    places = (np.array([keypoint.pt for keypoint in keypoints]) + 0.5) / scale - 0.5
+    return places, F.normalize(torch.from_numpy(histograms), p=1).sqrt()
 
 
 def _match(first, second):

@@ -1,4 +1,5 @@
 """Every frame of a video goes through the generator's keyframe stream once, however many targets it guides."""
+import threading
 from collections.abc import Callable, Collection, Hashable, Sequence
 
 import torch
@@ -25,7 +26,7 @@ class FrameStreams:
         expect_at_least(1, capacity=capacity)
         self.generator = generator
         self.passes = 0  # frames that went through the keyframe stream
-        self._kept = LRUCache(capacity)
+        self._kept, self._lock = LRUCache(capacity), threading.Lock()
 
     @torch.no_grad()
     def predict(self, target: Tensor, guides: Sequence[Guide], flows: Tensor, errors: Tensor) -> Tensor:
@@ -51,7 +52,8 @@ class FrameStreams:
             del self._kept[key]
 
     def _stream(self, key, make):
-        if key not in self._kept:
-            self._kept[key] = self.generator.encode_keyframes(make()[:, None])
-            self.passes += 1
-        return self._kept[key]
+        with self._lock:  # of two threads that want one, the second finds it
+            if key not in self._kept:
+                self._kept[key] = self.generator.encode_keyframes(make()[:, None])
+                self.passes += 1
+            return self._kept[key]
