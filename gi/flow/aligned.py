@@ -1,4 +1,5 @@
 """Large motion for estimators that find small ones: what is seen is aligned first. Ours, not the paper's."""
+import functools
 import hashlib
 import threading
 
@@ -41,7 +42,8 @@ class Aligned(PairEstimator):
         if len(first) == 0:
             return zero_flow(images[:0])
         size, grey = images.shape[-2:], to_grey(images)
-        matrices = [self._homography(grey[i], grey[j], size)
+        matches = functools.cache(lambda i, j, scale: self._matches(grey[i], grey[j], scale))
+        matrices = [self._homography(matches, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
         plane = planar_flow(matrices, size).to(images.device)
         images = images.float()
@@ -51,12 +53,15 @@ class Aligned(PairEstimator):
         rest = seen * self.estimator(images[first], layers[:, :3] * seen + images[first] * (1 - seen))
         return planar_flow(matrices, size, after=rest)
 
-    def _homography(self, first, second, size):
+    def _matches(self, first, second, scale):
+        return _match(*(_features(grey, scale, scale * self.keypoints) for grey in (first, second)))
+
+    def _homography(self, matches, i, j, size):
         for scale in _SCALES:
             if scale > 1 and scale * max(size) > _LARGEST:
                 break
-            matches = _match(*(_features(grey, scale, scale * self.keypoints) for grey in (first, second)))
-            matrix = fit_homography(*matches, size, tolerance=video_pixels(_TOLERANCE, size), least=self.least)
+            ends = matches(i, j, scale)[0] if i < j else matches(j, i, scale)[1]
+            matrix = fit_homography(*ends, size, tolerance=video_pixels(_TOLERANCE, size), least=self.least)
             if matrix is not None:
                 return matrix
         return np.eye(3)
@@ -84,11 +89,21 @@ def _features(grey, scale, most):
 
 
 def _match(first, second):
-    """Where the keypoints that match lie in the one image and in the other, (n, 2) each."""
+    """Where the keypoints that match lie in the one image and in the other, (n, 2) each; and so the other way round."""
     (places, descriptors), (others, other_descriptors) = first, second
     if min(len(places), len(others)) < 2:
-        return places[:0], others[:0]
-    cosine, which = (descriptors @ other_descriptors.T).topk(2, dim=1)
-    squared = 2 - 2 * cosine  # distances of vectors of length 1
-    clear = (squared[:, 0] < _RATIO**2 * squared[:, 1]).numpy()
-    return places[clear], others[which[:, 0].numpy()[clear]]
+        return (places[:0], others[:0]), (others[:0], places[:0])
+    cosine = (descriptors @ other_descriptors.T).numpy()
+    other_clear, other_which = _clear(np.ascontiguousarray(cosine.T))
+    clear, which = _clear(cosine)
+    return (places[clear], others[which]), (others[other_clear], places[other_which])
+
+
+def _clear(cosine):
+    """Rows whose largest cosine is clearly the largest, and in which columns it is; overwrites them."""
+    row = np.arange(len(cosine))
+    which = cosine.argmax(axis=1)
+    best = cosine[row, which]
+    cosine[row, which] = -1
+    clear = 2 - 2 * best < _RATIO**2 * (2 - 2 * cosine.max(axis=1))  # squared distances of vectors of length 1
+    return clear, which[clear]

@@ -17,6 +17,7 @@ from gi.video.keyframes import plan
 from gi.video.keyframes.edits import Edits
 from gi.video.keyframes.flows import VideoFlows
 from gi.video.keyframes.frame_streams import FrameStreams
+from gi.video.keyframes.region import region
 from gi.video.keyframes.trace import Step, propagate
 from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
@@ -157,11 +158,17 @@ class ChunkFiller:
         if self.streams is None:
             return Filled(opencv_inpaint(image, mask), mask)
         flows, errors = self.flows.to_guides(number, guides)
-        keyframes = [((kind, guide), lambda guide=guide: masked(*content(guide))) for guide in guides]
+        # Streams of what guides key targets serve the next ones as well, so those see whole frames.
+        box = region(mask, flows) if kind == "filled" else None
+        seen = (...,) if box is None else (..., slice(box.top, box.bottom), slice(box.left, box.right))
+        keyframes = [((kind, guide) if box is None else None, lambda guide=guide: masked(*content(guide))[seen])
+                     for guide in guides]
         _release_freed()
-        prediction = self.streams.predict(masked(image, mask), keyframes, flows, errors)
+        prediction = self.streams.predict(masked(image, mask)[seen], keyframes, flows[seen], errors[seen])
         _release_freed()
-        return Filled(composite(expect_finite(prediction.float()), image, mask), mask)
+        image = image.clone()
+        image[seen] = composite(expect_finite(prediction.float()), image[seen], mask[seen])
+        return Filled(image, mask)
 
     def _shown(self, number):
         """Image and mask of a frame, filled if it is. Not for anchors: they must not depend on each other."""
