@@ -17,7 +17,7 @@ from gi.video.keyframes import plan
 from gi.video.keyframes.edits import Edits
 from gi.video.keyframes.flows import VideoFlows
 from gi.video.keyframes.frame_streams import FrameStreams
-from gi.video.keyframes.region import region
+from gi.video.keyframes.region import is_thin, region
 from gi.video.keyframes.trace import Step, propagate
 from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
@@ -155,7 +155,7 @@ class ChunkFiller:
             return Filled(image, mask)
         if mask.all() and (self.streams is None or all(content(guide)[1].all() for guide in guides)):
             raise InputError(f"frame {number}: everything is missing, and no frame that guides it shows anything")
-        if self.streams is None:
+        if self.streams is None or kind == "filled" and is_thin(mask):
             return Filled(opencv_inpaint(image, mask), mask)
         flows, errors = self.flows.to_guides(number, guides)
         # Streams of what guides key targets serve the next ones as well, so those see whole frames.

@@ -50,7 +50,7 @@ class VideoFlows:
         return both.split(1) if number == first else both.flip(0).split(1)
 
     def expect(self, number: int, other: int) -> None:
-        """Says that `to_neighbour` will be asked for these two soon. The window must hold both until the pool is done."""
+        """Says that `to_neighbour` will be asked for these two; the window must hold both until the pool is done."""
         first, second = sorted((number, other))
         with self._lock:
             known = any(("neighbour", first, second) in some for some in (self.kept, self._begun))

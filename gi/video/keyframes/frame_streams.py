@@ -33,9 +33,9 @@ class FrameStreams:
         """What `generator(target, keyframes, flows, errors)` returns, up to rounding: RGB (1,3,H,W) in [0,1].
 
         guides: for each of T keyframes the key that stands for its content, None if it will not be needed again, and a
-        function that makes it, (1,4,H,W) as the target, called only if that key's stream is not at hand. flows: (1,T,2,H,W) from the target to each
-        keyframe, in pixels; errors: (1,T,1,H,W). Targets and keyframes with a key are of one size. Raises InputError
-        if flows and errors do not fit the target.
+        function that makes it, (1,4,H,W) as the target, called only if that key's stream is not at hand. flows:
+        (1,T,2,H,W) from the target to each keyframe, in pixels; errors: (1,T,1,H,W). Keyframes with a key are of one
+        size. Raises InputError if flows and errors do not fit the target.
         """
         check_inputs(target, target[:, None].expand(-1, len(guides), -1, -1, -1), flows, errors)
         if not hasattr(self.generator, "encode_keyframes"):

@@ -1,14 +1,22 @@
 """What of a frame and of its guides a generator gets to see, where little is left to be filled. Ours."""
+import cv2
 import torch
 from torch import Tensor
 
 from gi.media.crop import Box
 from gi.media.scale import video_pixels
 
+THIN = 3.0  # pixels at 432 x 240 from what is known: nearer, a generator adds nothing to a continuation
 LEAST = 128  # pixels on a side, the smallest size that networks are trained at
 MARGIN = 32  # pixels at 432 x 240 around what is missing and around where flow leads from there
 STEP = 16  # borders are multiples, so that maps of all scales begin where those of the frame do
 WORTH = 0.6  # of the frame: above it, all is seen, for which the guides' streams are kept
+
+
+def is_thin(mask: Tensor) -> bool:
+    """Whether nothing of the hole `mask` (1,1,H,W) is farther from what is known than `THIN`."""
+    depth = cv2.distanceTransform((mask[0, 0] > 0.5).byte().cpu().numpy(), cv2.DIST_L2, cv2.DIST_MASK_5)
+    return bool(depth.max() <= video_pixels(THIN, mask.shape[-2:]))
 
 
 def region(mask: Tensor, flows: Tensor) -> Box | None:
