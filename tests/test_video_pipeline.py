@@ -9,12 +9,15 @@ from PIL import Image
 from gi.errors import InputError
 from gi.flow.estimate import DIS
 from gi.flow.guidance import FlowGuidance
+from gi.flow.threads import torch_threads
+from gi.flow.warp import warp
 from gi.media.arguments import masks_of
 from gi.models.classical import opencv_inpaint
 from gi.video import VideoInpainter
 from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.flows import VideoFlows
+from gi.video.keyframes.region import is_thin, region
 from gi.video.method import insert, joined
 from tests.families import tiny_generator
 
@@ -83,6 +86,35 @@ def test_what_the_holes_hold_has_no_influence(video, network):
     frames, masks = video
     other = [np.where(mask[..., None] > 0, 255 - frame, frame) for frame, mask in zip(frames, masks, strict=True)]
     assert np.array_equal(run(build(network), frames, masks), run(build(network), other, masks))
+
+
+def test_flow_alone_is_the_same_on_any_number_of_threads(video):
+    results = []
+    for threads in (1, 2, 3):
+        with torch_threads(threads):
+            results.append(run(build(), *video))
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+def test_generators_see_what_flow_leads_to_where_little_is_left():
+    """A rectangle with the hole and where it leads to; a copy along flow is the same in it as in the whole frame."""
+    mask, image = torch.zeros(1, 1, 240, 432), torch.rand(1, 3, 240, 432)
+    mask[..., 100:120, 40:60] = 1
+    flow = torch.tensor([55.3, 40.7]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 240, 432)
+    box = region(mask, torch.cat([flow, -3 * flow], dim=1))  # the second leads out of the frame
+    assert box.top <= 68 and box.bottom >= 120 + 41 + 32 and box.left == 0 and 147 <= box.right <= 176
+    whole, part = (warp(x, flow[0][..., :x.shape[-2], :x.shape[-1]]) for x in (image, image[inside(box)]))
+    hole = mask[inside(box)].expand(1, 3, -1, -1) > 0
+    assert torch.allclose(whole[inside(box)][hole], part[hole], atol=1e-4)
+    assert region(torch.ones_like(mask), flow) is None
+    for height, thin in ((6, True), (8, False)):
+        strip = torch.zeros(1, 1, 240, 432)
+        strip[..., 50:50 + height, 30:400] = 1
+        assert is_thin(strip) is thin
+
+
+def inside(box):
+    return ..., slice(box.top, box.bottom), slice(box.left, box.right)
 
 
 @pytest.mark.parametrize("prealign", [True, False])

@@ -42,7 +42,8 @@ class Aligned(PairEstimator):
         size, grey = images.shape[-2:], to_grey(images)
         found = functools.cache(lambda scale: known if scale is None else self.detect(list(grey), scale))
         scales = _scales(size, min((keypoints.fineness for keypoints in known), default=0) if known else 0)
-        matrices = [self._homography(found, scales, i, j, size)
+        ends = functools.cache(lambda i, j, scale: match(found(scale)[i], found(scale)[j]))
+        matrices = [self._homography(ends, scales, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
         plane = planar_flow(matrices, size).to(images.device)
         images = images.float()
@@ -56,17 +57,17 @@ class Aligned(PairEstimator):
         """Of images (N,3,H,W), as `between` takes them."""
         return self.detect(list(to_grey(images)))
 
-    def _homography(self, found, scales, i, j, size):
-        for scale in scales:
-            matrix = find_plane(found(scale)[i], found(scale)[j], size, self.least)
+    def _homography(self, ends, scales, i, j, size):
+        for scale in scales:  # both directions of a pair are matched at once
+            matrix = find_plane(*(ends(i, j, scale)[0] if i < j else ends(j, i, scale)[1]), size, self.least)
             if matrix is not None:
                 return matrix
         return np.eye(3)
 
 
-def find_plane(first: Keypoints, second: Keypoints, size: tuple[int, int], least: int = 8) -> np.ndarray | None:
-    """The homography (3, 3) that at least `least` matches of two images of `size` agree with, if there is one."""
-    return fit_homography(*match(first, second), size, tolerance=video_pixels(_TOLERANCE, size), least=least)
+def find_plane(places: np.ndarray, others: np.ndarray, size: tuple[int, int], least: int = 8) -> np.ndarray | None:
+    """The homography (3, 3) that at least `least` matches (n, 2) of two images of `size` agree with, if there is one."""
+    return fit_homography(places, others, size, tolerance=video_pixels(_TOLERANCE, size), least=least)
 
 
 def _scales(size, fineness):

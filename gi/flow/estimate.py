@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.optical_flow import raft_large
 
 from gi.errors import InputError, expect_at_least
 from gi.flow.raft import laid_out, refine, replace_norms
@@ -69,6 +68,7 @@ class RAFT(PairEstimator):
     file = RAFT_THINGS
 
     def __init__(self, *, weights: str | None = RAFT_THINGS.path, sha256: str | None = None, iterations: int = 20):
+        from torchvision.models.optical_flow import raft_large  # takes a second, and few runs use it
         super().__init__()
         expect_at_least(1, iterations=iterations)
         self.iterations = iterations

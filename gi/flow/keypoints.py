@@ -1,6 +1,7 @@
 """SIFT keypoints of an image, and which of two images show the same. What was found in an image is kept for a while."""
 import functools
 import hashlib
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ from torch import Tensor
 from gi.flow.threads import on_threads
 
 _RATIO = 0.8  # a match must be this much closer than the second best one (Lowe, 2004)
-_KEPT = 24  # images, of less than 1 MB each with 1500 keypoints
+_KEPT = 48 << 20  # bytes of keypoints, of some 60 images with 1500
+_LOCK = threading.Lock()  # of what is kept: flow is estimated on several threads
 
 
 class Keypoints(NamedTuple):
@@ -38,15 +40,17 @@ class Detector:
 
     def __init__(self, most: int):
         self.most = most
-        self._kept: LRUCache = LRUCache(_KEPT)
+        self._kept: LRUCache = LRUCache(_KEPT, getsizeof=_bytes)
 
     def __call__(self, images: Sequence[np.ndarray], scale: int = 1) -> list[Keypoints]:
         """Of grey images (H, W), uint8, looked at `scale` times enlarged, with as many times the keypoints."""
         keys = [(scale, image.shape, hashlib.blake2b(image.tobytes()).digest()) for image in images]
-        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._kept}
-        found = dict(zip(new, on_threads(functools.partial(self._detect, scale=scale), new.values()), strict=True))
-        found |= {key: self._kept[key] for key in keys if key not in found}
-        self._kept.update(found)
+        with _LOCK:
+            found = {key: self._kept[key] for key in keys if key in self._kept}
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
+        found |= zip(new, on_threads(functools.partial(self._detect, scale=scale), new.values()), strict=True)
+        with _LOCK:
+            self._kept.update((key, found[key]) for key in new)
         return [found[key] for key in keys]
 
     def _detect(self, grey, scale):
@@ -61,11 +65,28 @@ class Detector:
         return Keypoints(places, F.normalize(torch.from_numpy(histograms), p=1).sqrt(), scale)
 
 
-def match(first: Keypoints, second: Keypoints) -> tuple[np.ndarray, np.ndarray]:
-    """Where the keypoints that match lie in the one image and in the other, (n, 2) each."""
+def _bytes(keypoints):
+    return keypoints.places.nbytes + keypoints.descriptors.nbytes
+
+
+Ends = tuple[np.ndarray, np.ndarray]  # places (n, 2) in one image, and those that match them in another
+
+
+def match(first: Keypoints, second: Keypoints) -> tuple[Ends, Ends]:
+    """Where the keypoints of the first image that match lie there and in the second; and the other way round."""
     if min(len(first.places), len(second.places)) < 2:
-        return first.places[:0], second.places[:0]
-    cosine, which = (first.descriptors @ second.descriptors.T).topk(2, dim=1)
-    squared = 2 - 2 * cosine  # distances of vectors of length 1
-    clear = (squared[:, 0] < _RATIO**2 * squared[:, 1]).numpy()
-    return first.places[clear], second.places[which[:, 0].numpy()[clear]]
+        return (first.places[:0], second.places[:0]), (second.places[:0], first.places[:0])
+    cosine = (first.descriptors @ second.descriptors.T).numpy()
+    back, sources = _clear(np.ascontiguousarray(cosine.T))
+    clear, which = _clear(cosine)
+    return (first.places[clear], second.places[which]), (second.places[back], first.places[sources])
+
+
+def _clear(cosine):
+    """Rows whose largest cosine is clearly the largest, and in which columns it is; overwrites them."""
+    row = np.arange(len(cosine))
+    which = cosine.argmax(axis=1)
+    best = cosine[row, which]
+    cosine[row, which] = -1
+    clear = 2 - 2 * best < _RATIO**2 * (2 - 2 * cosine.max(axis=1))  # squared distances of vectors of length 1
+    return clear, which[clear]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gi.flow.aligned import find_plane
 from gi.flow.guidance import Guidance
+from gi.flow.keypoints import match
 from gi.media.crop import MIN_SIDE, Box, limited, resize_known
 from gi.media.io import to_rgb
 
@@ -52,7 +53,7 @@ class Parts:
         """How far what the hole hides has moved in each keyframe: medians (2,) of x and y, in pixels."""
         size = limited(self.whole.size, KEYPOINT_SIDE)
         target, *others = self._keypoints or [None]
-        planes = [find_plane(target, keypoints, size) for keypoints in others]
+        planes = [find_plane(*match(target, keypoints)[0], size) for keypoints in others]
         if planes and all(plane is not None for plane in planes):
             places = np.argwhere(self.hole)[:, ::-1]
             places = places[:: 1 + len(places) // _POINTS] * self._ratio(size)

@@ -1,4 +1,6 @@
 """One chunk of a video: its key targets, then the frames between them."""
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -8,11 +10,13 @@ from torch import Tensor
 from gi.compositing import composite, masked
 from gi.config.device import release_freed
 from gi.errors import InputError, expect_finite
+from gi.flow.threads import torch_threads
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes import plan
 from gi.video.keyframes.edits import Edits
 from gi.video.keyframes.flows import VideoFlows
 from gi.video.keyframes.frame_streams import FrameStreams
+from gi.video.keyframes.region import is_thin, region
 from gi.video.keyframes.trace import Step, propagate
 from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
@@ -53,12 +57,36 @@ class ChunkFiller:
         for anchor in chunk.anchors:
             if anchor not in self._filled:
                 self._filled[anchor] = self._anchor(anchor)
-        fills = {}
-        for number in chunk.frames:
-            if self.window.frame(number)[1].any():
-                filled = self._filled[number] if number in chunk.anchors else self._between(number, chunk)
-                fills[number] = (255 * filled.image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
-        return fills
+        numbers = [number for number in chunk.frames if self.window.frame(number)[1].any()]
+        with self._beside() as each:
+            return dict(zip(numbers, each(lambda number: self._picture(number, chunk), numbers), strict=True))
+
+    @contextlib.contextmanager
+    def _beside(self):
+        """Estimates flow ahead in it, and gives a `map` whose calls are made beside each other.
+
+        On a CPU: by threads of Python, as many as torch uses, each of which torch then works alone on.
+        """
+        if self.window.device.type != "cpu":
+            yield map
+            return
+        with torch_threads(1) as threads:
+            if threads == 1:
+                yield map
+                return
+            with ThreadPoolExecutor(threads) as flows, ThreadPoolExecutor(threads) as frames:
+                self.flows.pool = flows
+                try:
+                    yield lambda function, items: frames.map(torch.inference_mode()(function), items)
+                finally:
+                    self.flows.pool = None
+                    for pool in frames, flows:
+                        pool.shutdown(cancel_futures=True)
+
+    def _picture(self, number, chunk):
+        """A frame of a chunk, filled: uint8 (h, w, 3)."""
+        filled = self._filled[number] if number in chunk.anchors else self._between(number, chunk)
+        return (255 * filled.image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
 
     def _forget(self, chunk):
         """Drops what neither this chunk nor one behind it needs."""
@@ -87,7 +115,8 @@ class ChunkFiller:
         image, mask = self.edits.insert(target, *window.frame(target))
         ways = [(min(reach, target), -1), (min(reach, window.seen - 1 - target), 1)]
         if self.settings.prealign:
-            image, mask = self._propagate(target, image, mask, ways, window.frame, doubtful=DOUBTFUL)
+            with self._beside():
+                image, mask = self._propagate(target, image, mask, ways, window.frame, doubtful=DOUBTFUL)
         return self._generate(target, image, mask, self._guides(target), "given", window.frame)
 
     def _between(self, number, chunk):
@@ -111,6 +140,8 @@ class ChunkFiller:
         """What `trace` asks for on the way from a frame in a direction, see `_propagate`."""
         def step(i):
             here, there = number + i * direction, number + (i + 1) * direction
+            if there + direction in self.window:
+                self.flows.expect(there, there + direction)
             shown, hole = content(there)
             known = (1 - hole) * (only is None or there in only)
             return Step(*self.flows.to_neighbour(here, there), shown, known, self.flows.gain(here, there))
@@ -122,14 +153,20 @@ class ChunkFiller:
             return Filled(image, mask)
         if mask.all() and (self.streams is None or all(content(guide)[1].all() for guide in guides)):
             raise InputError(f"frame {number}: everything is missing, and no frame that guides it shows anything")
-        if self.streams is None:
+        if self.streams is None or kind == "filled" and is_thin(mask):
             return Filled(opencv_inpaint(image, mask), mask)
         flows, errors = self.flows.to_guides(number, guides)
-        keyframes = [((kind, guide), lambda guide=guide: masked(*content(guide))) for guide in guides]
+        # Streams of what guides key targets serve the next ones as well, so those see whole frames.
+        box = region(mask, flows) if kind == "filled" else None
+        seen = (...,) if box is None else (..., slice(box.top, box.bottom), slice(box.left, box.right))
+        keyframes = [((kind, guide) if box is None else None, lambda guide=guide: masked(*content(guide))[seen])
+                     for guide in guides]
         release_freed()
-        prediction = self.streams.predict(masked(image, mask), keyframes, flows, errors)
+        prediction = self.streams.predict(masked(image, mask)[seen], keyframes, flows[seen], errors[seen])
         release_freed()
-        return Filled(composite(expect_finite(prediction.float()), image, mask), mask)
+        image = image.clone()
+        image[seen] = composite(expect_finite(prediction.float()), image[seen], mask[seen])
+        return Filled(image, mask)
 
     def _shown(self, number):
         """Image and mask of a frame, filled if it is. Not for anchors: they must not depend on each other."""

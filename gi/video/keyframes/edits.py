@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from gi.flow.threads import torch_threads
 from gi.media.scale import video_pixels
 from gi.video.keyframes.flows import VideoFlows
 from gi.video.keyframes.trace import sample
@@ -34,11 +35,12 @@ class Edits:
 
         The window must hold the frames between; for edits from before `first`, those since the last call's `last`.
         """
-        for edited in self.window.edited:
-            if edited < last:
-                self._walk(edited, 1, last)
-            if first < edited <= last + AHEAD and edited < self.window.next:
-                self._walk(edited, -1, max(first, edited - AHEAD))
+        with torch_threads(1):  # as all flow between neighbours is estimated
+            for edited in self.window.edited:
+                if edited < last:
+                    self._walk(edited, 1, last)
+                if first < edited <= last + AHEAD and edited < self.window.next:
+                    self._walk(edited, -1, max(first, edited - AHEAD))
 
     def forget(self, before: int) -> None:
         """Drops what only the frames before that number need."""

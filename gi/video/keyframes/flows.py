@@ -1,5 +1,7 @@
 """Optical flow between the frames of a video, estimated once per pair of frames and completed inside their holes."""
+import threading
 from collections.abc import Container
+from concurrent.futures import Executor, Future
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +29,14 @@ class VideoFlows:
 
     Each pair is estimated on its own, in both directions: results do not depend on what is kept, so chunks computed
     apart equal chunks computed one after the other. What was used last is kept on the host, up to `budget` bytes.
-    `guidance` has the estimator, and says how the generator wants its flow; it must have `mask_images`.
+    `guidance` has the estimator, and says how the generator wants its flow; it must have `mask_images`. Several threads
+    may ask at once. `pool` estimates what `expect` announces; None: nothing is estimated before it is asked for.
     """
 
     def __init__(self, guidance: FlowGuidance, window: Window, *, budget: int = 1 << 29):
         self.guidance, self.window = guidance, window
+        self.pool: Executor | None = None
+        self._lock, self._begun = threading.Lock(), dict[tuple[str, int, int], Future[Tensor]]()
         self.kept = LRUCache(budget, getsizeof=lambda value: value.nbytes)
         self._targets: Container[int] = ()
 
@@ -43,6 +48,14 @@ class VideoFlows:
         first, second = sorted((number, other))
         both = self._cached("neighbour", first, second, self._both).float()
         return both.split(1) if number == first else both.flip(0).split(1)
+
+    def expect(self, number: int, other: int) -> None:
+        """Says that `to_neighbour` will be asked for these two; the window must hold both until the pool is done."""
+        first, second = sorted((number, other))
+        with self._lock:
+            known = any(("neighbour", first, second) in some for some in (self.kept, self._begun))
+        if self.pool is not None and not known:
+            self.pool.submit(torch.inference_mode()(self.to_neighbour), first, second)
 
     def gain(self, number: int, other: int) -> Tensor:
         """(3,) what the colours of the frame before or after are to be multiplied by to be as bright as this one's."""
@@ -69,11 +82,23 @@ class VideoFlows:
     def _cached(self, kind, first, second, make, *, keep=True):
         """What `make` gives for two frames, on the window's device; it is kept on the host, if it is to be."""
         key = kind, first, second
-        if key in self.kept:
-            return self.kept[key].to(self.window.device)
-        value = make(first, second)
-        if keep and value.nbytes <= self.kept.maxsize:
-            self.kept[key] = value.cpu().contiguous()
+        with self._lock:
+            if key in self.kept:
+                return self.kept[key].to(self.window.device)
+            if (others := self._begun.get(key)) is None:
+                own = self._begun[key] = Future[Tensor]()
+        if others is not None:  # another thread is at work on it
+            return others.result()
+        try:
+            own.set_result(value := make(first, second))
+        except BaseException as error:
+            own.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._begun[key]
+                if own.exception() is None and keep and own.result().nbytes <= self.kept.maxsize:
+                    self.kept[key] = own.result().cpu().contiguous()
         return value
 
     def _both(self, first, second):

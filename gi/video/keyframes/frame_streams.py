@@ -1,4 +1,5 @@
 """Every frame of a video goes through the generator's keyframe stream once, however many targets it guides."""
+import threading
 from collections.abc import Callable, Collection, Hashable, Sequence
 
 import torch
@@ -9,7 +10,7 @@ from gi.errors import expect_at_least
 from gi.models.blocks import check_inputs
 from gi.models.keyframes import join
 
-Guide = tuple[Hashable, Callable[[], Tensor]]
+Guide = tuple[Hashable | None, Callable[[], Tensor]]
 
 
 class FrameStreams:
@@ -25,16 +26,16 @@ class FrameStreams:
         expect_at_least(1, capacity=capacity)
         self.generator = generator
         self.passes = 0  # frames that went through the keyframe stream
-        self._kept = LRUCache(capacity)
+        self._kept, self._lock = LRUCache(capacity), threading.Lock()
 
     @torch.no_grad()
     def predict(self, target: Tensor, guides: Sequence[Guide], flows: Tensor, errors: Tensor) -> Tensor:
         """What `generator(target, keyframes, flows, errors)` returns, up to rounding: RGB (1,3,H,W) in [0,1].
 
-        guides: for each of T keyframes the key that stands for its content, and a function that makes it, (1,4,H,W) as
-        the target, which is called only if that key's stream is not at hand. flows: (1,T,2,H,W) from the target to each
-        keyframe, in pixels; errors: (1,T,1,H,W). Targets and keyframes of all calls are of one size. Raises InputError
-        if flows and errors do not fit the target.
+        guides: for each of T keyframes the key that stands for its content, None if it will not be needed again, and a
+        function that makes it, (1,4,H,W) as the target, called only if that key's stream is not at hand. flows:
+        (1,T,2,H,W) from the target to each keyframe, in pixels; errors: (1,T,1,H,W). Keyframes with a key are of one
+        size. Raises InputError if flows and errors do not fit the target.
         """
         check_inputs(target, target[:, None].expand(-1, len(guides), -1, -1, -1), flows, errors)
         if not hasattr(self.generator, "encode_keyframes"):
@@ -51,7 +52,11 @@ class FrameStreams:
             del self._kept[key]
 
     def _stream(self, key, make):
-        if key not in self._kept:
-            self._kept[key] = self.generator.encode_keyframes(make()[:, None])
+        if key is None:
             self.passes += 1
-        return self._kept[key]
+            return self.generator.encode_keyframes(make()[:, None])
+        with self._lock:  # of two threads that want one, the second finds it
+            if key not in self._kept:
+                self._kept[key] = self.generator.encode_keyframes(make()[:, None])
+                self.passes += 1
+            return self._kept[key]

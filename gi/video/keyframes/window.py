@@ -54,6 +54,10 @@ class Window:
                       if number >= before or number in self.edited or number in keep}
         self._unedited = {number: kept for number, kept in self._unedited.items() if number >= before}
 
+    def __contains__(self, number: int) -> bool:
+        """Whether that frame is in memory."""
+        return number in self._kept
+
     @property
     def seen(self) -> int:
         """Frames of the video, as far as they are known."""
