@@ -66,7 +66,7 @@ class Aligned(PairEstimator):
 
 
 def find_plane(places: np.ndarray, others: np.ndarray, size: tuple[int, int], least: int = 8) -> np.ndarray | None:
-    """The homography (3, 3) that at least `least` matches (n, 2) of two images of `size` agree with, if there is one."""
+    """The homography (3, 3) that at least `least` matches (n, 2) in images of `size` agree with, if there is one."""
     return fit_homography(places, others, size, tolerance=video_pixels(_TOLERANCE, size), least=least)
 
 
