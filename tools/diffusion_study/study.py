@@ -1,7 +1,7 @@
 """What a small diffusion model makes of clips whose truth is known, beside what needs no network.
 
-Two kinds of clips, of photographs or of shapes made without files, both with the first frame as keyframe: "object",
-where the hole follows an object that no other frame shows, and "random", where holes know nothing of the clip.
+Two kinds of clips, of photographs, of videos, or of shapes, all with the first frame as keyframe: "object",
+where the hole follows an object that no other frame shows, and "random", where holes know nothing of it.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gi.data.clips import Clips
+from gi.data.clips import Clips, ClipSource
 from gi.data.datamodule import collate
 from gi.data.mask_paths import Keyframes, centre_of
 from gi.data.photo_clips import PhotoClips
@@ -28,6 +28,7 @@ from gi.flow.guidance import FlowGuidance
 from gi.metrics.functional import psnr
 from gi.models.classical import copy_keyframe, opencv_inpaint
 from gi.report.tables import Table
+from tools.diffusion_study.videos import MarkedVideos
 
 WAYS = {
     "sample": "one sample, keyframe",
@@ -39,6 +40,7 @@ WAYS = {
     "copy_flow": "keyframe copied along the flow",
     "inpaint": "cv2.inpaint (Telea)",
 }
+BORDERS = "known side", "hole side", "hole side, darker", "further in, darker"  # of `leakage`, in its order
 RING = 2  # pixels on each side of a hole's border
 
 
@@ -55,12 +57,20 @@ class Set(NamedTuple):
         return torch.cat([torch.zeros_like(self.masks[:, :1]), self.masks[:, 1:]], dim=1)
 
 
-def clip_sets(root: str | None, *, count: int, frames: int, size: int, seed: int) -> dict[str, Set]:
-    """`count` clips of each kind, `size` pixels high and wide, of the photographs in a folder; None: of shapes."""
+def clip_sets(root: str | None, *, count: int, frames: int, size: int, seed: int,
+              rate: float | None = None) -> dict[str, Set]:
+    """`count` clips of each kind, `size` pixels high and wide, of the photographs in a folder, or of the videos of
+    `MarkedVideos` in it at `rate` frames a second if there is one; None: of shapes.
+    """
     sets = {}
     for name, objects in (("object", 1.0), ("random", 0.5)):
-        options: dict[str, Any] = {"frames": frames, "height": size, "width": size, "objects": objects}
-        source = ShapeClips(**options) if root is None else PhotoClips(images=FolderTree(root=root), **options)
+        options: dict[str, Any] = {"frames": frames, "height": size, "width": size}
+        if root is None:
+            source: ClipSource = ShapeClips(objects=objects, **options)
+        elif rate is None:
+            source = PhotoClips(images=FolderTree(root=root), objects=objects, **options)
+        else:
+            source = MarkedVideos(root=root, rate=rate, **options)
         data = Clips(source=source, keyframes=Keyframes(none=1, first=0, one=0, several=0), length=count, seed=seed,
                      hide_object=float(name == "object"))
         batch = collate([data[index] for index in range(count)])
@@ -165,8 +175,7 @@ def leakage_table(found: dict[str, dict[str, dict[str, float]]]) -> Table:
     """found[set][model]: of `leakage`."""
     rows = [[f"{name}: {model}", *(f"{value:.2f}" for value in row.values())]
             for name, models in found.items() for model, row in models.items()]
-    heading = "error at the border, 1/255", "known side", "hole side", "hole side, darker", "further in, darker"
-    return Table(heading, rows)
+    return Table(["error at the border, 1/255", *BORDERS], rows)
 
 
 def _text(values: np.ndarray, sign: str = "") -> str:
