@@ -34,8 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=64, help="pixels, height and width, as in training")
     parser.add_argument("--steps", type=int, default=16, help="of sampling")
+    parser.add_argument("--draws", type=int, default=1, help="of noise, over which first estimates are averaged")
     parser.add_argument("--seed", type=int, default=7, help="of clips and noise")
     parser.add_argument("--shown", type=int, default=3, help="clips in each picture")
+    parser.add_argument("--show", nargs="+", choices=study.WAYS, metavar="WAY", help=", ".join(study.WAYS),
+                        default=["copy_flow", "inpaint", "estimate", "estimate_alone", "sample", "sample_alone"])
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
 
@@ -50,16 +53,16 @@ def main(argv: list[str] | None = None) -> int:
             if name == "random":
                 del filled["copy_hole"]  # these holes do not move with what is in them
             scores[name][""] = {way: study.hole_scores(clips, x) for way, x in filled.items()}
-            shown[name] += [filled["copy_flow"], filled["inpaint"]]
+            shown[name] += [filled[way] for way in args.show if way in filled]
             advance()
         for label, path in zip(names, args.models, strict=True):
             network = KeyframeDiffusion.from_pretrained(path, device=device)
             for name, clips in sets.items():
-                filled = study.by_network(network, clips, steps=args.steps, seed=args.seed)
+                filled = study.by_network(network, clips, steps=args.steps, seed=args.seed, draws=args.draws)
                 scores[name][label] = {way: study.hole_scores(clips, x) for way, x in filled.items()}
                 for way in ("sample", "estimate"):
                     borders[name][f"{label}: {way}"] = study.leakage(clips, filled[way])
-                shown[name] += [filled["sample"], filled["estimate"], filled["sample_alone"]]
+                shown[name] += [filled[way] for way in args.show if way in filled]
                 advance()
     tables = study.score_table(scores), study.leakage_table(borders)
     table = "\n".join(line for part in tables for line in [*markdown_table(part), ""])

@@ -79,9 +79,12 @@ def clip_sets(root: str | None, *, count: int, frames: int, size: int, seed: int
 
 
 @torch.no_grad()
-def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int,
+def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int, draws: int = 1,
                at_once: int = 16) -> dict[str, Tensor]:
-    """{way: (B, F, 3, H, W) in [0, 1]}, the whole of what the network gives, not only what belongs into holes."""
+    """{way: (B, F, 3, H, W) in [0, 1]}, the whole of what the network gives, not only what belongs into holes.
+
+    draws: of noise, over which first estimates are averaged.
+    """
     device, found = next(network.parameters()).device, {}
     for way, masks in (("", clips.whole_first), ("_alone", clips.masks)):
         parts: dict[str, list[Tensor]] = {"sample": [], "estimate": []}
@@ -90,15 +93,22 @@ def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int,
             conditions = network.conditions(pixels, holes)
             ids = torch.stack([fps - 1, torch.full_like(fps, 127), torch.zeros_like(fps)], dim=1)
             shape = conditions.latents.shape[:2] + (network.codec.channels,) + conditions.latents.shape[3:]
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed + first)).to(device)
-            sigma = torch.full((len(noise),), network.sigma_max, device=device)
-            start = noise * (network.sigma_max**2 + 1) ** 0.5
-            results = {"sample": sample(network, conditions, ids, noise, steps=steps),
-                       "estimate": denoiser.estimate(network(start, sigma, conditions, ids).float(), start, sigma)}
+            generator = torch.Generator().manual_seed(seed + first)
+            noises = [torch.randn(shape, generator=generator).to(device) for _ in range(draws)]
+            estimates = [_estimate(network, noise, conditions, ids) for noise in noises]
+            results = {"sample": sample(network, conditions, ids, noises[0], steps=steps),
+                       "estimate": torch.stack(estimates).mean(dim=0)}
             for name, latents in results.items():
                 parts[name].append(network.codec.decode(latents / network.codec.scale).float().clamp(0, 1).cpu())
         found |= {f"{name}{way}": torch.cat(pieces) for name, pieces in parts.items()}
     return found
+
+
+def _estimate(network, noise, conditions, ids):
+    """The mean of what may be there, as the first step sees it."""
+    sigma = torch.full((len(noise),), network.sigma_max, device=noise.device)
+    start = noise * (network.sigma_max**2 + 1) ** 0.5
+    return denoiser.estimate(network(start, sigma, conditions, ids).float(), start, sigma)
 
 
 @torch.no_grad()
