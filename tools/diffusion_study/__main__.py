@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
                                                            [x[few] for x in shown[name]]))
     folders = "out", "photographs", "videos"
     content = {"settings": {name: value for name, value in vars(args).items() if name not in folders},
-               "psnr_hole": scores, "border": borders}
+               "clips": {name: clips.names for name, clips in sets.items()}, "psnr_hole": scores, "border": borders}
     with io.atomic_write(args.out / "results.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
     with io.atomic_write(args.out / "table.md") as temporary:

@@ -45,11 +45,12 @@ RING = 2  # pixels on each side of a hole's border
 
 
 class Set(NamedTuple):
-    """pixels (B, F, 3, H, W) in [0, 1], masks (B, F, 1, H, W) without any keyframe, rates (B,)."""
+    """pixels (B, F, 3, H, W) in [0, 1], masks (B, F, 1, H, W) without any keyframe, rates (B,), names of the clips."""
 
     pixels: Tensor
     masks: Tensor
     fps: Tensor
+    names: Sequence[str] = ()
 
     @property
     def whole_first(self) -> Tensor:
@@ -74,7 +75,7 @@ def clip_sets(root: str | None, *, count: int, frames: int, size: int, seed: int
         data = Clips(source=source, keyframes=Keyframes(none=1, first=0, one=0, several=0), length=count, seed=seed,
                      hide_object=float(name == "object"))
         batch = collate([data[index] for index in range(count)])
-        sets[name] = Set(batch["pixels"].float() / 255, batch["masks"].float(), batch["fps"])
+        sets[name] = Set(batch["pixels"].float() / 255, batch["masks"].float(), batch["fps"], batch["name"])
     return sets
 
 
@@ -166,6 +167,8 @@ def leakage(clips: Set, filled: Tensor) -> dict[str, float]:
 
 def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
     """scores[set][model][way]: (B,) PSNR, model "" for what needs none. Rows are ways, ± the mean's standard error.
+
+    Clips that a way fills exactly, infinite PSNR, do not count in its mean.
     """
     columns = [(name, model) for name, models in scores.items() for model in models if model]
     rows = []
