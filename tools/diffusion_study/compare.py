@@ -16,7 +16,7 @@ import numpy as np
 from gi.commands import script
 from gi.errors import InputError
 from gi.report.tables import Table, markdown_table
-from tools.diffusion_study.study import BORDERS, WAYS
+from tools.diffusion_study.study import BORDERS, WAYS, mean_text
 
 GAINS = {"sample": "one sample: gain by the keyframe", "estimate": "first step's estimate: gain by the keyframe"}
 
@@ -71,19 +71,17 @@ def score_table(groups: dict[str, dict[str, np.ndarray]], against: str | None) -
 
 
 def _text(values: np.ndarray, sign: str = "") -> str:
-    """values: (seeds, clips), nan where a clip has no hole."""
+    """values: (seeds, clips), not finite where a clip has no hole, or a way is exact."""
     clips = values[:, np.isfinite(values).all(axis=0)]
-    each = clips.mean(axis=0)
-    text = f"{each.mean():{sign}.2f} ± {each.std(ddof=1) / len(each) ** 0.5:.2f}"
-    return text + (f" ({', '.join(f'{x:{sign}.2f}' for x in clips.mean(axis=1))})" if len(clips) > 1 else "")
+    seeds = ", ".join(f"{x:{sign}.2f}" for x in clips.mean(axis=1))
+    return mean_text(clips.mean(axis=0), f"{sign}.2f") + (f" ({seeds})" if len(clips) > 1 else "")
 
 
 def border_table(labels: dict[str, np.ndarray]) -> Table:
     """Of one set's `gathered` borders."""
     rows = []
     for label, values in sorted(labels.items(), key=lambda item: item[0].split(": ")[::-1]):
-        error = values.std(axis=0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else [np.nan] * values.shape[1]
-        rows.append([label, *(f"{x:.2f} ± {e:.2f}" for x, e in zip(values.mean(axis=0), error, strict=True))])
+        rows.append([label, *(mean_text(column) for column in values.T)])
     return Table(["error at the border, 1/255", *BORDERS], rows)
 
 

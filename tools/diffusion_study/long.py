@@ -68,6 +68,7 @@ def table(results: Mapping[str, np.ndarray], length: int) -> str:
     """Markdown, by distance in steps of a window; results: (clips, 2, N). Each cell is a mean ± its standard error over
     clips; after the rows, what coarse to fine has more than each other row that was filled.
     """
+    from tools.diffusion_study.study import mean_text
     ours, count = results["coarse to fine"], next(iter(results.values())).shape[-1]
     rivals = [name for name, row in ROWS.items() if row is not None and name in results and name != "coarse to fine"]
     rows = dict(results) | {f"coarse to fine − {name}": ours - results[name] for name in rivals}
@@ -79,15 +80,9 @@ def table(results: Mapping[str, np.ndarray], length: int) -> str:
         cells = []
         for first, stop in parts:
             each = mean(values[:, :, first:stop], axis=2).T
-            cells.append(" / ".join((_text(each[0], sign + ".2f"), _text(each[1], sign + ".3f"))))
+            cells.append(f"{mean_text(each[0], sign + '.2f')} / {mean_text(each[1], sign + '.3f')}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _text(values: np.ndarray, form: str) -> str:
-    kept = values[np.isfinite(values)]
-    error = kept.std(ddof=1) / len(kept) ** 0.5 if len(kept) > 1 else np.nan
-    return f"{kept.mean():{form}} ± {error:{form.lstrip('+')}}" if len(kept) else "–"
 
 
 def draw_curves(results: Mapping[str, np.ndarray], path: Path) -> None:

@@ -176,11 +176,11 @@ def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
         cells = []
         for name, model in columns:
             values = scores[name][model].get(way, scores[name][""].get(way))
-            cells.append("–" if values is None else _text(values))
+            cells.append("–" if values is None else mean_text(values))
         rows.append([label, *cells])
     for way, label in (("sample", "one sample"), ("estimate", "first step's estimate")):
         gains = [scores[name][model][way] - scores[name][model][f"{way}_alone"] for name, model in columns]
-        rows.append([f"{label}: gain by the keyframe", *(_text(gain, "+") for gain in gains)])
+        rows.append([f"{label}: gain by the keyframe", *(mean_text(gain, "+.2f") for gain in gains)])
     return Table(["PSNR in the holes, dB", *(f"{name}: {model}" for name, model in columns)], rows)
 
 
@@ -191,9 +191,13 @@ def leakage_table(found: dict[str, dict[str, dict[str, float]]]) -> Table:
     return Table(["error at the border, 1/255", *BORDERS], rows)
 
 
-def _text(values: np.ndarray, sign: str = "") -> str:
+def mean_text(values: np.ndarray, form: str = ".2f") -> str:
+    """Mean ± standard error of those that are finite, the mean formatted by `form`, which may ask for a sign."""
     kept = values[np.isfinite(values)]
-    return f"{kept.mean():{sign}.2f} ± {kept.std(ddof=1) / len(kept) ** 0.5:.2f}"
+    if not len(kept):
+        return "–"
+    error = kept.std(ddof=1) / len(kept) ** 0.5 if len(kept) > 1 else np.nan
+    return f"{kept.mean():{form}} ± {error:{form.lstrip('+')}}"
 
 
 def labels_of(paths: Sequence[str]) -> list[str]:
