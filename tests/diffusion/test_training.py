@@ -1,5 +1,4 @@
 """Training through the program; what is kept of it; latents on disk."""
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +17,6 @@ from gi.errors import InputError
 from gi.media import io
 from gi.weights.unpickle import read_checkpoint
 from tests.video_helpers import moving_pictures
-from tools.diffusion_study import study
 
 pytest.importorskip("diffusers")
 
@@ -139,23 +137,6 @@ def test_rate_ends_with_the_training(monkeypatch):
     assert module._rate(10 + 50) == pytest.approx(0.5, abs=0.1)  # half of the time is over
     module.decay = False
     assert module._rate(900) == pytest.approx(1)
-
-
-def test_measures_of_the_study():
-    masks = torch.zeros(1, 3, 1, 16, 16)
-    masks[:, :2, :, 4:12, 4:12] = 1  # nothing is missing in the last frame, the first one is a keyframe
-    clips = study.Set(torch.full((1, 3, 3, 16, 16), 0.5), masks, torch.ones(1))
-    filled = clips.pixels + 0.1 * masks
-    filled[:, 0] = 0
-    filled[:, 1, :, 4:12, 4:6] -= 0.4  # a dark edge inside, and a bright one outside
-    filled[:, 1, :, 4:12, 3] += 0.05
-    error = [0.1] * 48 + [0.3] * 16
-    assert study.hole_scores(clips, filled) == pytest.approx([-10 * math.log10(sum(x * x for x in error) / 64)])
-    found = study.leakage(clips, filled)
-    ring, outside = 8 * 8 - 4 * 4, 12 * 12 - 8 * 8
-    assert found == pytest.approx({"known": 255 * 0.05 * 8 / outside, "darker_within": -25.5,
-                                   "hole": 255 * (0.3 * 16 + 0.1 * (ring - 16)) / ring,
-                                   "darker": 255 * (0.3 * 16 - 0.1 * (ring - 16)) / ring}, rel=1e-4)
 
 
 def test_latents_on_disk(batch, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@
 
 Of several models, such as of other seeds or conditions, each has a column. Writes table.md, results.json and, per kind
 of clips, a picture: for each clip its frames, these with their holes, and what each model and way makes of them.
+`python -m tools.diffusion_study.compare` takes means over seeds.
 """
 import json
 from pathlib import Path
@@ -25,18 +26,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", metavar="FILE", help=".safetensors of a training")
     parser.add_argument("--photographs", metavar="DIR", help="none that a model was trained on; None: textures and "
                         "shapes, made without files")
+    parser.add_argument("--videos", metavar="DIR", help="in the place of photographs: a folder with `frames` and "
+                        "`masks`, in each a folder of every video; masks mark its object")
+    parser.add_argument("--rate", type=float, default=12.5, help="frames a second of clips of videos, of 25")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=64, help="of each kind")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=64, help="pixels, height and width, as in training")
     parser.add_argument("--steps", type=int, default=16, help="of sampling")
+    parser.add_argument("--draws", type=int, default=1, help="of noise, over which first estimates are averaged")
     parser.add_argument("--seed", type=int, default=7, help="of clips and noise")
     parser.add_argument("--shown", type=int, default=3, help="clips in each picture")
+    parser.add_argument("--show", nargs="+", choices=study.WAYS, metavar="WAY", help=", ".join(study.WAYS),
+                        default=["copy_flow", "inpaint", "estimate", "estimate_alone", "sample", "sample_alone"])
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
 
     device, names = find_device(args.device), study.labels_of(args.models)
-    sets = study.clip_sets(args.photographs, count=args.clips, frames=args.frames, size=args.size, seed=args.seed)
+    sets = study.clip_sets(args.videos or args.photographs, rate=args.rate if args.videos else None, count=args.clips,
+                           frames=args.frames, size=args.size, seed=args.seed)
     scores, borders = ({name: {} for name in sets} for _ in range(2))
     shown = {name: [] for name in sets}
     with script.progress("models and sets", len(sets) * (1 + len(names))) as advance:
@@ -45,15 +53,16 @@ def main(argv: list[str] | None = None) -> int:
             if name == "random":
                 del filled["copy_hole"]  # these holes do not move with what is in them
             scores[name][""] = {way: study.hole_scores(clips, x) for way, x in filled.items()}
-            shown[name] += [filled["copy_flow"], filled["inpaint"]]
+            shown[name] += [filled[way] for way in args.show if way in filled]
             advance()
         for label, path in zip(names, args.models, strict=True):
             network = KeyframeDiffusion.from_pretrained(path, device=device)
             for name, clips in sets.items():
-                filled = study.by_network(network, clips, steps=args.steps, seed=args.seed)
+                filled = study.by_network(network, clips, steps=args.steps, seed=args.seed, draws=args.draws)
                 scores[name][label] = {way: study.hole_scores(clips, x) for way, x in filled.items()}
-                borders[name][label] = study.leakage(clips, filled["sample"])
-                shown[name] += [filled["sample"], filled["estimate"], filled["sample_alone"]]
+                for way in ("sample", "estimate"):
+                    borders[name][f"{label}: {way}"] = study.leakage(clips, filled[way])
+                shown[name] += [filled[way] for way in args.show if way in filled]
                 advance()
     tables = study.score_table(scores), study.leakage_table(borders)
     table = "\n".join(line for part in tables for line in [*markdown_table(part), ""])
@@ -61,8 +70,9 @@ def main(argv: list[str] | None = None) -> int:
         few = slice(args.shown)
         io.write_image(args.out / f"{name}.png", clip_rows(clips.pixels[few], clips.whole_first[few],
                                                            [x[few] for x in shown[name]]))
-    content = {"settings": {name: value for name, value in vars(args).items() if name not in ("out", "photographs")},
-               "psnr_hole": scores, "border": borders}
+    folders = "out", "photographs", "videos"
+    content = {"settings": {name: value for name, value in vars(args).items() if name not in folders},
+               "clips": {name: clips.names for name, clips in sets.items()}, "psnr_hole": scores, "border": borders}
     with io.atomic_write(args.out / "results.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
     with io.atomic_write(args.out / "table.md") as temporary:

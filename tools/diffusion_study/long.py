@@ -5,7 +5,7 @@
 Clips of four windows: an object moves over a moving view, the holes cover it on all its way, and the first frame alone
 shows it. Scores per frame, in the hole: PSNR against the clip; and how far the colours in it are from those in the
 keyframe's (half the L1 distance of histograms, 0 to 1), for which the clip itself is the row to compare with. Writes
-results.json, table.md, curves.png and, of the first clips, strip_N.png.
+results.json, table.md, curves.png and, of the first clips, strip_N.png. In the table, PSNR / distance of colours.
 """
 import json
 import warnings
@@ -65,16 +65,22 @@ def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
 
 
 def table(results: Mapping[str, np.ndarray], length: int) -> str:
-    """Markdown: means over all samples and the frames of each window's length of distance; results: (samples, 2, N)."""
-    count = next(iter(results.values())).shape[-1]
+    """Markdown, by distance in steps of a window; results: (clips, 2, N). Each cell is a mean ± its standard error over
+    clips; after the rows, what coarse to fine has more than each other row that was filled.
+    """
+    from tools.diffusion_study.study import mean_text
+    ours, count = results["coarse to fine"], next(iter(results.values())).shape[-1]
+    rivals = [name for name, row in ROWS.items() if row is not None and name in results and name != "coarse to fine"]
+    rows = dict(results) | {f"coarse to fine − {name}": ours - results[name] for name in rivals}
     parts = [(first, min(first + length - 1, count)) for first in range(1, count, length - 1)]
     head = ["", *(f"{first}–{stop - 1}" for first, stop in parts)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, values in results.items():
+    for name, values in rows.items():
+        sign = "+" if "−" in name else ""
         cells = []
         for first, stop in parts:
-            quality, distance = mean(values[:, :, first:stop], axis=(0, 2))
-            cells.append(f"{quality:.2f} / {distance:.3f}" if np.isfinite(quality) else f"– / {distance:.3f}")
+            each = mean(values[:, :, first:stop], axis=2).T
+            cells.append(f"{mean_text(each[0], sign + '.2f')} / {mean_text(each[1], sign + '.3f')}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -146,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 strip.append(filled)
             if number < STRIPS:
                 draw_strip(strip, args.out / f"strip_{number}.png")
-    results = {name: np.stack(values) for name, values in found.items()}
+    results = {name: mean(np.stack(values).reshape(args.clips, args.samples, 2, -1), axis=1)
+               for name, values in found.items()}
     text = table(results, length)
     (args.out / "table.md").write_text(text, encoding="utf-8")
     draw_curves(results, args.out / "curves.png")

@@ -1,7 +1,7 @@
 """What a small diffusion model makes of clips whose truth is known, beside what needs no network.
 
-Two kinds of clips, of photographs or of shapes made without files, both with the first frame as keyframe: "object",
-where the hole follows an object that no other frame shows, and "random", where holes know nothing of the clip.
+Two kinds of clips, of photographs, of videos, or of shapes, all with the first frame as keyframe: "object",
+where the hole follows an object that no other frame shows, and "random", where holes know nothing of it.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gi.data.clips import Clips
+from gi.data.clips import Clips, ClipSource
 from gi.data.datamodule import collate
 from gi.data.mask_paths import Keyframes, centre_of
 from gi.data.photo_clips import PhotoClips
@@ -28,6 +28,7 @@ from gi.flow.guidance import FlowGuidance
 from gi.metrics.functional import psnr
 from gi.models.classical import copy_keyframe, opencv_inpaint
 from gi.report.tables import Table
+from tools.diffusion_study.videos import MarkedVideos
 
 WAYS = {
     "sample": "one sample, keyframe",
@@ -39,15 +40,17 @@ WAYS = {
     "copy_flow": "keyframe copied along the flow",
     "inpaint": "cv2.inpaint (Telea)",
 }
+BORDERS = "known side", "hole side", "hole side, darker", "further in, darker"  # of `leakage`, in its order
 RING = 2  # pixels on each side of a hole's border
 
 
 class Set(NamedTuple):
-    """pixels (B, F, 3, H, W) in [0, 1], masks (B, F, 1, H, W) without any keyframe, rates (B,)."""
+    """pixels (B, F, 3, H, W) in [0, 1], masks (B, F, 1, H, W) without any keyframe, rates (B,), names of the clips."""
 
     pixels: Tensor
     masks: Tensor
     fps: Tensor
+    names: Sequence[str] = ()
 
     @property
     def whole_first(self) -> Tensor:
@@ -55,23 +58,34 @@ class Set(NamedTuple):
         return torch.cat([torch.zeros_like(self.masks[:, :1]), self.masks[:, 1:]], dim=1)
 
 
-def clip_sets(root: str | None, *, count: int, frames: int, size: int, seed: int) -> dict[str, Set]:
-    """`count` clips of each kind, `size` pixels high and wide, of the photographs in a folder; None: of shapes."""
+def clip_sets(root: str | None, *, count: int, frames: int, size: int, seed: int,
+              rate: float | None = None) -> dict[str, Set]:
+    """`count` clips of each kind, `size` pixels high and wide, of the photographs in a folder, or of the videos of
+    `MarkedVideos` in it at `rate` frames a second if there is one; None: of shapes.
+    """
     sets = {}
     for name, objects in (("object", 1.0), ("random", 0.5)):
-        options: dict[str, Any] = {"frames": frames, "height": size, "width": size, "objects": objects}
-        source = ShapeClips(**options) if root is None else PhotoClips(images=FolderTree(root=root), **options)
+        options: dict[str, Any] = {"frames": frames, "height": size, "width": size}
+        if root is None:
+            source: ClipSource = ShapeClips(objects=objects, **options)
+        elif rate is None:
+            source = PhotoClips(images=FolderTree(root=root), objects=objects, **options)
+        else:
+            source = MarkedVideos(root=root, rate=rate, **options)
         data = Clips(source=source, keyframes=Keyframes(none=1, first=0, one=0, several=0), length=count, seed=seed,
                      hide_object=float(name == "object"))
         batch = collate([data[index] for index in range(count)])
-        sets[name] = Set(batch["pixels"].float() / 255, batch["masks"].float(), batch["fps"])
+        sets[name] = Set(batch["pixels"].float() / 255, batch["masks"].float(), batch["fps"], batch["name"])
     return sets
 
 
 @torch.no_grad()
-def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int,
+def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int, draws: int = 1,
                at_once: int = 16) -> dict[str, Tensor]:
-    """{way: (B, F, 3, H, W) in [0, 1]}, the whole of what the network gives, not only what belongs into holes."""
+    """{way: (B, F, 3, H, W) in [0, 1]}, the whole of what the network gives, not only what belongs into holes.
+
+    draws: of noise, over which first estimates are averaged.
+    """
     device, found = next(network.parameters()).device, {}
     for way, masks in (("", clips.whole_first), ("_alone", clips.masks)):
         parts: dict[str, list[Tensor]] = {"sample": [], "estimate": []}
@@ -80,15 +94,22 @@ def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int,
             conditions = network.conditions(pixels, holes)
             ids = torch.stack([fps - 1, torch.full_like(fps, 127), torch.zeros_like(fps)], dim=1)
             shape = conditions.latents.shape[:2] + (network.codec.channels,) + conditions.latents.shape[3:]
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed + first)).to(device)
-            sigma = torch.full((len(noise),), network.sigma_max, device=device)
-            start = noise * (network.sigma_max**2 + 1) ** 0.5
-            results = {"sample": sample(network, conditions, ids, noise, steps=steps),
-                       "estimate": denoiser.estimate(network(start, sigma, conditions, ids).float(), start, sigma)}
+            generator = torch.Generator().manual_seed(seed + first)
+            noises = [torch.randn(shape, generator=generator).to(device) for _ in range(draws)]
+            estimates = [_estimate(network, noise, conditions, ids) for noise in noises]
+            results = {"sample": sample(network, conditions, ids, noises[0], steps=steps),
+                       "estimate": torch.stack(estimates).mean(dim=0)}
             for name, latents in results.items():
                 parts[name].append(network.codec.decode(latents / network.codec.scale).float().clamp(0, 1).cpu())
         found |= {f"{name}{way}": torch.cat(pieces) for name, pieces in parts.items()}
     return found
+
+
+def _estimate(network, noise, conditions, ids):
+    """The mean of what may be there, as the first step sees it."""
+    sigma = torch.full((len(noise),), network.sigma_max, device=noise.device)
+    start = noise * (network.sigma_max**2 + 1) ** 0.5
+    return denoiser.estimate(network(start, sigma, conditions, ids).float(), start, sigma)
 
 
 @torch.no_grad()
@@ -146,6 +167,8 @@ def leakage(clips: Set, filled: Tensor) -> dict[str, float]:
 
 def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
     """scores[set][model][way]: (B,) PSNR, model "" for what needs none. Rows are ways, ± the mean's standard error.
+
+    Clips that a way fills exactly, infinite PSNR, do not count in its mean.
     """
     columns = [(name, model) for name, models in scores.items() for model in models if model]
     rows = []
@@ -153,11 +176,11 @@ def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
         cells = []
         for name, model in columns:
             values = scores[name][model].get(way, scores[name][""].get(way))
-            cells.append("–" if values is None else _text(values))
+            cells.append("–" if values is None else mean_text(values))
         rows.append([label, *cells])
     for way, label in (("sample", "one sample"), ("estimate", "first step's estimate")):
         gains = [scores[name][model][way] - scores[name][model][f"{way}_alone"] for name, model in columns]
-        rows.append([f"{label}: gain by the keyframe", *(_text(gain, "+") for gain in gains)])
+        rows.append([f"{label}: gain by the keyframe", *(mean_text(gain, "+.2f") for gain in gains)])
     return Table(["PSNR in the holes, dB", *(f"{name}: {model}" for name, model in columns)], rows)
 
 
@@ -165,13 +188,16 @@ def leakage_table(found: dict[str, dict[str, dict[str, float]]]) -> Table:
     """found[set][model]: of `leakage`."""
     rows = [[f"{name}: {model}", *(f"{value:.2f}" for value in row.values())]
             for name, models in found.items() for model, row in models.items()]
-    heading = "error at the border, 1/255", "known side", "hole side", "hole side, darker", "further in, darker"
-    return Table(heading, rows)
+    return Table(["error at the border, 1/255", *BORDERS], rows)
 
 
-def _text(values: np.ndarray, sign: str = "") -> str:
+def mean_text(values: np.ndarray, form: str = ".2f") -> str:
+    """Mean ± standard error of those that are finite, the mean formatted by `form`, which may ask for a sign."""
     kept = values[np.isfinite(values)]
-    return f"{kept.mean():{sign}.2f} ± {kept.std(ddof=1) / len(kept) ** 0.5:.2f}"
+    if not len(kept):
+        return "–"
+    error = kept.std(ddof=1) / len(kept) ** 0.5 if len(kept) > 1 else np.nan
+    return f"{kept.mean():{form}} ± {error:{form.lstrip('+')}}"
 
 
 def labels_of(paths: Sequence[str]) -> list[str]:
