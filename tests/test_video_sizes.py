@@ -1,4 +1,6 @@
 """One video at several sizes is filled in the same way: what is copied, and from which frame, does not depend on it."""
+import functools
+
 import cv2
 import numpy as np
 import pytest
@@ -6,9 +8,11 @@ import torch
 
 from gi.flow import guidance
 from gi.flow.estimate import ZeroFlow
+from gi.flow.threads import torch_threads
 from gi.media.scale import PHOTO_SIDE, scale, video_pixels
 from gi.video import VideoInpainter
-from gi.video.keyframes import trace as tracing
+from gi.video.keyframes import chunk
+from gi.video.keyframes.trace import propagate, trace
 
 WIDTH, HEIGHT, FINEST, COUNT = 432, 240, 4, 7
 
@@ -47,7 +51,7 @@ def video():
 
 def decisions(video, times):
     """(calls, 240, 432) for every frame and direction: how many frames away a pixel was found; 0 left, -1 known."""
-    size, calls, trace = (times * WIDTH, times * HEIGHT), [], tracing.trace
+    size, calls = (times * WIDTH, times * HEIGHT), []
 
     def spy(points, *args, **options):
         found = trace(points, *args, **options)
@@ -56,8 +60,8 @@ def decisions(video, times):
         steps[y, x] = found.steps
         calls.append(steps[times // 2::times, times // 2::times])
         return found
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracing, "trace", spy)
+    with pytest.MonkeyPatch.context() as patch, torch_threads(1):  # with several, frames come in any order
+        patch.setattr(chunk, "propagate", functools.partial(propagate, follow=spy))
         frames = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in video[0]]
         masks = [mask.repeat(times, axis=0).repeat(times, axis=1) for mask in video[1]]
         assert len(list(VideoInpainter.from_flow(device="cpu", every=3)(frames, masks))) == COUNT

@@ -139,10 +139,10 @@ class DiffusionTraining(GuidedInpainting):
     # Training ---------------------------------------------------------------------------------------------------------
 
     def setup(self, stage) -> None:
-        super().setup(stage)
         if self.trainer.precision == "16-mixed":
             raise InputError("lightning.trainer.precision: 16-mixed makes SVD's autoencoder overflow, expected "
                              "bf16-mixed or 32-true")
+        super().setup(stage)
         self.strict_loading = not self.fully_sharded()  # frozen weights are in no checkpoint, see `on_load_checkpoint`
         if stage == "fit":
             self.generator.checkpointing(self.checkpointing)
