@@ -179,21 +179,22 @@ class GuidedInpainting(pl.LightningModule):
             return bool(self.channels_last) and device != "mps"
         if loaded is not None:
             return is_channels_last(loaded)
-        if self.compiled or self._helpers["objective"] is None or self._steps() < LEAST_STEPS:
+        if self.compiled or self._helpers["objective"] is None or self._is_short():
             return False
         contiguous, channels_last = self.trainer.strategy.broadcast(seconds_by_layout(self._trial(), self._networks()))
         pl.utilities.rank_zero_info(f"memory layout: a generator step takes {contiguous:.3g} s contiguous and "
                                     f"{channels_last:.3g} s with channels last; the faster is kept")
         return channels_last < contiguous
 
-    def _steps(self):
-        """Optimiser steps of the training at most, as far as its limits tell."""
-        trainer, samples = self.trainer, len(self.trainer.datamodule.train)
-        batches = samples // (self.trainer.datamodule.batch_size * trainer.world_size)
+    def _is_short(self):
+        """Whether the training has too few optimiser steps to measure anything for, as far as its limits tell."""
+        trainer = self.trainer
+        if trainer.max_steps >= 0 or not trainer.max_epochs or trainer.max_epochs < 0:
+            return 0 <= trainer.max_steps < LEAST_STEPS
+        batches = len(trainer.datamodule.train) // (trainer.datamodule.batch_size * trainer.world_size)
         if isinstance(trainer.limit_train_batches, int):
             batches = min(batches, trainer.limit_train_batches)
-        limits = trainer.max_steps, (trainer.max_epochs or -1) * (batches // self.accumulate_grad_batches + 1)
-        return min((limit for limit in limits if limit >= 0), default=LEAST_STEPS)
+        return trainer.max_epochs * (batches // self.accumulate_grad_batches + 1) < LEAST_STEPS
 
     def _trial(self) -> Callable[[], object]:
         """The generator's part of a step on the first samples, without any effect."""
