@@ -11,7 +11,7 @@ import yaml
 from gi.errors import InputError
 from gi.flow.guidance import Guidance
 from gi.main import main
-from gi.training import layout, module
+from gi.training import layout
 from gi.training.callbacks import format_duration
 from gi.training.module import GuidedInpainting, NonFiniteLoss
 from gi.training.schedule import warmup_cosine
@@ -216,14 +216,14 @@ def test_layout_of_weights_by_device(device, laid_out):
 
 def test_layout_is_measured_once_and_kept(arguments, tmp_path, monkeypatch, caplog):
     """The faster one, without any other trace; a resumed training keeps its own, whatever would be faster then."""
-    monkeypatch.setattr(module, "LEAST_STEPS", 4)
-    measured = []
+    monkeypatch.setattr(layout, "LEAST_STEPS", 4)
+    measured, measure = [], layout.seconds_by_layout
 
     def channels_last_is_faster(*args):
-        measured.append(layout.seconds_by_layout(*args))
+        measured.append(measure(*args))
         return 2.0, 1.0
 
-    monkeypatch.setattr(module, "seconds_by_layout", channels_last_is_faster)
+    monkeypatch.setattr(layout, "seconds_by_layout", channels_last_is_faster)
     main(arguments("--max_steps=4", "--limit_val_batches=0"))
     assert len(measured) == 1 and min(measured[0]) > 0
     assert "takes 2 s contiguous and 1 s with channels last" in caplog.text

@@ -7,8 +7,10 @@ EVERYWHERE: Window = slice(None), slice(None)
 
 def window_around(where: Tensor, margin: int) -> Window:
     """Rows and columns of the smallest rectangle around all that is true in (N,1,H,W), `margin` pixels larger at each
-    side and inside the image; all of it, where nothing is true.
+    side and inside the image; all of it, where nothing is true, and on a GPU, which would have to be waited for.
     """
+    if where.device.type != "cpu":
+        return EVERYWHERE
     rows, columns = (_span(where.any(dim=axis).flatten(0, 1).any(dim=0), margin) for axis in (-1, -2))
     return rows, columns
 

@@ -6,6 +6,7 @@ the same to rounding.
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,24 @@ def is_channels_last(weights: Mapping[str, Tensor]) -> bool:
     """Whether weights of convolutions were stored as `lay_out` leaves them. (A 1x1 kernel looks alike in both.)"""
     kernels = [weight for weight in weights.values() if weight.ndim == 4 and not weight.is_contiguous()]
     return any(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+def is_short(trainer: pl.Trainer, accumulated: int) -> bool:
+    """Whether a training has too few steps, of `accumulated` batches, to measure for, as far as its limits tell."""
+    if trainer.max_steps >= 0 or not trainer.max_epochs or trainer.max_epochs < 0:
+        return 0 <= trainer.max_steps < LEAST_STEPS
+    batches = len(trainer.datamodule.train) // (trainer.datamodule.batch_size * trainer.world_size)
+    if isinstance(trainer.limit_train_batches, int):
+        batches = min(batches, trainer.limit_train_batches)
+    return trainer.max_epochs * (batches // accumulated + 1) < LEAST_STEPS
+
+
+def channels_last_is_faster(step: Callable[[], object], networks: Iterable[nn.Module], trainer: pl.Trainer) -> bool:
+    """By `seconds_by_layout`, of which a line tells; what the first process measured goes for all."""
+    contiguous, channels_last = trainer.strategy.broadcast(seconds_by_layout(step, networks))
+    pl.utilities.rank_zero_info(f"memory layout: a generator step takes {contiguous:.3g} s contiguous and "
+                                f"{channels_last:.3g} s with channels last; the faster is kept")
+    return channels_last < contiguous
 
 
 def seconds_by_layout(step: Callable[[], object], networks: Iterable[nn.Module]) -> tuple[float, float]:

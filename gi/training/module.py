@@ -19,7 +19,7 @@ from gi.errors import InputError, expect_at_least, expect_kind, expect_within
 from gi.flow.guidance import Guidance
 from gi.losses.objective import Objective
 from gi.models.fold import prepare_for_inference
-from gi.training.layout import LEAST_STEPS, is_channels_last, lay_out, seconds_by_layout
+from gi.training.layout import channels_last_is_faster, is_channels_last, is_short, lay_out
 from gi.training.optimizer import JointScaler, adam
 from gi.training.processes import share_buffers
 from gi.training.resume import fit_to_module
@@ -179,22 +179,10 @@ class GuidedInpainting(pl.LightningModule):
             return bool(self.channels_last) and device != "mps"
         if loaded is not None:
             return is_channels_last(loaded)
-        if self.compiled or self._helpers["objective"] is None or self._is_short():
+        if (self.compiled or self._helpers["objective"] is None
+                or is_short(self.trainer, self.accumulate_grad_batches)):
             return False
-        contiguous, channels_last = self.trainer.strategy.broadcast(seconds_by_layout(self._trial(), self._networks()))
-        pl.utilities.rank_zero_info(f"memory layout: a generator step takes {contiguous:.3g} s contiguous and "
-                                    f"{channels_last:.3g} s with channels last; the faster is kept")
-        return channels_last < contiguous
-
-    def _is_short(self):
-        """Whether the training has too few optimiser steps to measure anything for, as far as its limits tell."""
-        trainer = self.trainer
-        if trainer.max_steps >= 0 or not trainer.max_epochs or trainer.max_epochs < 0:
-            return 0 <= trainer.max_steps < LEAST_STEPS
-        batches = len(trainer.datamodule.train) // (trainer.datamodule.batch_size * trainer.world_size)
-        if isinstance(trainer.limit_train_batches, int):
-            batches = min(batches, trainer.limit_train_batches)
-        return trainer.max_epochs * (batches // self.accumulate_grad_batches + 1) < LEAST_STEPS
+        return channels_last_is_faster(self._trial(), self._networks(), self.trainer)
 
     def _trial(self) -> Callable[[], object]:
         """The generator's part of a step on the first samples, without any effect."""

@@ -51,10 +51,12 @@ class VideoFlows:
 
     def expect(self, number: int, other: int) -> None:
         """Says that `to_neighbour` will be asked for these two; the window must hold both until the pool is done."""
+        if self.pool is None:
+            return
         first, second = sorted((number, other))
         with self._lock:
             known = any(("neighbour", first, second) in some for some in (self.kept, self._begun))
-        if self.pool is not None and not known:
+        if not known:
             self.pool.submit(torch.inference_mode()(self.to_neighbour), first, second)
 
     def gain(self, number: int, other: int) -> Tensor:
