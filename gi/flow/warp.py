@@ -38,8 +38,8 @@ def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
 
     They scale with the number of pixels, as in the original release, although the corners of the grids are aligned.
     """
-    scale = flow.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]], dtype=torch.float32)
-    return resize(flow, size) * scale[:, None, None]
+    x, y = resize(flow, size).unbind(1)
+    return torch.stack([x * (size[1] / flow.shape[-1]), y * (size[0] / flow.shape[-2])], dim=1)
 
 
 def forward_backward_error(flow: Tensor, backward: Tensor, estimated_at: Sequence[int] | None = None) -> Tensor:
@@ -52,6 +52,6 @@ def forward_backward_error(flow: Tensor, backward: Tensor, estimated_at: Sequenc
     height, width = flow.shape[-2:]
     difference = (flow.float() + warp(backward.float(), flow)).abs()
     if estimated_at is not None:
-        scale = difference.new_tensor([width / estimated_at[1], height / estimated_at[0]])
-        difference = difference * scale[:, None, None]
+        x, y = difference.unbind(1)
+        difference = torch.stack([x * (width / estimated_at[1]), y * (height / estimated_at[0])], dim=1)
     return difference.mean(dim=1, keepdim=True)
