@@ -65,23 +65,27 @@ def run_family(name: str, out: Path, budget: Budget) -> None:
             export_generator(start, first / "checkpoints" / "last.ckpt", weights, half=False)
         options = "--resume_from_checkpoint", weights
     folder = _train(CONFIGS / f"{name}.yaml", out / name, budget, *options)
-    sets = [set_name for set_name, node in load_config([folder / "configs" / "config.yaml"]).data.params.test.items()
-            if node is not None]
+    score(out / name, folder / "configs" / "config.yaml", folder / "checkpoints" / "last.ckpt", budget)
+
+
+def score(folder: Path, config: Path, weights: Path, budget: Budget, *options: str) -> None:
+    """Evaluates weights with every seed into `folder`/seeds. Raises InputError if that fails."""
+    sets = [name for name, node in load_config([config]).data.params.test.items() if node is not None]
     for seed in range(budget.seeds):
-        if len(_scores(out / name, seed)) == len(sets):
+        if len(scores(folder, seed)) == len(sets):
             continue
-        options = [f"data.params.test.{set_name}.params.seed={seed}" for set_name in sets]
+        own = [f"data.params.test.{name}.params.seed={seed}" for name in sets]
         if budget.count is not None:
-            options += [f"data.params.test.{set_name}.params.length={budget.count}" for set_name in sets]
-        _main("--base", folder / "configs" / "config.yaml", "--train", "false", "--resume_from_checkpoint",
-              folder / "checkpoints" / "last.ckpt", "--logdir", out / name / "seeds", "--name", f"seed{seed}", *options)
+            own += [f"data.params.test.{name}.params.length={budget.count}" for name in sets]
+        _main("--base", config, "--train", "false", "--resume_from_checkpoint", weights, "--logdir", folder / "seeds",
+              "--name", f"seed{seed}", *options, *own)
 
 
 def _train(config: Path, out: Path, budget: Budget, *options: object) -> Path:
     """The run in `out`, begun or continued unless it is complete."""
     folder = find_run(out)
     if folder is None:
-        _main("--base", config, "--logdir", out, "--name", config.stem, "--no_test", *options, *_overrides(budget))
+        _main("--base", config, "--logdir", out, "--name", config.stem, "--no_test", *options, *overrides(budget))
     elif not _is_trained(folder):
         _main("-r", folder, "--no_test", *options)
     return find_run(out)
@@ -93,10 +97,8 @@ def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str
     Also writes them to `out`: results.json, report.md, curves.svg, report.html.
     """
     trained = {name: folder for name in names if (folder := find_run(out / name)) is not None}
-    found = {name: {seed: _scores(out / name, seed) for seed in range(100)} for name in trained}
-    sets = dict.fromkeys(set_name for seeds in found.values() for scores in seeds.values() for set_name in scores)
-    tables = [_table(set_name, {name: [scores[set_name] for scores in seeds.values() if set_name in scores]
-                                for name, seeds in found.items()}) for set_name in sets]
+    results = {name: {seed: scores(out / name, seed) for seed in range(100)} for name in trained}
+    by_set = tables(results)
     facts = [(name, _about(folder)) for name, folder in trained.items()]
     curves: dict[str, dict] = {"training loss": {}}
     for name, folder in trained.items():
@@ -105,22 +107,29 @@ def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str
                 curves["training loss"][name] = curve
             elif key.endswith("psnr_hole") and key.startswith("val/") and "/raw/" not in key:
                 curves.setdefault(f"validation “{key.split('/')[1]}”: PSNR in the hole", {})[name] = curve
-    write_json(out / "results.json", {name: {str(seed): scores for seed, scores in seeds.items() if scores}
-                                      for name, seeds in found.items()})
+    write_json(out / "results.json", {name: {str(seed): sets for seed, sets in seeds.items() if sets}
+                                      for name, seeds in results.items()})
     with atomic_write(out / "report.md") as temporary:
-        temporary.write_text(markdown(tables, facts), encoding="utf-8")
+        temporary.write_text(markdown(by_set, facts), encoding="utf-8")
     with atomic_write(out / "curves.svg") as temporary:
         temporary.write_bytes(plot_curves(curves))
     write_report(out / "report.html", Report(
         title="Small networks of every family", facts=facts, curves=curves,
-        sections=[Section(title=table.title, tables=[table]) for table in tables]))
-    return tables, facts, curves
+        sections=[Section(title=table.title, tables=[table]) for table in by_set]))
+    return by_set, facts, curves
 
 
-def markdown(tables: Sequence[Table], facts: Sequence[tuple[str, str]]) -> str:
+def tables(results: Mapping[str, Mapping[int, Mapping]]) -> list[Table]:
+    """For each test set a table of {network: {seed: {set: {method: {measure: mean}}}}}, as `scores` returns them."""
+    sets = dict.fromkeys(name for seeds in results.values() for sets in seeds.values() for name in sets)
+    return [_table(set_name, {name: [sets[set_name] for sets in seeds.values() if set_name in sets]
+                              for name, seeds in results.items()}) for set_name in sets]
+
+
+def markdown(by_set: Sequence[Table], facts: Sequence[tuple[str, str]]) -> str:
     """The tables and facts as text."""
     lines = ["# Small networks of every family", ""] + [f"- {name}: {text}" for name, text in facts]
-    for table in tables:
+    for table in by_set:
         lines += ["", f"## {table.title}", "", *markdown_table(table), "", table.note]
     return "\n".join(lines) + "\n"
 
@@ -138,7 +147,8 @@ def _main(*words: object) -> None:
         raise InputError(f"gi/main.py {' '.join(map(str, words[:4]))} …: ended with status {status}, see above")
 
 
-def _overrides(budget: Budget) -> list[str]:
+def overrides(budget: Budget) -> list[str]:
+    """Of the configurations: what the budget says."""
     photographs = "params.images.params.root"
     options = [f"data.params.train.params.parts.large.{photographs}={budget.train.resolve()}",
                f"data.params.validation.large.{photographs}={budget.test.resolve()}"]
@@ -156,14 +166,14 @@ def _is_trained(folder: Path) -> bool:
     return (last := _last(folder)) is not None and read_checkpoint(last)["global_step"] >= steps
 
 
-def _scores(folder: Path, seed: int) -> dict[str, dict]:
+def scores(folder: Path, seed: int) -> dict[str, dict]:
     """{set: {method: {measure: mean}}} of the evaluation with a seed, as far as it is complete."""
-    scores = {}
+    sets = {}
     for path in sorted(folder.glob(f"seeds/*_seed{seed}/metrics/comparison/*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        scores[result["set"]] = {method: {key: float(total[key]["mean"] or math.nan) for key in MEASURES}
-                                 for method, total in result["methods"].items()}
-    return scores
+        sets[result["set"]] = {method: {key: float(total[key]["mean"] or math.nan) for key in MEASURES}
+                               for method, total in result["methods"].items()}
+    return sets
 
 
 def _about(folder: Path) -> str:

@@ -1,7 +1,8 @@
 """The true optical flow between two frames made from one view, from the maps that made them (`gi.data.pairs`)."""
 import cv2
 import numpy as np
-from scipy.ndimage import map_coordinates
+import torch
+import torch.nn.functional as F
 
 _STEPS = 4  # of Newton's method with slopes taken once: a homography is a guess within a few pixels
 _TOLERANCE = 0.01  # pixels of the view, before the last step
@@ -71,4 +72,6 @@ def _homography(coordinates, seen):
 
 def _read(values, position):
     """Values (C, H, W) at positions (2, H, W) inside, x first, bilinearly: float64 (C, H, W)."""
-    return np.stack([map_coordinates(channel, position[::-1], np.float64, order=1) for channel in values])
+    last = np.array(values.shape[:0:-1])[:, None, None] - 1
+    grid = torch.from_numpy(2 * position / last - 1).permute(1, 2, 0)[None]  # float64: thousandths of pixels matter
+    return F.grid_sample(torch.from_numpy(values.astype(np.float64))[None], grid, align_corners=True)[0].numpy()

@@ -77,7 +77,7 @@ class FlowGuidance(Guidance):
         if image.shape != (batch, 3, height, width):
             raise InputError(f"keyframes {tuple(sources.shape)}, expected (B, T, 3, H, W), do not fit the target "
                              f"{tuple(image.shape)}, expected (B, 3, H, W)")
-        if batch * frames == 0:
+        if batch * frames == 0 or not self.aligns:  # what else there is to do would come to the same
             return image.new_zeros(batch, frames, 2, height, width), image.new_zeros(batch, frames, 1, height, width)
         images = self._seen_all(image, mask, sources, source_masks)
         number = torch.arange(len(images), device=image.device)
