@@ -2,13 +2,17 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from gi.config import check, instantiate, load_config
 from gi.training.trainer import MODULE_OPTIONS
+from gi.weights.unpickle import read_checkpoint
 from tests.families import random_inputs
-from tools import families
+from tools import families, together
 from tools.families import CONFIGS, Budget, gather, run_family
 
 NAMES = families.families()
@@ -107,4 +111,27 @@ def test_second_stage_killed_before_its_first_checkpoint_begins_again_with_the_f
 
 def test_nan_is_kept(tmp_path):
     fake_run(tmp_path, "ours", [20.0])
-    assert math.isnan(families._scores(tmp_path / "ours", 0)["large_two"]["inpaint"]["psnr_hole"])
+    assert math.isnan(families.scores(tmp_path / "ours", 0)["large_two"]["inpaint"]["psnr_hole"])
+
+
+def test_networks_trained_together_become_what_each_becomes_alone(tmp_path):
+    """To the rounding of 16 bits: same weights at the start, same samples, same optimiser and schedule."""
+    photographs, both = tmp_path / "photographs", tmp_path / "together"
+    photographs.mkdir()
+    for i in range(2):
+        cells = np.random.default_rng(i).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(cells).resize((130, 120), Image.Resampling.BICUBIC).save(photographs / f"{i}.png")
+    together.main(["lama:0", "transformer_unguided:0", "lama:1", "--train", str(photographs),
+                   "--test", str(photographs), "--out", str(both), "--steps", "3", "--save", "2", "--seeds", "0",
+                   "--workers", "0"])
+    budget = Budget(train=photographs, test=photographs, steps=3, seeds=0)
+    run_family("lama", tmp_path, budget)
+    alone = read_checkpoint(families.find_run(tmp_path / "lama") / "checkpoints" / "last.ckpt")["state_dict"]
+    weights = load_file(both / "lama_0.safetensors")
+    assert {f"generator.{name}" for name in weights} == set(alone)
+    for name, value in weights.items():
+        torch.testing.assert_close(value.float(), alone[f"generator.{name}"].float(), rtol=1e-3, atol=1e-5)
+    earlier = load_file(both / "lama_0_2.safetensors")
+    assert any(not torch.equal(earlier[name], value) for name, value in weights.items())
+    losses = json.loads((both / "losses.json").read_text())
+    assert losses["lama_0"][0][0] == 3 and losses["lama_0"] != losses["lama_1"]
