@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gi.config import check, instantiate, load_config
+from gi.errors import InputError
 from gi.training.trainer import MODULE_OPTIONS
 from gi.weights.unpickle import read_checkpoint
 from tests.families import random_inputs
@@ -135,3 +136,13 @@ def test_networks_trained_together_become_what_each_becomes_alone(tmp_path):
     assert any(not torch.equal(earlier[name], value) for name, value in weights.items())
     losses = json.loads((both / "losses.json").read_text())
     assert losses["lama_0"][0][0] == 3 and losses["lama_0"] != losses["lama_1"]
+
+
+@pytest.mark.parametrize(("network", "message"), [
+    ("ours:x", "expected FAMILY:SEED"), ("our:0", "expected FAMILY:SEED"),
+    ("full_objective:0", "without discriminator"),
+    ("ours_small", "without discriminator, average and earlier stage"),
+])
+def test_networks_that_cannot_be_trained_together(tmp_path, network, message):
+    with pytest.raises(InputError, match=message):
+        together.main([network, "--out", str(tmp_path)])

@@ -115,12 +115,12 @@ def _edited(texts, video):
     from gi.media import io
     frames = {}
     for text in texts:
-        number, _, path = text.partition("=")
-        if not (number.isdecimal() and path):
-            raise InputError(f"--keyframe {text}: expected N=FILE such as 40=edited.png")
-        if int(number) >= video.count:
+        number, path = script.file_of_frame("--keyframe", text)
+        if number >= video.count:
             raise InputError(f"--keyframe {text}: {video.path} has frames 0 to {video.count - 1}")
-        frames[int(number)] = frame = io.read_image(path)
+        if number in frames:
+            raise InputError(f"--keyframe {text}: frame {number} has a picture already")
+        frames[number] = frame = io.read_image(path)
         if frame.shape[:2] != (video.height, video.width):
             raise InputError(f"{path}: {frame.shape[1]}x{frame.shape[0]}, expected {video.width}x{video.height} as "
                              f"{video.path}")

@@ -55,12 +55,10 @@ def _annotations(args, video):
     from gi.media import io
     files = {args.frame: args.first}
     for text in args.mask:
-        number, _, path = text.partition("=")
-        if not (number.isdecimal() and path):
-            raise InputError(f"--mask {text}: expected N=FILE such as 40=later.png")
-        if int(number) in files:
-            raise InputError(f"--mask {text}: frame {int(number)} has a mask already, {files[int(number)]}")
-        files[int(number)] = Path(path)
+        number, path = script.file_of_frame("--mask", text)
+        if number in files:
+            raise InputError(f"--mask {text}: frame {number} has a mask already, {files[number]}")
+        files[number] = path
     annotations = {}
     for number, path in files.items():
         if not 0 <= number < video.count:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from gi.config import allow
@@ -51,6 +52,14 @@ def trust(names: Iterable[str] | None) -> None:
     """Allows the modules of what a user has typed: of "package.module.Name key=value", package.module."""
     words = [name.split()[0] for name in names or () if name.strip()]
     allow(*(word.rpartition(".")[0] for word in words if "." in word))
+
+
+def file_of_frame(option: str, text: str) -> tuple[int, Path]:
+    """The frame's number and the file of an option's N=FILE. Raises InputError for other text."""
+    number, _, path = text.partition("=")
+    if not (number.isdecimal() and path):
+        raise InputError(f"{option} {text}: expected N=FILE such as 40=picture.png")
+    return int(number), Path(path)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
