@@ -72,7 +72,8 @@ class Window:
         return self._tensors(*self._unedited.get(number) or self._kept[number])
 
     def _tensors(self, *arrays):
-        image, mask = (torch.from_numpy(array).to(self.device) for array in arrays)
+        # A picture as Pillow gives it is not writable, which torch warns of.
+        image, mask = (torch.from_numpy(np.require(array, requirements="W")).to(self.device) for array in arrays)
         return image.permute(2, 0, 1)[None].float() / 255, mask[None, None].float()
 
     def _small(self, frame, mask):
