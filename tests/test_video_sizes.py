@@ -94,9 +94,14 @@ def test_how_far_flow_is_replaced_around_a_hole(monkeypatch, resolution, size, p
     grown = []
     monkeypatch.setattr(guidance, "grow_hole", lambda mask, times: [mask, grown.append(times)][0])
     image = torch.zeros(1, 4, *size)
-    guidance.FlowGuidance(estimator=ZeroFlow(), resolution=resolution, mask_images=True)(
-        image[:, :3], image[:, 3:], image[:, None, :3], image[:, None, 3:])
+    inputs = image[:, :3], image[:, 3:], image[:, None, :3], image[:, None, 3:]
+    of_zeros = guidance.FlowGuidance(estimator=ZeroFlow(), resolution=resolution, mask_images=True)
+    shortcut = of_zeros(*inputs)
+    assert grown == []  # nothing is done to a flow that is zero
+    of_zeros.aligns = True
+    completed = of_zeros(*inputs)
     assert grown == [pixels]
+    assert all(torch.equal(a, b) for a, b in zip(shortcut, completed, strict=True))
 
 
 def test_lengths():
