@@ -24,7 +24,6 @@ os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # graphs that run be
 import cv2  # noqa: E402
 import torch  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.data import DataLoader, Dataset, Subset  # noqa: E402
 
@@ -33,13 +32,12 @@ from gi.config import instantiate, load_config  # noqa: E402
 from gi.data.datamodule import GuidedDataModule, collate  # noqa: E402
 from gi.data.sampler import EpochSampler  # noqa: E402
 from gi.errors import InputError, expect_at_least  # noqa: E402
-from gi.media.io import atomic_write  # noqa: E402
 from gi.report.results import write_json  # noqa: E402
 from gi.report.tables import print_table  # noqa: E402
 from gi.training.layout import lay_out  # noqa: E402
 from gi.training.module import GuidedInpainting  # noqa: E402
 from gi.training.schedule import warmup_cosine  # noqa: E402
-from gi.weights.pretrained import PARTS, metadata_of  # noqa: E402
+from gi.weights.export import write_generator  # noqa: E402
 from tools.families import CONFIGS, START, Budget, overrides, score, scores, tables  # noqa: E402
 
 MEASURED = 20  # steps, to see how many networks there is time for
@@ -110,7 +108,7 @@ class Training:
 
     def advance(self, rate: float, ready: "torch.cuda.Event | None") -> "torch.cuda.Event | None":
         """A step; on CUDA it is begun once `ready`, and the event of its end returned."""
-        if self.stream is None or self.graph is None:
+        if self.graph is None:
             self.rate.fill_(rate)
             self.step()
             return None
@@ -121,13 +119,7 @@ class Training:
             return self.stream.record_event()
 
     def save(self, path: Path) -> None:
-        """The weights, 16 bits, as `gi export` writes them."""
-        nodes = {name: OmegaConf.to_container(node, resolve=True) for name in PARTS
-                 if (node := OmegaConf.select(self.config, f"model.params.{name}")) is not None}
-        state = {name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous()
-                 for name, value in self.generator.state_dict().items()}
-        with atomic_write(path) as temporary:
-            save_file(state, temporary, metadata_of(nodes))
+        write_generator(self.config, self.generator.state_dict(), path)
 
 
 class Prepared(Dataset):
@@ -148,10 +140,8 @@ class Prepared(Dataset):
                                    position=lambda: (epoch, 0))
             self.epoch = epoch, list(sampler)
         batch = collate([self.data.train[entry] for entry in self.epoch[1][position]])
-        image, mask, sources, source_masks, inputs = (
-            self.module.prepare(batch)[key] for key in ("image", "mask", "sources", "source_masks", "inputs"))
-        return {"image": image, "mask": mask, "sources": sources, "source_masks": source_masks, "inputs": list(inputs),
-                "seed": batch["seed"]}
+        data = self.module.prepare(batch)
+        return data | {"inputs": list(data["inputs"])}
 
 
 class Group:

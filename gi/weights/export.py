@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
+from torch import Tensor
 
 from gi.config import load_config
 from gi.errors import InputError
@@ -42,11 +43,23 @@ def export_generator(
         if not own or {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in other.items()}:
             raise InputError(f"{path}: has no part {part!r} as in {checkpoint}, expected the same names and shapes")
         state |= other
-    state = {name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
+    write_generator(cfg, state, out, half=half, about=about)
+    return Path(out).stat().st_size
+
+
+def write_generator(
+    cfg: DictConfig,
+    state: Mapping[str, Tensor],
+    out: str | Path,
+    *,
+    half: bool = True,
+    about: Mapping | None = None,
+) -> None:
+    """Writes the weights of the network of `cfg` to `out`; half and about as `export_generator` takes them."""
+    state = {name: (value.half() if half and value.is_floating_point() and value.ndim > 1 else value).contiguous()
              for name, value in state.items()}
     nodes: dict[str, Any] = {name: OmegaConf.select(cfg, f"model.params.{name}") for name in PARTS}
     nodes = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items() if node is not None}
     about = {key: str(value) for key, value in (about or {}).items()}
     with atomic_write(out) as path:
         save_file(state, path, metadata_of(nodes) | about)
-    return Path(out).stat().st_size
