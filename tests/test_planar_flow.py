@@ -10,6 +10,7 @@ from gi.flow.aligned import Aligned
 from gi.flow.estimate import DIS, ZeroFlow
 from gi.flow.guidance import FlowGuidance
 from gi.flow.inpaint import inpaint_flow
+from gi.flow.keypoints import Detector
 from gi.flow.planar import complete_planar, fit_homography, inpaint_planar, planar_flow
 
 SIZE = 96, 128
@@ -132,6 +133,18 @@ def test_few_keypoints_are_more_in_an_enlarged_image(monkeypatch):
         flow = Aligned(estimator=ZeroFlow())(image, moved(image, matrix))[0]
         errors.append((flow - truth(matrix, size)).norm(dim=0).mean())
     assert errors[1] < 0.3 < 3 < errors[0]
+
+
+def test_images_of_many_keypoints_and_no_matches_are_not_enlarged(monkeypatch):
+    """What shows two hundred keypoints and no match is another scene; where there are few, some may be missing."""
+    scales, detect = [], Detector._detect
+    monkeypatch.setattr(Detector, "_detect",
+                        lambda self, grey, scale: [detect(self, grey, scale), scales.append(scale)][0])
+    for many, looked_at in ((aligned._MANY, [1, 1, 2, 2]), (50, [1, 1])):
+        monkeypatch.setattr(aligned, "_MANY", many)
+        flow = Aligned(estimator=ZeroFlow())(texture(1), texture(2))
+        assert scales == looked_at and not flow.any()
+        scales.clear()
 
 
 def test_aligned_finds_large_motion():

@@ -17,6 +17,7 @@ from gi.media.scale import video_pixels
 _TOLERANCE = 3.0  # pixels at 432 x 240, see `video_pixels`
 _SCALES = 1, 2  # enlarged images take five times as long, so they are looked at only where no plane is found without
 _LARGEST = 1024  # the longer side of an enlarged image
+_MANY, _FEW = 400, 3  # of so many keypoints so few times `least` match: the images do not show the same
 _COARSEST = 0.5  # fineness of keypoints of which a plane is precise enough
 
 
@@ -43,7 +44,7 @@ class Aligned(PairEstimator):
         found = functools.cache(lambda scale: known if scale is None else self.detect(list(grey), scale))
         scales = _scales(size, min((keypoints.fineness for keypoints in known), default=0) if known else 0)
         ends = functools.cache(lambda i, j, scale: match(found(scale)[i], found(scale)[j]))
-        matrices = [self._homography(ends, scales, i, j, size)
+        matrices = [self._homography(found, ends, scales, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
         plane = planar_flow(matrices, size).to(images.device)
         images = images.float()
@@ -57,11 +58,14 @@ class Aligned(PairEstimator):
         """Of images (N,3,H,W), as `between` takes them."""
         return self.detect(list(to_grey(images)))
 
-    def _homography(self, ends, scales, i, j, size):
+    def _homography(self, found, ends, scales, i, j, size):
         for scale in scales:  # both directions of a pair are matched at once
-            matrix = find_plane(*(ends(i, j, scale)[0] if i < j else ends(j, i, scale)[1]), size, self.least)
+            places, others = ends(i, j, scale)[0] if i < j else ends(j, i, scale)[1]
+            matrix = find_plane(places, others, size, self.least)
             if matrix is not None:
                 return matrix
+            if len(places) < _FEW * self.least and min(len(found(scale)[k].places) for k in (i, j)) >= _MANY:
+                break
         return np.eye(3)
 
 

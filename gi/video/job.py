@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gi.errors import InputError
+from gi.media.ahead import read_ahead
 from gi.media.crop import Box
 from gi.media.rehearsal import rehearse
 from gi.media.source import VideoSource
@@ -135,7 +136,7 @@ class VideoJob:
         self._check_inputs()
         yield Progress("frames written", 0, self.video.count)
         with open_writer(self.out, self.video, workplace=self.folder, **self.options) as writer:
-            sources = zip(self.video.frames(), self.masks.frames(), strict=True)
+            sources = read_ahead(zip(self.video.frames(), self.masks.frames(), strict=True))
             for part in self.parts:
                 with read_part(self._path(part)) as fill_of:
                     for number in part.frames:

@@ -155,7 +155,8 @@ class ChunkFiller:
             raise InputError(f"frame {number}: everything is missing, and no frame that guides it shows anything")
         if self.streams is None or kind == "filled" and is_thin(mask):
             return Filled(opencv_inpaint(image, mask), mask)
-        flows, errors = self.flows.to_guides(number, guides)
+        with self._beside():
+            flows, errors = self.flows.to_guides(number, guides)
         # Streams of what guides key targets serve the next ones as well, so those see whole frames.
         box = region(mask, flows) if kind == "filled" else None
         seen = (...,) if box is None else (..., slice(box.top, box.bottom), slice(box.left, box.right))

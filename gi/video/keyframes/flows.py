@@ -30,7 +30,8 @@ class VideoFlows:
     Each pair is estimated on its own, in both directions: results do not depend on what is kept, so chunks computed
     apart equal chunks computed one after the other. What was used last is kept on the host, up to `budget` bytes.
     `guidance` has the estimator, and says how the generator wants its flow; it must have `mask_images`. Several threads
-    may ask at once. `pool` estimates what `expect` announces; None: nothing is estimated before it is asked for.
+    may ask at once. `pool` estimates what `expect` announces, and flow to several guides at once; None: one after
+    the other, when it is asked for.
     """
 
     def __init__(self, guidance: FlowGuidance, window: Window, *, budget: int = 1 << 29):
@@ -69,9 +70,15 @@ class VideoFlows:
         """From a frame to its guides: flows (1,T,2,h,w) and errors (1,T,1,h,w) as the generator was trained with."""
         _, mask = self.window.frame(target)
         flows, errors = (mask.new_empty(1, len(guides), channels, *mask.shape[-2:]) for channels in (2, 1))
-        for i, guide in enumerate(guides):  # one after the other, so that memory hardly grows with their number
+
+        def estimate(i, guide):
             flows[:, i:i + 1], errors[:, i:i + 1] = self.guidance.complete(
                 self._estimated(target, guide)[:, None, None], mask)
+
+        # As many at a time as the pool has threads, so that memory hardly grows with the number of guides.
+        each = map if self.pool is None else self.pool.map
+        for _ in each(torch.inference_mode()(estimate), range(len(guides)), guides):
+            pass
         return flows, errors
 
     def drop(self, before: int, *, targets: Container[int] = ()) -> None:
