@@ -9,7 +9,7 @@ from gi.config.schema import find_target
 
 # Folders and files of gi/, lowest first. Each imports from lower lines only; none from beside it.
 LAYERS = [
-    {"_torchvision", "errors", "compositing", "resources"},
+    {"_torchvision", "errors", "compositing", "heap", "resources"},
     {"config", "media"},
     {"weights"},
     {"flow", "unpickle"},

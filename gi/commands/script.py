@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from gi.config import allow
 from gi.errors import InputError
+from gi.heap import share_heap
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -64,6 +65,7 @@ def file_of_frame(option: str, text: str) -> tuple[int, Path]:
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Exits with what a program returns; with one line and 2 for bad input, or 1 for a full disk and its like."""
+    share_heap()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a name or sign that the terminal cannot show is no reason to stop
     try:

@@ -1,12 +1,7 @@
-"""The device to compute on, and its memory."""
-import ctypes
-import sys
-
+"""The device to compute on."""
 import torch
 
 from gi.errors import InputError
-
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def cuda_or_cpu(device: str | None) -> torch.device:
@@ -25,9 +20,3 @@ def find_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # builds without CUDA use assertions
         raise InputError(f"device {device}: not usable here: {str(error).splitlines()[0]}") from error
     return found
-
-
-def release_freed() -> None:
-    """Hands freed memory back to the system: glibc keeps it, in pieces that the next large tensor does not fit into."""
-    if _trim is not None:
-        _trim(0)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import vgg19
 
-from gi.config.device import release_freed
 from gi.errors import MissingFile
+from gi.heap import release_freed
 from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
 log = logging.getLogger(__name__)

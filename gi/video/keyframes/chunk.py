@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from gi.compositing import composite, masked
-from gi.config.device import release_freed
 from gi.errors import InputError, expect_finite
 from gi.flow.threads import torch_threads
+from gi.heap import release_freed
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes import plan
 from gi.video.keyframes.edits import Edits
