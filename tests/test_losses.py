@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from skimage.metrics import peak_signal_noise_ratio
 
 from gi.errors import InputError
 from gi.losses.adversarial import AdversarialLoss
@@ -13,6 +14,7 @@ from gi.losses.feature_matching import FeatureMatchingLoss
 from gi.losses.l1 import L1Loss
 from gi.losses.objective import Discriminated, Objective
 from gi.losses.perceptual import PerceptualLoss
+from gi.losses.psnr import PSNRLoss
 from gi.models.discriminator import PatchDiscriminator
 from tests.test_discriminator import with_original_weights
 
@@ -49,6 +51,23 @@ def test_pixel_loss_is_that_of_the_original(inputs, expected):
     assert L1Loss()(fake, batch).item() == pytest.approx(expected["l1_known10_missing0"], rel=1e-5)
     loss = L1Loss(weight=2.0, known=5.0, missing=1.5)(fake, batch)
     assert loss.item() == pytest.approx(expected["l1_known10_missing3"], rel=1e-5)
+
+
+def test_psnr_loss_is_that_of_skimage_in_the_hole(inputs):
+    """Squares, so that the hole's pixels alone are a picture."""
+    real, fake, _ = inputs
+    mask = torch.zeros(2, 1, 128, 128)
+    mask[0, :, 10:60, 20:90] = mask[1, :, 64:, 64:] = 1
+    scores = [peak_signal_noise_ratio(real[i][box].numpy(), fake[i][box].numpy(), data_range=1)
+              for i, box in enumerate([(..., slice(10, 60), slice(20, 90)), (..., slice(64, None), slice(64, None))])]
+    batch = {"image": real, "mask": mask}
+    assert PSNRLoss(floor=0)(fake, batch).item() == pytest.approx(-np.mean(scores), rel=1e-5)
+    assert PSNRLoss(weight=0.5, floor=1.0)(fake, batch).item() == pytest.approx(
+        -0.5 * np.mean([-10 * np.log10(1 + 10 ** (-score / 10)) for score in scores]), rel=1e-4)
+    prediction = fake.clone().requires_grad_()
+    without = PSNRLoss()(prediction, {"image": real, "mask": 0 * mask})
+    without.backward()
+    assert without.isfinite() and not prediction.grad.any()
 
 
 def test_generator_terms_are_those_of_the_original(inputs, expected, discriminator):

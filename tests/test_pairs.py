@@ -107,6 +107,20 @@ def test_without_distortion_frames_are_windows_of_the_photograph(folder):
         np.testing.assert_array_equal(frame.permute(1, 2, 0), photograph[top : top + 64, left : left + 64])
 
 
+def test_photographs_can_be_reduced_first(folder):
+    plain = pairs.Photometric(clahe_probability=0.0, brightness_probability=0.0, hsv_probability=0.0)
+    options = {"view_photometric": plain, "frame_photometric": plain, "size": 40, "margin": 0, "n_sources": 0,
+               "flip": 0.0, "frame_geometry": geo.FrameGeometry(probability=0.0)}
+    photograph = io.read_image(folder / "sub" / "2.png")  # 200 x 300
+    sample, maps = _pairs(folder, short_side=40, **options).sample(0, 2)
+    reduced = photograph.reshape(60, 5, 40, 5, 3).mean(axis=(1, 3))
+    tops = [top for top in range(21)
+            if np.abs(reduced[top:top + 40] - sample["image"].permute(1, 2, 0).numpy()).max() <= 1]
+    assert len(tops) == 1 and maps.shape == (1, 2, 40, 40)
+    as_it_is, never_enlarged = (_pairs(folder, short_side=side, **options)[2]["image"] for side in (None, 1000))
+    assert torch.equal(as_it_is, never_enlarged)
+
+
 def test_flip_and_mirrored_padding(folder):
     plain = pairs.Photometric(clahe_probability=0.0, brightness_probability=0.0, hsv_probability=0.0)
     options = {"view_photometric": plain, "frame_photometric": plain, "size": 80, "margin": 0, "n_sources": 0}
@@ -172,7 +186,8 @@ def test_bad_photographs_can_be_skipped(damaged, caplog, workers):
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": 0}, {"n_sources": -1}, {"length": 0}, {"flip": 2.0}, {"on_bad_image": "ignore"}, {"seed": -1}]
+    "options", [{"size": 0}, {"n_sources": -1}, {"length": 0}, {"flip": 2.0}, {"on_bad_image": "ignore"}, {"seed": -1},
+                {"short_side": 0}]
 )
 def test_impossible_numbers(folder, options):
     with pytest.raises(InputError, match=next(iter(options))):

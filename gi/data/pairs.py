@@ -48,6 +48,7 @@ class GuidedPairs(Dataset):
         seed: of all randomness.
         on_bad_image: "skip" takes the next photograph instead and logs a warning.
         min_side: photographs with a shorter side are bad.
+        short_side: photographs are reduced until their shorter side has so many pixels; None: they are not.
         exact_flow: samples also hold the exact flow between target and keyframes. All else stays the same.
     """
 
@@ -56,9 +57,10 @@ class GuidedPairs(Dataset):
                  view_photometric: Photometric | None = None, frame_photometric: Photometric | None = None,
                  frame_geometry: geo.FrameGeometry | None = None, flip: float = 0.5, length: int | None = None,
                  seed: int = 0, on_bad_image: Literal["error", "skip"] = "error", min_side: int = 64,
-                 exact_flow: bool = False):
+                 short_side: int | None = None, exact_flow: bool = False):
         expect_at_least(0, n_sources=n_sources, margin=margin, seed=seed)
-        expect_at_least(1, size=size, min_side=min_side, length=1 if length is None else length)
+        expect_at_least(1, size=size, min_side=min_side, length=1 if length is None else length,
+                        short_side=1 if short_side is None else short_side)
         expect_within(0, 1, flip=flip)
         if on_bad_image not in ("error", "skip"):
             raise InputError(f"on_bad_image: expected error or skip, got {on_bad_image!r}")
@@ -69,6 +71,7 @@ class GuidedPairs(Dataset):
         self.frame_geometry = frame_geometry or geo.FrameGeometry()
         self.flip, self.length, self.seed = flip, length, seed
         self.on_bad_image, self.min_side, self.exact_flow = on_bad_image, min_side, exact_flow
+        self.short_side = short_side
 
     def __len__(self) -> int:
         return len(self.images) if self.length is None else self.length
@@ -114,6 +117,9 @@ class GuidedPairs(Dataset):
                 continue
             # A name is unique within an epoch, also when photographs repeat or stand in for others.
             suffix = f"#{repetition}" if repetition else ""
+            if self.short_side is not None and (reduction := self.short_side / min(height, width)) < 1:
+                size = max(1, round(width * reduction)), max(1, round(height * reduction))
+                photograph = cv2.resize(photograph, size, interpolation=cv2.INTER_AREA)
             return photograph, self.images.name(candidate) + suffix + (f"@{index}" if attempt else "")
         raise InputError(f"{self.images.root}: no readable photograph among {len(self.images)}")
 
