@@ -1,11 +1,11 @@
 """Shows what the project can do, then what training looks like.
 
-    ./scripts/demo.sh                   # both parts: a minute, and four more
+    ./scripts/demo.sh                   # both parts: three minutes
     ./scripts/demo.sh --no-training     # the first part alone
     ./scripts/demo.sh --max_steps 200   # whatever gi train takes
 
 Part 1 fills photographs and a video with the network that is shipped, beside methods without training. Part 2 trains a
-small network for three minutes (configs/demo.yaml) and tests it. OUT/report.html has everything to look at.
+small network for two minutes (configs/demo.yaml) and tests it. OUT/report.html has everything to look at.
 """
 import time
 from pathlib import Path
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"report of part 1: {args.out / 'report.html'} ({time.monotonic() - start:.0f} s)")
     if args.no_training:
         return
-    print("\n2. A network trained here, for three minutes (configs/demo.yaml)")
+    print("\n2. A network trained here, for two minutes (configs/demo.yaml)")
     run = trained.train(training)
     report.sections, report.curves = [*report.sections, trained.section(run)], trained.curves(run)
     write_report(args.out / "report.html", report)

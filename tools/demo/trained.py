@@ -1,4 +1,4 @@
-"""Three minutes of training, and in plain words what they give."""
+"""Two minutes of training, and in plain words what they give."""
 import json
 import subprocess
 import sys
