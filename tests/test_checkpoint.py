@@ -92,11 +92,11 @@ def test_own_weights_round_trip(layout, tmp_path):
 
 @pytest.mark.parametrize("prefix", ["", "generator.", "average.module."])
 def test_copies_inside_the_network_are_around_it_now(prefix, tmp_path):
-    """Names of before: all that is the network's now stood beside `pixel_write` and `blend`."""
+    """Names of before: all that is the network's now stood beside `pixel_write`."""
     node = {"target": "gi.models.guided_copy.GuidedCopy", "params": {"network": tiny_node("ours_no_ffc")}}
     state = instantiate(node).state_dict()
     before = {prefix + name.removeprefix("network."): value for name, value in state.items()}
-    assert f"{prefix}encoder.layers.0.0.weight" in before and f"{prefix}blend.head.0.weight" in before
+    assert f"{prefix}encoder.layers.0.0.weight" in before
     other = {"average.n_averaged": torch.tensor(1), "discriminator.head.bias": torch.zeros(1)} if prefix else {}
     (tmp_path / "tiny.yaml").write_text(json.dumps({"model": {"params": {"generator": node}}}))
     loaded = load_generator(tmp_path / "tiny.yaml", save(before | other, tmp_path / "old.ckpt")).state_dict()

@@ -1,4 +1,4 @@
-"""Copies around a generator: the first guess of what is missing, what trust in keyframes makes of it, and the blend."""
+"""Copies around a generator: the first guess of what is missing, trust in keyframes, and what the generator changes."""
 import copy
 
 import pytest
@@ -8,7 +8,7 @@ from gi.config import instantiate, load_config
 from gi.errors import InputError
 from gi.flow.unseen import smooth_fill, soft_fill
 from gi.models.fold import prepare_for_inference
-from gi.models.guided_copy import Blend, GuidedCopy, smooth_start
+from gi.models.guided_copy import GuidedCopy, smooth_start
 from gi.models.pixel_write import PixelWrite
 from gi.video.keyframes.frame_streams import FrameStreams
 from tests.families import CONFIGS, random_inputs, tiny_generator
@@ -76,11 +76,10 @@ def test_gradients_reach_the_trust():
     assert generator.pixel_write.head[0].weight.grad.abs().max() > 0
 
 
-def test_decoder_changes_guesses_only():
+def test_drawing_changes_guesses_only():
     node = load_config([CONFIGS / "small" / "ours_small.yaml"]).model.params.generator
     generator = instantiate(node).eval()
     torch.nn.init.normal_(generator.network.decoder.to_rgb.weight)
-    torch.nn.init.constant_(generator.blend.head[-1].bias, 2.0)  # what is drawn comes out
     for t in (0, 2):
         target, sources, flows, errors = random_inputs(2, t, 50, 41)
         guides = (sources.unbind(1), flows, errors) if t else ()
@@ -94,6 +93,56 @@ def test_decoder_changes_guesses_only():
         assert torch.equal(drawn[known], start[known])
 
 
+@pytest.mark.parametrize("name", ["ours", "transformer", "lama", "lama_spectralfuse"])
+def test_a_change_begins_with_none_and_can_be_learned(name):
+    torch.manual_seed(0)
+    generator, (target, *others) = wrapped(name, side=32), random_inputs(2, 1, 48, 64)
+    with torch.no_grad():
+        start, _ = smooth_start(target, generator.pixel_write, others[0].unbind(1), *others[1:])
+        assert torch.equal(generator(target, *others), start)
+    optimizer, errors = torch.optim.Adam(generator.train().network.parameters(), 2e-3), []
+    for _ in range(10):
+        error = (generator(target, *others) - target[:, 3:]).square().mean()  # the holes white, all else black
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.98 * errors[0]
+
+
+def test_a_change_has_the_contrast_of_its_picture():
+    generator, inputs = wrapped("ours_unguided", side=32), random_inputs(1, 0, 64, 64)
+    torch.nn.init.normal_(generator.network.decoder.to_rgb.weight)
+    mask = inputs[0][:, 3:]
+    changes = []
+    for contrast in (0.8, 0.4):
+        target = torch.cat([(0.5 + contrast * (inputs[0][:, :3] - 0.5)) * (1 - mask), mask], dim=1)
+        with torch.no_grad():
+            changes.append(generator(target, *inputs[1:]) - smooth_start(target)[0])
+    assert changes[0].abs().max() > 0.02
+    torch.testing.assert_close(changes[1], changes[0] / 2, atol=0.25 * float(changes[0].abs().max()), rtol=0)
+
+
+def test_network_sees_reduced_frames_and_flow_in_their_pixels(monkeypatch):
+    generator, seen = wrapped("ours", side=32), []
+    target, sources, flows, errors = random_inputs(2, 2, 72, 128)
+    flows[:], errors[:] = torch.tensor([24.0, -8.0]).view(2, 1, 1), 4.0
+    predict, encode = generator.network.predict, generator.network.encode_keyframes
+    monkeypatch.setattr(generator.network, "predict", lambda *given: [predict(*given), seen.append(given)][0])
+    monkeypatch.setattr(generator.network, "encode_keyframes", lambda given: [encode(given), seen.append(given)][0])
+    with torch.no_grad():
+        generator(target, sources, flows, errors)
+    keyframes, (frame, _, small_flows, small_errors) = seen
+    assert frame.shape == (2, 4, 18, 32) and keyframes.shape == (2, 2, 4, 18, 32)
+    assert torch.allclose(small_flows, torch.tensor([6.0, -2.0]).view(2, 1, 1).expand(2, 2, 2, 18, 32))
+    assert torch.allclose(small_errors, torch.tensor(1.0).expand(2, 2, 1, 18, 32))
+    for colours, guessed in (frame.split([3, 1], dim=1), keyframes[:, 0].split([3, 1], dim=1)):
+        known = (1 - guessed).expand_as(colours)
+        mean = (known * colours).sum(dim=(1, 2, 3)) / known.sum(dim=(1, 2, 3))
+        spread = (known * (colours - mean.view(-1, 1, 1, 1)).square()).sum(dim=(1, 2, 3)) / known.sum(dim=(1, 2, 3))
+        assert mean.abs().max() < 0.01 and (spread.sqrt() - 1).abs().max() < 0.3
+
+
 def test_relaxing_approaches_the_harmonic_continuation():
     """A linear ramp is harmonic: what it is continued with is the ramp itself."""
     ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
@@ -105,27 +154,6 @@ def test_relaxing_approaches_the_harmonic_continuation():
     assert relaxed < 0.02 and relaxed < plain / 2
 
 
-def test_samples_of_even_seeds_are_the_drawing_alone_in_training():
-    torch.manual_seed(0)
-    blend = Blend()
-    start, drawn, guessed = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8), torch.full((2, 1, 8, 8), 0.5)
-    blended = blend(drawn, start, guessed, torch.tensor([True, False]))
-    assert (blended[0] == 1).all() and (blended[1] <= 0.5).all()
-
-    generator, inputs, seeds = wrapped("ours").train(), random_inputs(2, 1, 32, 32), torch.tensor([2**32 - 2, 7])
-    state = copy.deepcopy(generator.state_dict())
-    first = generator(*inputs, seeds=seeds)
-    generator.load_state_dict(state)
-    assert torch.equal(generator(*inputs, seeds=seeds), first)
-    drawn = torch.rand(2, 3, 32, 32)
-    generator.network.predict = lambda *given: drawn
-    output = generator(*inputs, seeds=seeds)
-    assert torch.allclose(output[0], drawn[0], atol=1e-6) and not torch.allclose(output[1], drawn[1], atol=0.1)
-    with pytest.raises(InputError, match="random number for each sample in training"):
-        generator(*inputs)
-    assert torch.equal(generator.eval()(*inputs, seeds=seeds), generator(*inputs))
-
-
 # Around any generator -------------------------------------------------------------------------------------------------
 
 
@@ -135,11 +163,11 @@ def wrapped(name, **params):
 
 
 @pytest.mark.parametrize("name", ["ours", "ours_unguided", "transformer", "lama", "lama_spectralfuse"])
-@pytest.mark.parametrize("smoothly", [True, False])
-def test_any_network_size_and_number_of_keyframes(name, smoothly):
+@pytest.mark.parametrize("options", [{}, {"side": 40}, {"smooth_start": False}], ids=str)
+def test_any_network_size_and_number_of_keyframes(name, options):
     """Whole, with streams of its frames kept, and prepared: the same. Keyframes matter whether the network looks at
     them or not."""
-    generator = wrapped(name, smooth_start=smoothly)
+    generator = wrapped(name, **options)
     kept, prepared = FrameStreams(generator), prepare_for_inference(generator)
     for t, height, width in ((0, 64, 64), (1, 17, 130), (3, 37, 51)):
         target, sources, flows, errors = random_inputs(1, t, height, width)
@@ -157,6 +185,10 @@ def test_any_network_size_and_number_of_keyframes(name, smoothly):
 def test_needs_a_network_unless_it_starts_smoothly():
     with pytest.raises(InputError, match="smooth_start false: expected a network"):
         GuidedCopy(smooth_start=False)
+    with pytest.raises(InputError, match="side 32: expected smooth_start"):
+        wrapped("ours", smooth_start=False, side=32)
+    with pytest.raises(InputError, match="side: .*18"):
+        wrapped("ours", side=4)
 
 
 @pytest.mark.parametrize("smoothly", [True, False])
@@ -165,7 +197,7 @@ def test_bfloat16_and_gradients(smoothly):
     inputs = random_inputs(2, 2, 64, 64)
     inputs[1][:, 0, 3] = 1  # one keyframe is never visible
     with torch.autocast("cpu", torch.bfloat16):
-        output = generator(*inputs, seeds=torch.tensor([0, 1]))
+        output = generator(*inputs)
         output.square().mean().backward()
     assert output.dtype == torch.float32
     for name, parameter in generator.named_parameters():

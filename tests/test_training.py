@@ -330,7 +330,7 @@ data: {params: {train: {params: {exact_flow: true}}}}
 
 
 def test_what_is_random_in_a_step_resumes_exactly(arguments, tmp_path):
-    """Samples drawn alone, samples with estimated flow and its noise: as configs/small/ours_small.yaml has them."""
+    """Samples with estimated flow, and true flow with noise: as configs/small/ours_small.yaml has them."""
     (tmp_path / "copying.yaml").write_text(f"inherit: {TINY}\n{COPYING}")
     words = ["--max_steps=6", "--limit_val_batches=0"]
     main(arguments(*words, base=tmp_path / "copying.yaml", logdir="whole"))
@@ -341,7 +341,7 @@ def test_what_is_random_in_a_step_resumes_exactly(arguments, tmp_path):
     (logdir,) = (tmp_path / "logs").iterdir()
     main(["-r", str(logdir), "--no-test"])
     expected, resumed = (last_checkpoint(tmp_path / name)["state_dict"] for name in ("whole", "logs"))
-    assert resumed.keys() == expected.keys() and "average.module.blend.head.0.weight" in expected
+    assert resumed.keys() == expected.keys() and "average.module.pixel_write.head.0.weight" in expected
     assert [key for key in expected if not torch.equal(resumed[key], expected[key])] == []
 
 

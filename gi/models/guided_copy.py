@@ -1,13 +1,15 @@
 """Copies from keyframes around any generator, which then only draws what none of them shows. Ours, not the paper's."""
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gi.errors import InputError
+from gi.errors import InputError, expect_at_least
 from gi.flow.unseen import soft_fill
+from gi.flow.warp import resize_flow
 from gi.flow.window import window_around
+from gi.media.crop import limited
 from gi.models.blocks import check_inputs
 from gi.models.keyframes import Keyframes
 from gi.models.pixel_write import PixelWrite
@@ -16,63 +18,95 @@ from gi.models.pixel_write import PixelWrite
 class GuidedCopy(nn.Module):
     """Called as the generator inside it, with the keyframes' own pixels in the result where `PixelWrite` trusts them.
 
-    With `smooth_start`, they enter before: the network sees frames whose holes are filled, see `smooth_start`, and a
-    blend of this start and of what it draws comes out; without a network the start itself. Without `smooth_start`, the
-    network sees what it would see by itself, and the keyframes enter what it draws. `pixel_width` are channels of
-    `PixelWrite`. `encode_keyframes` and `predict` are the two parts of `forward`, see `gi.models.keyframes`.
+    With `smooth_start`, they enter before: the network sees frames whose holes are filled, see `smooth_start`, and what
+    it draws takes the place of what was guessed; without a network nothing does. Without `smooth_start`, the network
+    sees what it would see by itself, and the keyframes enter what it draws.
+
+    With `side`, the network draws a *change* of the filled frames, at low resolution: it sees them reduced to at most
+    so many pixels along their longer side, with colours of mean 0 and deviation 1 where they are known, and grey, 0.5,
+    is no change, which is what it begins with. What is learned of one contrast then holds for all.
+
+    `pixel_width` are channels of `PixelWrite`. `encode_keyframes` and `predict` are the two parts of `forward`, see
+    `gi.models.keyframes`.
     """
 
-    def __init__(self, *, network: nn.Module | None = None, pixel_width: int = 16, smooth_start: bool = True):
+    LARGEST_CHANGE = 4.0  # deviations of the known colours
+    SHORTEST = 18  # pixels of the shorter side that are left of long, narrow pictures: networks reduce them further
+
+    def __init__(self, *, network: nn.Module | None = None, pixel_width: int = 16, smooth_start: bool = True,
+                 side: int | None = None):
         super().__init__()
         if network is None and not smooth_start:
             raise InputError("smooth_start false: expected a network, as nothing else fills what no keyframe shows")
-        self.network, self.pixel_write, self.smooth_start = network, PixelWrite(pixel_width), smooth_start
-        self.blend = Blend() if network is not None and smooth_start else None
-        self.seeded = self.blend is not None  # training needs `seeds`
+        if side is not None and not smooth_start:
+            raise InputError(f"side {side}: expected smooth_start, which gives what the network changes")
+        expect_at_least(self.SHORTEST, side=self.SHORTEST if side is None else side)
+        self.network, self.pixel_write = network, PixelWrite(pixel_width)
+        self.smooth_start, self.side = smooth_start, side
+        if side is not None:  # a change that begins at random is so far off that the decoder's ReLUs die of it
+            for parameter in network.decoder.to_rgb.parameters():
+                nn.init.zeros_(parameter)
         self._has_stream = hasattr(network, "encode_keyframes")
+        self._is_guided = getattr(network, "n_cross", None) != 0
 
-    def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor,
-                seeds: Tensor | None = None) -> Tensor:
-        """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`.
-
-        seeds: (B,) random whole numbers, one a sample, for the choice that `Blend` makes in training.
-        """
+    def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor) -> Tensor:
+        """RGB (B, 3, H, W) in [0, 1]; inputs as in `TwoStreamGenerator.forward`."""
         check_inputs(target, sources, flows, flow_errors)
-        return self.predict(target, self.encode_keyframes(sources), flows, flow_errors, seeds)
+        return self.predict(target, self.encode_keyframes(sources), flows, flow_errors)
 
     def encode_keyframes(self, sources: Tensor) -> Keyframes:
         """The keyframe stream of sources (B, T, 4, H, W): that of the network, if it has one, and the frames."""
         if not sources.shape[1]:
             return Keyframes()
-        blocks = self.network.encode_keyframes(self._seen(sources)).blocks if self._has_stream else ()
+        streams = self._has_stream and self._is_guided
+        blocks = self.network.encode_keyframes(self._seen_frames(sources)).blocks if streams else ()
         return Keyframes(blocks, sources.unbind(1))
 
-    def predict(self, target: Tensor, keyframes: Keyframes, flows: Tensor, flow_errors: Tensor,
-                seeds: Tensor | None = None) -> Tensor:
+    def predict(self, target: Tensor, keyframes: Keyframes, flows: Tensor, flow_errors: Tensor) -> Tensor:
         """Fills the target (B, 4, H, W), given what `encode_keyframes` returned; the rest as in `forward`."""
-        sources, seen = keyframes.sources or (), target
-        if self.smooth_start:
-            start, guessed = smooth_start(target, self.pixel_write, sources, flows, flow_errors)
-            if self.network is None:
-                return start
-            seen = torch.cat([start, guessed], dim=1).detach()
-        if self._has_stream:
-            drawn = self.network.predict(seen, keyframes, flows, flow_errors)
-        else:
-            frames = torch.stack(sources, dim=1) if sources else target[:, None][:, :0]
-            drawn = self.network(seen, self._seen(frames), flows, flow_errors)
-        if self.smooth_start:
-            if self.training and seeds is None:
-                raise InputError("seeds: GuidedCopy needs a random number for each sample in training; "
-                                 "expected samples with a 'seed', see gi.data.sample")
-            return self.blend(drawn, start, guessed, seeds % 2 == 0 if self.training else None)
-        return self.pixel_write(drawn, target, sources, flows, flow_errors)
+        sources = keyframes.sources or ()
+        if not self.smooth_start:
+            drawn = self._draw(target, keyframes, flows, flow_errors)
+            return self.pixel_write(drawn, target, sources, flows, flow_errors)
+        start, guessed = smooth_start(target, self.pixel_write, sources, flows, flow_errors)
+        if self.network is None:
+            return start
+        seen, deviation = self._seen(start, guessed)
+        drawn = self._draw(seen.detach(), keyframes, flows, flow_errors).float()
+        if self.side is None:
+            return start + guessed * (drawn - start)
+        change = self.LARGEST_CHANGE * deviation * (2 * drawn - 1)
+        change = F.interpolate(change, size=start.shape[-2:], mode="bilinear", align_corners=False)
+        return (start + guessed * change).clamp(0, 1)
 
-    def _seen(self, sources):
+    def _draw(self, seen, keyframes, flows, flow_errors):
+        """What the network draws of a target (B, 4, h, w) as it sees it."""
+        sources = keyframes.sources if self._is_guided else None
+        flows, flow_errors = _resized(seen.shape[-2:], flows, flow_errors, 0 if sources is None else len(sources))
+        if self._has_stream:
+            return self.network.predict(seen, keyframes, flows, flow_errors)
+        frames = torch.stack(sources, dim=1) if sources else seen.new_zeros(len(seen), 0, *seen.shape[1:])
+        return self.network(seen, self._seen_frames(frames), flows, flow_errors)
+
+    def _seen_frames(self, sources):
         """What the network sees of keyframes (B, T, 4, H, W)."""
         if not self.smooth_start or not sources.shape[1]:
             return sources
-        return torch.cat(smooth_start(sources.flatten(0, 1)), dim=1).unflatten(0, sources.shape[:2])
+        return self._seen(*smooth_start(sources.flatten(0, 1)))[0].unflatten(0, sources.shape[:2])
+
+    def _seen(self, filled, guessed):
+        """What the network sees (N, 4, h, w) of a filled frame, and the deviation (N, 1, 1, 1) of its known colours."""
+        seen = torch.cat([filled, guessed], dim=1)
+        if self.side is None:
+            return seen, 1.0
+        size = [max(reduced, min(full, self.SHORTEST))
+                for reduced, full in zip(limited(seen.shape[-2:], self.side), seen.shape[-2:], strict=True)]
+        colours, guessed = F.interpolate(seen, size=size, mode="area").split([3, 1], dim=1)
+        known = 1 - guessed
+        count = 3 * known.sum(dim=(1, 2, 3), keepdim=True) + 1
+        colours = colours - (known * colours).sum(dim=(1, 2, 3), keepdim=True) / count
+        deviation = ((known * colours).square().sum(dim=(1, 2, 3), keepdim=True) / count).sqrt() + 0.02
+        return torch.cat([colours / deviation, guessed], dim=1), deviation
 
 
 def smooth_start(target: Tensor, pixel_write: PixelWrite | None = None, sources: Sequence[Tensor] = (),
@@ -92,29 +126,12 @@ def smooth_start(target: Tensor, pixel_write: PixelWrite | None = None, sources:
     return soft_fill(colours, share, relax=True), 1 - share
 
 
-class Blend(nn.Module):
-    """Between the first guess and what a network drew, pixel by pixel, as far as the first guess is one.
-
-    In training half of the samples are the drawing alone: a decoder that only had to improve on a guess would learn to
-    do nothing.
-    """
-
-    MARGIN = 2  # pixels around each that its weight depends on
-
-    def __init__(self, width: int = 16):
-        super().__init__()
-        conv: dict[str, Any] = dict(kernel_size=3, padding=1, padding_mode="reflect")
-        last = nn.Conv2d(width, 1, **conv)
-        self.head = nn.Sequential(nn.Conv2d(10, width, **conv), nn.ReLU(), last)
-        nn.init.constant_(last.bias, -2.0)
-
-    def forward(self, drawn: Tensor, start: Tensor, guessed: Tensor, alone: Tensor | None = None) -> Tensor:
-        """drawn, start (B, 3, H, W) in [0, 1], guessed (B, 1, H, W); alone (B,), or None: true for nothing else."""
-        change = drawn.float() - start
-        clues = torch.cat([drawn.float(), start, guessed, change.abs()], dim=1).detach()
-        part = ..., *window_around(guessed > 0, margin=self.MARGIN)
-        weight = torch.zeros_like(guessed)
-        weight[part] = guessed[part] * self.head(clues[part]).float().sigmoid()
-        if alone is not None:
-            weight = torch.where(alone.view(-1, 1, 1, 1), 1, weight)
-        return start + weight * change
+def _resized(size, flows, flow_errors, number):
+    """Flow to the first `number` keyframes, and its error, in the pixels of frames of `size`."""
+    flows, flow_errors = flows[:, :number], flow_errors[:, :number]
+    if flows.shape[-2:] == size:
+        return flows, flow_errors
+    if number == 0:
+        return tuple(x.new_zeros(*x.shape[:-2], *size) for x in (flows, flow_errors))
+    small_errors = F.interpolate(flow_errors.flatten(0, 1), size=size, mode="area") * size[1] / flows.shape[-1]
+    return tuple(x.unflatten(0, flows.shape[:2]) for x in (resize_flow(flows.flatten(0, 1), size), small_errors))

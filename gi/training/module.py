@@ -34,8 +34,7 @@ class GuidedInpainting(pl.LightningModule):
     """A generator with all that trains it: discriminator, losses, flow from target to keyframes, schedule, metrics.
 
     Args:
-        generator: any family, called as generator(target, sources, flows, flow_errors). If it is `seeded`, it is given
-            `seeds` as well, the samples' own random numbers (B,), or None where a batch has none.
+        generator: any family, called as generator(target, sources, flows, flow_errors).
         guidance: gives the flow to the keyframes and its error, see `gi.flow.guidance.Guidance`.
         discriminator, objective: not needed for evaluation.
         metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
@@ -146,13 +145,10 @@ class GuidedInpainting(pl.LightningModule):
         extra = {name: batch[name] for name in self.guidance.extra if name in batch and with_sources}
         flows, errors = self.guidance(image, mask, sources, source_masks, **extra)
         inputs = masked(image, mask), masked(sources, source_masks), flows, errors
-        return {"image": image, "mask": mask, "sources": sources, "source_masks": source_masks, "inputs": inputs,
-                "seed": batch.get("seed")}
+        return {"image": image, "mask": mask, "sources": sources, "source_masks": source_masks, "inputs": inputs}
 
     def predict(self, prepared: dict, generator: nn.Module) -> Tensor:
-        # What is random in a generator follows from the sample, so that a resumed training draws what it would have.
-        seeds = {"seeds": prepared["seed"]} if getattr(generator, "seeded", False) else {}
-        return generator(*prepared["inputs"], **seeds).float()
+        return generator(*prepared["inputs"]).float()
 
     def best_generator(self) -> nn.Module:
         """The averaged weights once there are any, the current ones before; in evaluations, a faster copy of these."""

@@ -91,9 +91,8 @@ def present_names(state: dict[str, Any]) -> dict[str, Any]:
     """A state_dict of ours under the names of today: `gi.models.guided_copy` was once a part of the generator in it."""
     for prefix in (AVERAGE, GENERATOR, ""):
         if {f"{prefix}pixel_write.error_scale", f"{prefix}latents"} <= state.keys():
-            parts = tuple(f"{prefix}{part}." for part in ("pixel_write", "blend"))
             state = {f"{prefix}network.{key.removeprefix(prefix)}" if key.startswith(prefix)
-                     and not key.startswith(parts) else key: value for key, value in state.items()}
+                     and not key.startswith(f"{prefix}pixel_write.") else key: value for key, value in state.items()}
     return state
 
 
