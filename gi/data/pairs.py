@@ -21,6 +21,7 @@ from gi.data.sampler import taken
 from gi.data.sources import ImageSource
 from gi.errors import InputError, expect_at_least, expect_within
 from gi.media import io
+from gi.media.crop import resize
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +119,8 @@ class GuidedPairs(Dataset):
             # A name is unique within an epoch, also when photographs repeat or stand in for others.
             suffix = f"#{repetition}" if repetition else ""
             if self.short_side is not None and (reduction := self.short_side / min(height, width)) < 1:
-                size = max(1, round(width * reduction)), max(1, round(height * reduction))
-                photograph = cv2.resize(photograph, size, interpolation=cv2.INTER_AREA)
+                size = max(1, round(height * reduction)), max(1, round(width * reduction))
+                photograph = resize(photograph, size, cv2.INTER_AREA)
             return photograph, self.images.name(candidate) + suffix + (f"@{index}" if attempt else "")
         raise InputError(f"{self.images.root}: no readable photograph among {len(self.images)}")
 

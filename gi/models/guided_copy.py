@@ -81,8 +81,8 @@ class GuidedCopy(nn.Module):
 
     def _draw(self, seen, keyframes, flows, flow_errors):
         """What the network draws of a target (B, 4, h, w) as it sees it."""
-        sources = keyframes.sources if self._is_guided else None
-        flows, flow_errors = _resized(seen.shape[-2:], flows, flow_errors, 0 if sources is None else len(sources))
+        sources = (keyframes.sources or ()) if self._is_guided else ()
+        flows, flow_errors = _resized(seen.shape[-2:], flows, flow_errors, len(sources))
         if self._has_stream:
             return self.network.predict(seen, keyframes, flows, flow_errors)
         frames = torch.stack(sources, dim=1) if sources else seen.new_zeros(len(seen), 0, *seen.shape[1:])
