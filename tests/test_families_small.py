@@ -96,7 +96,8 @@ def test_second_stage_killed_before_its_first_checkpoint_begins_again_with_the_f
     called = []
     monkeypatch.setattr(families, "_main", lambda *words: called.append([str(word) for word in words]))
     fake_run(tmp_path, "ours_small", [20.0])
-    weights = tmp_path / "ours_small" / "start.safetensors"
+    first, weights = (tmp_path / "ours_small" / f"ours_small_start{number}.safetensors" for number in (1, 2))
+    first.touch()
     weights.touch()
     last = next(tmp_path.glob("ours_small/*/checkpoints/last.ckpt"))
     budget = Budget(train=tmp_path, test=tmp_path, seeds=1)

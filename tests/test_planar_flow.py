@@ -1,4 +1,5 @@
 """Flow of planes: filling holes with it, and aligning what is seen before estimating. Truth by scikit-image."""
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -72,6 +73,23 @@ def test_plane_is_found_among_errors_and_deviations():
     damaged[..., :25] += 20  # a quarter moves otherwise
     error = (inpaint_planar(damaged, mask) - wavy).norm(dim=1, keepdim=True)
     assert error[mask > 0].mean() < 0.5
+
+
+def test_what_a_lens_bends():
+    """Truth by OpenCV's lens; flow around the hole as noisy as an estimator's. The best homography is far worse."""
+    places = np.stack(np.meshgrid(*map(np.arange, SIZE[::-1])), axis=2).reshape(-1, 2).astype(np.float64)
+    on_plane = ProjectiveTransform(MATRIX)(places)
+    camera = np.array([[SIZE[1], 0, SIZE[1] / 2], [0, SIZE[1], SIZE[0] / 2], [0, 0, 1.0]])
+    rays = np.c_[(on_plane - camera[:2, 2]) / SIZE[1], np.ones(len(places))]
+    bent = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), camera, np.array([0.1, 0, 0, 0]))[0][:, 0]
+    flow, mask = torch.from_numpy(bent - places).float().T.reshape(1, 2, *SIZE), hole()
+    noise = 0.1 * torch.randn(flow.shape, generator=torch.Generator().manual_seed(0))
+    damaged = torch.where(mask > 0, 50.0, flow + noise)
+    inside = mask[0, 0] > 0
+    error = (inpaint_planar(damaged, mask) - flow).norm(dim=1)[0, inside].mean()
+    around = (~inside).flatten().numpy()
+    best, _ = cv2.findHomography(places[around], bent[around])
+    assert error < 0.04 and error < 0.2 * (planar_flow([best], SIZE) - flow).norm(dim=1)[0, inside].mean()
 
 
 def test_several_fields_share_a_hole():

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "small"
 SHARED = ("common", "unaligned", "unguided", "without_keyframes")
 OTHERS = ("real_pairs",)  # which continues a training on videos of one's own
-START = "_start"  # of a network that begins with the weights of another training, the name of that
+START = "_start"  # what names of earlier stages add to the network's, see `stages`
 EXTRA = ("full_objective", "ours_small", "trusted_copy")  # of another question: they are trained if asked for
 MEASURES = {"psnr_hole": ("PSNR", 2), "ssim_hole": ("SSIM", 3), "l1_hole": ("L1", 4)}  # in the hole
 BASELINES = ("copy", "inpaint")
@@ -38,7 +38,12 @@ BASELINES = ("copy", "inpaint")
 def families() -> list[str]:
     """Names of the configurations that describe a network."""
     return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in (*SHARED, *OTHERS)
-                  and not path.stem.endswith(START))
+                  and START not in path.stem)
+
+
+def stages(name: str) -> list[Path]:
+    """Configurations of a network's earlier trainings, in order: each begins with the weights of the one before."""
+    return sorted(CONFIGS.glob(f"{name}{START}*.yaml"))
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,12 @@ class Budget:
 
 def run_family(name: str, out: Path, budget: Budget) -> None:
     """Trains a family into `out`/name and evaluates it with every seed. Raises InputError if a step of it fails."""
-    start, options = CONFIGS / f"{name}{START}.yaml", ()
-    if start.is_file() and not _last(find_run(out / name)):
-        weights = out / name / "start.safetensors"
+    options: tuple[object, ...] = ()
+    for stage in [] if _last(find_run(out / name)) else stages(name):
+        weights = out / name / f"{stage.stem}.safetensors"
         if not weights.is_file():
-            first = _train(start, out / name / "start", budget)
-            export_generator(start, first / "checkpoints" / "last.ckpt", weights, half=False)
+            run = _train(stage, out / name / stage.stem, budget, *options)
+            export_generator(stage, run / "checkpoints" / "last.ckpt", weights, half=False)
         options = "--resume_from_checkpoint", weights
     folder = _train(CONFIGS / f"{name}.yaml", out / name, budget, *options)
     score(out / name, folder / "configs" / "config.yaml", folder / "checkpoints" / "last.ckpt", budget)

@@ -38,7 +38,7 @@ from gi.training.layout import lay_out  # noqa: E402
 from gi.training.module import GuidedInpainting  # noqa: E402
 from gi.training.schedule import warmup_cosine  # noqa: E402
 from gi.weights.export import write_generator  # noqa: E402
-from tools.families import CONFIGS, START, Budget, overrides, score, scores, tables  # noqa: E402
+from tools.families import CONFIGS, Budget, overrides, score, scores, stages, tables  # noqa: E402
 
 MEASURED = 20  # steps, to see how many networks there is time for
 SETTLED = 500  # steps after which it is known how many there is time for
@@ -302,8 +302,7 @@ def main(argv: list[str] | None = None) -> None:
         if (args.out / f"{family}_{seed or 0}.safetensors").is_file():
             continue
         config = load_config([CONFIGS / f"{family}.yaml"], overrides(budget))
-        staged = (CONFIGS / f"{family}{START}.yaml").is_file()
-        if staged or set(config.model.params) & {"discriminator", "average_decay"}:
+        if stages(family) or set(config.model.params) & {"discriminator", "average_decay"}:
             raise InputError(f"{network}: expected a family without discriminator, average and earlier stage, which "
                              "python -m tools.train_small trains")
         torch.manual_seed(int(seed or 0))
