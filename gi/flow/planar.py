@@ -77,7 +77,8 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None) -
     # What is far from the plane is another motion, or an error: nothing to continue.
     far = torch.hypot(*rest.split(1, dim=1)) > _MOTION * unit
     unknown = (~known | (has_plane.view(-1, 1, 1, 1) & far)).float()
-    filled = smooth_fill(rest, unknown)
+    filled = torch.empty_like(rest)
+    filled[~has_plane] = smooth_fill(rest[~has_plane], unknown[~has_plane])
     filled[has_plane] = _coarsely_continued(rest[has_plane], unknown[has_plane], max(1, round(_CELL * unit)))
     return torch.where(hole, plane + filled, fields)
 
@@ -158,12 +159,11 @@ def _fit_bend(points, deviation, size, unit):
 
 def _bend_flow(bends, size):
     """Polynomials with coefficients (10, 2) each as flow (N,2,height,width), float32."""
-    y, x = (torch.from_numpy(_normalised(np.arange(length)[:, None], [length])[:, 0]) for length in size)
-    flow = torch.zeros(len(bends), 2, *size, dtype=torch.float64)
-    coefficients = torch.from_numpy(np.stack(bends))
+    y, x = (torch.linspace(-1, 1, length)[:, None] ** torch.arange(4) for length in size)
+    terms = torch.zeros(len(bends), 2, 4, 4)
     for number, (i, j) in enumerate(_TERMS):
-        flow += coefficients[:, number, :, None, None] * (y[:, None] ** j * x**i)
-    return flow.float()
+        terms[:, :, j, i] = torch.from_numpy(np.stack([bend[number] for bend in bends]))
+    return y @ terms @ x.T
 
 
 def _normalised(points, size):
