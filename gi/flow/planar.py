@@ -145,7 +145,7 @@ def _fit_field(flow, known, hole, unit):
 def _fit_bend(points, deviation, size, unit):
     """Coefficients (10, 2) of the polynomial for deviations (n, 2) from a plane, by robust ridge regression."""
     close = np.hypot(*deviation.T) < _MOTION * unit
-    x, y = _normalised(points[close], size).T
+    x, y = (2 * points[close] / np.maximum(np.array(size[::-1]) - 1, 1) - 1).T  # from -1 to 1
     terms, wanted = np.stack([x**i * y**j for i, j in _TERMS], axis=1), deviation[close]
     penalty = _STIFF * len(wanted) * np.diag([float(i + j > 0) for i, j in _TERMS]) + 1e-6 * np.eye(len(_TERMS))
     weights = np.ones((len(wanted), 1))
@@ -164,11 +164,6 @@ def _bend_flow(bends, size):
     for number, (i, j) in enumerate(_TERMS):
         terms[:, :, j, i] = torch.from_numpy(np.stack([bend[number] for bend in bends]))
     return y @ terms @ x.T
-
-
-def _normalised(points, size):
-    """Pixel coordinates (n, 2), x and y, of a picture of height and width `size`, from -1 to 1."""
-    return 2 * points / np.maximum(np.array(size[::-1]) - 1, 1) - 1
 
 
 def _coarsely_continued(rest, unknown, cell):
