@@ -2,6 +2,9 @@
 import ctypes
 import os
 import sys
+from collections.abc import Sequence
+
+LARGE = 640  # pixels of the longer side, from which on saving memory is worth some time
 
 _glibc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
@@ -15,7 +18,10 @@ def share_heap() -> None:
         _glibc.mallopt(_ARENA_MAX, 1)
 
 
-def release_freed() -> None:
-    """Hands freed memory back to the system: glibc keeps it, in pieces that the next large tensor does not fit into."""
-    if hasattr(_glibc, "malloc_trim"):
+def release_freed(after: Sequence[int] | None = None) -> None:
+    """Hands freed memory back to the system: glibc keeps it, in pieces that the next large tensor does not fit into.
+
+    `after` work on a frame of this (height, width): only if it is a large one.
+    """
+    if hasattr(_glibc, "malloc_trim") and (after is None or max(after) > LARGE):
         _glibc.malloc_trim(0)

@@ -121,6 +121,18 @@ def test_photographs_can_be_reduced_first(folder):
     assert torch.equal(as_it_is, never_enlarged)
 
 
+@pytest.mark.parametrize("room", [10_000, 1_000_000])  # for one of the photographs, reduced, and for all
+def test_photographs_are_kept_in_memory_as_they_were(folder, monkeypatch, room):
+    read, names = io.read_image, []
+    monkeypatch.setattr(io, "read_image", lambda path: names.append(path.name) or read(path))
+    fresh, keeping = (_pairs(folder, short_side=40, size=40, margin=0, length=12, cache=cache) for cache in (0, room))
+    expected = [fresh[i]["image"] for i in range(12)]
+    assert len(names) == 12 and len(set(names)) == 5
+    names.clear()
+    assert all(torch.equal(keeping[i]["image"], image) for i, image in enumerate(expected))
+    assert len(names) == len(set(names)) if room == 1_000_000 else 5 < len(names) <= 12
+
+
 def test_flip_and_mirrored_padding(folder):
     plain = pairs.Photometric(clahe_probability=0.0, brightness_probability=0.0, hsv_probability=0.0)
     options = {"view_photometric": plain, "frame_photometric": plain, "size": 80, "margin": 0, "n_sources": 0}
@@ -187,7 +199,7 @@ def test_bad_photographs_can_be_skipped(damaged, caplog, workers):
 
 @pytest.mark.parametrize(
     "options", [{"size": 0}, {"n_sources": -1}, {"length": 0}, {"flip": 2.0}, {"on_bad_image": "ignore"}, {"seed": -1},
-                {"short_side": 0}]
+                {"short_side": 0}, {"cache": -1}]
 )
 def test_impossible_numbers(folder, options):
     with pytest.raises(InputError, match=next(iter(options))):

@@ -5,11 +5,13 @@ of the view and of each frame are separate, so a sample's target is the same for
 """
 import logging
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
+from cachetools import LRUCache
 from torch.utils.data import Dataset
 
 from gi.data import exact_flow as exact
@@ -51,6 +53,7 @@ class GuidedPairs(Dataset):
         min_side: photographs with a shorter side are bad.
         short_side: photographs are reduced until their shorter side has so many pixels; None: they are not.
         exact_flow: samples also hold the exact flow between target and keyframes. All else stays the same.
+        cache: bytes of photographs, reduced to `short_side`, that each worker process keeps in memory.
     """
 
     def __init__(self, *, images: ImageSource, n_sources: int = 2, size: int = 256, margin: int = 200,
@@ -58,8 +61,8 @@ class GuidedPairs(Dataset):
                  view_photometric: Photometric | None = None, frame_photometric: Photometric | None = None,
                  frame_geometry: geo.FrameGeometry | None = None, flip: float = 0.5, length: int | None = None,
                  seed: int = 0, on_bad_image: Literal["error", "skip"] = "error", min_side: int = 64,
-                 short_side: int | None = None, exact_flow: bool = False):
-        expect_at_least(0, n_sources=n_sources, margin=margin, seed=seed)
+                 short_side: int | None = None, exact_flow: bool = False, cache: int = 0):
+        expect_at_least(0, n_sources=n_sources, margin=margin, seed=seed, cache=cache)
         expect_at_least(1, size=size, min_side=min_side, length=1 if length is None else length,
                         short_side=1 if short_side is None else short_side)
         expect_within(0, 1, flip=flip)
@@ -72,7 +75,7 @@ class GuidedPairs(Dataset):
         self.frame_geometry = frame_geometry or geo.FrameGeometry()
         self.flip, self.length, self.seed = flip, length, seed
         self.on_bad_image, self.min_side, self.exact_flow = on_bad_image, min_side, exact_flow
-        self.short_side = short_side
+        self.short_side, self._cache = short_side, LRUCache(cache, getsizeof=attrgetter("nbytes"))
 
     def __len__(self) -> int:
         return len(self.images) if self.length is None else self.length
@@ -105,12 +108,8 @@ class GuidedPairs(Dataset):
     def _read(self, index: int, repetition: int) -> tuple[np.ndarray, str]:
         for attempt in range(len(self.images)):
             candidate = (index + attempt) % len(self.images)
-            path = self.images.path(candidate)
             try:
-                photograph = io.read_image(path)
-                height, width = photograph.shape[:2]
-                if min(height, width) < self.min_side:
-                    raise InputError(f"{path}: {width}x{height} is too small, expected sides of {self.min_side}")
+                photograph = self._photograph(candidate)
             except InputError as error:
                 if self.on_bad_image == "error":
                     raise
@@ -118,11 +117,23 @@ class GuidedPairs(Dataset):
                 continue
             # A name is unique within an epoch, also when photographs repeat or stand in for others.
             suffix = f"#{repetition}" if repetition else ""
-            if self.short_side is not None and (reduction := self.short_side / min(height, width)) < 1:
-                size = max(1, round(height * reduction)), max(1, round(width * reduction))
-                photograph = resize(photograph, size, cv2.INTER_AREA)
             return photograph, self.images.name(candidate) + suffix + (f"@{index}" if attempt else "")
         raise InputError(f"{self.images.root}: no readable photograph among {len(self.images)}")
+
+    def _photograph(self, index: int) -> np.ndarray:
+        if index in self._cache:
+            return self._cache[index]
+        path = self.images.path(index)
+        photograph = io.read_image(path)
+        height, width = photograph.shape[:2]
+        if min(height, width) < self.min_side:
+            raise InputError(f"{path}: {width}x{height} is too small, expected sides of {self.min_side}")
+        if self.short_side is not None and (reduction := self.short_side / min(height, width)) < 1:
+            size = max(1, round(height * reduction)), max(1, round(width * reduction))
+            photograph = resize(photograph, size, cv2.INTER_AREA)
+        if photograph.nbytes <= self._cache.maxsize:
+            self._cache[index] = photograph
+        return photograph
 
     def _shared_view(self, rng: np.random.Generator, photograph: np.ndarray) -> np.ndarray:
         vertical, horizontal = (max(0, self.view - extent) for extent in photograph.shape[:2])

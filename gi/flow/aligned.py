@@ -46,13 +46,20 @@ class Aligned(PairEstimator):
         ends = functools.cache(lambda i, j, scale: match(found(scale)[i], found(scale)[j]))
         matrices = [self._homography(found, ends, scales, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
-        plane = planar_flow(matrices, size).to(images.device)
-        images = images.float()
+        # On a CPU, as many pairs at a time as work beside each other: what is brought into line takes memory.
+        some = torch.get_num_threads() if images.device.type == "cpu" else len(first)
+        parts = [slice(start, start + some) for start in range(0, len(first), some)]
+        rest = [self._rest(images[first[part]].float(), images[second[part]].float(), planar_flow(matrices[part], size))
+                for part in parts]
+        return planar_flow(matrices, size, after=torch.cat(rest))
+
+    def _rest(self, here, there, plane):
+        """Flow (P,2,H,W) that the estimator sees between images (P,3,H,W), the second ones moved by `plane`."""
+        plane = plane.to(there.device)
         # Beyond the second image's border the first one stands in, so that nothing is found to move there.
-        layers = warp(torch.cat([images, torch.ones_like(images[:, :1])], dim=1)[second], plane)
+        layers = warp(torch.cat([there, torch.ones_like(there[:, :1])], dim=1), plane)
         seen = surely_known(layers[:, 3:]).float()
-        rest = seen * self.estimator(images[first], layers[:, :3] * seen + images[first] * (1 - seen))
-        return planar_flow(matrices, size, after=rest)
+        return seen * self.estimator(here, layers[:, :3] * seen + here * (1 - seen))
 
     def keypoints(self, images: Tensor) -> list[Keypoints]:
         """Of images (N,3,H,W), as `between` takes them."""

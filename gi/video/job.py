@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gi.errors import InputError
+from gi.heap import release_freed
 from gi.media.ahead import read_ahead
 from gi.media.crop import Box
 from gi.media.rehearsal import rehearse
@@ -134,6 +135,7 @@ class VideoJob:
     def join(self) -> Iterator[Progress]:
         """Writes the result from the parts on disk. Raises InputError if one is missing or damaged."""
         self._check_inputs()
+        release_freed()
         yield Progress("frames written", 0, self.video.count)
         with open_writer(self.out, self.video, workplace=self.folder, **self.options) as writer:
             sources = read_ahead(zip(self.video.frames(), self.masks.frames(), strict=True))

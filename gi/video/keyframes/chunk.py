@@ -86,7 +86,9 @@ class ChunkFiller:
     def _picture(self, number, chunk):
         """A frame of a chunk, filled: uint8 (h, w, 3)."""
         filled = self._filled[number] if number in chunk.anchors else self._between(number, chunk)
-        return (255 * filled.image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+        picture = (255 * filled.image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+        release_freed(after=self.window.size)
+        return picture
 
     def _forget(self, chunk):
         """Drops what neither this chunk nor one behind it needs."""

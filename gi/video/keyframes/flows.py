@@ -12,7 +12,8 @@ from gi.flow.align import align
 from gi.flow.guidance import FlowGuidance
 from gi.flow.layers import background_flow, continue_flow
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
-from gi.flow.warp import forward_backward_error
+from gi.flow.warp import forward_backward_error, resize_flow
+from gi.heap import LARGE, release_freed
 from gi.media.scale import video_pixels
 from gi.video.keyframes.window import Window
 
@@ -47,7 +48,7 @@ class VideoFlows:
         Estimated at that size, and completed in the holes, see `complete`.
         """
         first, second = sorted((number, other))
-        both = self._cached("neighbour", first, second, self._both).float()
+        both = resize_flow(self._cached("neighbour", first, second, self._both), self.window.size)
         return both.split(1) if number == first else both.flip(0).split(1)
 
     def expect(self, number: int, other: int) -> None:
@@ -74,6 +75,7 @@ class VideoFlows:
         def estimate(i, guide):
             flows[:, i:i + 1], errors[:, i:i + 1] = self.guidance.complete(
                 self._estimated(target, guide)[:, None, None], mask)
+            release_freed(after=self.window.size)
 
         # As many at a time as the pool has threads, so that memory hardly grows with the number of guides.
         each = map if self.pool is None else self.pool.map
@@ -100,6 +102,7 @@ class VideoFlows:
             return others.result()
         try:
             own.set_result(value := make(first, second))
+            release_freed(after=self.window.size)
         except BaseException as error:
             own.set_exception(error)
             raise
@@ -115,6 +118,9 @@ class VideoFlows:
         both = self._estimate(smooth_fill, ends).split(1)
         flows = zip(both, both[::-1], ends, reversed(ends), strict=True)
         completed = torch.cat([complete(flow, back, *end, *other) for flow, back, end, other in flows])
+        size = completed.shape[-2:]
+        if max(size) > LARGE:  # most estimators look at such frames at half their size as well
+            completed = resize_flow(completed, [(side + 1) // 2 for side in size])
         return completed.half()  # half the memory; of a flow of 30 pixels it takes a hundredth of a pixel
 
     def _gain(self, first, second):

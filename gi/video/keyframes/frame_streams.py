@@ -56,7 +56,10 @@ class FrameStreams:
             self.passes += 1
             return self.generator.encode_keyframes(make()[:, None])
         with self._lock:  # of two threads that want one, the second finds it
-            if key not in self._kept:
-                self._kept[key] = self.generator.encode_keyframes(make()[:, None])
-                self.passes += 1
-            return self._kept[key]
+            if key in self._kept:
+                return self._kept[key]
+            self.passes += 1
+            stream = self.generator.encode_keyframes(make()[:, None])
+            if stream.blocks:  # frames alone would take memory, and no time to make again
+                self._kept[key] = stream
+            return stream

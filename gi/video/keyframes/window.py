@@ -63,6 +63,12 @@ class Window:
         """Frames of the video, as far as they are known."""
         return self.next if self.count is None else self.count
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of what `frame` gives. A frame must have been read."""
+        assert self.full_size is not None
+        return self._size(self.full_size)
+
     def frame(self, number: int) -> tuple[Tensor, Tensor]:
         """Its image (1, 3, h, w) in [0, 1], 0 in the hole, and mask (1, 1, h, w), 1 = missing."""
         return self._tensors(*self._kept[number])
@@ -71,14 +77,15 @@ class Window:
         """`frame`, for edited ones as it was before, with its hole. Those must have been read."""
         return self._tensors(*self._unedited.get(number) or self._kept[number])
 
-    def _tensors(self, *arrays):
+    def _tensors(self, image, hole):
+        arrays = image, np.unpackbits(hole, axis=1, count=image.shape[1])
         # A picture as Pillow gives it is not writable, which torch warns of.
         image, mask = (torch.from_numpy(np.require(array, requirements="W")).to(self.device) for array in arrays)
         return image.permute(2, 0, 1)[None].float() / 255, mask[None, None].float()
 
     def _small(self, frame, mask):
-        image, hole = resize_known(frame, mask, self._size(self.full_size))
-        return image, hole.astype(np.uint8)
+        image, hole = resize_known(frame, mask, self.size)
+        return image, np.packbits(hole != 0, axis=1)  # bytes would be a quarter of all memory of a window
 
     def _end(self, frame, mask):
         if frame is not None or mask is not None:
