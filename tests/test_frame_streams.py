@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from gi.errors import InputError
+from gi.models.guided_copy import GuidedCopy
 from gi.video.keyframes.frame_streams import FrameStreams
 from tests.families import MODELS, random_inputs, tiny_generator
 
@@ -111,3 +112,10 @@ def test_bytes_of_a_kept_frame():
     channels, (latents, width) = generator.encoder.out_channels, generator.latents.shape
     assert floats == generator.n_cross * (2 * channels * 64 * 64 // 8**2 + 2 * latents * width)
     assert all(tensor.untyped_storage().nbytes() == 4 * tensor.numel() for tensor in tensors)
+
+
+def test_frames_alone_are_made_again():
+    streams, made = FrameStreams(GuidedCopy(network=tiny_generator("ours", n_cross=0)).eval()), []
+    target, _, flows, errors = random_inputs(1, 1, 40, 56)
+    first, again = (streams.predict(target, [guide(1, made=made)], flows, errors) for _ in range(2))
+    assert made == [1, 1] and torch.equal(first, again)

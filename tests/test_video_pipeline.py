@@ -306,3 +306,24 @@ def test_flow_is_kept_within_a_budget(video):
     assert flows.kept.currsize == 2 * pair and not tiny.kept
     flows.drop(2)
     assert set(flows.kept) == {("neighbour", 2, 3)}
+
+
+def test_flow_of_large_frames_is_kept_at_half_their_size():
+    frames, masks = map(list, zip(*scene(3, height=47, width=645), strict=True))
+    inpainter = build()
+    window = inpainter.window(iter(frames), iter(masks))
+    window.read_to(3)
+    large = VideoFlows(inpainter.guidance, window)
+    estimated = VideoFlows._both(large, 0, 1)
+    assert estimated.shape == (2, 2, 24, 323) and estimated.dtype == torch.float16
+    flow, back = large.to_neighbour(0, 1)
+    assert flow.shape == back.shape == (1, 2, 47, 645) and flow.dtype == torch.float32
+    expected = torch.tensor([-1.5, 0.0])[:, None, None]  # of the scene
+    for one, sign in ((flow, 1), (back, -1)):
+        assert (one[0] - sign * expected).abs().mean() < 0.1
+    assert large.kept["neighbour", 0, 1].nbytes == 2 * 2 * 24 * 323 * 2
+    for number in range(3):  # masks are kept as bits, of which 645 fill no whole number of bytes
+        image, mask = window.frame(number)
+        assert np.array_equal(mask[0, 0].numpy(), masks[number])
+        picture = (255 * image[0]).round().byte().permute(1, 2, 0).numpy()
+        assert np.array_equal(picture, frames[number] * (1 - masks[number][..., None]))

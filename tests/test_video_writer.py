@@ -87,6 +87,14 @@ def test_the_same_frames_become_the_same_file(tmp_path):
     assert len(files) == 1
 
 
+@pytest.mark.parametrize("width, height, ahead", [(64, 48, 40), (1920, 1080, 20), (4096, 2160, 10)])
+def test_the_encoder_keeps_fewer_of_larger_frames(tmp_path, width, height, ahead):
+    write_video(tmp_path / "clip.mp4", np.full((1, height, width, 3), 90, np.uint8))
+    video = open_video(tmp_path / "clip.mp4")
+    _copy(tmp_path / "copy.mp4", video)
+    assert f"rc_lookahead={ahead} ".encode() in (tmp_path / "copy.mp4").read_bytes()  # x264 notes its settings there
+
+
 def test_colours_do_not_drift(tmp_path, pictures):
     for settings in ({"matrix": 1}, {"matrix": 5, "tag": False}, {"matrix": 1, "full": True}):
         write_video(tmp_path / "a.mp4", pictures, **settings)

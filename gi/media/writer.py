@@ -25,6 +25,7 @@ _FILES = {
     ".mkv": ("matroska", "libx264"), ".webm": ("webm", "libvpx-vp9"),
 }
 _OTHERS = (".heic", ".heif", ".psd", ".dng", ".ogm", ".m2p", ".divx", ".rmvb", ".txt", ".json", ".pdf", ".zip", ".npz")
+_AHEAD = 42_000_000  # pixels of the frames that x264 looks ahead at, by default 40: each takes some 4 bytes a pixel
 _AVX_512 = 13  # CV_CPU_AVX_512F of OpenCV's interface.h
 _CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # PyAV 18; with others, pictures are stored upright
 
@@ -219,9 +220,12 @@ def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
     stream.width, stream.height, stream.pix_fmt = width, height, ("yuv420p" if whole else "yuv444p") + ten
     fast = {"deadline": "good", "cpu-used": "4", "row-mt": "1"} if encoder == "libvpx-vp9" else {}
     lossless = ten and quality == 0  # H.264's scale reaches below 0 there
-    # x264's instructions for AVX-512 (in mbtree) give other bits from one time to the next, depending on memory.
-    same = {"x264-params": "asm=avx2"} if encoder == "libx264" and cv2.checkHardwareSupport(_AVX_512) else {}
-    context.options = ({"qp": "0"} if lossless else {"crf": str(quality)} | fast) | same
+    context.options = {"qp": "0"} if lossless else {"crf": str(quality)} | fast
+    if encoder == "libx264":
+        context.options |= {"rc-lookahead": str(min(40, max(10, _AHEAD // (width * height))))}
+        if cv2.checkHardwareSupport(_AVX_512):
+            # Instructions for AVX-512 (in mbtree) give other bits from one time to the next, depending on memory.
+            context.options |= {"x264-params": "asm=avx2"}
     context.bit_rate, context.sample_aspect_ratio = 0, aspect
     context.time_base = stream.time_base = video.time_base
     video.colour.label(context)
