@@ -1,4 +1,5 @@
 """Optical flow between the frames of a video, estimated once per pair of frames and completed inside their holes."""
+import contextlib
 import threading
 from collections.abc import Container
 from concurrent.futures import Executor, Future
@@ -39,6 +40,8 @@ class VideoFlows:
         self.guidance, self.window = guidance, window
         self.pool: Executor | None = None
         self._lock, self._begun = threading.Lock(), dict[tuple[str, int, int], Future[Tensor]]()
+        # Those of the pool and who asks, together: one more at work than there are cores would only take memory.
+        self._at_work = threading.Semaphore(torch.get_num_threads())
         self.kept = LRUCache(budget, getsizeof=lambda value: value.nbytes)
         self._targets: Container[int] = ()
 
@@ -102,7 +105,6 @@ class VideoFlows:
             return others.result()
         try:
             own.set_result(value := make(first, second))
-            release_freed(after=self.window.size)
         except BaseException as error:
             own.set_exception(error)
             raise
@@ -114,14 +116,15 @@ class VideoFlows:
         return value
 
     def _both(self, first, second):
-        ends = self.window.unedited(first), self.window.unedited(second)  # what was painted would drag flow along
-        both = self._estimate(smooth_fill, ends).split(1)
-        flows = zip(both, both[::-1], ends, reversed(ends), strict=True)
-        completed = torch.cat([complete(flow, back, *end, *other) for flow, back, end, other in flows])
-        size = completed.shape[-2:]
-        if max(size) > LARGE:  # most estimators look at such frames at half their size as well
-            completed = resize_flow(completed, [(side + 1) // 2 for side in size])
-        return completed.half()  # half the memory; of a flow of 30 pixels it takes a hundredth of a pixel
+        with self._working():
+            ends = self.window.unedited(first), self.window.unedited(second)  # what was painted would drag flow along
+            both = self._estimate(smooth_fill, ends).split(1)
+            flows = zip(both, both[::-1], ends, reversed(ends), strict=True)
+            completed = torch.cat([complete(flow, back, *end, *other) for flow, back, end, other in flows])
+            size = completed.shape[-2:]
+            if max(size) > LARGE:  # most estimators look at such frames at half their size as well
+                completed = resize_flow(completed, [(side + 1) // 2 for side in size])
+            return completed.half()  # half the memory; of a flow of 30 pixels it takes a hundredth of a pixel
 
     def _gain(self, first, second):
         flow, back = self.to_neighbour(first, second)
@@ -139,7 +142,14 @@ class VideoFlows:
         return flows if target == first else flows.flip(0)
 
     def _seen(self, first, second):
-        return self._estimate(self.guidance.seen, [self.window.frame(number) for number in (first, second)])
+        with self._working():
+            return self._estimate(self.guidance.seen, [self.window.frame(number) for number in (first, second)])
+
+    @contextlib.contextmanager
+    def _working(self):
+        with self._at_work:
+            yield
+        release_freed(after=self.window.size)
 
     def _estimate(self, seen, ends):
         images = torch.cat([seen(*end) for end in ends])
