@@ -65,8 +65,11 @@ def test_warp_agrees_with_scipy(size):
     row, column = np.mgrid[:size[0], :size[1]]
     # scipy's "constant" does not interpolate towards the zeros outside; a border of zeros makes it do so
     expected = ndimage.map_coordinates(np.pad(image, 1), [row + flow[1] + 1, column + flow[0] + 1], order=1)
-    result = warp(torch.from_numpy(image)[None, None].float(), torch.from_numpy(flow)[None].float())
+    image, flow = torch.from_numpy(image)[None, None].float(), torch.from_numpy(flow)[None].float()
+    result = warp(image, flow)
     np.testing.assert_allclose(result[0, 0].numpy(), expected, atol=1e-5)
+    part = ..., slice(3, 7), slice(1, 2)
+    assert torch.equal(warp(image, flow[part], corner=(3, 1)), result[part])
 
 
 def test_warp_keeps_its_precision_under_autocast_and_takes_one_pixel():

@@ -1,4 +1,6 @@
 """Keyframes brought onto the target by optical flow."""
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,13 +22,14 @@ def align_keyframes(sources: Tensor, source_masks: Tensor, flows: Tensor) -> tup
     return colours, visible
 
 
-def align(source: Tensor, mask: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def align(source: Tensor, mask: Tensor, flow: Tensor, corner: Sequence[int] = (0, 0)) -> tuple[Tensor, Tensor]:
     """A keyframe (B,3,H,W) brought onto the target by its flow, zero where not visible, and visibility (B,1,H,W).
 
+    Or onto a part of the target, which `flow` is of and which begins at `corner`, row and column.
     Visibility is 1 where the whole bilinear sample lies inside the frame and outside the keyframe's hole, else 0.
     """
     known = (mask <= 0.5).float()
     # A keyframe's hole is emptied first: bilinear weights of 1e-7 on it must not carry anything over.
-    warped = warp(torch.cat([source.float() * known, known], dim=1), flow)
+    warped = warp(torch.cat([source.float() * known, known], dim=1), flow, corner)
     visible = surely_known(warped[:, 3:]).float()
     return warped[:, :3] * visible, visible

@@ -10,17 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Samples `x` (N,C,H,W) at `pixel + flow`, bilinearly, with zeros outside the image; `flow` (N,2,H,W) in pixels.
+def warp(x: Tensor, flow: Tensor, corner: Sequence[int] = (0, 0)) -> Tensor:
+    """Samples `x` (N,C,H,W) at `pixel + flow`, bilinearly, with zeros outside the image; `flow` (N,2,h,w) in pixels.
 
-    The result has the dtype of `x`. Positions are always computed in float32: half precision has no place for the
-    fraction of a pixel at coordinate 1000. Along an axis of a single pixel every position is that pixel.
+    `flow` is of the whole image, or of a part that begins at `corner`, row and column; the result (N,C,h,w) as well. It
+    has the dtype of `x`. Positions are always computed in float32: half precision has no place for the fraction of a
+    pixel at coordinate 1000. Along an axis of a single pixel every position is that pixel.
     """
     height, width = x.shape[-2:]
     with torch.autocast(x.device.type, enabled=False):
         flow = flow.float()
-        column = torch.arange(width, device=flow.device, dtype=flow.dtype) + flow[:, 0]
-        row = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None] + flow[:, 1]
+        rows, columns = (start + torch.arange(length, device=flow.device, dtype=flow.dtype)
+                         for start, length in zip(corner, flow.shape[-2:], strict=True))
+        column, row = columns + flow[:, 0], rows[:, None] + flow[:, 1]
         grid = torch.stack([2 * column / max(width - 1, 1) - 1, 2 * row / max(height - 1, 1) - 1], dim=-1)
         return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True).to(x.dtype)
 

@@ -187,11 +187,14 @@ def _around(mask, margin):
 
 
 def _mismatch(image, mask, other, other_mask, flow, near, radius):
-    """Mean difference of what is known in both images, over small squares `near` a hole, and their known share."""
-    there, visible = align(other, other_mask, flow)
-    known = visible * (1 - mask)
-    difference = (there - image).abs().mean(dim=1, keepdim=True) * known
-    layers = torch.cat([difference, known], dim=1)[near]
+    """Mean difference of what is known in both images, over small squares `near` a hole, and their known share.
+
+    `near` is the index of a rectangle, which both results are of.
+    """
+    there, visible = align(other, other_mask, flow[near], corner=[part.start for part in near[1:]])
+    known = visible * (1 - mask[near])
+    difference = (there - image[near]).abs().mean(dim=1, keepdim=True) * known
+    layers = torch.cat([difference, known], dim=1)
     for across, down in ((radius, 0), (0, radius)):  # one after the other costs a third of both at once
         layers = F.avg_pool2d(layers, (2 * down + 1, 2 * across + 1), stride=1, padding=(down, across))
     difference, share = layers.split(1, dim=1)
