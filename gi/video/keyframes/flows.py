@@ -51,7 +51,9 @@ class VideoFlows:
         Estimated at that size, and completed in the holes, see `complete`.
         """
         first, second = sorted((number, other))
-        both = resize_flow(self._cached("neighbour", first, second, self._both), self.window.size)
+        both = self._cached("neighbour", first, second, self._both).float()
+        if max(self.window.size) > LARGE:
+            both = resize_flow(both, self.window.size)
         return both.split(1) if number == first else both.flip(0).split(1)
 
     def expect(self, number: int, other: int) -> None:
