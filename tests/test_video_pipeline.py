@@ -314,7 +314,7 @@ def test_flow_of_large_frames_is_kept_at_half_their_size():
     window = inpainter.window(iter(frames), iter(masks))
     window.read_to(3)
     large = VideoFlows(inpainter.guidance, window)
-    estimated = VideoFlows._both(large, 0, 1)
+    estimated = large._both(0, 1)
     assert estimated.shape == (2, 2, 24, 323) and estimated.dtype == torch.float16
     flow, back = large.to_neighbour(0, 1)
     assert flow.shape == back.shape == (1, 2, 47, 645) and flow.dtype == torch.float32

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-from cachetools import LRUCache
+from cachetools import LRUCache, cachedmethod
 from torch.utils.data import Dataset
 
 from gi.data import exact_flow as exact
@@ -120,9 +120,8 @@ class GuidedPairs(Dataset):
             return photograph, self.images.name(candidate) + suffix + (f"@{index}" if attempt else "")
         raise InputError(f"{self.images.root}: no readable photograph among {len(self.images)}")
 
+    @cachedmethod(attrgetter("_cache"))
     def _photograph(self, index: int) -> np.ndarray:
-        if index in self._cache:
-            return self._cache[index]
         path = self.images.path(index)
         photograph = io.read_image(path)
         height, width = photograph.shape[:2]
@@ -131,8 +130,6 @@ class GuidedPairs(Dataset):
         if self.short_side is not None and (reduction := self.short_side / min(height, width)) < 1:
             size = max(1, round(height * reduction)), max(1, round(width * reduction))
             photograph = resize(photograph, size, cv2.INTER_AREA)
-        if photograph.nbytes <= self._cache.maxsize:
-            self._cache[index] = photograph
         return photograph
 
     def _shared_view(self, rng: np.random.Generator, photograph: np.ndarray) -> np.ndarray:

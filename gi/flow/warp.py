@@ -40,6 +40,8 @@ def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
 
     They scale with the number of pixels, as in the original release, although the corners of the grids are aligned.
     """
+    if tuple(flow.shape[-2:]) == tuple(size):
+        return flow.float()
     x, y = resize(flow, size).unbind(1)
     return torch.stack([x * (size[1] / flow.shape[-1]), y * (size[0] / flow.shape[-2])], dim=1)
 

@@ -14,6 +14,7 @@ from gi.flow.guidance import FlowGuidance
 from gi.flow.layers import background_flow, continue_flow
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, resize_flow
+from gi.flow.window import window_around
 from gi.heap import LARGE, release_freed
 from gi.media.scale import video_pixels
 from gi.video.keyframes.window import Window
@@ -51,9 +52,7 @@ class VideoFlows:
         Estimated at that size, and completed in the holes, see `complete`.
         """
         first, second = sorted((number, other))
-        both = self._cached("neighbour", first, second, self._both).float()
-        if max(self.window.size) > LARGE:
-            both = resize_flow(both, self.window.size)
+        both = resize_flow(self._cached("neighbour", first, second, self._both), self.window.size)
         return both.split(1) if number == first else both.flip(0).split(1)
 
     def expect(self, number: int, other: int) -> None:
@@ -174,7 +173,7 @@ def complete(flow: Tensor, back: Tensor, image: Tensor, mask: Tensor, other: Ten
     background = background_flow(flow, back, ring)
     continued = continue_flow(flow, ring, background)
     radius = round(video_pixels(RADIUS, size))
-    near = _around(ring, radius)
+    near = ..., *window_around(ring > 0, margin=radius)
     (estimate, seen), (alternative, seen_so) = (
         _mismatch(image, mask, other, other_mask, candidate, near, radius) for candidate in (flow, continued))
     believed = torch.zeros_like(ring, dtype=torch.bool)
@@ -182,18 +181,12 @@ def complete(flow: Tensor, back: Tensor, image: Tensor, mask: Tensor, other: Ten
     return continue_flow(flow, torch.maximum(mask, ring * ~believed), background)
 
 
-def _around(mask, margin):
-    """Index of the rectangle around what `mask` (1,1,H,W), not empty, holds, and `margin` pixels more."""
-    places = [mask[0, 0].any(dim=dim).nonzero() for dim in (1, 0)]
-    return (..., *(slice(max(0, int(where[0]) - margin), int(where[-1]) + margin + 1) for where in places))
-
-
 def _mismatch(image, mask, other, other_mask, flow, near, radius):
     """Mean difference of what is known in both images, over small squares `near` a hole, and their known share.
 
     `near` is the index of a rectangle, which both results are of.
     """
-    there, visible = align(other, other_mask, flow[near], corner=[part.start for part in near[1:]])
+    there, visible = align(other, other_mask, flow[near], corner=[part.start or 0 for part in near[1:]])
     known = visible * (1 - mask[near])
     difference = (there - image[near]).abs().mean(dim=1, keepdim=True) * known
     layers = torch.cat([difference, known], dim=1)

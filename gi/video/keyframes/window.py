@@ -85,7 +85,7 @@ class Window:
 
     def _small(self, frame, mask):
         image, hole = resize_known(frame, mask, self.size)
-        return image, np.packbits(hole != 0, axis=1)  # bytes would be a quarter of all memory of a window
+        return image, np.packbits(hole, axis=1)  # bytes would be a quarter of all memory of a window
 
     def _end(self, frame, mask):
         if frame is not None or mask is not None:
