@@ -7,10 +7,11 @@ from torch import Tensor
 
 from gi.errors import InputError, expect_kind
 from gi.flow.aligned import Aligned
-from gi.flow.estimate import Estimator, ZeroFlow
+from gi.flow.estimate import Estimator, ZeroFlow, to_grey
 from gi.flow.inpaint import inpaint_flow
 from gi.flow.keypoints import Keypoints
 from gi.flow.planar import complete_planar
+from gi.flow.register import View
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, resize, resize_flow
 from gi.media.scale import scale, video_pixels
@@ -83,7 +84,8 @@ class FlowGuidance(Guidance):
         number = torch.arange(len(images), device=image.device)
         target, source = number[:batch].repeat_interleave(frames), number[batch:]
         estimated = self.estimated(images, torch.cat([target, source]), torch.cat([source, target]), keypoints)
-        return self.complete(estimated.view(2, batch, frames, *estimated.shape[1:]), mask)
+        views = self._views(images, torch.cat([mask, source_masks.flatten(0, 1)]), target, source)
+        return self.complete(estimated.view(2, batch, frames, *estimated.shape[1:]), mask, views)
 
     def keypoints(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor) -> list[Keypoints] | None:
         if self.resolution is not None or not isinstance(self.estimator, Aligned):
@@ -108,18 +110,27 @@ class FlowGuidance(Guidance):
         image = smooth_fill(image, mask) if self.mask_images else image
         return resize(image, image.shape[-2:] if self.resolution is None else (self.resolution, self.resolution))
 
-    def complete(self, estimated: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _views(self, images, holes, first, second):
+        """Pairs of `images` as `complete` takes them; None where they are of no use."""
+        if not (self.inpaint and self.planar and self.resolution is None and self.mask_images):
+            return None
+        views = list(map(View.of, to_grey(images), holes[:, 0].cpu().numpy()))
+        return [(views[i], views[j]) for i, j in zip(first.tolist(), second.tolist(), strict=True)]
+
+    def complete(self, estimated: Tensor, mask: Tensor,
+                 views: Sequence[Sequence[View]] | None = None) -> tuple[Tensor, Tensor]:
         """From estimated flows (2,B,T,2,h,w), to the keyframes and back, to what `forward` returns.
 
         `mask` (B,1,H,W) is the target's hole, at the images' size. The second half of `forward`, for callers that
-        keep estimates because they need them for several targets.
+        keep estimates because they need them for several targets. `views`, B*T pairs of a target and a keyframe, make
+        the flow of planes more precise.
         """
         size, full = estimated.shape[-2:], mask.shape[-2:]
         if self.mask_images:
             mask = grow_hole(mask, round(video_pixels(GROWTH, size) * scale(full, max(size))))
         flows = resize_flow(estimated.flatten(0, 2), full).unflatten(0, estimated.shape[:3])
         if self.inpaint and self.planar:
-            flows = complete_planar(flows, mask)
+            flows = complete_planar(flows, mask, views)
         elif self.inpaint:
             # Also the backward flows are filled in the target's hole, as the original release does.
             fields = flows.transpose(0, 1)

@@ -1,0 +1,127 @@
+"""The motion of a plane made precise by the images themselves. Ours, not the paper's.
+
+An estimator's flow tells such a motion to a tenth of a pixel. What the images show around the hole tells more: all of
+it is compared at once, and counts as far as it has structure.
+"""
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from gi.flow.bend import TERMS, Plane, bend_at, terms_at
+from gi.media.crop import limited, resize_known
+
+NEAR = 0.08  # of the longer side: pixels so far from the hole are looked at a quarter as often as those at its edge
+_STEPS = 6  # of Gauss and Newton
+_POINTS = 6000  # are looked at, the more of them the closer to the hole
+_FEWEST = 500
+_REACH = 1.0  # of the hole's longer side: nothing that is farther away
+_STIFFNESS = {2: 1e-3, 3: 1e-2}  # by degree: penalty for leaving the first guess, beside what the images say
+_LARGEST = 512  # pixels of a view's longer side
+_DIFFERENT = 0.5  # deviations of fine structure
+_FITS = 0.4  # mean over points that differ by x of x^2 / (x^2 + _DIFFERENT^2); 0.66 for unrelated noise
+# Lengths are pixels of a view, whatever its size
+_FINE = 1.6  # coarser structure is not compared, as light changes it
+_AROUND = 15  # contrast is measured over squares of this side
+_GREY = 2.0  # less contrast than so many levels of 255 is noise
+_SETTLED = 0.01  # smaller steps are the last
+
+
+class View(NamedTuple):
+    """An image as `register` compares it, reduced if it is large."""
+
+    grey: np.ndarray  # (h, w) float32, 0 to 255
+    known: np.ndarray  # (h, w) float32: 1, 0 where its hole is
+
+    @classmethod
+    def of(cls, grey: np.ndarray, hole: np.ndarray) -> "View":
+        """Of an image (H, W) uint8 and its hole (H, W), 1 = missing."""
+        grey, hole = resize_known(grey[..., None], hole > 0, limited(hole.shape, _LARGEST))
+        return cls(grey.reshape(hole.shape).astype(np.float32), (~hole).astype(np.float32))
+
+
+def register(plane: Plane, first: View, second: View, full: Sequence[int]) -> Plane:
+    """The plane with the bend that brings the second image onto the first one best, around the first one's hole.
+
+    Fine structure, each place with a contrast of 1, is compared by Gauss's and Newton's method with weights that
+    forget what does not fit (iteratively reweighted least squares). Returns `plane` itself where nothing fits better,
+    or well.
+    `full` is the height and width of the images whose pixels the plane is of.
+    """
+    size, window = first.known.shape, _window(first.known)
+    if size != tuple(full):
+        grid = _grid(full, size)
+        reduced = Plane(grid @ plane.matrix @ np.linalg.inv(grid), plane.bend * np.diag(grid)[:2])
+        return plane._replace(bend=register(reduced, first, second, size).bend / np.diag(grid)[:2])
+    places = _moved(plane, size, window)
+    visible = cv2.remap(second.known, *places, cv2.INTER_LINEAR, borderValue=0) > 1 - 1e-3
+    both = cv2.erode(first.known[window] * visible, _square(3), borderValue=0)
+    y, x = np.nonzero(cv2.erode(both, _square(5), borderValue=0))
+    if len(y) < _FEWEST:
+        return plane
+    distance = cv2.distanceTransform(first.known.astype(np.uint8), cv2.DIST_L2, 3)[window][y, x]
+    chance = (np.minimum(distance, max(size)) + NEAR * max(size)) ** -2.0
+    some = np.random.default_rng(0).choice(len(y), min(len(y), _POINTS), replace=False, p=chance / chance.sum())
+    y, x = y[some], x[some]
+    terms = terms_at(np.stack([x + window[1].start, y + window[0].start], axis=1), size)
+    here, bend, best, least = _detail(first.grey[window], both), plane.bend, plane, np.inf
+    for _ in range(_STEPS):
+        there = _detail(cv2.remap(second.grey, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), both)
+        missing = here[y, x] - there[y, x]
+        if (cost := np.mean(missing**2 / (missing**2 + _DIFFERENT**2))) >= least:
+            break
+        best, least = plane._replace(bend=bend), cost
+        mean = here + there
+        slopes = (mean[y, x + 1] - mean[y, x - 1]) / 4, (mean[y + 1, x] - mean[y - 1, x]) / 4
+        change = _step(np.concatenate([slope[:, None] * terms for slope in slopes], axis=1), missing,
+                       bend - plane.bend)
+        bend = bend + change
+        if np.abs(terms @ change).max() < _SETTLED:
+            break
+        places = _moved(plane._replace(bend=bend), size, window)
+    return best if least < _FITS else plane
+
+
+def _grid(full, reduced):
+    """The matrix (3, 3) from pixels of one size, height and width, to those of another."""
+    down, across = (new / old for new, old in zip(reduced, full, strict=True))
+    return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
+
+
+def _step(jacobian, missing, moved):
+    """The change (10, 2) of a bend that has `moved` from its first guess."""
+    usual = 1.48 * np.median(np.abs(missing)) + 0.02
+    weighted = (1 + (missing / (2 * usual)) ** 2)[:, None] ** -2.0 * jacobian
+    normal = weighted.T @ jacobian
+    typical = np.diag(normal).mean() + 1e-9
+    penalty = typical * np.tile([_STIFFNESS.get(i + j, 0.0) for i, j in TERMS], 2)
+    wanted = weighted.T @ missing - penalty * moved.T.ravel()
+    return np.linalg.solve(normal + np.diag(penalty + 1e-6 * typical), wanted).reshape(2, -1).T
+
+
+def _moved(plane, size, window):
+    """Where a plane moves the pixels of a window: x and y (h, w), float32."""
+    x, y = np.indices(size)[(slice(None, None, -1), *window)] + bend_at(plane.bend, size, window)
+    across, down, depth = (a * x + b * y + c for a, b, c in plane.matrix)
+    return (across / depth).astype(np.float32), (down / depth).astype(np.float32)
+
+
+def _detail(grey, known):
+    """Differences from the mean around, in deviations of such differences farther around; 0 where not `known`."""
+    fine = known * (grey - cv2.GaussianBlur(grey * known, (0, 0), _FINE)
+                    / (cv2.GaussianBlur(known, (0, 0), _FINE) + 1e-3))
+    around = cv2.blur(fine * fine, (_AROUND, _AROUND)) / (cv2.blur(known, (_AROUND, _AROUND)) + 1e-3)
+    return fine / np.sqrt(around + _GREY**2)
+
+
+def _window(known):
+    """Rows and columns around the hole, with all of the image that is in reach."""
+    left, top, width, height = cv2.boundingRect(1 - known.astype(np.uint8))
+    margin = 16 + round(_REACH * max(width, height))
+    return (slice(max(0, top - margin), min(known.shape[0], top + height + margin)),
+            slice(max(0, left - margin), min(known.shape[1], left + width + margin)))
+
+
+def _square(side):
+    return np.ones((side, side), np.uint8)
