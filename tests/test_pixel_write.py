@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+from gi.flow.align import align, lost_detail
 from gi.flow.window import EVERYWHERE, window_around
 from gi.models.pixel_write import PixelWrite
 
@@ -89,3 +90,29 @@ def test_weights_around_a_hole_are_those_of_the_whole_image(write):
     torch.testing.assert_close(some * hole, whole * hole, rtol=0, atol=1e-6)
     some[..., rows, columns] = 0
     assert not some.any()
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_copies_are_cubic(axis):
+    """The truth is torch's resizing to double length, whose antialiased bicubic weights are Catmull and Rom's."""
+    image = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(2))
+    size = [length * (1 + (axis == number)) for number, length in enumerate(image.shape) if number > 1]
+    truth = torch.nn.functional.interpolate(image, size, mode="bicubic", antialias=True)
+    truth = truth.narrow(axis, 4, truth.shape[axis] - 8)[(slice(None),) * axis + (slice(1, None, 2),)]
+    flow = torch.zeros(1, 2, 20, 24)
+    flow[:, 3 - axis] = 0.25
+    hole = torch.zeros(1, 1, 20, 24)
+    bilinear, _ = align(image, hole, flow)
+    cubic = (bilinear + lost_detail(image, hole, flow)).narrow(axis, 2, truth.shape[axis])
+    torch.testing.assert_close(cubic, truth, atol=1e-5, rtol=0)
+    assert (bilinear.narrow(axis, 2, truth.shape[axis]) - truth).abs().max() > 0.02
+
+
+def test_what_is_hidden_does_not_enter_cubic_copies():
+    image = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(3))
+    hole, flow = torch.zeros(1, 1, 20, 24), torch.full((1, 2, 20, 24), 0.4)
+    hole[..., 8:12, 8:12] = 1
+    one, other = (lost_detail(torch.where(hole > 0, value, image), hole, flow) for value in (0.0, 9.0))
+    assert torch.equal(one, other) and one.abs().max() > 0.02
+    part = slice(3, 9), slice(5, 14)
+    torch.testing.assert_close(lost_detail(image, hole, flow[(..., *part)], [3, 5]), one[(..., *part)])

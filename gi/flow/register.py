@@ -20,7 +20,7 @@ _REACH = 1.0  # of the hole's longer side: nothing that is farther away
 _STIFFNESS = {2: 1e-3, 3: 1e-2}  # by degree: penalty for leaving the first guess, beside what the images say
 _LARGEST = 512  # pixels of a view's longer side
 _DIFFERENT = 0.5  # deviations of fine structure
-_FITS = 0.4  # mean over points that differ by x of x^2 / (x^2 + _DIFFERENT^2); 0.66 for unrelated noise
+_FITS = 0.55  # mean over points that differ by x of x^2 / (x^2 + _DIFFERENT^2); 0.66 for unrelated noise
 # Lengths are pixels of a view, whatever its size
 _FINE = 1.6  # coarser structure is not compared, as light changes it
 _AROUND = 15  # contrast is measured over squares of this side

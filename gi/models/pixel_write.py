@@ -2,6 +2,7 @@
 
 The deformable write brings keyframes in at the resolution of the features, and the decoder draws anew what is finer.
 Here every keyframe is warped to the target as an image, and the output is a weighted mean of them and of the drawing.
+The weights are found from bilinear samples, but what is written are cubic ones, which are sharper.
 """
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gi.errors import expect_at_least
-from gi.flow.align import align
+from gi.flow.align import align, lost_detail
 from gi.flow.warp import resize
 from gi.flow.window import EVERYWHERE, Window
 
@@ -79,7 +80,11 @@ class PixelWrite(nn.Module):
             logits.append(logit.masked_fill(seen == 0, -torch.inf))
         own = torch.zeros_like(known, dtype=torch.float32)
         weights = torch.stack([own, *logits], dim=1).softmax(dim=1)
-        parts = (weight * colour for weight, (colour, _) in zip(weights[:, 1:].unbind(1), aligned, strict=True))
+        corner = [rows.start or 0 for rows in part]
+        details = (lost_detail(source[:, :3], source[:, 3:], flow[inside], corner)
+                   for source, flow in zip(sources, flows.unbind(1), strict=True))
+        parts = (weight * (colour + seen * detail).clamp(0, 1) for weight, (colour, seen), detail
+                 in zip(weights[:, 1:].unbind(1), aligned, details, strict=True))
         written, share = sum(parts, torch.zeros_like(drawn)), 1 - weights[:, 0]
         if share.shape[-2:] == target.shape[-2:]:
             return written, share
