@@ -61,4 +61,4 @@ def bend_at(bend: np.ndarray, size: Sequence[int], window: Window) -> np.ndarray
         factors[:, j, i] = factor
     y, x = (np.linspace(-1, 1, length)[part, None] ** np.arange(4)
             for length, part in zip(size, window, strict=True))
-    return y @ factors @ x.T
+    return sum(((y @ factors)[..., power, None] * x[:, power] for power in range(4)), np.zeros(1))

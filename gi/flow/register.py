@@ -93,10 +93,10 @@ def _step(jacobian, missing, moved):
     """The change (10, 2) of a bend that has `moved` from its first guess."""
     usual = 1.48 * np.median(np.abs(missing)) + 0.02
     weighted = (1 + (missing / (2 * usual)) ** 2)[:, None] ** -2.0 * jacobian
-    normal = weighted.T @ jacobian
+    normal = np.einsum("ni,nj->ij", weighted, jacobian)  # without BLAS, whose threads get in the way of `on_threads`
     typical = np.diag(normal).mean() + 1e-9
     penalty = typical * np.tile([_STIFFNESS.get(i + j, 0.0) for i, j in TERMS], 2)
-    wanted = weighted.T @ missing - penalty * moved.T.ravel()
+    wanted = np.einsum("ni,n->i", weighted, missing) - penalty * moved.T.ravel()
     return np.linalg.solve(normal + np.diag(penalty + 1e-6 * typical), wanted).reshape(2, -1).T
 
 

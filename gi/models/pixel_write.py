@@ -2,7 +2,7 @@
 
 The deformable write brings keyframes in at the resolution of the features, and the decoder draws anew what is finer.
 Here every keyframe is warped to the target as an image, and the output is a weighted mean of them and of the drawing.
-The weights are found from bilinear samples, but what is written are cubic ones, which are sharper.
+Weights come from bilinear samples of keyframes; what is written is sampled cubically, which is sharper.
 """
 from collections.abc import Sequence
 from typing import Any
