@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gi.flow.warp import warp
+from gi.flow.warp import places, warp
 
 
 def surely_known(sampled: Tensor) -> Tensor:
@@ -44,23 +44,15 @@ def lost_detail(source: Tensor, mask: Tensor, flow: Tensor, corner: Sequence[int
     sampled bilinearly, as there is no bicubic sampling on Apple GPUs.
     """
     known = (mask <= 0.5).float()
-    right, below = (-fraction * (1 - fraction) / 2 for fraction in _fractions(flow, corner))
-    across, down = (warp(_second_difference(source.float() * known, known, axis), flow, corner) for axis in (-1, -2))
-    return right * across + below * down
+    layers = torch.cat([source.float() * known, known], dim=1)
+    across, down = (warp(_second_difference(layers, axis), flow, corner) for axis in (-1, -2))
+    right, below = (place.sub(place.floor())[:, None] for place in places(flow, corner))
+    return -(right * (1 - right) * across + below * (1 - below) * down) / 2
 
 
-def _fractions(flow, corner):
-    """How far right and below of a pixel (B,1,H,W) each place lies that a flow leads to, from 0 to 1."""
-    rows, columns = (start + torch.arange(length, device=flow.device)
-                     for start, length in zip(corner, flow.shape[-2:], strict=True))
-    x, y = columns + flow[:, :1].float(), rows[:, None] + flow[:, 1:].float()
-    return x - x.floor(), y - y.floor()
-
-
-def _second_difference(colours, known, axis):
-    """Along an axis (N,3,H,W), and 0 where it is not known."""
-    length = colours.shape[axis]
-    before, here, after = (x.narrow(axis, start, max(0, length - 2))
-                           for x in (torch.cat([colours, known], dim=1),) for start in (0, 1, 2))
+def _second_difference(layers, axis):
+    """Of colours (N,3,H,W) along an axis, 0 where it is not known; `layers` are colours and what is known of them."""
+    length = layers.shape[axis]
+    before, here, after = (layers.narrow(axis, start, max(0, length - 2)) for start in (0, 1, 2))
     inner = (before - 2 * here + after)[:, :3] * before[:, 3:] * here[:, 3:] * after[:, 3:]
-    return F.pad(inner, (1, 1) if axis == -1 else (0, 0, 1, 1)) if length > 2 else torch.zeros_like(colours)
+    return F.pad(inner, (1, 1) if axis == -1 else (0, 0, 1, 1)) if length > 2 else torch.zeros_like(layers[:, :3])

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gi.flow.bend import MOTION, TERMS, Plane, bend_flow, fit_bend
-from gi.flow.register import NEAR, View, register
+from gi.flow.register import View, near_hole, register
 from gi.flow.threads import on_threads
 from gi.flow.unseen import smooth_fill
 from gi.flow.warp import forward_backward_error
@@ -129,10 +129,7 @@ def _fit_field(flow, known, hole, views, unit):
     y, x = np.nonzero(known)
     if len(y) < 64:
         return None
-    distance = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 3)[y, x]
-    distance = np.minimum(distance, max(known.shape)) + NEAR * max(known.shape)  # without a hole, it would be endless
-    chance = distance**-2.0 / (distance**-2.0).sum()
-    some = np.random.default_rng(0).choice(len(y), min(len(y), _BEND_POINTS), replace=False, p=chance)
+    some = near_hole(~hole, y, x, _BEND_POINTS)
     y, x = y[some], x[some]
     start = np.stack([x, y], axis=1).astype(np.float64)
     end = start + flow[:, y, x].T

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from gi.flow.bend import TERMS, Plane, bend_at, terms_at
+from gi.flow.window import corner
 from gi.media.crop import limited, resize_known
 
-NEAR = 0.08  # of the longer side: pixels so far from the hole are looked at a quarter as often as those at its edge
+_NEAR = 0.08  # of the longer side: pixels so far from the hole are looked at a quarter as often as those at its edge
 _STEPS = 6  # of Gauss and Newton
 _POINTS = 6000  # are looked at, the more of them the closer to the hole
 _FEWEST = 500
@@ -60,11 +61,10 @@ def register(plane: Plane, first: View, second: View, full: Sequence[int]) -> Pl
     y, x = np.nonzero(cv2.erode(both, _square(5), borderValue=0))
     if len(y) < _FEWEST:
         return plane
-    distance = cv2.distanceTransform(first.known.astype(np.uint8), cv2.DIST_L2, 3)[window][y, x]
-    chance = (np.minimum(distance, max(size)) + NEAR * max(size)) ** -2.0
-    some = np.random.default_rng(0).choice(len(y), min(len(y), _POINTS), replace=False, p=chance / chance.sum())
+    top, left = corner(window)
+    some = near_hole(first.known, y + top, x + left, _POINTS)
     y, x = y[some], x[some]
-    terms = terms_at(np.stack([x + window[1].start, y + window[0].start], axis=1), size)
+    terms = terms_at(np.stack([x + left, y + top], axis=1), size)
     here, bend, best, least = _detail(first.grey[window], both), plane.bend, plane, np.inf
     for _ in range(_STEPS):
         there = _detail(cv2.remap(second.grey, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), both)
@@ -81,6 +81,17 @@ def register(plane: Plane, first: View, second: View, full: Sequence[int]) -> Pl
             break
         places = _moved(plane._replace(bend=bend), size, window)
     return best if least < _FITS else plane
+
+
+def near_hole(known: np.ndarray, y: np.ndarray, x: np.ndarray, count: int) -> np.ndarray:
+    """Indices of up to `count` of the pixels y, x, the more of them the closer to where `known` (H, W) is 0.
+
+    They are drawn with the same random numbers every time.
+    """
+    side = max(known.shape)
+    distance = cv2.distanceTransform(known.astype(np.uint8), cv2.DIST_L2, 3)[y, x]
+    chance = (np.minimum(distance, side) + _NEAR * side) ** -2.0  # without a hole, the distance would be endless
+    return np.random.default_rng(0).choice(len(y), min(len(y), count), replace=False, p=chance / chance.sum())
 
 
 def _grid(full, reduced):

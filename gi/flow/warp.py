@@ -19,12 +19,17 @@ def warp(x: Tensor, flow: Tensor, corner: Sequence[int] = (0, 0)) -> Tensor:
     """
     height, width = x.shape[-2:]
     with torch.autocast(x.device.type, enabled=False):
-        flow = flow.float()
-        rows, columns = (start + torch.arange(length, device=flow.device, dtype=flow.dtype)
-                         for start, length in zip(corner, flow.shape[-2:], strict=True))
-        column, row = columns + flow[:, 0], rows[:, None] + flow[:, 1]
+        column, row = places(flow, corner)
         grid = torch.stack([2 * column / max(width - 1, 1) - 1, 2 * row / max(height - 1, 1) - 1], dim=-1)
         return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True).to(x.dtype)
+
+
+def places(flow: Tensor, corner: Sequence[int] = (0, 0)) -> tuple[Tensor, Tensor]:
+    """Column and row (N,H,W), float32, that each pixel of a flow (N,2,H,W) leads to; `corner` as in `warp`."""
+    flow = flow.float()
+    rows, columns = (start + torch.arange(length, device=flow.device, dtype=flow.dtype)
+                     for start, length in zip(corner, flow.shape[-2:], strict=True))
+    return columns + flow[:, 0], rows[:, None] + flow[:, 1]
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -15,6 +15,11 @@ def window_around(where: Tensor, margin: int) -> Window:
     return rows, columns
 
 
+def corner(window: Window) -> list[int]:
+    """Row and column of a window's first pixel."""
+    return [part.start or 0 for part in window]
+
+
 def _span(where, margin):
     places = where.nonzero()
     if not len(places):

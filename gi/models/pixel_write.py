@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gi.errors import expect_at_least
 from gi.flow.align import align, lost_detail
 from gi.flow.warp import resize
-from gi.flow.window import EVERYWHERE, Window
+from gi.flow.window import EVERYWHERE, Window, corner
 
 
 class PixelWrite(nn.Module):
@@ -80,8 +80,7 @@ class PixelWrite(nn.Module):
             logits.append(logit.masked_fill(seen == 0, -torch.inf))
         own = torch.zeros_like(known, dtype=torch.float32)
         weights = torch.stack([own, *logits], dim=1).softmax(dim=1)
-        corner = [rows.start or 0 for rows in part]
-        details = (lost_detail(source[:, :3], source[:, 3:], flow[inside], corner)
+        details = (lost_detail(source[:, :3], source[:, 3:], flow[inside], corner(part))
                    for source, flow in zip(sources, flows.unbind(1), strict=True))
         parts = (weight * (colour + seen * detail).clamp(0, 1) for weight, (colour, seen), detail
                  in zip(weights[:, 1:].unbind(1), aligned, details, strict=True))

@@ -14,7 +14,7 @@ from gi.flow.guidance import FlowGuidance
 from gi.flow.layers import background_flow, continue_flow
 from gi.flow.unseen import GROWTH, grow_hole, smooth_fill
 from gi.flow.warp import forward_backward_error, resize_flow
-from gi.flow.window import window_around
+from gi.flow.window import corner, window_around
 from gi.heap import LARGE, release_freed
 from gi.media.scale import video_pixels
 from gi.video.keyframes.window import Window
@@ -186,7 +186,7 @@ def _mismatch(image, mask, other, other_mask, flow, near, radius):
 
     `near` is the index of a rectangle, which both results are of.
     """
-    there, visible = align(other, other_mask, flow[near], corner=[part.start or 0 for part in near[1:]])
+    there, visible = align(other, other_mask, flow[near], corner=corner(near[1:]))
     known = visible * (1 - mask[near])
     difference = (there - image[near]).abs().mean(dim=1, keepdim=True) * known
     layers = torch.cat([difference, known], dim=1)
