@@ -269,7 +269,9 @@ def test_cuts():
     frames = object_video(10)[0]
     other = [255 - frame for frame in frames]
     brighter = [np.minimum(255, frame * (1 + 0.03 * number)).astype(np.uint8) for number, frame in enumerate(frames)]
+    fading = [np.full_like(frames[0], level) for level in range(100, 160, 2)]  # all of it leaves a bin at once
     flash = [*frames[:4], np.full_like(frames[0], 255), *frames[4:]]
-    for shown, expected in (frames + other, [10]), (brighter, []), (flash, []), (frames[:5] + other[:1], [5]):
+    for shown, expected in ((frames + other, [10]), (brighter, []), (fading, []), (flash, []),
+                            (frames[:5] + other[:1], [5])):
         finder = CutFinder()
         assert len(list(finder.watch(shown))) == len(shown) and finder.cuts == expected

@@ -1,10 +1,11 @@
 """Guided pairs from videos: a frame is the target, others of the same video are its keyframes, so motion is real."""
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cachetools import LRUCache
+from cachetools import LRUCache, cachedmethod
 from torch.utils.data import Dataset
 
 from gi.data.masks import MaskKind, MixedMask
@@ -112,18 +113,14 @@ class RealPairs(Dataset):
         down, right = (int(rng.integers(rows.start, rows.stop)) - int(i) for rows, i in zip(place, (y, x), strict=True))
         return [np.roll(hole, (down, right), axis=(0, 1))[place] for hole in own]
 
+    @cachedmethod(attrgetter("_cache"))
     def _frame(self, number, i):
         """Frame uint8 (H, W, 3), 0 in its hole, and hole uint8 (H, W), 1 = missing, at the size for work."""
-        if (number, i) not in self._cache:
-            video, masks = self.videos[number], self._masks[number]
-            frame = next(video.frames(i, i + 1))
-            hole = np.zeros(frame.shape[:2], np.uint8) if masks is None else next(masks.frames(i, i + 1))
-            frame, hole = resize_known(frame, hole != 0, self._shape(video))
-            value = frame, hole.astype(np.uint8)
-            if _bytes(value) > self._cache.maxsize:
-                return value
-            self._cache[number, i] = value
-        return self._cache[number, i]
+        video, masks = self.videos[number], self._masks[number]
+        frame = next(video.frames(i, i + 1))
+        hole = np.zeros(frame.shape[:2], np.uint8) if masks is None else next(masks.frames(i, i + 1))
+        frame, hole = resize_known(frame, hole != 0, self._shape(video))
+        return frame, hole.astype(np.uint8)
 
     def _shape(self, video):
         size = video.height, video.width

@@ -1,4 +1,5 @@
 """Clips of videos: of files that PyAV decodes, and of folders of frames."""
+import collections
 import itertools
 import os
 from fractions import Fraction
@@ -12,6 +13,7 @@ from gi.data.clips import Clip
 from gi.errors import InputError, expect_at_least, expect_within
 from gi.media import io
 from gi.media.crop import resize
+from gi.media.cuts import CutFinder
 from gi.media.files import VideoFolder, open_video
 from gi.media.source import VideoSource
 from gi.metrics.video_folder import VIDEO_SUFFIXES
@@ -32,19 +34,18 @@ class VideoClips:
         rate: frames a second, about: every n-th frame is taken, with n rounded; None: every frame.
         folder_rate: frames a second of folders, which do not tell.
         flip: probability of mirroring left to right.
-        cut: mean difference of two frames, of colours in [0, 1], above which they are different scenes, if the clip's
-            other frames differ by less than a third of that. Fades are not recognised. 1 switches this off.
+        across_cuts: whether a clip may show more than one scene. Otherwise none does, unless one fades into the next.
         attempts: places in a video to try until one has no cut.
     """
 
     def __init__(self, *, root: str, list: str | None = None, frames: int = 14, height: int = 320, width: int = 576,
-                 rate: float | None = 7.0, folder_rate: float = 25.0, flip: float = 0.5, cut: float = 0.12,
-                 attempts: int = 10):
+                 rate: float | None = 7.0, folder_rate: float = 25.0, flip: float = 0.5,
+                 across_cuts: bool = False, attempts: int = 10):
         expect_at_least(1, frames=frames, height=height, width=width, attempts=attempts)
         expect_at_least(0.01, rate=1 if rate is None else rate, folder_rate=folder_rate)
-        expect_within(0, 1, flip=flip, cut=cut)
+        expect_within(0, 1, flip=flip)
         self.root, self.frames, self.size, self.rate = Path(root), frames, (height, width), rate
-        self.folder_rate, self.flip, self.cut, self.attempts = folder_rate, flip, cut, attempts
+        self.folder_rate, self.flip, self.across_cuts, self.attempts = folder_rate, flip, across_cuts, attempts
         self._entries = np.array([os.fsencode(entry) for entry in (io.read_list(list) if list else _find(self.root))])
         self._opened: cachetools.LRUCache = cachetools.LRUCache(OPEN)
 
@@ -65,7 +66,7 @@ class VideoClips:
         for _ in range(self.attempts):
             start, place = int(rng.integers(video.count - length + 1)), rng.random(2)
             frames = self._read(video, range(start, start + length, step), place)
-            if not self._has_cut(frames):
+            if self.across_cuts or not _has_cut(frames):
                 return Clip(frames[:, :, ::-1] if flip else frames, float(video.rate / step))
         raise InputError(f"{video.path}: no {length} frames in a row without a scene cut in {self.attempts} attempts")
 
@@ -88,13 +89,11 @@ class VideoClips:
         reduce = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         return np.stack([resize(picture, (inner[0], inner[1]), reduce)[part] for picture in pictures])
 
-    def _has_cut(self, frames):
-        small = np.stack([cv2.resize(frame, (16, 16), interpolation=cv2.INTER_AREA) for frame in frames]) / 255
-        steps = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3))
-        if not len(steps) or steps.max() <= self.cut:
-            return False
-        others = np.delete(steps, steps.argmax())
-        return not len(others) or steps.max() > 3 * np.median(others)
+
+def _has_cut(frames):
+    finder = CutFinder()
+    collections.deque(finder.watch(frames), maxlen=0)
+    return bool(finder.cuts)
 
 
 def _find(root):

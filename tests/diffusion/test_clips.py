@@ -127,7 +127,7 @@ def test_clips_do_not_cross_scene_cuts(tmp_path):
         assert np.ptp(brightness.numpy()) < 30, index
     with pytest.raises(InputError, match="film.mp4: no 12 frames in a row without a scene cut"):
         VideoClips(frames=12, **options).clip(np.random.default_rng(0), 0)
-    assert len(VideoClips(frames=12, cut=1, **options).clip(np.random.default_rng(0), 0).frames) == 12
+    assert len(VideoClips(frames=12, across_cuts=True, **options).clip(np.random.default_rng(0), 0).frames) == 12
 
 
 def test_lists_and_bad_files(tmp_path):

@@ -20,7 +20,8 @@ class MarkedVideos:
     def __init__(self, *, root: str, frames: int, height: int, width: int, rate: float, smallest: float = 0.02):
         self.smallest = smallest
         self.videos, self.objects = (
-            VideoClips(root=str(Path(root, kind)), frames=frames, height=height, width=width, rate=rate, flip=0, cut=1)
+            VideoClips(root=str(Path(root, kind)), frames=frames, height=height, width=width, rate=rate, flip=0,
+                       across_cuts=True)
             for kind in ("frames", "masks"))
         names = [[source.name(index) for index in range(len(source))] for source in (self.videos, self.objects)]
         if names[0] != names[1]:
