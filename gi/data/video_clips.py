@@ -1,5 +1,4 @@
 """Clips of videos: of files that PyAV decodes, and of folders of frames."""
-import collections
 import itertools
 import os
 from fractions import Fraction
@@ -92,7 +91,7 @@ class VideoClips:
 
 def _has_cut(frames):
     finder = CutFinder()
-    collections.deque(finder.watch(frames), maxlen=0)
+    list(finder.watch(frames))
     return bool(finder.cuts)
 
 
