@@ -1,4 +1,5 @@
 """SIFT keypoints of an image, and which of two images show the same. What was found in an image is kept for a while."""
+import contextlib
 import functools
 import hashlib
 import threading
@@ -13,17 +14,19 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from gi.flow.threads import on_threads
+from gi.heap import LARGE
 
 _RATIO = 0.8  # a match must be this much closer than the second best one (Lowe, 2004)
-_KEPT = 48 << 20  # bytes of keypoints, of some 60 images with 1500
+_KEPT = 13 << 20  # bytes of keypoints, of some 60 images with 1500
 _LOCK = threading.Lock()  # of what is kept: flow is estimated on several threads
+_ALONE = threading.Lock()  # for large images, whose pyramids take some 200 bytes a pixel
 
 
 class Keypoints(NamedTuple):
     """n keypoints of an image."""
 
     places: np.ndarray  # (n, 2), x and y in pixels
-    descriptors: Tensor  # (n, 128): roots of SIFT's histograms, of length 1
+    histograms: Tensor  # (n, 128), uint8: SIFT's descriptors
     fineness: float = 1.0  # side of one of these pixels, in pixels of the image that was looked at
 
     def inside(self, corner: Sequence[float], scale: Sequence[float], size: Sequence[int]) -> "Keypoints":
@@ -32,7 +35,7 @@ class Keypoints(NamedTuple):
         """
         places = (self.places + 0.5 - corner) * scale - 0.5
         there = ((places > -0.5) & (places < np.array(size[::-1]) - 0.5)).all(axis=1)
-        return Keypoints(places[there], self.descriptors[torch.from_numpy(there)], self.fineness / max(scale))
+        return Keypoints(places[there], self.histograms[torch.from_numpy(there)], self.fineness / max(scale))
 
 
 class Detector:
@@ -54,19 +57,19 @@ class Detector:
         return [found[key] for key in keys]
 
     def _detect(self, grey, scale):
-        """Roots tell better whether two histograms are alike (Arandjelović & Zisserman, 2012)."""
         if scale != 1:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         sift = cv2.SIFT_create(scale * self.most, contrastThreshold=0.01)
-        keypoints, histograms = sift.detectAndCompute(grey, None)
+        with _ALONE if max(grey.shape) > LARGE else contextlib.nullcontext():
+            keypoints, histograms = sift.detectAndCompute(grey, None)
         if histograms is None:
-            return Keypoints(np.zeros((0, 2)), torch.zeros(0, 128), scale)
+            return Keypoints(np.zeros((0, 2)), torch.zeros(0, 128, dtype=torch.uint8), scale)
         places = (np.array([keypoint.pt for keypoint in keypoints]) + 0.5) / scale - 0.5
-        return Keypoints(places, F.normalize(torch.from_numpy(histograms), p=1).sqrt(), scale)
+        return Keypoints(places, torch.from_numpy(histograms.astype(np.uint8)), scale)
 
 
 def _bytes(keypoints):
-    return keypoints.places.nbytes + keypoints.descriptors.nbytes
+    return keypoints.places.nbytes + keypoints.histograms.nbytes
 
 
 Ends = tuple[np.ndarray, np.ndarray]  # places (n, 2) in one image, and those that match them in another
@@ -76,7 +79,9 @@ def match(first: Keypoints, second: Keypoints) -> tuple[Ends, Ends]:
     """Where the keypoints of the first image that match lie there and in the second; and the other way round."""
     if min(len(first.places), len(second.places)) < 2:
         return (first.places[:0], second.places[:0]), (second.places[:0], first.places[:0])
-    cosine = (first.descriptors @ second.descriptors.T).numpy()
+    # Roots tell better whether two histograms are alike (Arandjelović & Zisserman, 2012).
+    roots, others = (F.normalize(keypoints.histograms.float(), p=1).sqrt() for keypoints in (first, second))
+    cosine = (roots @ others.T).numpy()
     back, sources = _clear(np.ascontiguousarray(cosine.T))
     clear, which = _clear(cosine)
     return (first.places[clear], second.places[which]), (second.places[back], first.places[sources])

@@ -98,7 +98,7 @@ def planar_flow(matrices: Sequence[np.ndarray], size: Sequence[int], after: Tens
     flows = []
     for matrix, (right, below) in zip(matrices, moved, strict=True):
         across, down, depth = (a * (x + right) + b * (y + below) + c for a, b, c in matrix.tolist())
-        flows.append(torch.stack([across / depth - x, down / depth - y]).float())
+        flows.append(torch.stack([across.div_(depth).sub_(x).float(), down.div_(depth).sub_(y).float()]))
     return torch.stack(flows)
 
 

@@ -25,7 +25,7 @@ _FILES = {
     ".mkv": ("matroska", "libx264"), ".webm": ("webm", "libvpx-vp9"),
 }
 _OTHERS = (".heic", ".heif", ".psd", ".dng", ".ogm", ".m2p", ".divx", ".rmvb", ".txt", ".json", ".pdf", ".zip", ".npz")
-_AHEAD = 42_000_000  # pixels of the frames that x264 looks ahead at, by default 40: each takes some 4 bytes a pixel
+_AHEAD = 21_000_000  # pixels of the frames that x264 looks ahead at, by default 40: each takes some 4 bytes a pixel
 _AVX_512 = 13  # CV_CPU_AVX_512F of OpenCV's interface.h
 _CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # PyAV 18; with others, pictures are stored upright
 

@@ -78,7 +78,7 @@ class VideoFlows:
 
         def estimate(i, guide):
             flows[:, i:i + 1], errors[:, i:i + 1] = self.guidance.complete(
-                self._estimated(target, guide)[:, None, None], mask)
+                self._estimated(target, guide).float()[:, None, None], mask)
             release_freed(after=self.window.size)
 
         # As many at a time as the pool has threads, so that memory hardly grows with the number of guides.
@@ -144,7 +144,8 @@ class VideoFlows:
 
     def _seen(self, first, second):
         with self._working():
-            return self._estimate(self.guidance.seen, [self.window.frame(number) for number in (first, second)])
+            flows = self._estimate(self.guidance.seen, [self.window.frame(number) for number in (first, second)])
+            return flows.half() if max(self.window.size) > LARGE else flows
 
     @contextlib.contextmanager
     def _working(self):
