@@ -95,6 +95,8 @@ class Inpainter(Pretrained):
         frames = _keyframes(keyframes, keyframe_masks, image.shape[:2])
         if mask.all() and all(missing.all() for _, missing in frames):
             raise InputError("mask: everything is missing, and no keyframe shows anything")
+        if mask.all() and self.guidance.aligns:
+            raise InputError("mask: everything is missing, so there is nothing that keyframes could be aligned with")
         self.report = []
         if not mask.any() and not return_details:
             return image.copy()

@@ -33,6 +33,15 @@ def test_only_what_is_missing_is_filled():
     assert torch.equal(alone * (1 - mask), known)
 
 
+@pytest.mark.parametrize("size", [(40, 90), (90, 40), (1, 64)])
+@pytest.mark.parametrize("relax", [False, True])
+def test_holes_from_edge_to_edge(size, relax):
+    """At the coarsest size with a side of 1 pixel, there may still be pixels of which nothing is known."""
+    known = torch.ones(1, 1, *size)
+    known[(..., slice(None, 24)) if size[1] == 40 else (..., slice(20, None))] = 0
+    assert torch.allclose(soft_fill(0.5 * known, known, relax=relax), torch.full(size, 0.5))
+
+
 def test_little_trust_has_little_influence():
     image, share = torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
     share[..., 8:24, 8:24] = 0

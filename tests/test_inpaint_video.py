@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from gi.errors import InputError
 from gi.media import io
 from gi.media.files import open_video
 from gi.video.keyframes.chunk import ChunkFiller
+from gi.video.workspace import Workspace
 from tests.families import tiny_node
 from tests.test_video_pipeline import hole_psnr, scene
 from tests.video_helpers import write_video
@@ -158,6 +160,21 @@ def test_nobody_deletes_what_another_run_is_using(video, tmp_path):
     for _ in slow:
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b.mkv"]
+
+
+def test_a_finished_fit_is_waited_for_and_a_refused_one_leaves_nothing(tmp_path):
+    first, second = Workspace(tmp_path / "job", {}), Workspace(tmp_path / "job", {})
+    with first.used(), second.used():
+        (tmp_path / "job" / "fit").mkdir()
+        with ThreadPoolExecutor(1) as pool:
+            with first.alone("fit"):
+                with pytest.raises(InputError, match="another run is at work"), second.alone("fit"):
+                    pass
+                waits = pool.submit(lambda: second.alone("fit", wait=True).__enter__())
+                time.sleep(0.1)
+                assert not waits.done()
+            waits.result(timeout=60)
+    assert not (tmp_path / "job").exists()
 
 
 def test_inputs_that_change_during_the_work_are_never_mixed(script, video, tmp_path):

@@ -305,6 +305,7 @@ def test_wrong_arguments_are_named(inpainter):
         r"keyframe_masks: is one array \(20, 30\), expected a list": (image, mask, [image], mask),
         "mask: everything is missing, and no keyframe": (image, np.ones_like(mask)),
         "mask: everything is missing, and no": (image, np.ones_like(mask), [image], [np.ones_like(mask)]),
+        "mask: everything is missing, so": (image, np.ones_like(mask), [image]),
     }.items():
         with pytest.raises(InputError, match=match):
             inpainter(*arguments)

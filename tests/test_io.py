@@ -1,7 +1,10 @@
 import io as bytes_io
 import os
 import struct
+import threading
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -89,6 +92,26 @@ def test_pixel_limit(tmp_path, photograph, monkeypatch):
     monkeypatch.setattr(io, "MAX_PIXELS", 239)
     with pytest.raises(InputError, match="20x12.*239"):
         io.read_image(tmp_path / "a.png")
+
+
+def test_threads_that_read_at_once_leave_the_process_as_it_was(tmp_path, photograph):
+    io.write_image(tmp_path / "a.png", photograph)
+    before, inside, ended = (Image.MAX_IMAGE_PIXELS, list(warnings.filters)), threading.Event(), threading.Event()
+
+    def second(image):
+        inside.set()
+        assert ended.wait(60) and Image.MAX_IMAGE_PIXELS == io.MAX_PIXELS
+
+    with ThreadPoolExecutor(1) as pool:
+        def first(image):  # begins before the other one, and ends before it
+            later = pool.submit(io.look_at, tmp_path / "a.png", second)
+            assert inside.wait(60)
+            return later
+
+        later = io.look_at(tmp_path / "a.png", first)
+        ended.set()
+        later.result()
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
 
 
 def test_bad_files_are_named(tmp_path, photograph):

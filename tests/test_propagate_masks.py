@@ -241,6 +241,7 @@ def test_between_two_annotations(video, tmp_path):
     assert np.array_equal(result[2], (signed_distance(a) + signed_distance(b) > 0).astype(np.uint8))
     to_a, to_b = overlaps(result[:5], [a] * 5), overlaps(result[:5], [b] * 5)
     assert to_a == sorted(to_a, reverse=True) and to_b == sorted(to_b) and to_b[-1] == 1
+    assert 0 < signed_distance(np.ones_like(a)).max() <= max(a.shape)  # without an outline, too
     list(MaskPropagation(Still(), source, {0: a, 5: far}, tmp_path / "far").run())
     expected = [a] * 3 + [far] * (COUNT - 3)  # nothing between two that do not overlap
     assert all(map(np.array_equal, found(tmp_path / "far"), expected))

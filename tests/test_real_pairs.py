@@ -87,6 +87,24 @@ def test_moved_holes_and_drawn_ones(videos):
     assert RealPairs(videos=video, size=32)[0]["mask"].any()
 
 
+def test_videos_with_dots_in_their_names_and_frames_without_holes(tmp_path):
+    """Each has its own masks, and every target has a hole, also where only another frame of the sample has one."""
+    for name, side in (("2024.01.05", 4), ("2024.01.06", 6)):
+        for number, frame in enumerate(moving_pictures(6, 40, 40)):
+            io.write_image(tmp_path / "videos" / name / f"{number}.png", frame)
+            mask = np.zeros((40, 40), np.uint8)
+            mask[:side, :side] = 255 * (number % 2)
+            io.write_image(tmp_path / "masks" / name / f"{number}.png", mask)
+    dataset = RealPairs(videos=str(tmp_path / "videos"), masks=str(tmp_path / "masks"), dilate=0, size=32,
+                        n_sources=5)
+    sizes = {"2024.01.05": set(), "2024.01.06": set()}
+    for index in range(60):
+        sample = dataset[index]
+        sizes[sample["name"].split("/")[0]].add(int(sample["mask"].sum()))
+    assert 0 < min(sizes["2024.01.05"]) and max(sizes["2024.01.05"]) == 16
+    assert 0 < min(sizes["2024.01.06"]) and max(sizes["2024.01.06"]) == 36
+
+
 def _right(hole, pixels):
     margin = abs(pixels)
     return np.pad(hole, ((0, 0), (margin, margin)))[:, margin - pixels:][:, :hole.shape[1]]

@@ -191,6 +191,10 @@ def test_masks_and_frames_are_paired_by_their_numbers(tmp_path, truth):
                                    ("all", [0, 1, 2, 3, 4], r"003_v1.png: belongs to no frame")):
         with pytest.raises(InputError, match=message):
             open_masks(numbered(name, numbers), frames)
+    for name in ("a_2.png", "b_1.png", "c_4.png", "d_0.png", "e_5.png"):  # by their names in another order
+        io.write_image(tmp_path / "mixed" / name, np.zeros((48, 64), np.uint8))
+    with pytest.raises(InputError, match=r"a_2.png: comes where .*000_v1.png does, but has another number"):
+        open_masks(tmp_path / "mixed", frames)
     whole = open_video(numbered("whole", range(5)))
     masks = open_masks(numbered("from_one", range(1, 6)), whole)
     assert "numbered from 1, the frames from 0: taken in their order" in masks.remark

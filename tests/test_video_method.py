@@ -11,13 +11,15 @@ import pytest
 
 from gi.config import schema
 from gi.errors import InputError
+from gi.flow.aligned import Aligned
+from gi.flow.estimate import DIS
 from gi.media import io
 from gi.media.files import open_video
 from gi.media.masks import open_masks
 from gi.metrics.video_folder import find_videos
 from gi.video import VideoInpainter, method
 from gi.video.evaluation import fill_video
-from gi.video.identity import code_checksum, package_checksum
+from gi.video.identity import code_checksum, network_checksum, package_checksum
 from gi.video.job import VideoJob
 from gi.video.method import METHODS, Entry, build_method
 from gi.video.per_frame import PerFrame
@@ -339,6 +341,13 @@ def test_no_module_imports_itself_by_a_circle(root):
                 imports[name] |= {other if other in modules else node.module for other in names}
     order = list(graphlib.TopologicalSorter(imports).static_order())  # CycleError names the circle
     assert order.index("gi.errors") < order.index("gi.video.method") < order.index("gi.video.job")
+
+
+def test_networks_are_told_apart_by_the_settings_of_their_parts():
+    few, many, same = (Aligned(estimator=DIS(), keypoints=number) for number in (200, 3000, 200))
+    assert network_checksum(few) == network_checksum(same) != network_checksum(many)
+    few.scales, same.scales = (1, 2), (1, 3)
+    assert network_checksum(few) != network_checksum(same)
 
 
 def test_what_is_typed_is_trusted_and_nothing_else(video, tmp_path, script, monkeypatch):

@@ -1,4 +1,5 @@
 """Whole videos through the pipeline: a smooth scene that a camera pans over, with a hole that moves on its own."""
+import functools
 import itertools
 
 import numpy as np
@@ -19,6 +20,7 @@ from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.flows import VideoFlows
 from gi.video.keyframes.region import is_thin, region
 from gi.video.method import insert, joined
+from gi.video.per_frame import PerFrame
 from tests.families import tiny_generator
 
 HEIGHT, WIDTH = 64, 112
@@ -231,9 +233,12 @@ def test_frames_and_masks_as_python_has_them(video):
     noisy.insert(0, noisy[0] * 0)
     noisy[0][:2, :2] = 3
     assert not next(masks_of(noisy)).any()  # in a list, the others tell
+    painted = [np.dstack([mask * np.uint8(colour), mask * np.uint8(255)])
+               for mask, colour in zip(masks, (0, 255), strict=False)]  # black, then white, on transparent
     for arguments, message in [
         ((frames[0], masks), "frames: is one array"), ((frames, masks[0]), "masks: is one array"),
         (("a.mp4", masks), "frames: is a str"), ((frames, iter(noisy)), "mask 1: has values up to 255"),
+        ((frames, iter(painted)), "mask 1: has values up to 255"),
     ]:
         with pytest.raises(InputError, match=message):
             fill(*arguments)
@@ -270,9 +275,10 @@ def test_every_family_fills_videos(name, video):
     (lambda f, m: (f, m[:3] + [m[3][:, :-1]] + m[4:]), "mask 3: 111x64, but its frame is 112x64"),
     (lambda f, m: ([x.astype(float) for x in f], m), "frame 0: is float64 .* expected uint8"),
 ])
-def test_frames_that_do_not_fit_are_named(video, change, message):
+@pytest.mark.parametrize("method", [build, functools.partial(PerFrame, network=False, device="cpu")])
+def test_frames_that_do_not_fit_are_named(video, method, change, message):
     with pytest.raises(InputError, match=message):
-        run(build(), *change(*video))
+        run(method(), *change(*video))
 
 
 @pytest.mark.parametrize("options, message", [
@@ -286,11 +292,12 @@ def test_bad_settings_are_named(options, message):
         build(**options)
 
 
-def test_edited_frames_that_do_not_fit_are_named(video):
+@pytest.mark.parametrize("method", [build, functools.partial(PerFrame, network=False, device="cpu")])
+def test_edited_frames_that_do_not_fit_are_named(video, method):
     with pytest.raises(InputError, match="edited frame 40: the video has frames 0 to 22"):
-        run(build(), *video, edited={40: video[0][0]})
+        run(method(), *video, edited={40: video[0][0]})
     with pytest.raises(InputError, match="edited frame 4: 111x64, but the video is 112x64"):
-        run(build(), *video, edited={4: video[0][0][:, 1:]})
+        run(method(), *video, edited={4: video[0][0][:, 1:]})
 
 
 def test_flow_is_kept_within_a_budget(video):

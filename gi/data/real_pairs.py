@@ -12,7 +12,7 @@ from gi.data.masks import MaskKind, MixedMask
 from gi.data.sample import SyntheticSample, make_sample
 from gi.errors import InputError, expect_at_least
 from gi.media.crop import MIN_SIDE, limited, resize_known
-from gi.media.files import open_video
+from gi.media.files import open_video, video_name
 from gi.media.io import SUFFIXES
 from gi.media.masks import open_masks
 
@@ -109,9 +109,10 @@ class RealPairs(Dataset):
         if self.mask is not None or not marked:
             kind = self.mask or MixedMask()
             return [kind(rng, self.size, self.size) for _ in own]
-        y, x = rng.choice(np.argwhere(own[0] if own[0].any() else marked[0]))  # a pixel that comes into the square
+        first = own[0] if own[0].any() else marked[0]  # the target's: without any, there would be nothing to learn
+        y, x = rng.choice(np.argwhere(first))  # a pixel that comes into the square
         down, right = (int(rng.integers(rows.start, rows.stop)) - int(i) for rows, i in zip(place, (y, x), strict=True))
-        return [np.roll(hole, (down, right), axis=(0, 1))[place] for hole in own]
+        return [np.roll(hole, (down, right), axis=(0, 1))[place] for hole in (first, *own[1:])]
 
     @cachedmethod(attrgetter("_cache"))
     def _frame(self, number, i):
@@ -142,8 +143,10 @@ def _pairs(videos, masks):
     for video in entries:
         holes = None
         if masks is not None:
-            holes = next((entry for entry in sorted(masks.iterdir()) if entry.stem == video.stem), None)
+            name = video_name(video)
+            holes = next((entry for entry in sorted(masks.iterdir())
+                          if entry.name[0] != "." and video_name(entry) == name), None)
             if holes is None:
-                raise InputError(f"{video}: expected its masks as {masks / video.stem}, a file or folder")
+                raise InputError(f"{video}: expected its masks as {masks / name}, a file or folder")
         found.append((video, holes))
     return found

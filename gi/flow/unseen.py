@@ -30,7 +30,7 @@ def soft_fill(colours: Tensor, share: Tensor, *, relax: bool = False) -> Tensor:
     every size on the way back.
     """
     size, steps = colours.shape[-2:], max(4, 512 // max(colours.shape[-2:])) if relax else 0
-    if min(size) == 1 or len(colours) == 0 or share.min() >= 1:
+    if max(size) == 1 or len(colours) == 0 or share.min() >= 1:
         return colours
     there = F.avg_pool2d(share, 2, ceil_mode=True)
     coarse_share = (4 * there).clamp(max=1)  # one pixel of four is enough

@@ -47,6 +47,37 @@ def masks_of(masks: Iterable) -> Iterator[np.ndarray]:
         yield rule.read(levels)
 
 
+def matched(frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], edited: Mapping[int, np.ndarray], *,
+            first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each frame (H, W, 3) with its mask (H, W), as they come; the first ones have the number `first`.
+
+    Raises InputError, naming the frame, unless all frames are uint8, of one size, which their masks and the edited
+    frames have too, and are as many as the masks, at least one, and more than the numbers of the edited ones.
+    """
+    frames, masks, size, number = iter(frames), iter(masks), None, first
+    while (frame := next(frames, None)) is not None and (mask := next(masks, None)) is not None:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise InputError(f"frame {number}: expected uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+        if size is None:
+            size = frame.shape[:2]
+            for other, image in edited.items():
+                if image.shape != frame.shape:
+                    raise InputError(f"edited frame {other}: {_size(image)}, but the video is {_size(frame)}")
+        if frame.shape[:2] != size:
+            raise InputError(f"frame {number}: {_size(frame)}, but the first one is {size[1]}x{size[0]}")
+        if mask.shape != size:
+            raise InputError(f"mask {number}: {_size(mask)}, but its frame is {_size(frame)}")
+        yield frame, mask
+        number += 1
+    if frame is not None or next(masks, None) is not None:
+        short, long = ("frames", "masks") if frame is None else ("masks", "frames")
+        raise InputError(f"{number} {short}, but more {long}: expected as many masks as frames")
+    if size is None:
+        raise InputError("the video has no frames")
+    if outside := [other for other in edited if other >= number]:
+        raise InputError(f"edited frame {outside[0]}: the video has frames 0 to {number - 1}")
+
+
 def edited_of(edited: Mapping[int, Any] | Sequence | None) -> dict[int, np.ndarray]:
     """{number: uint8 (H, W, 3)} of a mapping, or of a list whose entries are those of frames 0, 1 … or None. Raises
     InputError for something else, naming the frame.
@@ -59,6 +90,10 @@ def edited_of(edited: Mapping[int, Any] | Sequence | None) -> dict[int, np.ndarr
         if not isinstance(number, Integral) or number < 0:
             raise InputError(f"edited: {number!r} is no number of a frame, expected {{number: frame}}")
     return {int(number): frame_of(frame, f"edited frame {number}") for number, frame in edited.items()}
+
+
+def _size(array):
+    return f"{array.shape[1]}x{array.shape[0]}"
 
 
 def _several(items, name: str, dimensions: int):

@@ -119,6 +119,11 @@ def parse_rate(text: str) -> Fraction:
     return ntsc if abs(rate - ntsc) < Fraction(1, 1000) else rate.limit_denominator(10000)
 
 
+def video_name(path: Path) -> str:
+    """What a video is called: as its folder, or as its file without suffix."""
+    return path.stem if path.is_file() else path.name
+
+
 def check_numbers(other: VideoSource, video: VideoSource) -> str | None:
     """Whether images belong to those of `video` in their order, where both are numbered. Returns a remark if they are
     counted from another number on. Raises InputError if one has a gap where the other has none.
@@ -128,6 +133,10 @@ def check_numbers(other: VideoSource, video: VideoSource) -> str | None:
         return None
     if len(numbers) == len(expected) and _is_consecutive(numbers) and _is_consecutive(expected):
         return f"numbered from {numbers[0]}, the frames from {expected[0]}: taken in their order"
+    if set(numbers) == set(expected):
+        other_file, file = next(files for *files, a, b in zip(other.files, video.files, numbers, expected, strict=True)
+                                if a != b)
+        raise InputError(f"{other_file}: comes where {file} does, but has another number")
     number = min(set(numbers) ^ set(expected))
     if number in numbers:
         file = other.files[numbers.index(number)]

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -67,22 +68,44 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 def look_at(path: str | Path, look: Callable[[Image.Image], T]) -> T:
     """What `look` makes of the Pillow image, not decoded yet. Raises InputError as `read_image`, for any error."""
-    # Pillow refuses above twice its own limit while opening, which would make ours ineffective.
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # harmless oddities of single files; real damage raises
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    size = f"{image.width}x{image.height}"
-                    raise InputError(f"{path}: {size} is more than the allowed {MAX_PIXELS} pixels")
-                return look(image)
+        with _OUR_RULES, Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width}x{image.height}"
+                raise InputError(f"{path}: {size} is more than the allowed {MAX_PIXELS} pixels")
+            return look(image)
     except InputError:
         raise
     except Exception as error:  # a damaged file can make the decoders raise anything
         raise InputError(f"{path}: cannot read this image: {reason(error)}") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+
+
+class _OurRules:
+    """Pillow's limit and Python's warnings are the whole process's: the first of the threads that read images changes
+    them, the last one restores them.
+    """
+
+    def __init__(self):
+        self._lock, self._readers, self._before = threading.Lock(), 0, contextlib.ExitStack()
+
+    def __enter__(self):
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                # Pillow refuses above twice its own limit while opening, which would make ours ineffective.
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")  # harmless oddities of single files; real damage raises
+
+    def __exit__(self, *exception):
+        with self._lock:
+            self._readers -= 1
+            if not self._readers:
+                self._before.close()
+
+
+_OUR_RULES = _OurRules()
 
 
 def native_pixels(image: Image.Image, name: str) -> np.ndarray:

@@ -89,7 +89,7 @@ class MaskRule:
     def look(self, levels: Levels) -> bool:
         """Takes one more mask into account. Returns whether those before it are now to be read in another way."""
         values, visible = levels.values, levels.visible
-        before, threshold = self._pixels.copy(), self.threshold
+        before, threshold, by_alpha, painted = self._pixels.copy(), self.threshold, self._by_alpha, self._visible > 0
         found = np.bincount(values.ravel(), minlength=65536)
         self._pixels += found
         if np.count_nonzero(found) > 2:
@@ -100,7 +100,7 @@ class MaskRule:
         self._lossy |= levels.lossy
         self._palette |= levels.labels
         low, high = sorted((threshold, self.threshold))
-        return bool(before[low:high].any())
+        return bool(before[low:high].any() or painted and by_alpha != self._by_alpha)
 
     def read(self, levels: Levels) -> np.ndarray:
         """uint8 (H, W), 1 = missing."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
-from gi.media.files import VideoFolder, check_numbers, natural_order, open_video
+from gi.media.files import VideoFolder, check_numbers, natural_order, open_video, video_name
 from gi.media.masks import MaskSource, open_masks
 from gi.media.source import VideoSource
 from gi.metrics.folder import match
@@ -138,11 +138,7 @@ def find_videos(
 
 def name_of(path: Path) -> str:
     """What a video or a set of them is called: as its folder, or as its file without suffix."""
-    return _video_name(path.resolve())
-
-
-def _video_name(path: Path) -> str:
-    return path.stem if path.is_file() else path.name
+    return video_name(path.resolve())
 
 
 def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[list[VideoPair], dict[str, str]]:
@@ -157,7 +153,7 @@ def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[lis
         sides["the predictions"] = defaultdict(list)
         for entry in _entries(predictions):
             if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
-                sides["the predictions"][_video_name(entry)].append(entry)
+                sides["the predictions"][video_name(entry)].append(entry)
     matches, problems = match(sides, sorted(set().union(*sides.values()), key=natural_order))
     pairs = []
     for name, files in matches.items():
@@ -194,7 +190,7 @@ def _single(predictions: Path, name: str) -> Path:
     """Of one video: what was named, or if that has no picture in it, what has the video's name there."""
     if predictions.is_file() or _pictures(predictions):
         return predictions
-    found = [entry for entry in _entries(predictions) if _video_name(entry) == name]
+    found = [entry for entry in _entries(predictions) if video_name(entry) == name]
     if len(found) != 1:
         raise InputError(f"{predictions}: expected frames of {name} in it, or one folder or video file of that name")
     return io.resolve_inside(predictions, found[0].name)

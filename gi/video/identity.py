@@ -29,15 +29,31 @@ def package_checksum(name: str) -> str:
 
 
 def network_checksum(module: nn.Module | None) -> str:
-    """SHA-256 of a network's structure and weights; "" without one."""
+    """SHA-256 of a network's structure and weights, and of the settings that its parts and their helpers have as
+    attributes; "" without one.
+    """
     if module is None:
         return ""
-    options = [(name, {key: value for key, value in vars(part).items() if isinstance(value, (int, float, str))})
-               for name, part in module.named_modules()]
+    options = [(name, _settings(part), _helpers(part)) for name, part in module.named_modules()]
     digest = hashlib.sha256(f"{module} {options}".encode())
     for tensor in module.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _settings(part):
+    """Attributes that are numbers, words, or sequences of them."""
+    def plain(value):
+        return isinstance(value, (int, float, str)) or isinstance(value, (tuple, list)) and all(map(plain, value))
+    return {key: value for key, value in vars(part).items() if plain(value)}
+
+
+def _helpers(part):
+    """The settings of objects, not networks, that are attributes and from the package that the part is from."""
+    def package(value):
+        return type(value).__module__.partition(".")[0]
+    return {key: _settings(value) for key, value in vars(part).items()
+            if package(value) == package(part) != "torch" and hasattr(value, "__dict__")}
 
 
 def _module_checksum(name):

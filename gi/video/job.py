@@ -107,7 +107,7 @@ class VideoJob:
         if self.method.fits:
             state, visible = self.folder / "fit", _Visible(self.video, self.masks)
             state.mkdir(parents=True, exist_ok=True)
-            with self._workspace.alone("fit"):
+            with self._workspace.alone("fit", wait=self._fitted.is_file()):  # a finished one is only read
                 for done, total in self.method.fit(visible, self.masks, folder=state, edited=self.edited):
                     yield Progress("fitting", done, total)
                 self._fitted.touch()

@@ -16,7 +16,7 @@ import numpy as np
 
 from gi.config import instantiate, parse_value, schema
 from gi.errors import InputError
-from gi.media.arguments import edited_of, frames_of, masks_of
+from gi.media.arguments import edited_of, frames_of, masks_of, matched
 from gi.media.crop import resize
 
 T = TypeVar("T")
@@ -115,8 +115,8 @@ class VideoMethod(ABC):
         if something does not fit.
         """
         edited = edited_of(edited)
-        (frames, own_frames), (masks, own_masks) = (apart(((item, item) for item in items), 2)
-                                                    for items in (frames_of(frames), masks_of(masks)))
+        pairs = matched(frames_of(frames), masks_of(masks), edited)
+        frames, masks, own_frames, own_masks = apart((2 * pair for pair in pairs), 4)
         fills = self.fill(frames, masks, edited=edited)
         for number, (fill, frame, mask) in enumerate(zip(fills, own_frames, own_masks, strict=False)):
             yield edited[number] if number in edited else insert(fill, frame, mask)

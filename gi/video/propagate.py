@@ -252,8 +252,11 @@ def agree(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def signed_distance(mask: np.ndarray) -> np.ndarray:
-    """(h, w) float32: pixels to the outline of a mask, positive inside; very negative without any inside."""
+    """(h, w) float32: pixels to the outline of a mask, positive inside; very negative without any inside, the
+    longer side where all is inside.
+    """
     if not mask.any():
         return np.full(mask.shape, -1e6, np.float32)
     inside, outside = (cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (mask, 1 - mask))
+    inside = np.minimum(inside, max(mask.shape))  # of a mask without any outline it would be endless
     return np.where(mask > 0, inside - 0.5, 0.5 - outside)

@@ -53,7 +53,8 @@ class Workspace:
                     temporary.write_text(json.dumps(self._about, indent=1), encoding="utf-8")
             yield
         finally:
-            if self._lock and not any(path.name not in (_LOCK, _ABOUT) for path in self.folder.iterdir()):
+            if self._lock and not any(path.is_file() and path.suffix != f".{_LOCK}" and path.name not in (_LOCK, _ABOUT)
+                                      for path in self.folder.rglob("*")):
                 self.remove()
             if self._lock:
                 self._lock.close()
@@ -80,12 +81,13 @@ class Workspace:
         return True
 
     @contextlib.contextmanager
-    def alone(self, name: str) -> Iterator[None]:
-        """For what only one process may do at a time. Raises InputError if another is doing it."""
+    def alone(self, name: str, *, wait: bool = False) -> Iterator[None]:
+        """For what only one process may do at a time. Raises InputError if another is doing it, unless it is to `wait`.
+        """
         with open(self.folder / f"{name}.{_LOCK}", "a") as lock:
             if fcntl is not None and self._locked:
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 except OSError as error:
                     raise InputError(f"{self.folder / name}: another run is at work on this; start this one again when "
                                      "that has finished it") from error

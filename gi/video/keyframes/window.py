@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gi.errors import InputError
+from gi.media.arguments import matched
 from gi.media.crop import resize_known
 
 
@@ -25,8 +25,8 @@ class Window:
                  size: Callable[[tuple[int, int]], tuple[int, int]] = lambda size: size,
                  edited: Mapping[int, np.ndarray] | None = None, first: int = 0, count: int | None = None,
                  device: torch.device | str = "cpu"):
-        self._frames, self._masks = iter(frames), iter(masks)
         self._size, self.edited, self.device = size, dict(edited or {}), device
+        self._pairs = matched(frames, masks, self.edited, first=first)
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._unedited: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # edited frames as they were
         self.next = first  # number of the frame that is read next
@@ -36,12 +36,14 @@ class Window:
     def read_to(self, stop: int) -> None:
         """Reads on until the frames before `stop` are there, or all. Raises InputError for what does not fit."""
         while self.next < (stop if self.count is None else min(stop, self.count)):
-            frame, mask = next(self._frames, None), next(self._masks, None)
-            if frame is None or mask is None:
-                self._end(frame, mask)
+            if (pair := next(self._pairs, None)) is None:
+                self.count = self.next
                 return
-            number, self.next = self.next, self.next + 1
-            self._check(number, frame, mask)
+            number, self.next, (frame, mask) = self.next, self.next + 1, pair
+            if self.full_size is None:
+                self.full_size = frame.shape[:2]
+                for edited, image in self.edited.items():  # they guide from the first target on
+                    self._kept[edited] = self._small(image, np.zeros(image.shape[:2], np.uint8))
             mask = (mask != 0).astype(np.uint8)
             if number in self.edited:
                 self._unedited[number] = self._small(frame, mask)
@@ -86,33 +88,3 @@ class Window:
     def _small(self, frame, mask):
         image, hole = resize_known(frame, mask, self.size)
         return image, np.packbits(hole, axis=1)  # bytes would be a quarter of all memory of a window
-
-    def _end(self, frame, mask):
-        if frame is not None or mask is not None:
-            short, long = ("masks", "frames") if mask is None else ("frames", "masks")
-            raise InputError(f"{self.next} {short}, but more {long}: expected as many masks as frames")
-        if self.full_size is None:
-            raise InputError("the video has no frames")
-        self.count = self.next
-        if outside := [number for number in self.edited if number not in range(self.count)]:
-            raise InputError(f"edited frame {outside[0]}: the video has frames 0 to {self.count - 1}")
-
-    def _check(self, number, frame, mask):
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            raise InputError(f"frame {number}: expected uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
-        if self.full_size is None:
-            self.full_size = frame.shape[:2]
-            for edited, image in self.edited.items():
-                if image.shape != frame.shape:
-                    raise InputError(f"edited frame {edited}: {_size(image)}, but the video is {_size(frame)}")
-                # It guides from the first target on.
-                self._kept[edited] = self._small(image, np.zeros(image.shape[:2], np.uint8))
-        if frame.shape[:2] != self.full_size:
-            raise InputError(f"frame {number}: {_size(frame)}, but the first one is "
-                             f"{self.full_size[1]}x{self.full_size[0]}")
-        if mask.shape != frame.shape[:2]:
-            raise InputError(f"mask {number}: {_size(mask)}, but its frame is {_size(frame)}")
-
-
-def _size(array):
-    return f"{array.shape[1]}x{array.shape[0]}"
