@@ -36,7 +36,7 @@ class Inpainter(Pretrained):
 
     The network sees a square around the hole, twice as long as the hole and at least `max_side` (as much of it as the
     picture has), reduced to `max_side` where it is longer: holes of more than half of `max_side` become softer than
-    their surroundings. Each keyframe is cut out where, by a coarse flow, it shows the same part of the scene.
+    their surroundings. Each keyframe is cut out where it shows the same part of the scene (`gi.flow.parts`).
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
