@@ -5,6 +5,7 @@
 import argparse
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def main() -> None:
     clicks = [Click(float(x), float(y), int(label)) for x, y, label in (point.split(",") for point in args.point)]
     video = open_video(args.video, rate=parse_rate(args.fps) if args.fps else None)
     found, unfinished = ClickedObject(args.sam2), args.folder.with_name(f".{args.folder.name}")
+    for left in unfinished, args.folder:  # by an earlier run
+        shutil.rmtree(left, ignore_errors=True)
     start, total = time.monotonic(), video.count if args.carry else 1
     for done, (number, mask) in enumerate(found.masks(video, args.frame, clicks, carry=args.carry), start=1):
         io.write_image(unfinished / f"{number:06d}.png", 255 * mask)

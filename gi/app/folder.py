@@ -151,16 +151,17 @@ class Uploads:
             (self.root / upload).mkdir()
         place = self.place(upload)
         temporary, name = place / f".{token_hex(4)}.part", safe_name(name)
+        final, taken = place / name, False
         try:
             with self._lock:
-                final = place / name
                 if final.exists():
                     raise Problem(f"{name}: is in this upload already", 409)
                 final.touch()
+                taken = True
             yield upload, temporary, final
         except BaseException:
             with contextlib.suppress(OSError):
-                if final.stat().st_size == 0:
+                if taken and final.stat().st_size == 0:
                     final.unlink()
             raise
         finally:

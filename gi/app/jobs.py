@@ -148,9 +148,22 @@ class Queue:
         while True:
             self._wake.clear()
             if waiting := self.waiting():
-                await self._run(waiting[0])
+                try:
+                    await self._run(waiting[0])
+                except Exception as error:  # a full disk, say, must not stop the queue
+                    await self._give_up(waiting[0], error)
             else:
                 await self._wake.wait()
+
+    async def _give_up(self, job: Job, error: Exception) -> None:
+        if self._child is not None:
+            await child.end(self._child)
+            self._child = None
+        job.state, job.error, job.finished = FAILED, self.shorten(one_line(error)), now()
+        try:
+            self._save(job)
+        except OSError:
+            self._tell(job)
 
     async def _run(self, job: Job) -> None:
         folder, start = self.folder(job), time.monotonic()
@@ -171,6 +184,8 @@ class Queue:
                     self._listen(job, line, said, time.monotonic() - start)
             status = await self._child.wait()
         except (OSError, ValueError) as error:
+            if self._child is not None:
+                raise
             status, said["error"] = 1, f"cannot be started: {io.reason(error)}"
         except asyncio.CancelledError:  # the server ends; on disk the job stays one that is running
             if self._child is not None:

@@ -86,15 +86,19 @@ class Projects:
 
     def delete(self, project: Project) -> None:
         """Deletes a project, and its upload if no other uses it."""
-        del self.projects[project.id]
-        shutil.rmtree(project.folder, ignore_errors=True)
+        with project.lock:
+            del self.projects[project.id]
+            shutil.rmtree(project.folder, ignore_errors=True)
         if project.upload and all(other.upload != project.upload for other in self.projects.values()):
             shutil.rmtree(self.folder.own / "uploads" / project.upload, ignore_errors=True)
         self.events.publish("project-removed", {"id": project.id})
 
     def changed(self, project: Project) -> None:
-        """Keeps a project on disk and tells the pages."""
+        """Keeps a project on disk and tells the pages. Raises Problem if it has been deleted meanwhile."""
         with project.lock:
+            if self.projects.get(project.id) is not project:
+                shutil.rmtree(project.folder, ignore_errors=True)  # what was written since
+                raise Problem("there is no such project", 404)
             project.version += 1
             with io.atomic_write(project.folder / "project.json") as temporary:
                 temporary.write_text(json.dumps({**asdict(project), "folder": "", "source": str(project.source)}),
@@ -102,7 +106,9 @@ class Projects:
         self.events.publish("project", self.describe(project))
 
     def proxies_made(self, project: Project, done: int | None, problem: str | None = None) -> None:
-        """Takes note of how far the proxies are."""
+        """Takes note of how far the proxies are, unless the project has been deleted."""
+        if self.projects.get(project.id) is not project:
+            return
         project.proxies_done = project.proxies_done if done is None else done
         project.problem = problem and self.folder.shorten(problem)
         if done == project.count:
@@ -174,7 +180,7 @@ class Projects:
             raise Problem(f"{len(files)} masks, expected {project.count}, one for each frame")
         for number, file in enumerate(files):
             link(file, project.mask(number))
-        for number in project.marks if source == "uploaded" else ():
+        for number in project.marks:
             link(project.mark(number), project.mask(number))
         project.masks = {"source": source, "stale": False}
         self.changed(project)

@@ -43,10 +43,9 @@ def guidance_scales(whole: Sequence[bool], lowest: float, highest: float) -> Ten
     """
     places = torch.arange(len(whole))
     keyframes = places[torch.tensor(whole, dtype=torch.bool)]
-    distances = torch.full_like(places, len(whole) - 1)
-    if len(keyframes):
-        distances = (places[:, None] - keyframes).abs().amin(dim=1)
-    return torch.linspace(lowest, highest, len(whole))[distances]
+    if not len(keyframes):
+        return torch.full((len(whole),), float(highest))
+    return torch.linspace(lowest, highest, len(whole))[(places[:, None] - keyframes).abs().amin(dim=1)]
 
 
 def begin(noise: Tensor, levels: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The video method `refine`: flow fills the holes, a network that is fitted to the video draws them, and another one,
 fitted to what moved holes hide, chooses between the two for each pixel.
 """
+import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ class Refine(VideoMethod):
         shot = Shot.read(frames.frames(), masks.frames(), count=frames.count, size=size, folder=folder)
         shot.expect_holes()
         places = translations(shot.masks, PLACES, seed=self.seed)
-        while places and _known(_hidden(shot.masks, places)) < LEFT * _known(shot.masks):
+        while places and _known(shot.masks, places) < LEFT * _known(shot.masks):
             places.pop()
         for done, total in self._fit_network(shot, places, folder):
             yield done, round(total / SHARE)
@@ -117,16 +118,14 @@ class Refine(VideoMethod):
 
     def _fit_network(self, shot, places, folder):
         """Fits the network that draws; what is at `places` is missing for it like what is in the holes."""
-        own = shot.masks[shot.holes]
-
         def moved(rng, height, width, growth=1.0):
             by = int(rng.integers(height)), int(rng.integers(width))
-            return np.roll(own[rng.integers(len(own))], by, axis=(0, 1))
+            return np.roll(shot.masks[shot.holes[rng.integers(len(shot.holes))]], by, axis=(0, 1))
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = Base().to(self.device)
-        fitting = Fitting(network, Shot(shot.frames, _hidden(shot.masks, places)),
+        fitting = Fitting(network, Shot(shot.frames, _hidden(shot.masks, places, folder)),
                           TwoPhases(terms={"reconstruction": Reconstruction()}).to(self.device), Recipe(1, 2e-3),
                           folder=folder, minutes=None if self.minutes is None else SHARE * self.minutes,
                           steps=self.steps, holes=moved, early_stop=False, seed=self.seed, say=say)
@@ -184,13 +183,23 @@ class Refine(VideoMethod):
         return {"gains": gained, "chooser": fit(places, seed=self.seed).state_dict() if pays(gained) else {}}
 
 
-def _hidden(masks, places):
-    """Masks (N, H, W) and all that they hide at `places`."""
-    return np.maximum.reduce([masks, *(move(masks, place) for place in places)])
+def _hidden(masks, places, folder):
+    """Masks (N, H, W) and all that they hide at `places`; in a file of `folder` where `masks` are in one."""
+    mapped = isinstance(masks, np.memmap)
+    hidden = (np.lib.format.open_memmap(folder / "hidden.npy", "w+", np.uint8, masks.shape) if mapped
+              else np.empty_like(masks))
+    for number, mask in enumerate(masks):
+        hidden[number] = _with_moved(mask, places)
+    return hidden
 
 
-def _known(masks):
-    return np.count_nonzero(masks == 0)
+def _with_moved(mask, places):
+    return functools.reduce(np.maximum, (move(mask, place) for place in places), mask)
+
+
+def _known(masks, places=()):
+    """Pixels of masks (N, H, W) that are known, also beside what they hide at `places`."""
+    return sum(np.count_nonzero(_with_moved(mask, places) == 0) for mask in masks)
 
 
 def _array(image):

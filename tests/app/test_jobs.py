@@ -1,4 +1,5 @@
 """The queue: order, cancelling, resuming, errors, and what a restart finds."""
+import errno
 import json
 import os
 import signal
@@ -80,6 +81,24 @@ def test_a_job_that_fails_says_why_in_a_line(server, script, expected):
     wait_for(lambda: state_of(server, job) == "failed")
     error = server.ok("GET", f"/api/jobs/{job.id}")["error"]
     assert error.endswith(expected) and "\n" not in error
+
+
+def test_a_full_disk_stops_a_job_and_not_the_queue(server, monkeypatch):
+    """It may fail when the job is written down, and when its child runs already, which then ends."""
+    fake_job(server, total=3, pause=0.2)
+    unwritten, unheard, last = fake_job(server), fake_job(server, total=300, pause=0.1), fake_job(server)
+    (server.queue.folder(unheard) / "progress.jsonl").mkdir()
+    save = server.queue._save
+
+    def full(job):
+        if job is unwritten:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(job)
+
+    monkeypatch.setattr(server.queue, "_save", full)
+    wait_for(lambda: state_of(server, last) == "done")
+    assert unwritten.state == unheard.state == "failed" and "No space left" in unwritten.error
+    assert not (server.queue.folder(unheard) / "result.txt").exists()
 
 
 def test_a_measurement_makes_room_for_what_somebody_waits_for(server):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from gi.app import pictures, proxies
+from gi.app.folder import Problem
 from gi.media.files import open_video
 from gi.media.turn import Turn
 from tests.app.conftest import png, wait_for
@@ -184,3 +185,18 @@ def test_a_video_that_is_damaged_further_on_is_told(server):
     assert server.client.get(f"{call}/frames/0.png").status_code == 200
     broken = [server.client.get(f"{call}/frames/{number}.png").status_code for number in range(40)]
     assert set(broken) == {200, 404}
+
+
+def test_marks_stay_in_masks_of_any_origin_and_a_deleted_project_stays_deleted(server, tmp_path):
+    project = server.projects.get(project_of(server, moving_pictures(3))["id"])
+    server.projects.put_mark(project, 1, png(np.full(project.size[::-1], 255)))
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(np.zeros(project.size[::-1])))
+    made = sorted(tmp_path.glob("?.png"))
+    server.projects.put_masks(project, made, "clicks")
+    shown = [np.asarray(Image.open(project.mask(number))).max() for number in range(3)]
+    assert shown == [0, 255, 0] and project.marks == [1]
+    server.projects.delete(project)
+    with pytest.raises(Problem, match="no such project"):
+        server.projects.put_masks(project, made, "uploaded")
+    assert not project.folder.exists()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gi.app import safety
+from gi.app.folder import Problem
 from gi.app.safety import Guard, is_plain, safe_name
 from tests.app.conftest import arguments_in, png, serving, testclient, wait_for
 from tests.video_helpers import moving_pictures, write_video
@@ -210,6 +211,14 @@ def test_a_file_that_is_too_large_is_refused_while_it_comes(server, announced):
     answer = server.client.post("/api/uploads?name=long.mp4", content=content)
     assert answer.status_code == 413 and "4 MB" in answer.json()["error"] and "long.mp4" in answer.json()["error"]
     assert not list(server.uploads.root.iterdir())
+
+
+def test_a_name_stays_taken_until_its_file_has_come(server):
+    with server.uploads.receive("a.png", None) as (upload, _, place):
+        for _ in range(2):
+            with pytest.raises(Problem, match="is in this upload already"), server.uploads.receive("a.png", upload):
+                pass
+        assert place.exists()
 
 
 def test_a_folder_of_files_is_no_way_around_the_limit(server):

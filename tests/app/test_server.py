@@ -77,7 +77,8 @@ def test_propagated_masks_become_the_project_s(server, still):
     server.tasks.finish(job)
     assert server.ok("GET", call)["masks"] == {"source": "propagated", "stale": False}
     shown = [server.client.get(f"{call}/masks/{number}.png").content for number in range(30)]
-    assert len({*shown}) == 2 and shown.index(shown[9]) == 9 and shown.count(shown[9]) == 1
+    assert len({*shown}) == 3 and shown.index(shown[9]) == 9 and shown.count(shown[9]) == shown.count(shown[4]) == 1
+    assert shown[4] == server.projects.get(still).mark(4).read_bytes()
     server.ok("PUT", f"{call}/marks/4", content=png(np.zeros((48, 64))))
     server.tasks.finish(job)
     assert server.ok("GET", call)["masks"]["stale"]

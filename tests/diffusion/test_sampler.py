@@ -122,7 +122,7 @@ def test_latents_are_those_of_the_pipeline(pipeline, highest):
 def test_guidance_rises_with_the_distance():
     assert torch.equal(guidance_scales([True] + [False] * 24, 1, 3), torch.linspace(1, 3, 25))  # SVD's
     assert guidance_scales([False, True, False, False, True], 1, 3).tolist() == [1.5, 1, 1.5, 1.5, 1]
-    assert guidance_scales([False] * 4, 1, 3).tolist() == [3] * 4
+    assert guidance_scales([False] * 4, 1, 3).tolist() == [3] * 4 and guidance_scales([False], 1, 3).tolist() == [3]
     assert guidance_scales([True], 1, 3).tolist() == [1]
 
 
