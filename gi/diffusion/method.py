@@ -85,10 +85,6 @@ class Diffusion(VideoMethod):
     def fit(self, frames: Pictures, masks: Pictures, *, folder: Path,
             edited: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int]]:
         """What the plan makes for the whole video before its parts; see there. Only what is not in `folder` yet."""
-        for number, frame in edited.items():
-            if number >= frames.count or frame.shape[:2] != (frames.height, frames.width):
-                raise InputError(f"edited frame {number}: {frame.shape[1]}x{frame.shape[0]}, expected one of frames 0 "
-                                 f"to {frames.count - 1} with {frames.width}x{frames.height} pixels")
         self._shown = Shown(self._size, edited, folder)
         yield from self.plan.prepare(frames, masks, self._shown)
 

@@ -53,6 +53,8 @@ class VideoJob:
         self.edited, self.options = dict(edited or {}), options
         check_output(out, video, masks, **options)
         for number, frame in self.edited.items():
+            if number not in range(video.count):
+                raise InputError(f"edited frame {number}: the video has frames 0 to {video.count - 1}")
             if frame.shape[:2] != (video.height, video.width):
                 raise InputError(f"edited frame {number}: {frame.shape[1]}x{frame.shape[0]}, but the video is "
                                  f"{video.width}x{video.height}")

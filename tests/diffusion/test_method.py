@@ -152,7 +152,6 @@ def test_short_videos_and_sizes(build):
     assert calls == [2, 2, 5, 5]  # nothing is missing in frame 0
     larger, frames, masks = run(build(resize=[40, 24]))
     assert np.array_equal(larger[masks == 0], frames[masks == 0]) and not np.array_equal(larger, run(build())[0])
-    assert list(build()([], [])) == []
 
 
 def test_stable_video_diffusion(svd_folder, tmp_path):
@@ -240,9 +239,9 @@ def test_what_is_missing(checkpoint, monkeypatch, tmp_path):
 
 
 def test_failures_in_one_line(build, monkeypatch):
-    with pytest.raises(InputError, match="edited frame 9: 26x18, expected one of frames 0 to 7"):
+    with pytest.raises(InputError, match="edited frame 9: the video has frames 0 to 7"):
         run(build(), edited={9: np.zeros((HEIGHT, WIDTH, 3), np.uint8)})
-    with pytest.raises(InputError, match="edited frame 2: 8x8, expected"):
+    with pytest.raises(InputError, match="edited frame 2: 8x8, but the video is 26x18"):
         run(build(), edited={2: np.zeros((8, 8, 3), np.uint8)})
     frames, masks = zip(*scene(3), strict=True)
     with pytest.raises(InputError, match="expected a call of fit before"):
