@@ -74,7 +74,8 @@ class Refine(VideoMethod):
         shot = Shot.read(frames.frames(), masks.frames(), count=frames.count, size=size, folder=folder)
         shot.expect_holes()
         places = translations(shot.masks, PLACES, seed=self.seed)
-        while places and _known(shot.masks, places) < LEFT * _known(shot.masks):
+        least = LEFT * _known(shot.masks)
+        while places and _known(shot.masks, places) < least:
             places.pop()
         for done, total in self._fit_network(shot, places, folder):
             yield done, round(total / SHARE)

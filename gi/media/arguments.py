@@ -60,9 +60,7 @@ def matched(frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], edited: M
             raise InputError(f"frame {number}: expected uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
         if size is None:
             size = frame.shape[:2]
-            for other, image in edited.items():
-                if image.shape != frame.shape:
-                    raise InputError(f"edited frame {other}: {_size(image)}, but the video is {_size(frame)}")
+            check_edited(edited, size=size)
         if frame.shape[:2] != size:
             raise InputError(f"frame {number}: {_size(frame)}, but the first one is {size[1]}x{size[0]}")
         if mask.shape != size:
@@ -74,8 +72,17 @@ def matched(frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], edited: M
         raise InputError(f"{number} {short}, but more {long}: expected as many masks as frames")
     if size is None:
         raise InputError("the video has no frames")
-    if outside := [other for other in edited if other >= number]:
-        raise InputError(f"edited frame {outside[0]}: the video has frames 0 to {number - 1}")
+    check_edited(edited, count=number)
+
+
+def check_edited(edited: Mapping[int, np.ndarray], *, size: tuple[int, int] | None = None,
+                 count: int | None = None) -> None:
+    """Raises InputError, naming the frame, unless all are of a (height, width), and of a video of `count` frames."""
+    for number, image in edited.items():
+        if count is not None and number not in range(count):
+            raise InputError(f"edited frame {number}: the video has frames 0 to {count - 1}")
+        if size is not None and image.shape != (*size, 3):
+            raise InputError(f"edited frame {number}: {_size(image)}, but the video is {size[1]}x{size[0]}")
 
 
 def edited_of(edited: Mapping[int, Any] | Sequence | None) -> dict[int, np.ndarray]:

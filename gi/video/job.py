@@ -15,6 +15,7 @@ import numpy as np
 from gi.errors import InputError
 from gi.heap import release_freed
 from gi.media.ahead import read_ahead
+from gi.media.arguments import check_edited
 from gi.media.crop import Box
 from gi.media.rehearsal import rehearse
 from gi.media.source import VideoSource
@@ -52,12 +53,7 @@ class VideoJob:
         self.method, self.video, self.masks, self.out = method, video, masks, Path(out)
         self.edited, self.options = dict(edited or {}), options
         check_output(out, video, masks, **options)
-        for number, frame in self.edited.items():
-            if number not in range(video.count):
-                raise InputError(f"edited frame {number}: the video has frames 0 to {video.count - 1}")
-            if frame.shape[:2] != (video.height, video.width):
-                raise InputError(f"edited frame {number}: {frame.shape[1]}x{frame.shape[0]}, but the video is "
-                                 f"{video.width}x{video.height}")
+        check_edited(self.edited, size=(video.height, video.width), count=video.count)
         self.preview = None if preview is None else Preview(preview, video, masks, self.edited)
         self.parts = method.parts(video.count, edited=self.edited)
         self.checksum = self._checksum()
