@@ -127,20 +127,20 @@ def test_networks_trained_together_become_what_each_becomes_alone(tmp_path):
                    "--test", str(photographs), "--out", str(both), "--steps", "3", "--save", "2", "--seeds", "0",
                    "--workers", "0"])
     budget = Budget(train=photographs, test=photographs, steps=3, seeds=0)
-    run_family("lama", tmp_path, budget)
-    alone = read_checkpoint(families.find_run(tmp_path / "lama") / "checkpoints" / "last.ckpt")["state_dict"]
-    weights = load_file(both / "lama_0.safetensors")
+    run_family("lama:1", tmp_path, budget)
+    alone = read_checkpoint(families.find_run(tmp_path / "lama_1") / "checkpoints" / "last.ckpt")["state_dict"]
+    weights = load_file(both / "lama_1.safetensors")
     assert {f"generator.{name}" for name in weights} == set(alone)
     for name, value in weights.items():
         torch.testing.assert_close(value.float(), alone[f"generator.{name}"].float(), rtol=1e-3, atol=1e-5)
-    earlier = load_file(both / "lama_0_2.safetensors")
+    earlier = load_file(both / "lama_1_2.safetensors")
     assert any(not torch.equal(earlier[name], value) for name, value in weights.items())
     losses = json.loads((both / "losses.json").read_text())
     assert losses["lama_0"][0][0] == 3 and losses["lama_0"] != losses["lama_1"]
 
 
 @pytest.mark.parametrize(("network", "message"), [
-    ("ours:x", "expected FAMILY:SEED"), ("our:0", "expected FAMILY:SEED"),
+    ("ours:x", "expected FAMILY or FAMILY:SEED"), ("our:0", "expected FAMILY or FAMILY:SEED"),
     ("full_objective:0", "without discriminator"),
     ("ours_small", "without discriminator, average and earlier stage"),
 ])

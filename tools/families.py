@@ -1,6 +1,6 @@
 """Trains small networks of every family with one budget and compares them (`configs/small`).
 
-Everything of a family lies in one folder: its run, and below `seeds` an evaluation for every seed of the test samples,
+Everything of a network lies in one folder: its run, and below `seeds` an evaluation for every seed of the test samples,
 that is of crops, motions and holes. What is complete is not done again; a run that was interrupted goes on.
 """
 import json
@@ -60,17 +60,32 @@ class Budget:
     seeds: int = 3
 
 
-def run_family(name: str, out: Path, budget: Budget) -> None:
-    """Trains a family into `out`/name and evaluates it with every seed. Raises InputError if a step of it fails."""
+def named(network: str) -> tuple[str, int]:
+    """A family and the seed of its weights, of "lama:1" or "lama" (which is 0). Raises InputError for anything else."""
+    family, _, seed = network.partition(":")
+    if family not in families() or not (seed or "0").isdecimal():
+        raise InputError(f"{network}: expected FAMILY or FAMILY:SEED, with one of {', '.join(families())}")
+    return family, int(seed or 0)
+
+
+def own_folder(network: str, out: Path) -> Path:
+    """Where a network's training and scores lie: `out`/lama for "lama", `out`/lama_1 for "lama:1"."""
+    family, seed = named(network)
+    return out / (f"{family}_{seed}" if seed else family)
+
+
+def run_family(network: str, out: Path, budget: Budget) -> None:
+    """Trains a network into its folder of `out` and evaluates it. Raises InputError if a step of it fails."""
+    (family, seed), own = named(network), own_folder(network, out)
     options: tuple[object, ...] = ()
-    for stage in [] if _last(find_run(out / name)) else stages(name):
-        weights = out / name / f"{stage.stem}.safetensors"
+    for stage in [] if _last(find_run(own)) else stages(family):
+        weights = own / f"{stage.stem}.safetensors"
         if not weights.is_file():
-            run = _train(stage, out / name / stage.stem, budget, *options)
+            run = _train(stage, own / stage.stem, budget, seed, *options)
             export_generator(stage, run / "checkpoints" / "last.ckpt", weights, half=False)
         options = "--resume_from_checkpoint", weights
-    folder = _train(CONFIGS / f"{name}.yaml", out / name, budget, *options)
-    score(out / name, folder / "configs" / "config.yaml", folder / "checkpoints" / "last.ckpt", budget)
+    run = _train(CONFIGS / f"{family}.yaml", own, budget, seed, *options)
+    score(own, run / "configs" / "config.yaml", run / "checkpoints" / "last.ckpt", budget)
 
 
 def score(folder: Path, config: Path, weights: Path, budget: Budget, *options: str) -> None:
@@ -86,11 +101,12 @@ def score(folder: Path, config: Path, weights: Path, budget: Budget, *options: s
               "--name", f"seed{seed}", *options, *own)
 
 
-def _train(config: Path, out: Path, budget: Budget, *options: object) -> Path:
+def _train(config: Path, out: Path, budget: Budget, seed: int, *options: object) -> Path:
     """The run in `out`, begun or continued unless it is complete."""
     folder = find_run(out)
     if folder is None:
-        _main("--base", config, "--logdir", out, "--name", config.stem, "--no_test", *options, *overrides(budget))
+        _main("--base", config, "--logdir", out, "--name", config.stem, "--no_test", *options, *overrides(budget),
+              f"seed={seed}")
     elif not _is_trained(folder):
         _main("-r", folder, "--no_test", *options)
     return find_run(out)
@@ -101,8 +117,8 @@ def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str
 
     Also writes them to `out`: results.json, report.md, curves.svg, report.html.
     """
-    trained = {name: folder for name in names if (folder := find_run(out / name)) is not None}
-    results = {name: {seed: scores(out / name, seed) for seed in range(100)} for name in trained}
+    trained = {name: run for name in names if (run := find_run(own_folder(name, out))) is not None}
+    results = {name: {seed: scores(own_folder(name, out), seed) for seed in range(100)} for name in trained}
     by_set = tables(results)
     facts = [(name, _about(folder)) for name, folder in trained.items()]
     curves: dict[str, dict] = {"training loss": {}}

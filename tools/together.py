@@ -38,7 +38,7 @@ from gi.training.layout import lay_out  # noqa: E402
 from gi.training.module import GuidedInpainting  # noqa: E402
 from gi.training.schedule import warmup_cosine  # noqa: E402
 from gi.weights.export import write_generator  # noqa: E402
-from tools.families import CONFIGS, Budget, overrides, score, scores, stages, tables  # noqa: E402
+from tools.families import CONFIGS, Budget, named, overrides, score, scores, stages, tables  # noqa: E402
 
 MEASURED = 20  # steps, to see how many networks there is time for
 SETTLED = 500  # steps after which it is known how many there is time for
@@ -295,18 +295,17 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     names, trainings = {}, []
     for network in args.networks:
-        family, _, seed = network.partition(":")
-        if not (CONFIGS / f"{family}.yaml").is_file() or not (seed or "0").isdecimal():
-            raise InputError(f"{network}: expected FAMILY:SEED with a family of {CONFIGS}, such as ours:0")
-        names[f"{family}_{seed or 0}"] = family
-        if (args.out / f"{family}_{seed or 0}.safetensors").is_file():
+        family, seed = named(network)
+        name = f"{family}_{seed}"
+        names[name] = family
+        if (args.out / f"{name}.safetensors").is_file():
             continue
         config = load_config([CONFIGS / f"{family}.yaml"], overrides(budget))
         if stages(family) or set(config.model.params) & {"discriminator", "average_decay"}:
             raise InputError(f"{network}: expected a family without discriminator, average and earlier stage, which "
                              "python -m tools.train_small trains")
-        torch.manual_seed(int(seed or 0))
-        trainings.append(Training(f"{family}_{seed or 0}", config, built(config, "model"), device))
+        torch.manual_seed(seed)
+        trainings.append(Training(name, config, built(config, "model"), device))
     if trainings:
         train(trainings, budget, args.out, args.minutes, args.save, args.workers)
     results = {}

@@ -1,7 +1,7 @@
 """Trains a small network of every family with the same budget, seed and data, and compares them.
 
     python -m tools.train_small --train PHOTOGRAPHS --test OTHER_PHOTOGRAPHS --out logs/small
-    python -m tools.train_small --train A --test B --out logs/small --only ours lama --steps 200 --count 20 --seeds 1
+    python -m tools.train_small --train A --test B --out logs/small --only ours lama:1 --steps 200 --count 20 --seeds 1
 
 Started again it goes on where it was stopped. OUT gets report.html, report.md and results.json with the scores inside
 the holes, learning curves, training time and size of each family.
@@ -11,7 +11,7 @@ from pathlib import Path
 from gi.commands import script
 from gi.errors import InputError
 from gi.report.tables import print_table
-from tools.families import EXTRA, Budget, families, gather, run_family
+from tools.families import EXTRA, Budget, families, gather, named, run_family
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,16 +20,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--train", type=Path, default=Path("data/photos/train"), help="photographs to train on")
     parser.add_argument("--test", type=Path, default=Path("data/photos/val"), help="photographs to score on")
     parser.add_argument("--out", type=Path, default=Path("logs/small"), help="folder of all runs and the report")
-    parser.add_argument("--only", nargs="+", metavar="FAMILY", default=[name for name in known if name not in EXTRA],
-                        help=f"some of {', '.join(known)}; default: all but {' and '.join(EXTRA)}")
+    parser.add_argument("--only", nargs="+", metavar="FAMILY[:SEED]",
+                        default=[name for name in known if name not in EXTRA],
+                        help=f"some of {', '.join(known)}, with a seed of the weights, 0 by default; default: all but "
+                             f"{' and '.join(EXTRA)}")
     parser.add_argument("--steps", type=int, help="optimiser steps; default: as configured")
     parser.add_argument("--count", type=int, help="samples a test set; default: one a photograph")
     parser.add_argument("--seeds", type=int, default=3, help="draws of the test samples")
     parser.add_argument("--report", action="store_true", help="only gather what is there")
     args = parser.parse_args(argv)
     for name in args.only:
-        if name not in known:
-            raise InputError(f"--only {name}: expected some of {', '.join(known)}")
+        named(name)
     for option in "steps", "count", "seeds":
         if (number := getattr(args, option)) is not None and number < 1:
             raise InputError(f"--{option}: expected at least 1, got {number}")
