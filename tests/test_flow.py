@@ -1,7 +1,11 @@
+import re
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 
 from gi.errors import InputError
@@ -9,7 +13,7 @@ from gi.flow.estimate import DIS, RAFT, Estimator, ZeroFlow, torchvision_names
 from gi.flow.guidance import FlowGuidance
 from gi.flow.inpaint import inpaint_flow
 from gi.flow.morphology import dilate
-from gi.flow.warp import forward_backward_error, resize_flow, warp
+from gi.flow.warp import area_means, forward_backward_error, resize_flow, sample, warp
 from gi.weights.files import file_sha256
 
 
@@ -70,6 +74,23 @@ def test_warp_agrees_with_scipy(size):
     np.testing.assert_allclose(result[0, 0].numpy(), expected, atol=1e-5)
     part = ..., slice(3, 7), slice(1, 2)
     assert torch.equal(warp(image, flow[part], corner=(3, 1)), result[part])
+
+
+def test_samples_and_means_agree_with_scipy_and_torch():
+    rng = np.random.default_rng(0)
+    image, points = rng.random((13, 17)), rng.uniform(-4, 20, (50, 2))
+    values = sample(torch.from_numpy(image)[None, None].float(), torch.from_numpy(points).float())
+    expected = ndimage.map_coordinates(image, points.T[::-1], order=1, mode="nearest")
+    np.testing.assert_allclose(values[:, 0].numpy(), expected, atol=1e-5)
+    image = torch.rand(2, 3, 13, 17)
+    for size in (4, 5), (13, 1):
+        assert torch.equal(area_means(image, size), F.interpolate(image, size, mode="area"))
+
+
+def test_nobody_but_their_helpers_calls_what_apple_gpus_lack():
+    lacking = re.compile(r'mode="area"|adaptive_avg_pool|AdaptiveAvgPool|padding_mode="border"')
+    root = Path(__file__).resolve().parents[1] / "gi"
+    assert [path.name for path in root.rglob("*.py") if lacking.search(path.read_text())] == ["warp.py"]
 
 
 def test_warp_keeps_its_precision_under_autocast_and_takes_one_pixel():

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from gi.errors import InputError
 from gi.media import io
@@ -54,6 +55,36 @@ def test_exif_orientation(tmp_path, photograph):
     exif[0x0112] = 6  # stored lying: to be turned by 90 degrees clockwise
     Image.fromarray(photograph).save(tmp_path / "turned.png", exif=exif)
     np.testing.assert_array_equal(io.read_image(tmp_path / "turned.png"), np.rot90(photograph, -1))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif", "exif.png", "xmp.png", "raw.png"])
+def test_size_of_turned_pictures(tmp_path, photograph, name):
+    """As the picture has it when it is read, wherever it says how to turn it."""
+    exif, texts = Image.Exif(), PngInfo()
+    exif[0x0112] = 6
+    if name == "xmp.png":
+        texts.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    elif name == "raw.png":
+        content = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+        texts.add_text("Raw profile type exif", f"\nexif\n{len(content):8d}\n{content.hex()}\n", zip=True)
+    told = {} if name in ("xmp.png", "raw.png") else {"exif": exif}
+    Image.fromarray(photograph).save(tmp_path / name, **({"pnginfo": texts} if name.endswith("png") else {}), **told)
+    assert io.read_size(tmp_path / name) == io.read_image(tmp_path / name).shape[1::-1] == (12, 20)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
+def test_one_value_or_colour_that_is_transparent(tmp_path, photograph, mode):
+    """As programs that make PNG files smaller write RGBA: kept in pictures, and not painted in masks."""
+    image = Image.fromarray(photograph).quantize(4) if mode == "P" else Image.fromarray(photograph).convert(mode)
+    image.save(tmp_path / "a.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    truth = np.asarray(Image.open(tmp_path / "a.png").convert("RGBA"))
+    pixels = io.look_at(tmp_path / "a.png", lambda image: io.native_pixels(image, "a"))
+    np.testing.assert_array_equal(pixels, truth)
+    painted = np.full((12, 20), 255, np.uint8)
+    painted[:, 5:] = 0  # black, and not to be seen
+    Image.fromarray(painted).convert("L" if mode == "P" else mode).save(
+        tmp_path / "mask.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    np.testing.assert_array_equal(io.read_mask(tmp_path / "mask.png"), painted // 255)
 
 
 def test_mask_threshold(tmp_path):

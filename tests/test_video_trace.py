@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from gi.flow.align import align
-from gi.flow.warp import warp
+from gi.flow.warp import sample, warp
 from gi.models.classical import opencv_inpaint
-from gi.video.keyframes.trace import Step, hole_points, propagate, sample, trace
+from gi.video.keyframes.trace import Step, hole_points, propagate, trace
 from gi.video.keyframes.trust import Witnesses, smooth_error
 
 HEIGHT, WIDTH, SPEED = 40, 64, 0.7

@@ -315,8 +315,8 @@ def _mono(block: av.AudioFrame) -> np.ndarray:
     return samples / (1 if block.format.name.startswith("flt") else 32768)
 
 
-def _clicks(path, codec, layout, rate=48000, **kind):
-    """A second of pictures with short tones at 0.1, 0.5 and 0.8 s."""
+def _clicks(path, codec, layout, rate=48000, parts=((0, 1),), **kind):
+    """A second of pictures with short tones at 0.1, 0.5 and 0.8 s; the sound has these parts, in seconds."""
     time = np.arange(rate) / rate
     tone = sum(((time >= at) & (time < at + 0.03)) * np.sin(6283 * time) for at in (0.1, 0.5, 0.8))
     with av.open(str(path), "w") as file:
@@ -329,11 +329,21 @@ def _clicks(path, codec, layout, rate=48000, **kind):
             picture.pts, picture.time_base = number, Fraction(1, 25)
             file.mux(stream.encode(picture))
         file.mux(stream.encode(None))
-        samples = np.repeat((20000 * tone).astype(np.int16), av.AudioLayout(layout).nb_channels)[None]
-        block = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
-        block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
-        file.mux(sound.encode(block))
+        channels = av.AudioLayout(layout).nb_channels
+        samples = np.repeat((20000 * tone).astype(np.int16), channels)[None]
+        for start, end in (np.array(part) * rate for part in parts):
+            part = np.ascontiguousarray(samples[:, int(start) * channels : int(end) * channels])
+            block = av.AudioFrame.from_ndarray(part, format="s16", layout=layout)
+            block.sample_rate, block.pts, block.time_base = rate, int(start), Fraction(1, rate)
+            file.mux(sound.encode(block))
         file.mux(sound.encode(None))
+
+
+@pytest.mark.parametrize("suffix", ["mov", "mp4", "mkv"])
+def test_sound_after_a_gap_is_not_early(tmp_path, suffix):
+    _clicks(tmp_path / "a.mkv", "pcm_s16le", "stereo", parts=((0, 0.2), (0.45, 1)))
+    _copy(tmp_path / f"b.{suffix}", open_video(tmp_path / "a.mkv"))
+    assert _onsets(tmp_path / f"b.{suffix}") == pytest.approx([0.1, 0.5, 0.8], abs=0.003)
 
 
 @pytest.mark.parametrize("layout, channels", [("mono", 1), ("stereo", 2), ("5.1(side)", 6)])

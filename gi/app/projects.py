@@ -199,7 +199,7 @@ class Projects:
                               "video")
             pixels = io.read_image(picture)
         except InputError as error:
-            raise Problem(f"the keyframe cannot be read: {str(error).rpartition(': ')[2]}", 415) from None
+            raise Problem(str(error).replace(str(picture), "the keyframe"), 415) from None
         io.write_image(project.keyframe(number), pixels)
         project.keyframes[number] = origin
         self.changed(project)

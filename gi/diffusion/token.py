@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
+from gi.flow.warp import area_means
 from gi.weights.files import Frozen
 
 CLIP_MEAN = 0.48145466, 0.4578275, 0.40821073  # of its training images, RGB in [0, 1]
@@ -75,4 +76,4 @@ class LinearToken(Token):
         self.linear = nn.Linear(3 * 4 * 4, size)
 
     def describe(self, image: Tensor) -> Tensor:
-        return self.linear(2 * F.adaptive_avg_pool2d(image, 4).flatten(1) - 1)
+        return self.linear(2 * area_means(image, (4, 4)).flatten(1) - 1)

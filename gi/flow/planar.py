@@ -18,7 +18,7 @@ from gi.flow.bend import MOTION, TERMS, Plane, bend_flow, fit_bend
 from gi.flow.register import View, near_hole, register
 from gi.flow.threads import on_threads
 from gi.flow.unseen import smooth_fill
-from gi.flow.warp import forward_backward_error
+from gi.flow.warp import area_means, forward_backward_error
 from gi.media.scale import PHOTO_SIDE, scale
 
 _POINTS = 400  # of a field are looked at for its plane, the more of them the closer to the hole
@@ -150,8 +150,8 @@ def _coarsely_continued(rest, unknown, cell, noise):
     Of N fields, vectors shorter than their `noise` (N) become 0, and those that are hardly longer are shortened.
     """
     size = [-(-length // cell) for length in rest.shape[-2:]]
-    known = F.interpolate(1 - unknown, size=size, mode="area")
-    mean = F.interpolate(rest * (1 - unknown), size=size, mode="area") / known.clamp(min=1e-6)
+    known = area_means(1 - unknown, size)
+    mean = area_means(rest * (1 - unknown), size) / known.clamp(min=1e-6)
     continued = smooth_fill(mean, (known < _SEEN).float())
     squared = continued.square().sum(dim=1, keepdim=True).clamp(min=1e-12)
     continued = continued * (1 - noise.view(-1, 1, 1, 1).square() / squared).clamp(min=0)

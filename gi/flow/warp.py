@@ -32,6 +32,22 @@ def places(flow: Tensor, corner: Sequence[int] = (0, 0)) -> tuple[Tensor, Tensor
     return columns + flow[:, 0], rows[:, None] + flow[:, 1]
 
 
+def sample(image: Tensor, points: Tensor) -> Tensor:
+    """Values (N, C) of `image` (1, C, H, W) at `points` (N, 2), x and y in pixels: bilinear, border continued."""
+    last = points.new_tensor([max(length - 1, 1) for length in image.shape[:-3:-1]])
+    grid = (2 * points / last - 1).clamp(-1, 1)  # padding_mode "border" is missing on Apple GPUs before torch 2.13
+    return F.grid_sample(image, grid[None, None], mode="bilinear", align_corners=True)[0, :, 0].T
+
+
+def area_means(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Means of (N,C,H,W) over equal parts: (N,C,*size), as mode "area" of `interpolate`. On Apple GPUs, too, where
+    PyTorch has them for sizes that divide only (pytorch/pytorch#96056).
+    """
+    even = all(full % reduced == 0 for full, reduced in zip(x.shape[-2:], size, strict=True))
+    place = x.device if even or x.device.type != "mps" else torch.device("cpu")
+    return F.adaptive_avg_pool2d(x.to(place), tuple(size)).to(x.device)
+
+
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear resizing of (N,C,H,W) to `size` = (height, width) with aligned corners, in float32."""
     if tuple(x.shape[-2:]) == tuple(size):

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models import vgg19
 
 from gi.errors import MissingFile
+from gi.flow.warp import area_means
 from gi.heap import release_freed
 from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
 
@@ -95,7 +96,7 @@ class Ambiguity(Frozen):
                 drawn.register_hook(lambda gradient: release_freed())
         known = None
         if self.leave_out_hole:
-            known = F.adaptive_avg_pool2d(hole, (drawn.shape[-2], drawn.shape[-1])) < 1
+            known = area_means(hole, drawn.shape[-2:]) < 1
         return self.weight * feature_loss(drawn, wanted, form=self.form, known=known)
 
     def extract(self, image: Tensor) -> Tensor:

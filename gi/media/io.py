@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from gi.errors import InputError
 from gi.media import mask_values
@@ -26,6 +27,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 MAX_PIXELS = 2**28
 AS_THEY_ARE = ("L", "RGB", "RGBA")
 WITH_ALPHA = ("LA", "PA", "La", "RGBa")
+_ORIENTED = {"exif", "XML:com.adobe.xmp", "xmp", "Raw profile type exif"}  # texts of a PNG that may say how to turn it
 T = TypeVar("T")
 
 
@@ -59,9 +61,11 @@ def look_at_mask(path: str | Path) -> tuple[np.ndarray, str]:
 def read_size(path: str | Path) -> tuple[int, int]:
     """Width and height of an image as `read_image` gives it, from its header alone. Raises InputError as that does."""
     def look(image: Image.Image) -> tuple[int, int]:
-        # Pillow decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
-        lying = (image.format != "PNG" or "exif" in image.info) and image.getexif().get(0x0112) in (5, 6, 7, 8)
-        return (image.height, image.width) if lying else image.size
+        # Of a TIFF, Pillow may have turned the size already.
+        stored = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
+        # It decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
+        told = image.format != "PNG" or not _ORIENTED.isdisjoint(image.info)
+        return stored[::-1] if told and image.getexif().get(0x0112) in (5, 6, 7, 8) else stored
 
     return look_at(path, look)
 
@@ -121,7 +125,7 @@ def native_pixels(image: Image.Image, name: str) -> np.ndarray:
         return pixels.astype(np.uint16)
     if image.mode == "F":
         raise InputError(f"{name}: pixels are floating point numbers, expected 8 or 16 bits")
-    if image.mode in WITH_ALPHA or (image.mode == "P" and "transparency" in image.info):
+    if image.mode in WITH_ALPHA or "transparency" in image.info:  # a palette's, or one value or colour
         image = image.convert("RGBA")
     elif image.mode not in AS_THEY_ARE:
         image = image.convert("L" if image.mode == "1" else "RGB")

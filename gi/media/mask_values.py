@@ -39,7 +39,7 @@ def levels_of_image(image: Image.Image, name: str = "mask") -> Levels:
             known = black if black.any() else indices == 0
             return _seen(np.where(known, 0, np.maximum(indices, 1)), colours[..., 3] >= HALF, labels=True)
         return levels_of_array(colours, name)._replace(lossy=lossy)
-    if image.mode in ("LA", "La", "RGBa"):
+    if image.mode in ("LA", "La", "RGBa") or ("transparency" in image.info and image.mode in ("1", "L", "RGB")):
         image = image.convert("RGBA")
     elif image.mode not in ("1", "L", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
         image = image.convert("RGB")

@@ -51,7 +51,8 @@ def carry_sound(source: Path, output: av.container.OutputContainer,
                     if until is not None and packet.dts is not None and packet.dts * packet.time_base > until:
                         return
                     waiting = None
-                    output.mux(tracks[packet.stream.index].packets(packet))
+                    for ready in tracks[packet.stream.index].packets(packet):
+                        output.mux(ready)
                 if until is None:
                     for track in tracks.values():
                         output.mux(track.rest())
@@ -63,28 +64,51 @@ def carry_sound(source: Path, output: av.container.OutputContainer,
 
 class _Copied:
     """What an edit list cuts away stays away: mp4 and mov hide it again if it is at the beginning; elsewhere it is left
-    out, but for one packet that the first to be heard needs.
+    out, but for one packet that the first to be heard needs. Gaps in uncompressed sound become silence in mov, which
+    counts its samples: what follows them would be early.
     """
+
+    SHORTEST, LONGEST = 0.02, 3600  # seconds of a gap: shorter ones are rounded times, longer ones damage
 
     def __init__(self, stream: av.AudioStream, output: av.container.OutputContainer):
         self.stream, self._hides = output.add_stream_from_template(stream), output.format.name in ("mp4", "mov")
-        self._overlaps = stream.codec.canonical_name in _OVERLAPPING
+        name = stream.codec.canonical_name
+        self._overlaps = name in _OVERLAPPING
         self._before: list[av.Packet] = []
         self._begun = False
+        counted = output.format.name == "mov" and name.startswith("pcm_")
+        self._bytes = int(name[5:7]) // 8 * stream.layout.nb_channels if counted else 0  # a sample, such as pcm_s24le
+        self._start, self._samples = Fraction(0), 0
 
-    def packets(self, packet: av.Packet) -> list[av.Packet]:
+    def packets(self, packet: av.Packet) -> Iterator[av.Packet]:
         if packet.dts is None:  # the empty packet at the end
-            return []
+            return
         packet.stream = self.stream
-        if packet.is_discard:
-            if self._begun:
-                return []
-            if self._hides:
-                return [packet]
+        if not packet.is_discard:
+            yield from self._before
+            if self._bytes:
+                yield from self._silence_before(packet)
+            yield packet
+            self._before, self._begun = [], True
+        elif self._hides and not self._begun:
+            yield packet
+        elif not self._begun:
             self._before = [packet] if self._overlaps else []
-            return []
-        ready, self._before, self._begun = [*self._before, packet], [], True
-        return ready
+
+    def _silence_before(self, packet):
+        """Second by second, what is missing between the samples so far and those of `packet`, which count from here."""
+        time, rate = packet.dts * packet.time_base, self.stream.rate
+        if not self._begun:
+            self._start = time
+        end = round((time - self._start) * rate)
+        if self.SHORTEST * rate < end - self._samples < self.LONGEST * rate:
+            for at in range(self._samples, end, rate):
+                silence = av.Packet(bytes(min(rate, end - at) * self._bytes))
+                silence.stream, silence.time_base = self.stream, Fraction(1, rate)
+                silence.pts = silence.dts = at + round(self._start * rate)
+                yield silence
+            self._samples = end
+        self._samples += packet.size // self._bytes
 
     def rest(self) -> list[av.Packet]:
         return []

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gi.errors import InputError, expect_at_least
 from gi.flow.unseen import soft_fill
-from gi.flow.warp import resize_flow
+from gi.flow.warp import area_means, resize_flow
 from gi.flow.window import window_around
 from gi.media.crop import limited
 from gi.models.blocks import check_inputs
@@ -101,7 +101,7 @@ class GuidedCopy(nn.Module):
             return seen, 1.0
         size = [max(reduced, min(full, self.SHORTEST))
                 for reduced, full in zip(limited(seen.shape[-2:], self.side), seen.shape[-2:], strict=True)]
-        colours, guessed = F.interpolate(seen, size=size, mode="area").split([3, 1], dim=1)
+        colours, guessed = area_means(seen, size).split([3, 1], dim=1)
         known = 1 - guessed
         count = 3 * known.sum(dim=(1, 2, 3), keepdim=True) + 1
         colours = colours - (known * colours).sum(dim=(1, 2, 3), keepdim=True) / count
@@ -133,5 +133,5 @@ def _resized(size, flows, flow_errors, number):
         return flows, flow_errors
     if number == 0:
         return tuple(x.new_zeros(*x.shape[:-2], *size) for x in (flows, flow_errors))
-    small_errors = F.interpolate(flow_errors.flatten(0, 1), size=size, mode="area") * size[1] / flows.shape[-1]
+    small_errors = area_means(flow_errors.flatten(0, 1), size) * size[1] / flows.shape[-1]
     return tuple(x.unflatten(0, flows.shape[:2]) for x in (resize_flow(flows.flatten(0, 1), size), small_errors))

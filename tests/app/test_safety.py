@@ -288,7 +288,8 @@ def test_a_picture_that_would_fill_the_memory_is_not_decoded(server):
     ("GET", "projects/{}/frames/99999999999999999999.jpg", None, 404), ("GET", "projects/{}/frames/3.jpg", None, 404),
     ("GET", "projects/{}/frames/0.jpg?side=99999", None, 400), ("GET", "projects/{}/masks/0.png", None, 404),
     ("POST", "projects/{}/runs", b'{"method": "flow"}', 409),
-    ("POST", "projects/{}/runs", b'{"method": "os.system"}', 400),
+    ("POST", "projects/{}/runs", b'{"method": "os.system"}', 400), ("POST", "projects/{}/runs", b'{"method": []}', 400),
+    ("POST", "projects/{}/propagate", b'{"method": {}}', 400),
     ("POST", "projects/{}/runs", b'{"method": "photo"}', 400), ("POST", "projects/{}/runs", b"{}", 400),
     ("POST", "projects/{}/runs", b'{"method": "flow", "options": {"checkpoint": "/etc/passwd"}}', 400),
     ("POST", "projects/{}/runs", b'{"method": "flow", "options": {"max_side": "64 --out /x"}}', 400),
@@ -301,4 +302,5 @@ def test_a_picture_that_would_fill_the_memory_is_not_decoded(server):
 def test_nonsense_is_one_line_and_no_error_of_the_server(shared, method, path, content, status):
     answer = shared.client.request(method, f"/api/{path.format(shared.project)}", content=content)
     assert answer.status_code == status, answer.text
-    assert answer.json()["error"] and "\n" not in answer.json()["error"]
+    error = answer.json()["error"]
+    assert error and "\n" not in error and str(shared.folder.path) not in error

@@ -165,6 +165,7 @@ def test_estimates_come_from_what_was_measured_here(server, still):
     assert before["flow"]["seconds"] is None and "not measured" in before["flow"]["how"]
     found = server.ok("GET", f"{call}?method=internal&minutes=3")
     assert found["internal"]["seconds"] == 180 and found["refine"]["seconds"] == 600  # options are of one method
+    assert server.ok("GET", f"{call}?method=internal&minutes=nan")["internal"] == before["internal"]
     for work in 10.0, 12.0, 40.0:  # 2 megapixels each
         server.methods.keep_time("flow", start=3.0, work=work, amount=2.0)
     seconds = 3 + 6 * 30 * 48 * 64 / 1e6

@@ -1,6 +1,7 @@
 """Projects: opening and closing them, their pictures, what is painted on them, and what is to be done with them."""
 import asyncio
 import contextlib
+import math
 import shutil
 import subprocess
 from collections.abc import Callable, Coroutine
@@ -223,7 +224,7 @@ class ProjectCalls:
     async def propagate(self, request: Request) -> Response:
         project, wanted = self.parts.project(request), await json_body(request)
         options = wanted.get("options") or ({"minutes": wanted["minutes"]} if wanted.get("minutes") else {})
-        return self._job(await thread(self.parts.tasks.propagate, project, wanted.get("method", "flow"), options))
+        return self._job(await thread(self.parts.tasks.propagate, project, str(wanted.get("method", "flow")), options))
 
     async def fill(self, request: Request) -> Response:
         project = self.parts.project(request)
@@ -242,7 +243,7 @@ class ProjectCalls:
         if not isinstance(others, list) or len(others) > 50:
             raise Problem("others: expected a list of at most 50 pictures")
         views = [view for other in others for view in await thread(self._views, other)]
-        method, options = wanted.get("method"), wanted.get("options")
+        method, options = str(wanted.get("method")), wanted.get("options")
         return self._job(await thread(self.parts.tasks.run, project, method, options, views))
 
     def _views(self, named: object) -> list[Path]:
@@ -255,7 +256,7 @@ class ProjectCalls:
         project, chosen, options = self.parts.project(request), request.query_params.get("method"), {}
         for name in "minutes", "max_side", "steps":
             with contextlib.suppress(ValueError):
-                if text := request.query_params.get(name):
-                    options[name] = min(max(float(text), 0.1), 1e5)
+                if math.isfinite(number := float(request.query_params.get(name, "nan"))):
+                    options[name] = min(max(number, 0.1), 1e5)
         return JSONResponse({name: self.parts.methods.estimate(name, project, options if name == chosen else {})
                              for name in METHODS})

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gi.flow.threads import torch_threads
+from gi.flow.warp import sample
 from gi.media.scale import video_pixels
 from gi.video.keyframes.flows import VideoFlows
-from gi.video.keyframes.trace import sample
 from gi.video.keyframes.window import Window
 
 AHEAD = 400  # frames before an edited one that it is followed back to: those between are kept in memory

@@ -132,10 +132,13 @@ class VideoInpainter(Pretrained, VideoMethod):
         return Window(frames, masks, size=self.working_size, device=self.device, **options)
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that frames of `size` are worked at."""
+        """(height, width) that frames of `size` are worked at. Raises InputError where a network has nothing to see."""
         if self.resize is not None:
             return self.resize[1], self.resize[0]
-        return size if self.max_side is None else limited(size, self.max_side)
+        size = size if self.max_side is None else limited(size, self.max_side)
+        if min(size) < 2 and self.generator is not None:
+            raise InputError(f"frames of {size[1]}x{size[0]} pixels: expected at least 2x2")
+        return size
 
     def settings(self) -> dict[str, object]:
         return {"networks": self._networks} | {name: getattr(self, name) for name in (

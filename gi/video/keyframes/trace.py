@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gi.flow.align import surely_known
 from gi.flow.morphology import dilate
 from gi.flow.unseen import soft_fill
+from gi.flow.warp import sample
 from gi.media.scale import video_pixels
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes.trust import Witnesses, smooth_error, trust
@@ -77,14 +77,6 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
         length[active[arrived]] = i + 1
         active, position, so_far = active[~arrived], position[~arrived], so_far[~arrived]
     return Found(colour, error, length)
-
-
-def sample(image: Tensor, points: Tensor) -> Tensor:
-    """Values (N, C) of `image` (1, C, H, W) at `points` (N, 2), x and y in pixels: bilinear, border continued."""
-    height, width = image.shape[-2:]
-    grid = 2 * points / points.new_tensor([max(width - 1, 1), max(height - 1, 1)]) - 1
-    values = F.grid_sample(image, grid[None, None], mode="bilinear", padding_mode="border", align_corners=True)
-    return values[0, :, 0].T
 
 
 def hole_points(mask: Tensor) -> Tensor:

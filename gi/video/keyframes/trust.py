@@ -7,10 +7,10 @@ hole's. What a smooth continuation from the hole's border would cost is how fast
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gi.flow.unseen import GROWTH, grow_hole, soft_fill
+from gi.flow.warp import sample
 from gi.media.scale import video_pixels
 
 CELL = 8  # pixels at 432 x 240 whose errors are averaged
@@ -59,9 +59,8 @@ class Witnesses:
         errors, number = sums.split(1, dim=1)
         share = number / (number + 1)
         errors = soft_fill(errors / number.clamp(min=1e-6) * share, share)[:, 0]
-        grid = 2 * (points / self._cell - 0.5) / points.new_tensor([self._columns - 1, self._rows - 1]).clamp(min=1) - 1
-        around = F.grid_sample(errors[None], grid[None, None], padding_mode="border", align_corners=True)[0, :, 0]
-        return around.gather(0, steps.long()[None] - 1)[0] + _NOISE
+        around = sample(errors[None], points / self._cell - 0.5)
+        return around.gather(1, steps.long()[:, None] - 1)[:, 0] + _NOISE
 
 
 def smooth_error(image: Tensor, mask: Tensor) -> Tensor:
