@@ -109,9 +109,17 @@ def test_a_file_without_a_generator(tmp_path):
     path = save({"discriminator.head.bias": torch.zeros(1)}, tmp_path / "d.ckpt")
     with pytest.raises(InputError, match="d.ckpt"):
         load_generator(CONFIGS / "ours.yaml", path)
-    torch.save([1, 2], tmp_path / "list.ckpt")
-    with pytest.raises(InputError, match="list.ckpt: holds no generator"):
-        load_generator(CONFIGS / "ours.yaml", tmp_path / "list.ckpt")
+    training = {"optimizer_states": [], "loops": {}}
+    for content in ([1, 2], {"state_dict": 5, **training}, {"state_dict": [1], **training},
+                    {"state_dict": {3: torch.zeros(1)}, **training}):
+        torch.save(content, tmp_path / "other.ckpt")
+        assert not is_resumable(tmp_path / "other.ckpt")
+        with pytest.raises(InputError, match="other.ckpt: holds no generator"):
+            load_generator(CONFIGS / "ours.yaml", tmp_path / "other.ckpt")
+    for count in torch.zeros(2, dtype=torch.int64), torch.ones((), dtype=torch.complex64):
+        path = save({"average.n_averaged": count, "generator.nothing": torch.zeros(1)}, tmp_path / "average.ckpt")
+        with pytest.raises(InputError, match="average.ckpt.*nothing"):
+            load_generator(CONFIGS / "ours.yaml", path)
 
 
 def test_config_can_be_loaded_already():

@@ -2,6 +2,7 @@
 import base64
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from gi.media.io import read_image, read_mask
 from gi.metrics.folder import build_metrics, find_pairs, score_pairs
 from gi.metrics.image import ImageScores
 from gi.report.paper import TABLES
-from gi.report.results import read_results
+from gi.report.results import expect_apart, read_results
 from gi.training.evaluation import EvaluationReport, choose, panels
 from gi.training.predictions import prediction_path, write_predictions
 
@@ -99,6 +100,21 @@ def test_report_agrees_with_the_scores(trained):
 
 def totals_difference(scores):
     return f"{scores.totals['composite']['ssim']['mean'] - TABLES[4]['rows']['ours']['ssim']['mean']:+.3f}"
+
+
+def test_report_shows_the_configuration_of_the_test(trained, tmp_path):
+    run, *_ = trained
+    shutil.copytree(run, tmp_path / "run")
+    main(["-r", str(tmp_path / "run"), "--train=false", "data.params.test.nothing.params.n_sources=1"])
+    shown = (tmp_path / "run" / "report.html").read_text().partition("<summary>Configuration")[2]
+    assert "n_sources: 1" in shown and "n_sources: 0" not in shown
+    assert "n_sources: 0" in (tmp_path / "run" / "configs" / "config.yaml").read_text()
+
+
+def test_sets_whose_files_would_have_one_name():
+    expect_apart(["a", "b", "a"])
+    with pytest.raises(InputError, match="sets 'a b' and 'a_b': expected names that differ"):
+        expect_apart(["a b", "c", "a_b"])
 
 
 def test_pictures_are_those_of_the_image(trained, truth):

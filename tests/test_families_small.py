@@ -111,6 +111,26 @@ def test_second_stage_killed_before_its_first_checkpoint_begins_again_with_the_f
     assert len(left) > 1 and begins[begins.index("--resume_from_checkpoint") + 1] == str(left[-1])
 
 
+def test_interrupted_earlier_stage_goes_on(tmp_path, monkeypatch):
+    """With its own state, not with the weights it began with."""
+    called = []
+
+    def ended(*words):
+        called.append([str(word) for word in words])
+        raise InputError("stopped")
+
+    monkeypatch.setattr(families, "_main", ended)
+    first, second, *_ = families.stages("ours_small")
+    fake_run(tmp_path / "ours_small", second.stem, [])
+    torch.save({"global_step": 10}, next(tmp_path.glob("ours_small/*/*/checkpoints/last.ckpt")))
+    config = next(tmp_path.glob("ours_small/*/*/configs/config.yaml"))
+    config.write_text(f"inherit: {second}\n")
+    (tmp_path / "ours_small" / f"{first.stem}.safetensors").touch()
+    with pytest.raises(InputError, match="stopped"):
+        run_family("ours_small", tmp_path, Budget(train=tmp_path, test=tmp_path, seeds=1))
+    assert called == [["-r", str(config.parents[1]), "--no_test"]]
+
+
 def test_nan_is_kept(tmp_path):
     fake_run(tmp_path, "ours", [20.0])
     assert math.isnan(families.scores(tmp_path / "ours", 0)["large_two"]["inpaint"]["psnr_hole"])

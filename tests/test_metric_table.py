@@ -134,6 +134,8 @@ def test_mistakes_are_named():
         with pytest.raises(InputError, match=message) as error:
             choose(wanted, IMAGE_METRICS)
         assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="whole is of a whole set, expected a network"):
+        ImageMetrics(metrics=[Metric("x", 1, True, "whole", largest_error, per_set=True)])
     image = torch.rand(2, 3, 8, 8)
     for function in (lambda a, b: (a - b).mean(), lambda a, b: a - b, lambda a, b: [1.0, 2.0]):
         metrics = ImageMetrics(metrics=[Metric("x", 1, True, "own", function)])

@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from gi.config import load_config
 from gi.config.schema import find_target
 
 # Folders and files of gi/, lowest first. Each imports from lower lines only; none from beside it.
@@ -103,6 +104,14 @@ def test_configurations_name_what_exists(root):
     assert len(named) > 20
     for target, file in named.items():
         find_target(target, file.name)
+
+
+def test_any_number_of_photographs_will_do(root):
+    """Validations may be further apart than an epoch is long, which Lightning allows if they are not tied to epochs."""
+    for file in (root / "configs").rglob("*.yaml"):
+        trainer = load_config([file]).get("lightning", {}).get("trainer", {})
+        if "val_check_interval" in trainer:
+            assert trainer.check_val_every_n_epoch is None, file
 
 
 def test_folder_map_is_complete(root):

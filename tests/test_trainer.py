@@ -7,11 +7,15 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gi.config import targets
 from gi.config.load import MANAGED, load_config
 from gi.errors import InputError
 from gi.main import main
+from gi.report.plots import read_curves
+from gi.training.callbacks import total_steps
 from gi.training.schedule import warmup_cosine
 from gi.training.trainer import MODULE_OPTIONS, build_trainer
 from gi.weights.unpickle import read_checkpoint
@@ -91,6 +95,12 @@ REFUSED_LATER = [  # when training is about to start
 ]
 
 
+@pytest.fixture(autouse=True)
+def allowed(monkeypatch):
+    """What --allow adds here is not allowed to the tests after these."""
+    monkeypatch.setattr(targets, "_allowed", set(targets._allowed))
+
+
 @pytest.mark.parametrize(("words", "message"), REFUSED + REFUSED_LATER)
 def test_refused_in_one_line(words, message, arguments):
     with pytest.raises(InputError, match=f"^{message}") as error:
@@ -149,6 +159,53 @@ def test_clipping_by_value(arguments, tmp_path):
         largest[value] = max((10 * entry["exp_avg"]).abs().max().item() for entry in state.values())
     assert largest[0] > 0.01
     assert largest[1e-3] == pytest.approx(1e-3, rel=1e-4)
+
+
+def test_time_that_runs_out_within_a_step_waits_for_its_end(arguments, tmp_path, monkeypatch):
+    """And leaves the state of this step, though none was to be saved."""
+    def check(timer, trainer):
+        trainer.should_stop = trainer.fit_loop.total_batch_idx == 2  # the first batch of the second step
+
+    monkeypatch.setattr(Timer, "_check_time_remaining", check)
+    main(arguments("--max_time=01:00:00:00", "--accumulate_grad_batches=2", "--limit_val_batches=0",
+                   "lightning.callbacks.last.params.every_n_steps=100"))
+    assert last_checkpoint(tmp_path / "logs")["global_step"] == 2
+
+
+def test_curves_count_optimiser_steps(arguments, tmp_path):
+    main(arguments("--accumulate_grad_batches=2", "--max_steps=6", "--log_every_n_steps=1", "--val_check_interval=2",
+                   "--limit_val_batches=1", "data.params.train.params.length=8"))
+    (folder,) = (tmp_path / "logs").iterdir()
+    curves = read_curves(folder / "tensorboard")
+    assert curves["train/l1"][0] == curves["lr"][0] == [1, 2, 3, 4, 5, 6]
+    assert curves["val/small/psnr_hole"][0] == [1, 2, 3, 4, 5, 6]
+
+
+def test_steps_of_a_training():
+    """Lightning does not know what the module accumulates: the last window of an epoch may be shorter."""
+    module = SimpleNamespace(accumulate_grad_batches=2)
+    for epochs, limit, total in (3, -1, 9), (3, 7, 7), (-1, 8, 8), (None, 8, 8):
+        trainer = SimpleNamespace(max_epochs=epochs, max_steps=limit, num_training_batches=5,
+                                  estimated_stepping_batches=limit)
+        assert total_steps(trainer, module) == total
+
+
+@pytest.mark.parametrize("kind, params", [
+    ("CSVLogger", "{save_dir: PLACE}"), ("TensorBoardLogger", "{save_dir: PLACE}"),
+    ("CSVLogger", "{save_dir: ., name: ../..}"), ("TensorBoardLogger", "{save_dir: ., version: ../../x}")])
+def test_loggers_stay_in_the_folder_of_the_run(arguments, tmp_path, kind, params):
+    """A configuration from elsewhere must not write, or replace, files in other places."""
+    logger = LOGGER.format(kind), f"lightning.logger.x.params={params.replace('PLACE', str(tmp_path / 'mine'))}"
+    with pytest.raises(InputError, match="lightning.logger.x: would write to .*, expected a save_dir"):
+        main(arguments(*logger, "--max_steps=1"))
+    assert not (tmp_path / "mine").exists()
+
+
+def test_loggers_are_relative_to_the_folder_of_the_run(arguments, tmp_path):
+    main(arguments(LOGGER.format("CSVLogger"), "lightning.logger.x.params={save_dir: tables, name: '', version: ''}",
+                   "--max_steps=1", "--log_every_n_steps=1"))
+    (table,) = (tmp_path / "logs").glob("*/tables/metrics.csv")
+    assert "train/l1" in table.read_text()
 
 
 # Resuming with other values -------------------------------------------------------------------------------------------

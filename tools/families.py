@@ -108,7 +108,7 @@ def _train(config: Path, out: Path, budget: Budget, seed: int, *options: object)
         _main("--base", config, "--logdir", out, "--name", config.stem, "--no_test", *options, *overrides(budget),
               f"seed={seed}")
     elif not _is_trained(folder):
-        _main("-r", folder, "--no_test", *options)
+        _main("-r", folder, "--no_test", *([] if _last(folder) else options))
     return find_run(out)
 
 

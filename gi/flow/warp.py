@@ -45,7 +45,7 @@ def area_means(x: Tensor, size: Sequence[int]) -> Tensor:
     """
     even = all(full % reduced == 0 for full, reduced in zip(x.shape[-2:], size, strict=True))
     place = x.device if even or x.device.type != "mps" else torch.device("cpu")
-    return F.adaptive_avg_pool2d(x.to(place), tuple(size)).to(x.device)
+    return F.interpolate(x.to(place), tuple(size), mode="area").to(x.device)
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

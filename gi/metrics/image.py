@@ -33,6 +33,9 @@ class ImageMetrics(torchmetrics.Metric):
     def __init__(self, *, metrics: Sequence[str | Metric] = ("ssim", "psnr", "l1"), **networks: nn.Module):
         super().__init__()
         self.metrics = choose(metrics, IMAGE_METRICS)
+        for metric in self.metrics:
+            if metric.per_set and metric.network is None and not metric.of:
+                raise InputError(f"metrics: {metric.name} is of a whole set, expected a network that gives features")
         # In a dictionary, where state_dict() does not find them.
         self.networks = build_networks(self.metrics, networks, IMAGE_METRICS)
         self.scored = [metric for metric in self.metrics if not metric.per_set and not metric.of]

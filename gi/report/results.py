@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,15 @@ def _decoded(value: object, key: str = "") -> object:
     if value is None:
         return math.nan
     return float(value) if value in ("inf", "-inf") and key not in ("name", "run", "set", "label") else value
+
+
+def expect_apart(names: Iterable[str]) -> None:
+    """Raises InputError if the results of two of these sets would be files of one name."""
+    before: dict[str, str] = {}
+    for name in names:
+        if (other := before.setdefault(file_name(name), name)) != name:
+            raise InputError(f"sets {other!r} and {name!r}: expected names that differ in letters and digits, as both "
+                             f"would write {file_name(name)}.json")
 
 
 def file_name(set_name: str) -> str:

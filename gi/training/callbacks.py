@@ -1,4 +1,5 @@
 """What happens around training: the checkpoint to resume from, pictures, progress."""
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -38,7 +39,7 @@ class LastCheckpoint(pl.Callback):
         expect_at_least(1, every_n_steps=every_n_steps)
         self.every_n_steps = every_n_steps
         self.signals = StopSignals()  # the program puts those of the run here
-        self._saved_step = None
+        self._saved_step, self._stopping = None, False
 
     def setup(self, trainer, pl_module, stage) -> None:
         self.path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
@@ -47,11 +48,14 @@ class LastCheckpoint(pl.Callback):
         self.signals.hold(True)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        stopping = self._stopping or trainer.should_stop  # such as for lack of time
         if not pl_module.between_steps:
+            self._stopping, trainer.should_stop = stopping, False  # that has to wait for the end of the step
             return
-        step = trainer.global_step
+        step, self._stopping, trainer.should_stop = trainer.global_step, False, stopping
         signum = self._signal_of_any_process(trainer)
-        if signum or step % self.every_n_steps == 0 or trainer.is_last_batch or step == trainer.max_steps:
+        if (signum or stopping or step % self.every_n_steps == 0 or trainer.is_last_batch
+                or step == trainer.max_steps):
             self._save(trainer)
         if signum:
             raise StopRequested(signum)
@@ -192,7 +196,7 @@ class RunProgress(pl.callbacks.TQDMProgressBar):
         if self._due():
             values = (f"{name} {value if isinstance(value, str) else format(value, '.3g')}"
                       for name, value in self.get_metrics(trainer, pl_module).items())
-            self._tell("step", trainer.global_step, trainer.estimated_stepping_batches, *values)
+            self._tell("step", trainer.global_step, total_steps(trainer, pl_module), *values)
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
@@ -220,13 +224,22 @@ class RunProgress(pl.callbacks.TQDMProgressBar):
         items = {name.removeprefix("train/"): value for name, value in items.items() if name != "v_num"}
         if self._start and trainer.training:
             start, first = self._start
-            steps, total = trainer.global_step - first, trainer.estimated_stepping_batches
+            steps, total = trainer.global_step - first, total_steps(trainer, pl_module)
             left = [timer.time_remaining() for timer in trainer.callbacks if isinstance(timer, pl.callbacks.Timer)]
             if steps > 0 and total != float("inf"):
                 left.append((time.monotonic() - start) / steps * (total - trainer.global_step))
             if known := [seconds for seconds in left if seconds is not None]:
                 items["left"] = format_duration(min(known))
         return items
+
+
+def total_steps(trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
+    """Optimiser steps of the whole training; infinity if only time or a signal ends it."""
+    if trainer.max_epochs in (None, -1):
+        return trainer.estimated_stepping_batches
+    # Lightning's own count does not know of the batches that the module accumulates.
+    steps = math.ceil(trainer.num_training_batches / pl_module.accumulate_grad_batches) * trainer.max_epochs
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def format_duration(seconds: float) -> str:

@@ -46,6 +46,7 @@ class EvaluationReport(pl.Callback):
 
     Attributes:
         run, paper, about: as for `report_results`; without `run`, the name of the run's folder.
+        config: the configuration of the test, as text.
     """
 
     def __init__(self, *, samples: int = 3, baselines: bool = True, save_predictions: bool = False):
@@ -54,6 +55,7 @@ class EvaluationReport(pl.Callback):
         self.run: str | None = None
         self.paper: Mapping[str, Row] = {}
         self.about: Mapping = {}
+        self.config: str | None = None
         self._seconds = 0.0
         self._start: float | None = None
 
@@ -119,12 +121,11 @@ class EvaluationReport(pl.Callback):
         for name, scores in self._compared.items():
             write_comparison(folder / "metrics" / "comparison" / f"{file_name(name)}.json", name, scores)
             print_table(comparison_rows(name, scores, short=True))
-        config = folder / "configs" / "config.yaml"
         write_report(self.path(trainer), Report(
             title=f"Guided inpainting: {folder.name}", facts=self._facts(trainer, pl_module),
             sections=[self._section(trainer, pl_module, name) for name in trainer.datamodule.test_names],
             curves=curves(trainer, measures(pl_module.measured)),
-            details=[("Configuration", config.read_text(encoding="utf-8"))] if config.is_file() else []))
+            details=[("Configuration", self.config)] if self.config else []))
 
     @staticmethod
     def path(trainer: pl.Trainer) -> Path:

@@ -268,7 +268,7 @@ class GuidedInpainting(pl.LightningModule):
             step = self.global_step
             if self.average is not None and step >= self.average_start and step % self.average_every == 0:
                 self.average.update_parameters(self.generator)
-        self._log_terms(terms, rate)
+        self._log_terms(terms, rate, is_last)
         self.whole = is_last
         return {"prediction": prediction.detach(), "data": data}
 
@@ -301,7 +301,7 @@ class GuidedInpainting(pl.LightningModule):
             clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
             clip(parameters, self.gradient_clip_val)
 
-    def _log_terms(self, terms, rate):
+    def _log_terms(self, terms, rate, is_last):
         """Logs losses and learning rate, and looks at the losses of the step before, so that no device is waited for.
         """
         self.check_finite()
@@ -309,7 +309,8 @@ class GuidedInpainting(pl.LightningModule):
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         self._pending_terms = values, list(terms), f"optimiser step {self.global_step} (epoch {self.current_epoch})"
         self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
-        self.log("lr", rate)
+        # Lightning would count batches as steps. The first ones of a window belong to the step that the last one takes.
+        self.log_dict({"lr": rate, "step": float(self.global_step + (not is_last))})
 
     def check_finite(self) -> None:
         """Raises NonFiniteLoss if the last losses were not finite."""
@@ -375,6 +376,7 @@ class GuidedInpainting(pl.LightningModule):
         self._finish_metrics("test")
 
     def _finish_metrics(self, stage):
+        at = {"step": float(self.global_step)} if stage == "val" else {}
         for name, metric in self._metrics.items():
             self.results[name] = result = metric.compute()
             for remark in result.remarks():
@@ -383,6 +385,7 @@ class GuidedInpainting(pl.LightningModule):
                     pl.utilities.rank_zero_info(f"set {name}: {remark}")
             # Every process has computed the same from the gathered states, so there is nothing left to synchronise.
             warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
-            self.log_dict({f"{stage}/{name}/{key}": value for key, value in result.scalars().items()}, sync_dist=False)
+            self.log_dict({f"{stage}/{name}/{key}": value for key, value in result.scalars().items()} | at,
+                          sync_dist=False)
         self._metrics = {}
         self._helpers["evaluated"] = None

@@ -2,7 +2,7 @@
 import functools
 import os
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from gi.config import instantiate, load_config, save_config, trainer_options
 from gi.errors import InputError, expect_within
-from gi.report.paper import Row, stated_rows
-from gi.report.results import report_results
+from gi.report.paper import stated_rows
+from gi.report.results import expect_apart, report_results
 from gi.training.callbacks import LastCheckpoint
 from gi.training.evaluation import EvaluationReport
 from gi.training.module import GuidedInpainting
@@ -42,6 +42,8 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
     model = instantiate(node, "model", **module_options)
     unused = [*([] if args.train else TRAINING_SETS), *([] if args.test else ["test"])]
     data = instantiate(without(cfg.data, unused), "data")
+    for names in data.validation_names, data.test_names:
+        expect_apart(names)
     trainer = build_trainer(cfg, options, logdir, data, model.measured, sharded=model.sharded)
     config = logdir / "configs" / "config.yaml"
     if trainer.is_global_zero and not config.exists():
@@ -72,7 +74,7 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
             name = args.base[-1].stem if args.base else logdir.name
             about = {"checkpoint": None if args.train else str(start),
                      "step": trainer.global_step if args.train else trained_steps(start)}
-            test(trainer, model, data, logdir, name=name, paper=stated_rows(cfg), about=about)
+            test(trainer, model, data, logdir, cfg, name=name, about=about)
     return model.results
 
 
@@ -93,12 +95,15 @@ def train(trainer: pl.Trainer, model: GuidedInpainting, data: pl.LightningDataMo
         rank_zero_info(f"nothing to train: {trainer.global_step} steps are done, and {limits}")
 
 
-def test(trainer: pl.Trainer, model: GuidedInpainting, data: pl.LightningDataModule, logdir: Path, *, name: str,
-         paper: Mapping[str, Row], about: dict) -> None:
-    """Scores the test sets; writes results and reports with the run's name, the paper's rows and what is `about`."""
+def test(trainer: pl.Trainer, model: GuidedInpainting, data: pl.LightningDataModule, logdir: Path, cfg: DictConfig, *,
+         name: str, about: dict) -> None:
+    """Scores the test sets; writes results and reports with the run's name, its configuration, the rows of the paper
+    that this states, and what is `about`.
+    """
+    paper = stated_rows(cfg)
     reports = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationReport)]
     for report in reports:
-        report.run, report.about, report.paper = name, about, paper
+        report.run, report.about, report.paper, report.config = name, about, paper, OmegaConf.to_yaml(cfg)
     trainer.test(model, data, verbose=False)
     if trainer.is_global_zero:
         # A comparison was printed already, and has the scores in it that need no network.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, Timer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.profilers import PyTorchProfiler
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
@@ -15,6 +15,7 @@ from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gi.config import instantiate_all
+from gi.config.load import plain
 from gi.data.datamodule import GuidedDataModule
 from gi.errors import InputError, expect_kind, one_line
 from gi.metrics.metric import Metric
@@ -39,7 +40,7 @@ def build_trainer(
     refuses, and for what does not fit two optimisers or our own samplers.
     """
     _check_options(options)
-    callbacks, loggers = _parts(cfg.get("lightning", {}))
+    callbacks, loggers = _parts(cfg.get("lightning", {}), logdir)
     best = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     for callback in best:
         callback.dirpath = callback.dirpath or str(logdir / "checkpoints")
@@ -54,6 +55,8 @@ def build_trainer(
     plugins = options.pop("plugins", None) or []
     norm = [SyncGeneratorBatchNorm()] if options.get("sync_batchnorm") else []
     with complaints():
+        if (limit := options.pop("max_time", None)) is not None:
+            callbacks.insert(0, Timer(limit))  # before LastCheckpoint, which ends what it stops between two steps
         trainer = pl.Trainer(
             default_root_dir=str(logdir),
             logger=loggers or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
@@ -90,13 +93,21 @@ def complaints() -> Iterator[None]:
         raise InputError(f"lightning.trainer: {one_line(error)}") from error
 
 
-def _parts(lightning):
-    """Callbacks and loggers that the configuration names."""
+def _parts(lightning, logdir):
+    """Callbacks and loggers that the configuration names; places of loggers are relative to the folder of the run."""
     callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
-    loggers = instantiate_all(lightning.get("logger"), "lightning.logger")
+    nodes = plain(lightning.get("logger"), "lightning.logger") or {}
+    for node in nodes.values() if isinstance(nodes, dict) else ():
+        if isinstance(node, dict) and (place := (node.get("params") or {}).get("save_dir")) is not None:
+            node["params"]["save_dir"] = str(Path(logdir, place))
+    loggers = instantiate_all(nodes, "lightning.logger")
     for section, kind, parts in ("callbacks", pl.Callback, callbacks), ("logger", Logger, loggers):
         for name, part in parts.items():
             expect_kind(part, kind, f"lightning.{section}.{name}")
+    for name, logger in loggers.items():
+        if logger.log_dir and not Path(logger.log_dir).resolve().is_relative_to(logdir.resolve()):
+            raise InputError(f"lightning.logger.{name}: would write to {logger.log_dir}, expected a save_dir, name and "
+                             f"version below the folder of the run, {logdir}")
     return list(callbacks.values()), list(loggers.values())
 
 

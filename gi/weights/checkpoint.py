@@ -42,7 +42,8 @@ def load_generator_weights(generator: nn.Module, path: str | Path) -> None:
         return generator.load_pretrained(path)  # with what the file says of itself
     part = generator.trained_state() if hasattr(generator, "trained_state") else None
     state = _state_dict(path)
-    averaged = state.get(AVERAGE.replace("module.", "n_averaged"), 0) > 0
+    count = state.get(AVERAGE.replace("module.", "n_averaged"))
+    averaged = count is not None and count.numel() == 1 and count.dtype == torch.int64 and count > 0
     for prefix in (AVERAGE, GENERATOR, "") if averaged else (GENERATOR, ""):
         if weights := _with_prefix(state, prefix):
             if load := getattr(generator, "load_trained", None):  # some of its weights are frozen, and in other files
@@ -66,7 +67,8 @@ def is_resumable(path: str | Path) -> bool:
     content = read_checkpoint(path)
     if not isinstance(content, dict) or not {"state_dict", "optimizer_states", "loops"} <= content.keys():
         return False
-    return not _is_original(_with_prefix(content["state_dict"], GENERATOR))
+    weights = _with_prefix(_state_dict(path), GENERATOR)
+    return bool(weights) and not _is_original(weights)
 
 
 def trained_steps(path: str | Path) -> int | None:
@@ -79,6 +81,7 @@ def trained_steps(path: str | Path) -> int | None:
 def _state_dict(path):
     content = read_checkpoint(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    state = state if isinstance(state, dict) else {}
     return present_names({key: value for key, value in state.items()
                           if isinstance(key, str) and isinstance(value, torch.Tensor)})
 
