@@ -106,7 +106,7 @@ def test_configurations_name_what_exists(root):
         find_target(target, file.name)
 
 
-def test_any_number_of_photographs_will_do(root):
+def test_folders_of_photographs_may_be_small(root):
     """Validations may be further apart than an epoch is long, which Lightning allows if they are not tied to epochs."""
     for file in (root / "configs").rglob("*.yaml"):
         trainer = load_config([file]).get("lightning", {}).get("trainer", {})

@@ -15,7 +15,7 @@ from gi.config.load import MANAGED, load_config
 from gi.errors import InputError
 from gi.main import main
 from gi.report.plots import read_curves
-from gi.training.callbacks import total_steps
+from gi.training.callbacks import LastCheckpoint, total_steps
 from gi.training.schedule import warmup_cosine
 from gi.training.trainer import MODULE_OPTIONS, build_trainer
 from gi.weights.unpickle import read_checkpoint
@@ -170,6 +170,19 @@ def test_time_that_runs_out_within_a_step_waits_for_its_end(arguments, tmp_path,
     main(arguments("--max_time=01:00:00:00", "--accumulate_grad_batches=2", "--limit_val_batches=0",
                    "lightning.callbacks.last.params.every_n_steps=100"))
     assert last_checkpoint(tmp_path / "logs")["global_step"] == 2
+
+
+@pytest.mark.parametrize("minimum, steps", [([], 2), (["--min_epochs=0", "--min_steps=5"], 5)])
+def test_a_validation_within_a_step_may_end_the_training(arguments, tmp_path, monkeypatch, minimum, steps):
+    """After the step; and what has to go on for a minimum of steps is not saved after each of them."""
+    saved = []
+    monkeypatch.setattr(LastCheckpoint, "_save", lambda _, trainer: saved.append(trainer.global_step))
+    stop = ("lightning.callbacks.stop={target: pytorch_lightning.callbacks.EarlyStopping, params: "
+            "{monitor: val/small/psnr, mode: max, stopping_threshold: 0}}")
+    main(arguments(stop, "--accumulate_grad_batches=2", "--val_check_interval=3", *minimum, "--max_steps=9",
+                   "--check_val_every_n_epoch=null", "--limit_val_batches=1", "data.params.train.params.length=40",
+                   "lightning.callbacks.last.params.every_n_steps=100"))
+    assert saved[-1] == steps and 4 not in saved
 
 
 def test_curves_count_optimiser_steps(arguments, tmp_path):

@@ -101,7 +101,8 @@ def _parser(test):
                         help="continue the run in this folder, with its configuration")
     parser.add_argument("-n", "--name", help="name of the run, part of its folder")
     parser.add_argument("-s", "--seed", type=int, metavar="N",
-                        help="seed of what is random and has no seed of its own in the configuration (default: its)")
+                        help="seed of what is random and has no seed of its own in the configuration (default: the"
+                             " configuration's)")
     parser.add_argument("-l", "--logdir", type=Path, default=Path("logs"), metavar="DIR",
                         help="where the folders of runs go (default logs)")
     parser.add_argument("--print-config", action="store_true",

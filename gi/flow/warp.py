@@ -40,8 +40,9 @@ def sample(image: Tensor, points: Tensor) -> Tensor:
 
 
 def area_means(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Means of (N,C,H,W) over equal parts: (N,C,*size), as mode "area" of `interpolate`. On Apple GPUs, too, where
-    PyTorch has them for sizes that divide only (pytorch/pytorch#96056).
+    """Mode "area" of `interpolate`: means of (N,C,H,W) over parts that begin and end at whole pixels, (N,C,*size).
+
+    PyTorch has it on Apple GPUs only for sizes that divide (pytorch/pytorch#96056): others are computed on the CPU.
     """
     even = all(full % reduced == 0 for full, reduced in zip(x.shape[-2:], size, strict=True))
     place = x.device if even or x.device.type != "mps" else torch.device("cpu")

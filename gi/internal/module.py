@@ -53,9 +53,11 @@ class InternalLearning(GuidedInpainting):
 
     def prepare(self, batch: dict, with_sources: bool = True) -> dict:
         """See `gi.internal.objective.prepare`."""
-        turn = self.trainer.fit_loop.batch_idx % self.accumulate_grad_batches
-        return prepare(batch, self.generator, step=self.global_step,
-                       seed=self.global_rank + self.trainer.world_size * turn)
+        seed = 0  # of what is random in a step, which only training asks for
+        if self.training:
+            turn = self.trainer.fit_loop.batch_idx % self.accumulate_grad_batches
+            seed = self.global_rank + self.trainer.world_size * turn
+        return prepare(batch, self.generator, step=self.global_step, seed=seed)
 
     def predict(self, prepared: dict, generator: nn.Module) -> Tensor:
         """(S, B, 3, H, W) in [0, 1], the result last."""

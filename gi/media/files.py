@@ -110,7 +110,7 @@ def open_video(path: str | Path, *, rate: Fraction | None = None) -> VideoSource
 def parse_rate(text: str) -> Fraction:
     """Frames a second from 25, 23.976 or 30000/1001. Raises InputError unless it is between 0.01 and 1000."""
     try:
-        rate = Fraction(text) if re.fullmatch(r"\s*[\d./]{1,20}\s*", text) else Fraction(0)  # 1e9999999 takes minutes
+        rate = Fraction(text) if re.fullmatch(r"\s*[\d./]{1,40}\s*", text) else Fraction(0)  # 1e9999999 takes minutes
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not Fraction(1, 100) <= rate <= 1000:

@@ -63,7 +63,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
     def look(image: Image.Image) -> tuple[int, int]:
         # Of a TIFF, Pillow may have turned the size already.
         stored = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
-        # It decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
+        # Pillow decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
         told = image.format != "PNG" or not _ORIENTED.isdisjoint(image.info)
         return stored[::-1] if told and image.getexif().get(0x0112) in (5, 6, 7, 8) else stored
 

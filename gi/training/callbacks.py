@@ -29,7 +29,8 @@ class LastCheckpoint(pl.Callback):
 
     It is written every `every_n_steps` optimiser steps, at the end of each epoch and of the training, before each
     validation, and when a signal asks any of the processes to end, which then ends all of them. Always between
-    optimiser steps: gradients waiting for the rest of their accumulation window are in no checkpoint.
+    optimiser steps: gradients waiting for the rest of their accumulation window are in no checkpoint. So a training
+    that time or another callback ends goes on until its step is done.
 
     When an error ends the training, too, unless it came in the middle of an optimiser step, or the losses are not
     finite. Of several processes then only the first one can, the others' state being the same.
@@ -54,8 +55,8 @@ class LastCheckpoint(pl.Callback):
             return
         step, self._stopping, trainer.should_stop = trainer.global_step, False, stopping
         signum = self._signal_of_any_process(trainer)
-        if (signum or stopping or step % self.every_n_steps == 0 or trainer.is_last_batch
-                or step == trainer.max_steps):
+        ends = step == trainer.max_steps or (stopping and trainer.fit_loop._can_stop_early)
+        if signum or ends or step % self.every_n_steps == 0 or trainer.is_last_batch:
             self._save(trainer)
         if signum:
             raise StopRequested(signum)
@@ -70,6 +71,8 @@ class LastCheckpoint(pl.Callback):
 
     def on_validation_end(self, trainer, pl_module) -> None:
         self.signals.hold(not trainer.sanity_checking)
+        if trainer.should_stop and not pl_module.between_steps:
+            self._stopping, trainer.should_stop = True, False
 
     def on_train_end(self, trainer, pl_module) -> None:
         self.signals.hold(False)

@@ -310,7 +310,7 @@ class GuidedInpainting(pl.LightningModule):
         self._pending_terms = values, list(terms), f"optimiser step {self.global_step} (epoch {self.current_epoch})"
         self.log_dict({f"train/{name}": value for name, value in zip(terms, values, strict=True)}, prog_bar=True)
         # Lightning would count batches as steps. The first ones of a window belong to the step that the last one takes.
-        self.log_dict({"lr": rate, "step": float(self.global_step + (not is_last))})
+        self.log_dict({"lr": rate, "epoch": float(self.current_epoch), "step": float(self.global_step + (not is_last))})
 
     def check_finite(self) -> None:
         """Raises NonFiniteLoss if the last losses were not finite."""
@@ -376,7 +376,7 @@ class GuidedInpainting(pl.LightningModule):
         self._finish_metrics("test")
 
     def _finish_metrics(self, stage):
-        at = {"step": float(self.global_step)} if stage == "val" else {}
+        at = {"epoch": float(self.current_epoch), "step": float(self.global_step)} if stage == "val" else {}
         for name, metric in self._metrics.items():
             self.results[name] = result = metric.compute()
             for remark in result.remarks():

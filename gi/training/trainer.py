@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, Timer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, Timer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.profilers import PyTorchProfiler
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
@@ -55,8 +55,10 @@ def build_trainer(
     plugins = options.pop("plugins", None) or []
     norm = [SyncGeneratorBatchNorm()] if options.get("sync_batchnorm") else []
     with complaints():
-        if (limit := options.pop("max_time", None)) is not None:
-            callbacks.insert(0, Timer(limit))  # before LastCheckpoint, which ends what it stops between two steps
+        if (limit := options.pop("max_time", None)) and not any(isinstance(callback, Timer) for callback in callbacks):
+            callbacks.append(Timer(limit))
+        # Before LastCheckpoint, which lets what they stop end between two steps.
+        callbacks.sort(key=lambda callback: not isinstance(callback, Timer | EarlyStopping))
         trainer = pl.Trainer(
             default_root_dir=str(logdir),
             logger=loggers or TensorBoardLogger(str(logdir), name="", version="tensorboard"),
