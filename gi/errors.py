@@ -1,5 +1,6 @@
 """Errors of the user, and the checks of arguments that recur."""
 import contextlib
+import math
 import traceback
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -47,10 +48,11 @@ def memory_named(message: str) -> Iterator[None]:
 
 
 def expect_at_least(lowest: float, **numbers: float) -> None:
-    """Raises InputError, naming it, for the first of the arguments that is below `lowest`."""
+    """Raises InputError, naming it, for the first of the arguments that is below `lowest`, infinite or nan."""
     for name, number in numbers.items():
-        if number < lowest:
-            raise InputError(f"{name}: expected at least {lowest}, got {number}")
+        if not lowest <= number < math.inf:
+            raise InputError(f"{name}: expected {'a finite number' if number > lowest else f'at least {lowest}'}, got "
+                             f"{number}")
 
 
 def expect_within(lowest: float, highest: float, **numbers: float) -> None:

@@ -377,6 +377,24 @@ def test_weights_that_are_missing(devil, tmp_path, run, monkeypatch):
     assert {"vfid", "vfid_clips", "pvcs"} < set(with_weights(VIDEO_METRICS)[0])
 
 
+def test_methods_are_compared_on_the_same_videos(tmp_path, run):
+    """A method that leaves out the hard ones would look better."""
+    for name in "ab":
+        masks = 255 * holes()
+        if name == "b":
+            masks[1] = 255  # which nothing but frames beside it can fill
+        for folder, pictures in ("frames", frames()), ("masks", masks):
+            for number, picture in enumerate(pictures):
+                write_image(tmp_path / "set" / name / folder / f"{number}.png", picture)
+    status, printed = run(tmp_path / "set", tmp_path / "out", "--method", "flow", "--method", "per-frame network=false",
+                          "--metrics", "psnr", "--device", "cpu")
+    assert status == 1 and printed.err.count("left out: b: ") == 2
+    assert "left out: b: per-frame network=false has no result: " in printed.err
+    for method in "flow", "per-frame_network_false":
+        result = json.loads((tmp_path / "out_scores" / method / "results.json").read_text())
+        assert [video["name"] for video in result["videos"]] == ["a"]
+
+
 def test_bad_input_is_one_line(devil, tmp_path, run):
     truth, predictions = devil
     (tmp_path / "empty").mkdir()

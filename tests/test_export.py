@@ -15,7 +15,7 @@ from gi.photo import Inpainter
 from gi.video import VideoInpainter
 from gi.weights.checkpoint import load_generator
 from gi.weights.export import export_generator
-from gi.weights.pretrained import SMALL
+from gi.weights.pretrained import SMALL, load_trained
 from tests.families import CONFIGS, random_inputs
 
 CONFIG = """
@@ -65,6 +65,17 @@ def test_same_network(run, tmp_path, half, tolerance):
     with safe_open(out, "pt") as file:
         about = file.metadata()
     assert about["steps"] == "3" and json.loads(about["generator"])["params"]["pixel_width"] == 8
+    export_generator(config, checkpoint, out, about={"generator": "x"})  # what the file is comes from the network alone
+    assert load_trained(out, flow="zero").generator.pixel_write is not None
+
+
+def test_a_network_that_was_fitted_to_a_video_is_told(tmp_path):
+    node = {"target": "gi.internal.networks.Base"}
+    torch.save({"state_dict": {f"generator.{key}": value for key, value in instantiate(node).state_dict().items()}},
+               tmp_path / "fitted.ckpt")
+    (tmp_path / "fitted.yaml").write_text(json.dumps({"model": {"params": {"generator": node}}}))
+    with pytest.raises(InputError, match="fitted.ckpt: Base fills no target by keyframes.*start_from"):
+        load_trained(tmp_path / "fitted.ckpt", config=tmp_path / "fitted.yaml", flow="zero")
 
 
 def test_checkpoint_of_another_network(run, tmp_path):

@@ -65,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     from gi.media.files import open_video
     video = open_video(args.video)
+    for path in _outputs(args):
+        for source in args.video, args.masks:
+            here, there = path.resolve(), source.resolve()
+            if here == there or there in here.parents or (path.exists() and source.exists() and path.samefile(source)):
+                raise InputError(f"{path}: would overwrite the input or be inside it, {source}")
     print((_cut if args.cut else _paste if args.paste else _fill)(args, video))
     return 0
 
@@ -94,6 +99,18 @@ def paste(edited: "np.ndarray", frame: "np.ndarray", hole: "np.ndarray", box: "B
     return result
 
 
+def _outputs(args):
+    """All files that are written."""
+    if args.cut:
+        return [args.cut, *_companions(args.cut)]
+    return [args.fill or args.paste[1]]
+
+
+def _companions(cut):
+    """The mask of a cut, and the file that says where it belongs."""
+    return [cut.with_name(f"{cut.stem}{ending}") for ending in ("_mask.png", ".json")]
+
+
 def _cut(args, video):
     import cv2
 
@@ -104,7 +121,7 @@ def _cut(args, video):
     frame, hole = _frame_and_hole(args, video, args.frame, args.dilate)
     box = square(hole, args.size)
     size = limited(box.size, args.size)
-    mask, place = (args.cut.with_name(f"{args.cut.stem}{ending}") for ending in ("_mask.png", ".json"))
+    mask, place = _companions(args.cut)
     io.write_image(args.cut, resize(box.of(frame), size, cv2.INTER_AREA))
     missing = resize(box.of(hole).astype("float32"), size, cv2.INTER_AREA) > 0  # with all that it touches
     io.write_image(mask, missing.astype("uint8") * 255)
@@ -154,9 +171,10 @@ def _read_place(path, video):
     try:
         place = json.loads(path.read_text(encoding="utf-8"))
         number, dilate, box = place["frame"], place["dilate"], Box(*place["box"])
-        fits = all(type(value) is int for value in (number, *box, dilate or 0))
+        numbers = number, *box, 0 if dilate is None else dilate
+        fits = all(type(value) is int for value in numbers) and 0 <= numbers[-1] <= max(video.width, video.height)
         fits &= 0 <= box.top < box.bottom <= video.height and 0 <= box.left < box.right <= video.width
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: not a file of --cut ({error})") from error
     if not fits:
         raise InputError(f"{path}: the cut lies outside {video.path}, which has {video.width}x{video.height} pixels")

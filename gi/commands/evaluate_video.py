@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     from gi.report.paper import parse_row
     from gi.report.results import file_name
     from gi.report.tables import print_table
-    from gi.video.evaluation import side_by_side
+    from gi.video.evaluation import only_common, side_by_side
     from gi.video.method import build_method
     args.device = str(cuda_or_cpu(args.device))
     args.fps = parse_rate(args.fps) if args.fps else None
@@ -66,10 +66,10 @@ def main(argv: list[str] | None = None) -> int:
         pairs, problems = find_videos(args.truth, args.predictions, args.masks, inverted=args.invert_masks)
         status, _ = score(args, pairs, problems, args.name or name_of(args.predictions), out, metrics, notes, row)
         return status
-    statuses, tables = [], {}
     methods = {text: build_method(text, offered={"device": args.device}) for text in args.method}
-    for text, method in methods.items():
-        pairs, problems = fill(args, method, args.predictions / file_name(text))
+    filled = {text: fill(args, method, args.predictions / file_name(text)) for text, method in methods.items()}
+    statuses, tables = [], {}
+    for text, (pairs, problems) in only_common(filled).items():
         status, tables[text] = score(args, pairs, problems, text, out / file_name(text), metrics, notes, row)
         statuses.append(status)
     if len(tables) > 1:

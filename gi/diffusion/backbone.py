@@ -10,7 +10,7 @@ from gi.diffusion.condition import Condition, Kind
 from gi.diffusion.extra import extra
 from gi.diffusion.network import KeyframeDiffusion
 from gi.diffusion.token import ClipToken, LinearToken
-from gi.errors import InputError
+from gi.errors import InputError, expect_within
 
 log = logging.getLogger(__name__)
 GROUPS = 32  # of the UNet's GroupNorms, which divide its widths
@@ -33,6 +33,9 @@ class SmallDiffusion(KeyframeDiffusion):
     def __init__(self, *, widths: tuple[int, ...] = (32, 64), layers: int = 1, head_width: int = 32,
                  token_dim: int = 32, codec: Codec | None = None, condition: Kind = "symmetric", frames: int = 8,
                  sigma_max: float = 80.0, max_side: int = 128):
+        expect_within(1, 64, layers=layers, widths=len(widths))  # a file from elsewhere may ask for any number
+        expect_within(1, 1024, frames=frames)
+        expect_within(8, 2**14, max_side=max_side)
         if len(widths) < 2 or any(width < GROUPS or width % GROUPS or width % head_width for width in widths):
             raise InputError(f"widths: expected two or more multiples of {GROUPS} and of head_width {head_width}, "
                              f"got {', '.join(map(str, widths))}")

@@ -32,8 +32,9 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict, dict]:
     """State, node and backbone of a file of `write`, which may come from anywhere. Raises InputError for others."""
     if not Path(path).is_file():
         raise MissingFile(f"{path}: no such file, expected a .safetensors file of a diffusion model")
-    metadata = read_metadata(path)
+    metadata = read_metadata(path) if Path(path).suffix == ".safetensors" else {}
     if NODE not in metadata:
-        raise InputError(f"{path}: holds no diffusion model, expected a file of save_pretrained")
+        raise InputError(f"{path}: holds no diffusion model, expected a .safetensors file of save_pretrained, such as "
+                         "the network.safetensors that a training writes beside its checkpoints")
     node, backbone = (parse_mapping(metadata.get(name, "{}"), f"{path}, {name}") for name in (NODE, BACKBONE))
     return read_checkpoint(path), node, backbone

@@ -101,10 +101,10 @@ class DiffusionTraining(GuidedInpainting):
             noise = torch.randn(pixels.shape, generator=device, device=pixels.device)
             shown = pixels + noise * denoiser.over(strength / 2, pixels)  # s is of pixels in [-1, 1]
         if self.latents is None or shown is not pixels:
-            latents, conditions = network.codec.encode(pixels), network.conditions(shown, masks)
+            latents, condition = network.codec.encode(pixels), network.condition(shown, masks, network.codec)
         else:
             latents, condition = self.latents.encode(network, pixels, masks)
-            conditions = Conditions(condition, network.token(pixels, masks))
+        conditions = Conditions(condition, network.token(pixels, masks))  # without noise, as SVD's
         z_0 = network.codec.scale * latents
         noise = torch.randn(z_0.shape, generator=device, device=z_0.device)
         if training:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
 from gi.data.masks import MaskKind
-from gi.errors import InputError, memory_named
+from gi.errors import InputError, expect_at_least, memory_named
 from gi.internal.hidden import HiddenPixels
 from gi.internal.layers import even_out
 from gi.internal.objective import TwoPhases, prepare
@@ -32,6 +32,7 @@ SCORED = 8  # hidden places that are scored
 RISE = 0.05  # dB that count as rising
 PATIENCE = 6  # looks without a rise, at least, and a third of all looks
 FEW = 100  # steps, below which no network is any good
+LOWEST_RATE = 1e-12  # of learning
 
 
 class Recipe(NamedTuple):
@@ -47,7 +48,10 @@ class Recipe(NamedTuple):
 
 
 def expect_budget(minutes: float | None, steps: int | None) -> tuple[float | None, int | None]:
-    """One of minutes and steps, the other None; 10 minutes if both are. Raises InputError if both are given."""
+    """One of minutes and steps, the other None; 10 minutes if both are. Raises InputError if both are given,
+    or one is below 0.
+    """
+    expect_at_least(0, minutes=minutes or 0, steps=steps or 0)
     if minutes is not None and steps is not None:
         raise InputError("minutes and steps: expected one of them")
     return (10.0 if minutes is None and steps is None else minutes), steps

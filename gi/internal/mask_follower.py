@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least, expect_within
-from gi.internal.fitting import Fit, Recipe, expect_budget
+from gi.internal.fitting import LOWEST_RATE, Fit, Recipe, expect_budget
 from gi.internal.layers import even_out
 from gi.internal.mask_networks import MaskBase, MaskLarge, mask_loss
 from gi.internal.mask_samples import PastedObjects
@@ -92,12 +92,13 @@ class NetworkFollower(Follower):
         self.minutes, self.steps = expect_budget(minutes, steps)
         if not (self.minutes or self.steps):
             raise InputError("a network that is not fitted finds nothing; expected more than 0 minutes or steps")
-        expect_at_least(0, minutes=minutes or 0, steps=steps or 0, seed=seed, alpha=alpha)
+        expect_at_least(0, seed=seed, alpha=alpha)
         expect_at_least(1, batch_size=batch_size)
         expect_within(0, 1, threshold=threshold)
         self.network_name, self.threshold, self.alpha, self.seed = network, threshold, alpha, seed
         self.early_stop, self.device = early_stop, find_device(device)
-        rate = learning_rate or (2e-3 if network == "base" else LARGE_RATE)
+        rate = (2e-3 if network == "base" else LARGE_RATE) if learning_rate is None else learning_rate
+        expect_at_least(LOWEST_RATE, learning_rate=rate)
         self.recipe = Recipe(batch_size=batch_size, learning_rate=rate, bf16=bf16)
         self.network: torch.nn.Module | None = None
         self.overlap = 1.0  # with pasted objects, after the fit

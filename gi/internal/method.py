@@ -1,6 +1,7 @@
 """The video method `internal`: a network is fitted to the video at hand, then fills every frame by itself."""
 import functools
 import logging
+import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 
 from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least
-from gi.internal.fitting import Fitting, Recipe, expect_budget
+from gi.internal.fitting import LOWEST_RATE, Fitting, Recipe, expect_budget
 from gi.internal.networks import Base, CoarseToFine, Progressive, Stacked
 from gi.internal.objective import TwoPhases
 from gi.internal.progressive import STAGE_BUDGET, StageFitting, Stages, pyramid, stage_shots, stage_sizes
@@ -55,11 +56,16 @@ class Internal(VideoMethod):
                  bf16: bool = False, regularise: bool = False, early_stop: bool = True,
                  keep_network: str | Path | None = None, start_from: str | Path | None = None,
                  device: str | torch.device = "auto", seed: int = 0):
-        expect_at_least(0, minutes=minutes or 0, steps=steps or 0, seed=seed)
+        expect_at_least(0, seed=seed)
         expect_at_least(1, batch_size=batch_size)
+        expect_at_least(LOWEST_RATE, learning_rate=learning_rate)
+        expect_at_least(8, max_side=max_side)
         expect_at_least(32, stage_side=32 if stage_side is None else stage_side)
-        if shares is not None and (min(shares, default=-1) < 0 or not sum(shares)):
+        if shares is not None and not (len(shares) and 0 <= min(shares) and 0 < sum(shares) < math.inf):
             raise InputError(f"shares: expected a number for each stage, not all 0, got {list(shares)}")
+        if shares is not None and not shares[0] and start_from is None:
+            raise InputError(f"shares: expected more than 0 for the first stage, got {list(shares)}: a network that is "
+                             "not fitted draws noise")
         self.minutes, self.steps = expect_budget(minutes, steps)
         if not (self.minutes or self.steps) and start_from is None:
             raise InputError(f"{'minutes' if steps is None else 'steps'}: a network that is not fitted draws noise; "

@@ -51,6 +51,7 @@ class Refine(VideoMethod):
                  draw_side: int = 216, max_side: int | None = None, resize: Sequence[int] | None = None,
                  device: str | torch.device = "auto", seed: int = 0):
         expect_at_least(0, seed=seed)
+        expect_at_least(8, draw_side=draw_side)
         self.minutes, self.steps = expect_budget(minutes, steps)
         if (self.minutes if self.steps is None else self.steps) <= 0:
             raise InputError("minutes or steps: expected more than 0")

@@ -43,6 +43,15 @@ def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Prog
         temporary.write_text(job.checksum)
 
 
+def only_common(filled: Mapping[str, tuple[list[VideoPair], dict[str, str]]]
+                ) -> dict[str, tuple[list[VideoPair], dict[str, str]]]:
+    """{method: (pairs, problems)} with the pairs that all methods have: means over other videos are no comparison."""
+    missing = {name: f"{method} has no result: {problem}" for method, (_, problems) in filled.items()
+               for name, problem in problems.items()}
+    return {method: ([pair for pair in pairs if pair.name not in missing], {**missing, **problems})
+            for method, (pairs, problems) in filled.items()}
+
+
 def side_by_side(tables: Mapping[str, Table]) -> Table:
     """A row a method from tables of one method each, whose rows are a measure and its score."""
     heading, *_ = ([row[0] for row in table.rows] for table in tables.values())

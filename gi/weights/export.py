@@ -35,7 +35,11 @@ def export_generator(
     do not fit.
     """
     cfg = load_config([config or checkpoint_config(checkpoint)])
-    state = load_generator(cfg, checkpoint).state_dict()
+    generator = load_generator(cfg, checkpoint)
+    if hasattr(generator, "trained_state"):
+        raise InputError(f"{checkpoint}: is of a diffusion model, whose weights to hand on are already written, as "
+                         "network.safetensors beside its checkpoints")
+    state = generator.state_dict()
     for part, path in (parts or {}).items():
         joined = load_generator(load_config([checkpoint_config(path)]), path).state_dict()
         own, other = ({name: value for name, value in weights.items() if name.startswith(f"{part}.")}
@@ -62,4 +66,4 @@ def write_generator(
     nodes = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items() if node is not None}
     about = {key: str(value) for key, value in (about or {}).items()}
     with atomic_write(out) as path:
-        save_file(state, path, metadata_of(nodes) | about)
+        save_file(state, path, about | metadata_of(nodes))

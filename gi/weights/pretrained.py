@@ -4,6 +4,7 @@ that holds both to hand on: `Inpainter.save_pretrained`, `Inpainter.from_pretrai
 The configuration of a checkpoint is that of the run it lies in, or for a folder or .safetensors file what came along
 with it. torch is imported where it is used: command lines read the names of `FLOWS` for their --help.
 """
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,7 +93,13 @@ def _build(own, checkpoint, flow, overrides):
     except MissingFile as error:
         raise MissingFile(f"{error}; flow 'dis' needs no file, nor does 'zero', enough without keyframes") from error
     parts = {"generator": plain(cfg.model.params.generator, "model.params.generator"), "guidance": node}
-    return Trained(load_generator(cfg, checkpoint), guidance, parts, checkpoint)
+    generator = load_generator(cfg, checkpoint)
+    try:
+        inspect.signature(generator.forward).bind("target", "sources", "flows", "flow_errors")
+    except TypeError:
+        raise InputError(f"{checkpoint}: {type(generator).__name__} fills no target by keyframes and flow; a network "
+                         "fitted to a video is for --method internal, as its start_from") from None
+    return Trained(generator, guidance, parts, checkpoint)
 
 
 def checkpoint_config(checkpoint: str | Path) -> Path | dict:

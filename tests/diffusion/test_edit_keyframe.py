@@ -107,6 +107,10 @@ def test_fill(video, tmp_path):
     (["--paste", "a.png", "b.png", "--place", "far.json"], "far.json: the cut lies outside .* 100x60"),
     (["--paste", "wide.png", "b.png", "--place", "good.json"], "wide.png: 40x20, expected the proportions .* 50x50"),
     (["--paste", "wide.png", "wide.png", "--place", "square.json"], "wide.png: is one of the inputs"),
+    (["--paste", "wide.png", "FRAMES/00002.png", "--place", "square.json"], "would overwrite the input"),
+    (["--frame", "1", "--cut", "FRAMES/00002.png"], "would overwrite the input"),
+    (["--frame", "1", "--fill", "FRAMES/new.png"], "would overwrite .* or be inside it"),
+    *((["--paste", "wide.png", "b.png", "--place", f"hostile{i}.json"], f"hostile{i}.json: ") for i in range(3)),
 ])
 def test_bad_input(video, tmp_path, monkeypatch, more, message):
     monkeypatch.chdir(tmp_path)
@@ -114,6 +118,10 @@ def test_bad_input(video, tmp_path, monkeypatch, more, message):
     for name, box in (("far", [0, 0, 61, 50]), ("good", [0, 50, 50, 100]), ("square", [15, 40, 45, 100])):
         (tmp_path / f"{name}.json").write_text(json.dumps({"frame": 1, "box": box, "dilate": None}))
     (tmp_path / "bad.json").write_text("[1, 2]")
+    good, before = (tmp_path / "good.json").read_text(), frame(video, 2)
+    for i, text in enumerate((good.replace("null", '""'), good.replace("null", "9" * 400), "[" * 200_000)):
+        (tmp_path / f"hostile{i}.json").write_text(text)
+    more = [word.replace("FRAMES", str(video / "frames")) for word in more]
     with pytest.raises(InputError, match=message):
         main(words(video, *more))
-    assert not (tmp_path / "b.png").exists()
+    assert not (tmp_path / "b.png").exists() and (frame(video, 2) == before).all()

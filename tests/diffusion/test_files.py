@@ -17,6 +17,7 @@ from gi.diffusion.extra import extra
 from gi.diffusion.network import KeyframeDiffusion
 from gi.errors import InputError, MissingFile
 from gi.weights.checkpoint import load_generator_weights
+from gi.weights.export import export_generator
 from gi.weights.files import file_sha256
 from tests.diffusion.svd import make_unet
 
@@ -102,6 +103,9 @@ def test_damaged_and_foreign_files(svd_folder, tmp_path):
     path = tmp_path / "network.safetensors"
     with pytest.raises(MissingFile, match="no such file"):
         KeyframeDiffusion.from_pretrained(path)
+    torch.save({"state_dict": {}}, tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match="last.ckpt: holds no diffusion model, expected .*network.safetensors"):
+        KeyframeDiffusion.from_pretrained(tmp_path / "last.ckpt")
     path.write_bytes(b"no weights")
     with pytest.raises(InputError, match="not a .safetensors file, or damaged"):
         KeyframeDiffusion.from_pretrained(path)
@@ -120,6 +124,15 @@ def test_damaged_and_foreign_files(svd_folder, tmp_path):
     files.write(path, state, huge, {})
     with pytest.raises(InputError, match="does not fit SmallDiffusion: .* misshapen: unet.conv_in.weight"):
         KeyframeDiffusion.from_pretrained(path)
+    own = network.state_dict()
+    torch.save({"state_dict": {f"generator.{name}": value for name, value in own.items()}}, tmp_path / "last.ckpt")
+    (tmp_path / "config.yaml").write_text(json.dumps({"model": {"params": {"generator": node}}}))
+    with pytest.raises(InputError, match="last.ckpt: is of a diffusion model.*network.safetensors"):
+        export_generator(tmp_path / "config.yaml", tmp_path / "last.ckpt", tmp_path / "x.safetensors")
+    for name, value in ("layers", 100_000), ("widths", [32] * 1000), ("frames", 10**9), ("max_side", 0):
+        files.write(path, state, {**node, "params": {**node["params"], name: value}}, {})
+        with pytest.raises(InputError, match=f"{name}: expected a number in"):
+            KeyframeDiffusion.from_pretrained(path)
     state.pop("unet.conv_in.bias")
     files.write(path, state, node, {})
     with pytest.raises(InputError, match="does not fit SmallDiffusion: 1 missing: unet.conv_in.bias$"):

@@ -120,6 +120,16 @@ def test_half_precision_is_refused():
         module.setup("fit")
 
 
+def test_noise_of_conditions_leaves_the_token(batch, monkeypatch):
+    """SVD's image embedding is of the picture as it is; only the latents beside it are noised."""
+    module = module_of(condition_noise=(0.0, 0.1), drop_token=0.0, drop_conditions=0.0)
+    monkeypatch.setattr(module, "_random", lambda _: [torch.Generator().manual_seed(0) for _ in range(2)])
+    data = module.train().prepare(batch)
+    clean = module.generator.conditions(data["pixels"], data["masks"])
+    assert torch.equal(data["conditions"].token, clean.token)
+    assert not torch.allclose(data["conditions"].latents, clean.latents, atol=0.1) and data["ids"][:, 2].min() > 0.5
+
+
 def test_what_is_dropped():
     module, chance = module_of(drop_token=0.2, drop_conditions=0.1), torch.linspace(0, 1, 1001)
     told = module._drop(Conditions(torch.ones(1001, 2, 3, 4, 4), torch.ones(1001, 1, 5)), chance)

@@ -248,6 +248,11 @@ def test_unusual_videos(video, tmp_path, caplog):
     ({"steps": 0}, "steps: a network that is not fitted draws noise"),
     ({"minutes": 1}, "minutes and steps: expected one of them"),
     ({"minutes": -1, "steps": None}, "minutes: expected at least 0"),
+    ({"minutes": math.inf, "steps": None}, "minutes: expected a finite number"),
+    ({"minutes": math.nan, "steps": None}, "minutes: expected at least 0"),
+    ({"learning_rate": -1}, "learning_rate: expected at least"), ({"max_side": 0}, "max_side: expected at least 8"),
+    ({"shares": [math.nan]}, "shares: expected a number for each stage"),
+    ({"shares": [0, 1]}, "shares: expected more than 0 for the first stage"),
     ({"start_from": "nowhere.pt"}, "nowhere.pt: no such checkpoint"),
     ({"network": "large"}, "expected one of base, stacked, coarse_to_fine"),
 ])

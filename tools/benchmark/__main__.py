@@ -4,9 +4,9 @@
     gi benchmark --config configs/ours.yaml --paths predict train_step --precision bf16-mixed
     gi benchmark --compare before.json after.json
 
-Paths: data, flow, predict, train_step, evaluate, fid, video, video_targets (docs/speed.md). Networks have random
-weights, helpers too where their files are missing: times do not depend on them. On a CPU everything can take half an
-hour with a large network.
+Paths: data, flow, predict, train_step, evaluate, fid, video, video_targets, internal (docs/speed.md). Networks have
+random weights, helpers too where their files are missing: times do not depend on them. On a CPU everything can take
+half an hour with a large network.
 """
 from pathlib import Path
 
