@@ -7,6 +7,7 @@ import runpy
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import av
@@ -393,6 +394,15 @@ def test_methods_are_compared_on_the_same_videos(tmp_path, run):
     for method in "flow", "per-frame_network_false":
         result = json.loads((tmp_path / "out_scores" / method / "results.json").read_text())
         assert [video["name"] for video in result["videos"]] == ["a"]
+
+
+def test_a_method_that_fills_nothing_takes_nothing_from_the_others():
+    a, b, c = (SimpleNamespace(name=name) for name in "abc")
+    common = video_evaluation.only_common({"x": ([a, b], {"c": "bad"}), "y": ([b, c], {"a": "worse"}),
+                                           "none": ([], dict.fromkeys("abc", "too large"))})
+    assert {method: pairs for method, (pairs, _) in common.items()} == {"x": [b], "y": [b], "none": []}
+    assert common["x"][1] == {"c": "bad", "a": "y has no result: worse"}
+    assert common["none"][1] == dict.fromkeys("abc", "too large")
 
 
 def test_bad_input_is_one_line(devil, tmp_path, run):

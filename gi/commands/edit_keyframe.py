@@ -68,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in _outputs(args):
         for source in args.video, args.masks:
             here, there = path.resolve(), source.resolve()
-            if here == there or there in here.parents or (path.exists() and source.exists() and path.samefile(source)):
-                raise InputError(f"{path}: would overwrite the input or be inside it, {source}")
+            if here == there or there == here.parent or (path.exists() and source.exists() and path.samefile(source)):
+                raise InputError(f"{path}: would overwrite the input or be a frame of it, {source}")
     print((_cut if args.cut else _paste if args.paste else _fill)(args, video))
     return 0
 
@@ -114,10 +114,11 @@ def _companions(cut):
 def _cut(args, video):
     import cv2
 
-    from gi.errors import expect_at_least
+    from gi.errors import expect_at_least, expect_within
     from gi.media import io
     from gi.media.crop import limited, resize
     expect_at_least(16, **{"--size": args.size})
+    expect_within(0, max(video.width, video.height), **{"--dilate": args.dilate or 0})
     frame, hole = _frame_and_hole(args, video, args.frame, args.dilate)
     box = square(hole, args.size)
     size = limited(box.size, args.size)

@@ -70,6 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     filled = {text: fill(args, method, args.predictions / file_name(text)) for text, method in methods.items()}
     statuses, tables = [], {}
     for text, (pairs, problems) in only_common(filled).items():
+        if not pairs and len(methods) > 1:
+            print(f"{text}: no video is left to score", file=sys.stderr)
+            statuses.append(script.report_problems(problems, total=len(problems)))
+            continue
         status, tables[text] = score(args, pairs, problems, text, out / file_name(text), metrics, notes, row)
         statuses.append(status)
     if len(tables) > 1:

@@ -1,5 +1,6 @@
 """Latents of clips on disk, so that an autoencoder sees each clip once."""
 import hashlib
+import math
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gi.diffusion.network import KeyframeDiffusion
-from gi.errors import InputError, expect_at_least
+from gi.errors import InputError, expect_within
 from gi.media.io import atomic_write
 
 
@@ -17,11 +18,11 @@ class LatentCache:
 
     A file is named by a hash of the clip's pixels, of its masks, and of codec and condition, so that it is never the
     wrong one. It helps where clips come again: `repeat` of `gi.data.clips.Clips`. Encoding goes on without writing once
-    this process has written `limit` GiB. Clips of 25 frames of 576x320 take 1.7 MB.
+    this process has written `limit` GiB, which may be infinite. Clips of 25 frames of 576x320 take 1.7 MB.
     """
 
     def __init__(self, *, folder: str, limit: float = 100.0):
-        expect_at_least(0, limit=limit)
+        expect_within(0, math.inf, limit=limit)
         self.folder, self._room = Path(folder), limit * 2**30
         self._codec: bytes | None = None
 

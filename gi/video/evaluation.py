@@ -45,8 +45,10 @@ def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Prog
 
 def only_common(filled: Mapping[str, tuple[list[VideoPair], dict[str, str]]]
                 ) -> dict[str, tuple[list[VideoPair], dict[str, str]]]:
-    """{method: (pairs, problems)} with the pairs that all methods have: means over other videos are no comparison."""
-    missing = {name: f"{method} has no result: {problem}" for method, (_, problems) in filled.items()
+    """{method: (pairs, problems)} with the pairs that all methods have, but for those that have none at all: means over
+    other videos are no comparison.
+    """
+    missing = {name: f"{method} has no result: {problem}" for method, (pairs, problems) in filled.items() if pairs
                for name, problem in problems.items()}
     return {method: ([pair for pair in pairs if pair.name not in missing], {**missing, **problems})
             for method, (pairs, problems) in filled.items()}

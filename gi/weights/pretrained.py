@@ -94,6 +94,9 @@ def _build(own, checkpoint, flow, overrides):
         raise MissingFile(f"{error}; flow 'dis' needs no file, nor does 'zero', enough without keyframes") from error
     parts = {"generator": plain(cfg.model.params.generator, "model.params.generator"), "guidance": node}
     generator = load_generator(cfg, checkpoint)
+    if hasattr(generator, "trained_state"):
+        raise InputError(f"{checkpoint}: is of a diffusion model, which --method diffusion takes, as the "
+                         "network.safetensors beside its checkpoints")
     try:
         inspect.signature(generator.forward).bind("target", "sources", "flows", "flow_errors")
     except TypeError:

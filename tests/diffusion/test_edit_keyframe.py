@@ -109,7 +109,8 @@ def test_fill(video, tmp_path):
     (["--paste", "wide.png", "wide.png", "--place", "square.json"], "wide.png: is one of the inputs"),
     (["--paste", "wide.png", "FRAMES/00002.png", "--place", "square.json"], "would overwrite the input"),
     (["--frame", "1", "--cut", "FRAMES/00002.png"], "would overwrite the input"),
-    (["--frame", "1", "--fill", "FRAMES/new.png"], "would overwrite .* or be inside it"),
+    (["--frame", "1", "--cut", "a.png", "--dilate", "101"], "--dilate: expected a number in"),
+    (["--frame", "1", "--fill", "FRAMES/new.png"], "would overwrite .* or be a frame of it"),
     *((["--paste", "wide.png", "b.png", "--place", f"hostile{i}.json"], f"hostile{i}.json: ") for i in range(3)),
 ])
 def test_bad_input(video, tmp_path, monkeypatch, more, message):
