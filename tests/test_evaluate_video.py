@@ -314,6 +314,7 @@ def test_command_line(devil, tmp_path, run):
     out = tmp_path / "out"
     status, printed = run(truth, predictions, "--metrics", *FREE, "--out", out, "--paper", "3:14_prealigned")
     assert status == 0 and "frames 8/8" in printed.err
+    assert f"masks: {100 * holes().mean():.2f} % missing on average\n" in printed.err
     result = results._decoded(json.loads((out / "results.json").read_text()))
     assert (result["run"], result["set"], result["count"], result["frames"]) == ("method", "truth", 2, 8)
     text = "".join(Page(out / "report.html").text)

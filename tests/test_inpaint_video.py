@@ -2,6 +2,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -297,7 +298,7 @@ def test_a_disk_that_fills_up(video, tmp_path):
 @pytest.mark.parametrize("options, message", [
     (["--keyframe", "40=x.png"], "--keyframe 40=x.png: .* has frames 0 to 22"),
     (["--keyframe", "x.png"], "expected N=FILE"),
-    (["--keyframe", "4=x.png"], "x.png"),
+    (["--keyframe", "4=~/x.png"], re.escape(str(Path("~/x.png").expanduser()))),
     (["--guides", "5"], "expected 6, 14, 0 or a list of offsets, got 5"),
     (["--guides", "a"], "--guides a: expected"),
     (["--resize", "10"], "--resize 10: expected"),
@@ -349,13 +350,17 @@ def test_progress_and_preview_for_programs(script, video, tmp_path, capsys):
         steps = [line for line in lines if line["what"] == what]
         assert steps[0] == {"what": what, "done": 0, "total": COUNT, "seconds_left": None}
         assert steps[-1] == {"what": what, "done": COUNT, "total": COUNT, "seconds_left": 0.0}
-    assert [path.name for path in sorted(preview.iterdir())] == [f"{number:06d}.jpg" for number in range(COUNT)]
+    assert [path.name for path in sorted(preview.glob("*.jpg"))] == [f"{number:06d}.jpg" for number in range(COUNT)]
     for number, frame in enumerate(open_video(out).frames()):
         assert np.abs(io.read_image(preview / f"{number:06d}.jpg").astype(int) - frame).mean() < 4
+    run(script, video, out, "--preview", str(preview), frames="film.mp4")  # its own may be written over
+    (preview / ".gi-preview").unlink()
+    with pytest.raises(InputError, match="preview: the folder holds 000000.jpg, expected an empty folder or a new"):
+        run(script, video, out, "--preview", str(preview), frames="film.mp4")
 
 
 def test_programs_are_told_of_errors(script, video, tmp_path, capsys):
-    for options in ["--guides=a"], ["--preview", str(video / "film.mp4")]:
+    for options in ["--guides=a"], ["--preview", str(video / "film.mp4")], ["--preview", str(video / "frames")]:
         with pytest.raises(InputError) as error:
             run(script, video, tmp_path / "out", *options, "--progress=json")
         assert json.loads(capsys.readouterr().out) == {"error": str(error.value)}

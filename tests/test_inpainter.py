@@ -294,7 +294,8 @@ def test_wrong_arguments_are_named(inpainter):
         "mask: is 20x30, expected 30x20": (image, mask.T),
         "mask of keyframe 2: is 30x20, expected 12x10": (image, mask, [image, picture(10, 12)], [mask, mask]),
         "keyframe_masks: 1 for 2": (image, mask, [image, image], [mask]),
-        r"image: is float64": (image / 255, mask),
+        r"image: is float64 .* \(255 \* x\)": (image / 255, mask),
+        r"image: is the name of a file": ("photo.jpg", mask),
         r"image: is uint8 \(3, 20, 30\)": (image.transpose(2, 0, 1), mask),
         "image: has no pixels": (image[:0], mask),
         r"mask: is .* \(5, 20, 30\)": (image, np.stack([mask] * 5)),
@@ -453,10 +454,14 @@ def test_one_picture(run_folder, program, tmp_path):
     whole = save(tmp_path / "whole.png", picture(20, 30))
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:500])
     (tmp_path / "bomb.png").write_bytes(bomb())
+    save(tmp_path / "wide.png", np.zeros((80, 64), np.uint8))
     for match, words in {
         r"km.png: is 64x64, expected 80x64 as its image .*i\.png": [*common, "--mask", tmp_path / "km.png"],
         r"m.png: is 80x64, expected 64x64 as its image .*k\.jpg":
             [*with_mask, *keyframe, "--keyframe-mask", tmp_path / "m.png"],
+        "wide.png: is 64x80, expected 80x64 .* when that is turned as its EXIF":
+            [*common, "--mask", tmp_path / "wide.png"],
+        "k2.jpg: unexpected, each picture has an option": [*with_mask, *keyframe, "k2.jpg"],
         "cut.png: cannot read": [*with_mask, "--keyframe", tmp_path / "cut.png"],
         "bomb.png.*pixels": [*with_mask, "--image", tmp_path / "bomb.png"],
         "none.png: cannot read": [*with_mask, "--image", tmp_path / "none.png"],

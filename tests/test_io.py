@@ -171,6 +171,24 @@ def test_atomic_write_keeps_the_old_file_on_error(tmp_path):
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
 
 
+def test_what_cannot_be_written_is_named_as_the_user_knows_it(tmp_path):
+    (tmp_path / "file.txt").touch()
+    with pytest.raises(OSError) as caught, io.atomic_write(tmp_path / "file.txt" / "new.png"):
+        pass
+    assert caught.value.filename == str(tmp_path / "file.txt" / "new.png") and caught.value.strerror
+
+
+def test_what_is_hardly_a_mask_is_asked_about(tmp_path, photograph):
+    """A photograph in its place, and one that is inverted."""
+    painted = np.zeros((12, 20), np.uint8)
+    painted[2:4, 3:9] = 255
+    for name, content in ("mask", painted), ("photograph", photograph), ("inverted", 255 - painted):
+        io.write_image(tmp_path / f"{name}.png", content)
+    remarks = [io.look_at_mask(tmp_path / f"{name}.png")[1] for name in ("mask", "photograph", "inverted")]
+    assert remarks[0] == "5.00 % missing" and remarks[1].endswith("is this a mask?")
+    assert remarks[2] == "95 % missing; is it inverted? bright is what is missing"
+
+
 @pytest.mark.parametrize("stem", ["a" * 251, "结" * 83 + "aa", "é" * 60, "a", "\udcff" * 251])  # 255 bytes, 124, 5, 255
 @pytest.mark.parametrize("suffix", [".png", ".mp4", ""])
 def test_names_as_long_as_file_systems_allow(tmp_path, stem, suffix):

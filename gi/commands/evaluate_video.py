@@ -119,7 +119,9 @@ def score(args: argparse.Namespace, pairs: list["VideoPair"], problems: dict[str
     with script.progress("frames", sum(clip.count for clip in clips)) as advance:
         found, films, unreadable = score_clips(clips, scores, out, advance=advance, strict=args.strict)
     problems |= unreadable
-    for remark in scores.remarks():
+    share = sum(video["hole_area"] for video in found["videos"]) / found["count"]
+    mask = f"masks: {100 * share:.2f} % missing on average"
+    for remark in [mask + "; if that is what is known, add --invert-masks" * (share > 0.5), *scores.remarks()]:
         print(remark, file=sys.stderr)
 
     settings = {"truth": args.truth, "predictions": args.predictions, "masks": args.masks,

@@ -65,6 +65,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps, cpu")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="any value of the configuration")
     args = parser.parse_args(argv)
+    for word in args.overrides:
+        if "=" not in word:
+            raise InputError(f"{word}: unexpected, each picture has an option of its own: --image, --mask, and for "
+                             "every keyframe another --keyframe")
     single = args.image or args.mask or args.keyframes
     if args.folder and single:
         raise InputError("--folder: cannot be combined with --image, --mask and --keyframe")

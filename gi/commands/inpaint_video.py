@@ -63,7 +63,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--minutes", type=float, help="how long --method internal or refine is fitted to the video "
                          "(default 10)")
     options.add_argument("--steps", type=int, help="that in steps instead; for --method diffusion, of sampling (25)")
-    options.add_argument("--keep-network", metavar="FILE", help="where to keep the fitted network")
+    options.add_argument("--keep-network", metavar="FILE.pt", help="where to keep the fitted network")
     options.add_argument("--start-from", metavar="FILE", help="a network fitted to another video as the start")
     options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")
     options.add_argument("words", nargs="*", metavar="key=value", default=[],

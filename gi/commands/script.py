@@ -60,7 +60,7 @@ def file_of_frame(option: str, text: str) -> tuple[int, Path]:
     number, _, path = text.partition("=")
     if not (number.isdecimal() and path):
         raise InputError(f"{option} {text}: expected N=FILE such as 40=picture.png")
-    return int(number), Path(path)
+    return int(number), Path(path).expanduser()  # a shell expands ~ only where a word begins
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -71,7 +71,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     try:
         sys.exit(main() or 0)
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        named = isinstance(error, OSError) and error.filename is not None
+        print(f"error: {error.filename}: {error.strerror}" if named else f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -44,7 +44,7 @@ class Internal(VideoMethod):
         bf16: fit in bfloat16, which GPUs and newer CPUs do faster; weights stay float32.
         regularise: fit the last quarter with the terms against blur, if VGG-19 is there, and flicker.
         early_stop: end earlier if the score at hidden known pixels no longer rises.
-        keep_network: a file for the fitted weights.
+        keep_network: a file for the fitted weights, *.pt.
         start_from: such a file, or a checkpoint of a training with Lightning, whose weights are the start.
         seed: of all that is random.
     """
@@ -70,6 +70,8 @@ class Internal(VideoMethod):
         if not (self.minutes or self.steps) and start_from is None:
             raise InputError(f"{'minutes' if steps is None else 'steps'}: a network that is not fitted draws noise; "
                              "expected more than 0, or start_from")
+        if keep_network is not None and Path(keep_network).suffix != ".pt":
+            raise InputError(f"keep_network: {keep_network}: expected a name ending in .pt")
         self.network_name, self.max_side, self.resize = network, max_side, None if resize is None else list(resize)
         self.stage_side, self.shares = stage_side, None if shares is None else list(shares)
         self.recipe = Recipe(batch_size=batch_size, learning_rate=learning_rate, bf16=bf16)

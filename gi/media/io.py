@@ -152,12 +152,16 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Gives a temporary name in the folder of `path` (made if missing); on leaving, that file becomes `path`.
 
     After an error the temporary file is gone and whatever was at `path` is untouched. With `durable` even a power
-    failure leaves either the old or the new file. The temporary name is hidden and keeps the suffix.
+    failure leaves either the old or the new file. The temporary name is hidden and keeps the suffix. Raises OSError,
+    naming `path`, if its folder cannot be made or written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = hidden_name(path, f".{secrets.token_hex(4)}.tmp{path.suffix}", path.stem)
-    temporary.touch(exist_ok=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+    except OSError as error:  # of a name that nobody knows
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     try:
         yield temporary
         if durable:

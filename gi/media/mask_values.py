@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from gi.errors import InputError
 
 HALF = 128  # of 255
+MUCH = 0.8  # of a picture is missing: masks are rarely meant so
 _MAX_LABELS = 32  # more values than that below the half are shades
 
 
@@ -156,7 +157,16 @@ class MaskRule:
         """What was read, such as "12 % missing, labels 1 and 2"."""
         pixels = max(1, int(self._pixels.sum()))
         share = (self._visible if self._by_alpha else int(self._pixels[self.threshold :].sum())) / pixels
-        return _percent(share) + (", where it is opaque" if self._by_alpha else self._labels_named())
+        if self._by_alpha:
+            return f"{_percent(share)}, where it is opaque"
+        return _percent(share) + self._labels_named() + self._doubt(share)
+
+    def _doubt(self, share):
+        """A question about what is hardly a mask, or hardly meant so."""
+        low, high = self.top // 5, self.top - self.top // 5
+        if not self.labels and self._pixels[low + 1 : high].sum() > 0.25 * self._pixels.sum():
+            return "; much of it is neither dark nor bright, is this a mask?"
+        return "; is it inverted? bright is what is missing" if MUCH < share < 1 else ""
 
     def _labels_named(self) -> str:
         """"" of black and white."""

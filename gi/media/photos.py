@@ -71,8 +71,11 @@ def pixels_of(image: np.ndarray | Image.Image, name: str) -> np.ndarray:
         pixels = np.asarray(image)
         channels = pixels.shape[2] if pixels.ndim == 3 else 1
         if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3) or channels not in (1, 3, 4):
+            if isinstance(image, str | Path):
+                raise InputError(f"{name}: is the name of a file, expected a picture such as PIL.Image.open gives")
+            hint = "; of values in [0, 1], (255 * x).round().astype('uint8')" if pixels.dtype.kind == "f" else ""
             raise InputError(f"{name}: is {pixels.dtype} {pixels.shape}, expected uint8 or uint16 of shape (H, W), "
-                             "(H, W, 3) or (H, W, 4), or a PIL image")
+                             f"(H, W, 3) or (H, W, 4), or a PIL image{hint}")
         if pixels.size == 0:
             raise InputError(f"{name}: has no pixels, its shape is {pixels.shape}")
         return pixels
@@ -102,7 +105,8 @@ def same_size(mask: np.ndarray, image: np.ndarray, name: str, owner: str) -> Non
     """Raises InputError, naming both sizes, unless a mask has the size of its image."""
     if mask.shape[:2] != image.shape[:2]:
         size, expected = (f"{array.shape[1]}x{array.shape[0]}" for array in (mask, image))
-        raise InputError(f"{name}: is {size}, expected {expected} as {owner}")
+        turned = " when that is turned as its EXIF says" if mask.shape[:2] == image.shape[1::-1] else ""
+        raise InputError(f"{name}: is {size}, expected {expected} as {owner}{turned}")
 
 
 def _turned(image, name):

@@ -14,18 +14,24 @@ from gi.video.method import Part, insert
 
 LARGEST = 960  # pixels on a side
 QUALITY = 90
+_OWN = ".gi-preview"  # in folders that previews may be written over
 
 
 class Preview:
-    """Writes frame 12 as 000012.jpg into `folder`, which is made. Raises InputError if it cannot be.
+    """Writes frame 12 as 000012.jpg into `folder`, which is made. Raises InputError if it cannot be, or holds something
+    else than earlier previews.
 
     Frames are read once more, in the order of the fills, so that nothing waits in memory.
     """
 
     def __init__(self, folder: Path, video: VideoSource, masks: VideoSource, edited: Mapping[int, np.ndarray]):
         self.folder, self._video, self._masks, self._edited = Path(folder), video, masks, edited
+        own = self.folder / _OWN
+        if self.folder.is_dir() and not own.exists() and (others := sorted(self.folder.iterdir())):
+            raise InputError(f"{folder}: the folder holds {others[0].name}, expected an empty folder or a new name")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            own.touch()
         except OSError as error:
             raise InputError(f"{folder}: cannot be a folder for the preview: {reason(error)}") from error
 

@@ -105,7 +105,10 @@ class Workspace:
 
     def _enter(self):
         while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:  # of a name that nobody knows
+                raise type(error)(error.errno, error.strerror, str(self.folder.parent)) from error
             try:
                 lock = open(self.folder / _LOCK, "a+")  # NFS: to be read for a shared lock, written for another
             except FileNotFoundError:  # removed since

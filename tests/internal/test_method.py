@@ -254,6 +254,7 @@ def test_unusual_videos(video, tmp_path, caplog):
     ({"shares": [math.nan]}, "shares: expected a number for each stage"),
     ({"shares": [0, 1]}, "shares: expected more than 0 for the first stage"),
     ({"start_from": "nowhere.pt"}, "nowhere.pt: no such checkpoint"),
+    ({"keep_network": "video.mp4"}, "keep_network: video.mp4: expected a name ending in .pt"),
     ({"network": "large"}, "expected one of base, stacked, coarse_to_fine"),
 ])
 def test_options(video, tmp_path, options, message):
