@@ -18,6 +18,7 @@ SIDE = 960  # pixels of the longer side of a proxy
 QUALITY = 82
 LONGEST = 960  # columns of a slice through time
 AHEAD = 12  # frames that are decoded on the way to a later one, rather than looked up anew
+_ONE_PHOTO = threading.Lock()
 
 
 def fitting(width: int, height: int, side: int = SIDE) -> tuple[int, int]:
@@ -47,8 +48,11 @@ def frame_jpeg(frame: np.ndarray, side: int) -> bytes:
 
 
 def photo_jpeg(path: Path, side: int) -> bytes:
-    """A photo of any depth as a JPEG file with no side longer than `side`."""
-    return frame_jpeg(io.read_image(path), side)
+    """A photo of any depth as a JPEG file with no side longer than `side`. One is decoded at a time, so memory does not
+    grow with the number of requests.
+    """
+    with _ONE_PHOTO:
+        return frame_jpeg(io.read_image(path), side)
 
 
 def small_mask(path: Path, size: tuple[int, int]) -> bytes:

@@ -95,13 +95,13 @@ class ProjectCalls:
         return self._answer(project)
 
     async def delete(self, request: Request) -> Response:
-        project, queue = self.parts.project(request), self.parts.queue
-        jobs = [job for job in queue.oldest_first() if job.project == project.id]
+        project = self.parts.project(request)
+        jobs = [job for job in self.parts.queue.oldest_first() if job.project == project.id]
         if any(job.active for job in jobs):
             raise Problem("a job of this project is running: cancel it first", 409)
         await self.proxies.stop(project.id)
         for job in jobs:
-            await thread(queue.delete, job)
+            await thread(self.parts.delete_job, job)
         await thread(self.projects.delete, project)
         return JSONResponse({"ok": True})
 
@@ -188,7 +188,7 @@ class ProjectCalls:
 
     async def put_masks(self, request: Request) -> Response:
         project = self.parts.project(request)
-        source, _ = await thread(self.parts.source, await json_body(request))
+        source, upload = await thread(self.parts.source, await json_body(request))
         await thread(self.parts.folder.check_links, source)
         folder = project.folder / f".{token_hex(4)}"
         try:
@@ -196,6 +196,8 @@ class ProjectCalls:
             await thread(self.projects.put_masks, project, pictures_in(folder), "uploaded")
         finally:
             await thread(shutil.rmtree, folder, True)
+            if upload and not self.parts.uses(upload):  # the project has masks of its own by now
+                await thread(self.parts.uploads.delete, upload)
         return self._answer(project)
 
     def delete_masks(self, request: Request) -> Response:
