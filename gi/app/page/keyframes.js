@@ -53,7 +53,7 @@ export class Keyframes {
 
   async #fill() {
     const { project, player, marks } = this.work;
-    await marks.save();
+    if (!await marks.save()) return;
     const n = player.frame;
     const job = jobs.keep(await attempt(() => api.fillKeyframe(project.id, n)));
     if (!job) return;

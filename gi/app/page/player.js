@@ -177,6 +177,7 @@ export class Player extends EventTarget {
   }
 
   #arrived(layer, n) {
+    if (!this.layers.includes(layer)) return;
     if (n === this.frame) {
       if (!layer.frames.cache.has(n)) layer.frames.want([n]);
       this.#draw();
