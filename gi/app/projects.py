@@ -169,7 +169,7 @@ class Projects:
             with io.atomic_write(project.mark(number)) as temporary:
                 image.save(temporary, format="PNG", compress_level=1)
             if project.masks is not None:
-                if first:
+                if first and project.mask(number).is_file():
                     link(project.mask(number), project.carried(number))
                 link(project.mark(number), project.mask(number))
                 project.masks["stale"] = True

@@ -234,6 +234,7 @@ def test_a_source_that_was_replaced_is_told(server, monkeypatch, kind):
     wanted = [server.client.get(f"{call}/frames/0.png"),
               server.client.post(f"{call}/runs", json={"method": "photo" if kind == "photo" else "flow"})]
     assert all(answer.status_code >= 400 and f"{name}: was changed" in answer.json()["error"] for answer in wanted)
+    assert kind == "photo" or "was changed" in server.ok("GET", call)["proxies"]["problem"]
 
 
 def test_slices_through_time_show_one_column_of_every_frame(tmp_path):
@@ -276,4 +277,6 @@ def test_marks_stay_in_masks_of_any_origin_and_a_deleted_project_stays_deleted(s
     server.projects.delete(project)
     with pytest.raises(Problem, match="no such project"):
         server.projects.put_masks(project, made, "uploaded")
+    with pytest.raises(Problem, match="no such project"):
+        server.projects.put_mark(project, 2, png(np.full(project.size[::-1], 255)))
     assert not project.folder.exists()

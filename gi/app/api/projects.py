@@ -20,6 +20,7 @@ from gi.app.project import Project
 from gi.app.projects import pictures_in
 from gi.app.proxies import Maker
 from gi.app.tasks import MEASURED
+from gi.errors import InputError
 
 LARGEST = 8192  # pixels of the longer side of a JPEG
 
@@ -77,7 +78,7 @@ class ProjectCalls:
 
     async def get(self, request: Request) -> Response:
         project = self.parts.project(request)
-        self._begin_proxies(project)
+        await self._begin_proxies(project)
         return self._answer(project)
 
     async def create(self, request: Request) -> Response:
@@ -91,7 +92,7 @@ class ProjectCalls:
         project = await thread(self.projects.create, source, upload=upload, fps=None if fps is None else str(fps)[:20])
         if masks is not None:
             await thread(self.projects.put_masks, project, pictures_in(masks), "example")
-        self._begin_proxies(project)
+        await self._begin_proxies(project)
         return self._answer(project)
 
     async def delete(self, request: Request) -> Response:
@@ -124,8 +125,14 @@ class ProjectCalls:
         finally:
             await child.end(process)
 
-    def _begin_proxies(self, project: Project) -> None:
-        if project.kind == "video" and project.proxies_done < project.count:
+    async def _begin_proxies(self, project: Project) -> None:
+        if project.kind != "video" or project.proxies_done == project.count:
+            return
+        try:
+            await thread(project.check_source)
+        except InputError as error:
+            self._proxies_made(project, None, str(error))
+        else:
             self.proxies.start(project)
 
     def _proxies_made(self, project: Project, done: int | None, problem: str | None = None) -> None:

@@ -74,8 +74,8 @@ export class Steps {
       this.update();
     };
     this.pointBox = el("div", { hidden: true }, this.pointText, el("div", { class: "buttons" },
-      el("button", { type: "button", onclick: () => ask(false) }, "Mask of this frame"),
-      el("button", { type: "button", onclick: () => ask(true) }, "Masks of all frames"),
+      el("button", { type: "button", onclick: once(() => ask(false)) }, "Mask of this frame"),
+      el("button", { type: "button", onclick: once(() => ask(true)) }, "Masks of all frames"),
       el("button", { type: "button", class: "quiet", onclick: () => { this.points = []; this.update(); } }, "Forget the clicks")));
     this.work.marks.painter.addEventListener("pick", ({ detail }) => {
       const { project, stage, player } = this.work;
