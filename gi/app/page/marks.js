@@ -19,6 +19,7 @@ export class Marks {
     this.painter.addEventListener("stroke", () => this.#stroke());
     this.frame = null; // whose paint the canvas shows
     this.settled = false; // whether it shows all that is kept of that frame
+    this.turn = 0; // counts what may change the canvas: a mark that comes after the next is out of date
     this.pending = null; // a frame whose paint is to be kept
     this.unsent = new Map(); // of frames: a picture that the server is to keep, or null where the mark goes
     this.sending = Promise.resolve(true);
@@ -45,13 +46,14 @@ export class Marks {
     if (this.painter.drawing !== false) return;
     this.save();
     const changed = n !== this.frame;
+    const turn = ++this.turn;
     this.frame = n;
     if (changed || !this.has) this.painter.load(null);
     this.settled = !this.has || (this.settled && !changed);
     if (!this.has) return;
     try {
       const picture = await createImageBitmap(await this.#kept(n));
-      if (this.frame !== n || this.pending === n || this.painter.drawing !== false) return;
+      if (turn !== this.turn) return;
       const copy = new OffscreenCanvas(this.work.stage.paint.width, this.work.stage.paint.height);
       tint(copy.getContext("2d"), picture, COLOUR);
       if (!this.painter.shows(copy)) this.painter.load(copy); // undo stays where nothing is new
@@ -81,11 +83,13 @@ export class Marks {
       return;
     }
     if (carried) this.painter.context.drawImage(stage.mask, 0, 0);
+    this.turn += 1;
     this.pending = n;
     player.refresh();
   }
 
   #stroke() {
+    this.turn += 1;
     this.pending = this.frame;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.save(), 350);
