@@ -20,6 +20,7 @@ except ImportError:  # Windows
 
 OWN = "gi-app"
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
+ID = r"[0-9a-f]{16}"  # of an upload
 LISTED = 2000  # entries of a folder at most
 SPARE = 200 * 2**20  # bytes that stay free on the disk
 
@@ -124,10 +125,14 @@ class Uploads:
         self.folder, self.root, self.limit = folder, folder.own / "uploads", limit
         self._lock = threading.Lock()
 
+    def all(self) -> list[str]:
+        """The ids of all uploads."""
+        return [place.name for place in self.root.iterdir() if re.fullmatch(ID, place.name)]
+
     def place(self, upload: str) -> Path:
         """The folder of an upload. Raises Problem if there is none of this name."""
         path = self.root / upload
-        if not re.fullmatch(r"[0-9a-f]{16}", upload) or not path.is_dir():
+        if not re.fullmatch(ID, upload) or not path.is_dir():
             raise Problem("there is no such upload", 404)
         return path
 
@@ -187,6 +192,19 @@ class Uploads:
     def delete(self, upload: str) -> None:
         """Deletes an upload."""
         shutil.rmtree(self.place(upload), ignore_errors=True)
+
+    def clean(self) -> None:
+        """Deletes uploads that no project and no job names, and files that came in part; for the start of a server.
+
+        The records are searched as text: what this version cannot read of them keeps its uploads.
+        """
+        records = [*self.folder.own.glob("projects/*/project.json"), *self.folder.own.glob("jobs/*/job.json")]
+        named = "".join(file.read_text(encoding="utf-8", errors="replace") for file in records)
+        for upload in self.all():
+            if upload not in named:
+                self.delete(upload)
+        for part in self.root.glob("*/.*.part"):
+            part.unlink()
 
 
 def kind_by_content(path: Path) -> str:

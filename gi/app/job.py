@@ -43,6 +43,10 @@ class Job:
     def active(self) -> bool:
         return self.state in (RUNNING, CANCELLING, YIELDING)
 
+    def names(self, upload: str) -> bool:
+        """Whether its command line leads into an upload."""
+        return any(upload in Path(word).parts for word in self.words)
+
 
 def log_of(folder: Path) -> str:
     """The end of what a job said."""

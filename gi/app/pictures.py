@@ -2,6 +2,7 @@
 import io as streams
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ SIDE = 960  # pixels of the longer side of a proxy
 QUALITY = 82
 LONGEST = 960  # columns of a slice through time
 AHEAD = 12  # frames that are decoded on the way to a later one, rather than looked up anew
+_PHOTOS = ThreadPoolExecutor(1)
 
 
 def fitting(width: int, height: int, side: int = SIDE) -> tuple[int, int]:
@@ -47,8 +49,11 @@ def frame_jpeg(frame: np.ndarray, side: int) -> bytes:
 
 
 def photo_jpeg(path: Path, side: int) -> bytes:
-    """A photo of any depth as a JPEG file with no side longer than `side`."""
-    return frame_jpeg(io.read_image(path), side)
+    """A photo of any depth as a JPEG file with no side longer than `side`.
+
+    One thread decodes all, so that memory does not grow with the number of requests: threads keep what they once had.
+    """
+    return _PHOTOS.submit(lambda: frame_jpeg(io.read_image(path), side)).result()
 
 
 def small_mask(path: Path, size: tuple[int, int]) -> bytes:

@@ -3,6 +3,7 @@
     proxies/000000.jpg      small pictures of all frames, see gi/app/proxies.py
     marks/000012.png        what somebody painted on frame 12, at the size of the frame: 255 is the object
     masks/000000.png …      the masks of all frames, propagated or uploaded, with the marks in their places
+    carried/000012.png      the mask that the mark of frame 12 replaces
     keyframes/000040.png    edited frames, at the size of the video
 
 Files are replaced, never changed, so that jobs keep what they were given by links to them.
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gi.app import pictures
-from gi.app.folder import Problem
+from gi.app.folder import Problem, kind_of
+from gi.errors import InputError
 from gi.media.files import open_video, parse_rate
 from gi.media.source import VideoSource
 
@@ -41,11 +43,14 @@ class Project:
     version: int = 0
     proxies_done: int = 0
     problem: str | None = None  # of the proxies
+    stamp: list[int] | None = None  # by which one tells whether the source was replaced; None in old projects
 
     def __post_init__(self) -> None:
         self.source, self.folder = Path(self.source), Path(self.folder)
         self.keyframes = {int(number): origin for number, origin in self.keyframes.items()}
         self.lock = threading.Lock()
+        # Held while marks, masks and keyframes are replaced, and while a job is given links to them, all of one state.
+        self.inputs = threading.RLock()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,12 +70,21 @@ class Project:
     def mask(self, number: int) -> Path:
         return self.folder / "masks" / f"{number:06d}.png"
 
+    def carried(self, number: int) -> Path:
+        return self.folder / "carried" / f"{number:06d}.png"
+
     def keyframe(self, number: int) -> Path:
         return self.folder / "keyframes" / f"{number:06d}.png"
 
     def open(self) -> VideoSource:
         """The frames. Raises InputError if the file is gone or another by now."""
+        self.check_source()
         return open_video(self.source, rate=parse_rate(self.fps_given) if self.fps_given else None)
+
+    def check_source(self) -> None:
+        """Raises InputError if the source is gone or another by now."""
+        if self.stamp not in (None, stamp_of(self.source)):
+            raise InputError(f"{self.source.name}: was changed or deleted since; open it as a new project")
 
     @property
     def rate_words(self) -> list[str]:
@@ -90,3 +104,10 @@ class Project:
     def frame_names(self) -> list[str]:
         """Names of masks that commands take for this video's, without suffix."""
         return self.names or [f"{number:06d}" for number in range(self.count)]
+
+
+def stamp_of(source: Path) -> list[int]:
+    """Bytes of a file, or of all pictures of a folder, and when the last of them was changed; [0, 0] if it is gone."""
+    items = [item for item in source.iterdir() if kind_of(item) == "image"] if source.is_dir() else [source]
+    files = [item.stat() for item in items if item.is_file()]
+    return [sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)]

@@ -15,7 +15,7 @@ from PIL import Image
 from gi.app import pictures
 from gi.app.events import Events
 from gi.app.folder import Folder, Problem, now
-from gi.app.project import Project
+from gi.app.project import Project, stamp_of
 from gi.app.proxies import proxy
 from gi.errors import InputError
 from gi.media import container, io
@@ -67,7 +67,7 @@ class Projects:
         names = [file.stem for file in getattr(video, "files", ())]
         names = names if len(set(names)) == len(names) else []
         project = Project(id=token_hex(6), name=name or self._name(source, upload), source=source, upload=upload,
-                          created=now(), fps_given=fps, names=names, **facts)
+                          created=now(), fps_given=fps, names=names, stamp=stamp_of(source), **facts)
         project.folder = self.root / project.id
         for part in "proxies", "marks", "masks", "keyframes":
             (project.folder / part).mkdir(parents=True)
@@ -135,16 +135,21 @@ class Projects:
         """A frame at its own size, uint8 (H, W, 3), or that of a video as small as its proxy."""
         project.check(number)
         if project.kind == "photo":
-            try:
-                return io.read_image(project.source)
-            except InputError as error:
-                raise Problem(str(error), 404) from None
+            project.check_source()
+            return io.read_image(project.source)
         return self.reader.frame(project.open, project.id, number, small=small)
 
     def frame_jpeg(self, project: Project, number: int, side: int | None) -> Path | bytes:
         """The proxy of a frame, or where there is none yet, or a larger or smaller one is wanted, a JPEG made now."""
         project.check(number)
         place, wanted = proxy(project.proxies, number), side or pictures.SIDE
+        if project.kind == "photo":
+            project.check_source()
+            if wanted > pictures.SIDE:
+                return pictures.photo_jpeg(project.source, wanted)
+            if not place.is_file():  # those of a video are made in the background
+                with io.atomic_write(place) as temporary:
+                    temporary.write_bytes(pictures.photo_jpeg(project.source, pictures.SIDE))
         if place.is_file() and wanted <= pictures.SIDE:
             return place if side is None or side >= max(project.proxy_size) else pictures.small_jpeg(place, side)
         return pictures.frame_jpeg(self.frame(project, number, small=wanted <= pictures.SIDE), wanted)
@@ -159,36 +164,48 @@ class Projects:
         """Takes a painted mark; it also replaces the mask of its frame. Raises Problem if it does not fit."""
         project.check(number)
         image = pictures.read_mark(data, [project.proxy_size, project.size])
-        with io.atomic_write(project.mark(number)) as temporary:
-            image.save(temporary, format="PNG", compress_level=1)
-        if project.masks is not None:
-            link(project.mark(number), project.mask(number))
-            project.masks["stale"] = True
-        self.changed(project)
+        with project.inputs:
+            first = not project.mark(number).is_file()
+            with io.atomic_write(project.mark(number)) as temporary:
+                image.save(temporary, format="PNG", compress_level=1)
+            if project.masks is not None:
+                if first and project.mask(number).is_file():
+                    link(project.mask(number), project.carried(number))
+                link(project.mark(number), project.mask(number))
+                project.masks["stale"] = True
+            self.changed(project)
 
     def delete_mark(self, project: Project, number: int) -> None:
-        """Forgets what was painted on a frame; masks stay as they are."""
-        project.mark(number).unlink(missing_ok=True)
-        if project.masks is not None:
-            project.masks["stale"] = True
-        self.changed(project)
+        """Forgets what was painted on a frame; the mask that it replaced is back."""
+        with project.inputs:
+            project.mark(number).unlink(missing_ok=True)
+            if project.masks is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(project.carried(number), project.mask(number))
+                project.masks["stale"] = True
+            self.changed(project)
 
     def put_masks(self, project: Project, files: Iterable[Path], source: str) -> None:
         """Takes masks of all frames, PNG files of 0 and 255 in their order. Raises Problem if their number differs."""
         files = list(files)
         if len(files) != project.count:
             raise Problem(f"{len(files)} masks, expected {project.count}, one for each frame")
-        for number, file in enumerate(files):
-            link(file, project.mask(number))
-        for number in project.marks:
-            link(project.mark(number), project.mask(number))
-        project.masks = {"source": source, "stale": False}
-        self.changed(project)
+        with project.inputs:
+            shutil.rmtree(project.folder / "carried", ignore_errors=True)
+            marks = set(project.marks)
+            for number, file in enumerate(files):
+                link(file, project.carried(number) if number in marks else project.mask(number))
+            for number in marks:
+                link(project.mark(number), project.mask(number))
+            project.masks = {"source": source, "stale": False}
+            self.changed(project)
 
     def delete_masks(self, project: Project) -> None:
         """Forgets the masks; what was painted stays."""
-        project.masks = None
-        self.changed(project)
+        with project.inputs:
+            shutil.rmtree(project.folder / "carried", ignore_errors=True)
+            project.masks = None
+            self.changed(project)
 
     def put_keyframe(self, project: Project, number: int, picture: Path, origin: str) -> None:
         """Takes an edited frame. Raises Problem if it is no picture, or not of the video's size."""
@@ -200,15 +217,17 @@ class Projects:
             pixels = io.read_image(picture)
         except InputError as error:
             raise Problem(str(error).replace(str(picture), "the keyframe"), 415) from None
-        io.write_image(project.keyframe(number), pixels)
-        project.keyframes[number] = origin
-        self.changed(project)
+        with project.inputs:
+            io.write_image(project.keyframe(number), pixels)
+            project.keyframes[number] = origin
+            self.changed(project)
 
     def delete_keyframe(self, project: Project, number: int) -> None:
         """Forgets an edited frame."""
-        project.keyframes.pop(number, None)
-        project.keyframe(number).unlink(missing_ok=True)
-        self.changed(project)
+        with project.inputs:
+            project.keyframes.pop(number, None)
+            project.keyframe(number).unlink(missing_ok=True)
+            self.changed(project)
 
 
 def link(source: Path, place: Path) -> None:

@@ -53,7 +53,10 @@ def create_app(args: argparse.Namespace, *, make_example: bool = True) -> Starle
     tasks = Tasks(folder, projects, queue, methods)
     runs = args.runs or Path("logs")
     sessions = Sessions(args.password, f"gi_app_{args.port}") if args.password is not None else None
-    parts = Parts(folder, Uploads(folder, args.max_upload), projects, queue, tasks, methods, events, sessions)
+    uploads = Uploads(folder, args.max_upload)
+    with contextlib.suppress(OSError):  # what cannot be read or deleted stays
+        uploads.clean()
+    parts = Parts(folder, uploads, projects, queue, tasks, methods, events, sessions)
     project_calls = ProjectCalls(parts)
     calls = [project_calls, JobCalls(parts), Files(parts, runs.is_dir()),
              RunCalls(Runs(runs) if runs.is_dir() else None)]

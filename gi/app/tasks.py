@@ -2,6 +2,7 @@
 
 A job is given links to the masks and keyframes as they are now, so that it can be resumed whatever is painted since.
 """
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -101,7 +102,9 @@ class Tasks:
             words += [f"{name}={value}" for name, value in options.items()]
             return [*words, "--progress", "json"], "masks"
 
-        return self._add("propagate", method, project, prepare, options=options, about={"marks": marks_state(project)})
+        with project.inputs:
+            return self._add("propagate", method, project, prepare, options=options,
+                             about={"marks": marks_state(project)})
 
     def fill(self, project: Project, number: int) -> Job:
         """Has a frame filled by the photo inpainter, which becomes a keyframe."""
@@ -164,9 +167,12 @@ class Tasks:
     def _add(self, kind: str, method: str, project: Project | None,
              prepare: Callable[[Path], tuple[list[str], str]], *, options: Mapping[str, Any] | None = None,
              module: str = "gi", about: Mapping[str, Any] | None = None) -> Job:
+        if project is not None:
+            project.check_source()
         folder = self.queue.new_folder()
         try:
-            words, result = prepare(folder)
+            with project.inputs if project else contextlib.nullcontext():
+                words, result = prepare(folder)
             job = Job(id=folder.name, kind=kind, method=method, project=project.id if project else None, words=words,
                       result=result, options=dict(options or {}), module=module, about=dict(about or {}))
             self.queue.add(job)
@@ -186,8 +192,9 @@ class Tasks:
         if project is None:
             return
         if job.kind == "propagate":
-            self.projects.put_masks(project, pictures_in(result), "propagated")
-            project.masks["stale"] = marks_state(project) != job.about["marks"]
+            with project.inputs:
+                self.projects.put_masks(project, pictures_in(result), "propagated")
+                project.masks["stale"] = marks_state(project) != job.about["marks"]
         elif job.kind == "clicks":
             masks, carried = pictures_in(result), job.about["carry"]
             clicked = masks[job.about["frame"] if carried else 0]

@@ -218,6 +218,11 @@ def test_keys_move_through_the_video(page):
     stopped = number.input_value()
     page.wait_for_timeout(200)
     assert number.input_value() == stopped
+    page.mouse.move(*_at(page, 100, 100))
+    page.mouse.down()
+    page.keyboard.press("ArrowLeft")  # a stroke belongs to its frame
+    assert number.input_value() == stopped
+    page.mouse.up()
     page.keyboard.press("?")
     assert page.get_by_role("dialog").get_by_text("play or stop").is_visible()
 
@@ -256,6 +261,11 @@ def test_pictures_and_their_masks_are_loaded(page, server, tmp_path):
     page.locator("summary", has_text="Mark the object").click()
     page.get_by_role("button", name="Not on this frame").click()
     _until(page, f"!{shown}")  # the mask goes that it replaces
+    painted = shown.replace("canvas.mask", "canvas.paint")
+    page.keyboard.press("Control+z")
+    _until(page, painted)  # as paint
+    page.get_by_role("button", name="Delete the mark of frame 0").click()
+    _until(page, f"{shown} && !{painted}")
 
 
 def test_an_object_vanishes(page, server, tmp_path):
@@ -328,6 +338,13 @@ def test_a_keyframe_is_painted(page, server):
     assert (kept[52:88, 102:138] == (0x12, 0xcd, 0x34)).all()
     frame[49:92, 99:142] = kept[49:92, 99:142]
     np.testing.assert_array_equal(kept, frame)  # elsewhere it is the frame, bit for bit
+    page.get_by_role("button", name="Paint over keyframe 10").click()
+    shown = "[...document.querySelector('canvas.before').getContext('2d').getImageData(120, 70, 1, 1).data]"
+    wait_for(lambda: page.evaluate(shown)[:3] == [0x12, 0xcd, 0x34])
+    about = f"{server.address}/api/projects/{project}/marks/7"
+    urllib.request.urlopen(urllib.request.Request(about, method="DELETE")).close()  # the page is told of it
+    page.wait_for_timeout(300)
+    assert page.evaluate(shown)[:3] == [0x12, 0xcd, 0x34]  # and still shows the keyframe
 
 
 def test_a_photo_is_filled(page, server, tmp_path):

@@ -1,6 +1,8 @@
 """Proxies, frames that are asked for before they are there, masks, slices through time."""
 import io
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import cv2
@@ -123,6 +125,26 @@ def test_masks_are_painted_uploaded_and_corrected(server):
     assert server.ok("DELETE", f"{call}/masks")["masks"] is None
 
 
+def test_a_deleted_mark_gives_the_mask_back(server, tmp_path):
+    """Whether the mark came before the masks or after them, and however often it was painted."""
+    project = server.projects.get(project_of(server, moving_pictures(3))["id"])
+    masks = [(np.arange(64) < 9 * (number + 1)) * np.full((48, 1), 255) for number in range(3)]
+    for number, mask in enumerate(masks):
+        (tmp_path / f"{number}.png").write_bytes(png(mask))
+    mark = png(np.full(project.size[::-1], 255))
+    server.projects.put_mark(project, 1, mark)
+    server.projects.put_masks(project, sorted(tmp_path.glob("?.png")), "uploaded")
+    for number in 2, 2:
+        server.projects.put_mark(project, number, mark)
+    assert all(np.asarray(Image.open(project.mask(number))).all() for number in (1, 2))
+    before = project.version
+    for number in 1, 2:
+        server.ok("DELETE", f"/api/projects/{project.id}/marks/{number}")
+    assert project.version > before  # so that pages ask for it anew
+    for number, mask in enumerate(masks):
+        assert np.array_equal(np.asarray(Image.open(project.mask(number))), mask)
+
+
 def test_masks_that_do_not_fit_are_refused(server):
     project = project_of(server, moving_pictures(4))
     write_video(server.folder.path / "short.mkv", moving_pictures(3), codec="ffv1", form="bgr0", tag=False)
@@ -157,6 +179,62 @@ def test_a_keyframe_is_uploaded_and_kept_as_it_is(server):
     assert opened(server.client.get(f"{call}/keyframes/1.jpg?side=16").content).shape == (12, 16, 3)
     assert server.ok("DELETE", f"{call}/keyframes/1")["keyframes"] == []
     assert server.client.get(f"{call}/keyframes/1.png").status_code == 404
+
+
+def test_a_photo_is_decoded_once_for_all_small_pictures(server, monkeypatch):
+    reads, read = [], pictures.io.read_image
+    monkeypatch.setattr(pictures.io, "read_image", lambda path: reads.append(path) or read(path))
+    frame = moving_pictures(1, 900, 1200)[0]
+    (server.folder.path / "a.png").write_bytes(png(frame))
+    call = f"/api/projects/{server.ok('POST', '/api/projects', json={'path': 'a.png'})['id']}/frames/0"
+    for side in 320, 960, 320:
+        small = opened(server.client.get(f"{call}.jpg?side={side}").content)
+        size = side, side * 3 // 4
+        assert small.shape == (*size[::-1], 3)
+        assert difference(small, cv2.resize(frame, size, interpolation=cv2.INTER_AREA)) < 4
+    assert len(reads) == 1
+    assert opened(server.client.get(f"{call}.jpg?side=1200").content).shape == frame.shape and len(reads) == 2
+
+
+def test_large_photos_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    """Or each request would take the memory of a whole photo."""
+    at_work, most = [], []
+
+    def slow(path):
+        at_work.append(path)
+        time.sleep(0.05)
+        most.append(len(at_work))
+        at_work.remove(path)
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(pictures.io, "read_image", slow)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: pictures.photo_jpeg(tmp_path / f"{number}.png", 320), range(4)))
+    assert most == [1] * 4
+
+
+@pytest.mark.parametrize("kind", ["video", "photo", "folder"])
+def test_a_source_that_was_replaced_is_told(server, monkeypatch, kind):
+    """Rather than frames of one video among masks of another."""
+    monkeypatch.setattr(proxies.Maker, "start", lambda self, project: None)
+    name = {"video": "clip.mp4", "photo": "a.png", "folder": "frames"}[kind]
+    path = server.folder.path / name
+    if kind == "video":
+        write_video(path, moving_pictures(3))
+    file = path / "0.png" if kind == "folder" else path
+    file.parent.mkdir(exist_ok=True)
+    if kind != "video":
+        file.write_bytes(png(moving_pictures(3)[0]))
+    call = f"/api/projects/{server.ok('POST', '/api/projects', json={'path': name})['id']}"
+    server.projects.reader.close()
+    assert server.client.get(f"{call}/frames/0.jpg").status_code == 200
+    server.ok("PUT", f"{call}/marks/0", content=png(np.zeros((48, 64))))
+    server.projects.reader.close()
+    file.write_bytes(png(moving_pictures(3)[2]))
+    wanted = [server.client.get(f"{call}/frames/0.png"),
+              server.client.post(f"{call}/runs", json={"method": "photo" if kind == "photo" else "flow"})]
+    assert all(answer.status_code >= 400 and f"{name}: was changed" in answer.json()["error"] for answer in wanted)
+    assert kind == "photo" or "was changed" in server.ok("GET", call)["proxies"]["problem"]
 
 
 def test_slices_through_time_show_one_column_of_every_frame(tmp_path):
@@ -199,4 +277,6 @@ def test_marks_stay_in_masks_of_any_origin_and_a_deleted_project_stays_deleted(s
     server.projects.delete(project)
     with pytest.raises(Problem, match="no such project"):
         server.projects.put_masks(project, made, "uploaded")
+    with pytest.raises(Problem, match="no such project"):
+        server.projects.put_mark(project, 2, png(np.full(project.size[::-1], 255)))
     assert not project.folder.exists()

@@ -6,6 +6,8 @@ import shlex
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,11 @@ import pytest
 from PIL import Image
 
 from gi.__main__ import main
-from gi.app import example
+from gi.app import example, projects
 from gi.app.methods import METHODS
 from gi.errors import InputError
 from gi.media.files import open_video
-from tests.app.conftest import answer, fake_job, png, testclient, wait_for
+from tests.app.conftest import answer, fake_job, png, serving, testclient, wait_for
 from tests.video_helpers import moving_pictures, write_video
 
 
@@ -107,6 +109,64 @@ def test_a_run_keeps_what_it_was_given(server, still):
     server.ok("DELETE", f"{call}/masks")
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
     assert server.client.post(f"{call}/runs", json={"method": "flow"}).status_code == 409
+
+
+def test_a_run_gets_masks_of_one_state(server, still, monkeypatch, tmp_path):
+    """Also one that is asked for while they are replaced."""
+    project, begun, link = server.projects.get(still), threading.Event(), projects.link
+    for value in 0, 255:
+        for number in range(30):
+            (tmp_path / f"{value}").mkdir(exist_ok=True)
+            (tmp_path / f"{value}" / f"{number}.png").write_bytes(png(np.full((48, 64), value)))
+
+    def slow(*places):
+        link(*places)
+        begun.set()
+        time.sleep(0.005)
+
+    server.projects.delete_mark(project, 4)
+    old, new = (projects.pictures_in(tmp_path / name) for name in ("0", "255"))
+    server.projects.put_masks(project, old, "uploaded")
+    monkeypatch.setattr(projects, "link", slow)
+    replacing = threading.Thread(target=server.projects.put_masks, args=(project, new, "uploaded"))
+    replacing.start()
+    begun.wait()
+    job = server.tasks.run(project, "flow", {}, [])
+    replacing.join()
+    given = [np.asarray(Image.open(file)).max() for file in (server.queue.folder(job) / "masks").iterdir()]
+    assert len(given) == 30 and len(set(given)) == 1
+
+
+def test_uploads_go_with_what_needs_them(arguments, monkeypatch):
+    """Masks of which the project has its own, views of a photo; at the next start whatever nothing names."""
+    with serving(arguments) as server:
+        monkeypatch.setattr(server.queue, "_look", lambda: None)
+
+        def send(name, pixels):
+            return server.ok("POST", f"/api/uploads?name={name}.png", content=png(pixels))["upload"]
+
+        frame, mask = moving_pictures(1)[0], np.full((48, 64), 255)
+        photo, view, unused = send("photo", frame), send("view", frame), send("unused", frame)
+        call = f"/api/projects/{server.ok('POST', '/api/projects', json={'upload': photo})['id']}"
+        write_video(server.folder.path / "clip.mp4", moving_pictures(3))
+        video = server.ok("POST", "/api/projects", json={"path": "clip.mp4"})["id"]
+        for pixels, status in (mask, 200), (mask[:9], 400):  # taken, refused
+            upload = send("mask", pixels)
+            assert server.client.put(f"/api/projects/{video}/masks", json={"upload": upload}).status_code == status
+            assert not (server.uploads.root / upload).exists()
+        server.ok("PUT", f"{call}/marks/0", content=png(mask))
+        jobs = [server.ok("POST", f"{call}/runs", json={"method": "photo", "others": [{"upload": view}]})["id"]
+                for _ in range(2)]
+        assert server.client.delete(f"/api/uploads/{view}").status_code == 409
+        server.ok("DELETE", f"/api/jobs/{jobs[0]}")
+        assert sorted(server.uploads.all()) == sorted([photo, view, unused])
+        (server.uploads.root / photo / ".1234.part").touch()
+    with serving(arguments) as server:
+        assert sorted(server.uploads.all()) == sorted([photo, view])
+        assert [file.name for file in (server.uploads.root / photo).iterdir()] == ["photo.png"]
+        wait_for(lambda: not server.queue.get(jobs[1]).active and server.queue.get(jobs[1]).state != "waiting")
+        server.ok("DELETE", call)
+        assert not server.uploads.all()
 
 
 def test_masks_of_numbered_frames_have_their_names(server, still):

@@ -80,7 +80,7 @@ class Files:
 
     def delete_upload(self, request: Request) -> Response:
         upload = request.path_params["upload"]
-        if any(project.upload == upload for project in self.parts.projects.newest_first()):
-            raise Problem("a project uses this upload", 409)
+        if self.parts.uses(upload):
+            raise Problem("a project or a job uses this upload", 409)
         self.parts.uploads.delete(upload)
         return JSONResponse({"ok": True})

@@ -47,7 +47,7 @@ class JobCalls:
 
     async def delete(self, request: Request) -> Response:
         job = self.parts.job(request)
-        await thread(self.queue.delete, job)
+        await thread(self.parts.delete_job, job)
         if project := self.parts.projects.projects.get(job.project or ""):
             self.parts.projects.changed(project)
         return JSONResponse({"ok": True})

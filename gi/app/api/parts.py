@@ -46,6 +46,18 @@ class Parts:
         """The one in the address. Raises Problem if there is none."""
         return self.queue.get(request.path_params["job"])
 
+    def uses(self, upload: str) -> bool:
+        """Whether a project or a job needs an upload."""
+        return any(project.upload == upload for project in self.projects.newest_first()) or any(
+            job.names(upload) for job in self.queue.oldest_first())
+
+    def delete_job(self, job: Job) -> None:
+        """Deletes a job, and the uploads that it alone needed. Raises Problem while it runs."""
+        self.queue.delete(job)
+        for upload in self.uploads.all():
+            if job.names(upload) and not self.uses(upload):
+                self.uploads.delete(upload)
+
     def source(self, named: Any) -> tuple[Path, str | None]:
         """What {"upload": ID} or {"path": RELATIVE} names, and the upload. Raises Problem for anything else."""
         if isinstance(named, dict) and isinstance(named.get("upload"), str):

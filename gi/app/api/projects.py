@@ -20,6 +20,7 @@ from gi.app.project import Project
 from gi.app.projects import pictures_in
 from gi.app.proxies import Maker
 from gi.app.tasks import MEASURED
+from gi.errors import InputError
 
 LARGEST = 8192  # pixels of the longer side of a JPEG
 
@@ -77,7 +78,7 @@ class ProjectCalls:
 
     async def get(self, request: Request) -> Response:
         project = self.parts.project(request)
-        self._begin_proxies(project)
+        await self._begin_proxies(project)
         return self._answer(project)
 
     async def create(self, request: Request) -> Response:
@@ -91,17 +92,17 @@ class ProjectCalls:
         project = await thread(self.projects.create, source, upload=upload, fps=None if fps is None else str(fps)[:20])
         if masks is not None:
             await thread(self.projects.put_masks, project, pictures_in(masks), "example")
-        self._begin_proxies(project)
+        await self._begin_proxies(project)
         return self._answer(project)
 
     async def delete(self, request: Request) -> Response:
-        project, queue = self.parts.project(request), self.parts.queue
-        jobs = [job for job in queue.oldest_first() if job.project == project.id]
+        project = self.parts.project(request)
+        jobs = [job for job in self.parts.queue.oldest_first() if job.project == project.id]
         if any(job.active for job in jobs):
             raise Problem("a job of this project is running: cancel it first", 409)
         await self.proxies.stop(project.id)
         for job in jobs:
-            await thread(queue.delete, job)
+            await thread(self.parts.delete_job, job)
         await thread(self.projects.delete, project)
         return JSONResponse({"ok": True})
 
@@ -124,8 +125,14 @@ class ProjectCalls:
         finally:
             await child.end(process)
 
-    def _begin_proxies(self, project: Project) -> None:
-        if project.kind == "video" and project.proxies_done < project.count:
+    async def _begin_proxies(self, project: Project) -> None:
+        if project.kind != "video" or project.proxies_done == project.count:
+            return
+        try:
+            await thread(project.check_source)
+        except InputError as error:
+            self._proxies_made(project, None, str(error))
+        else:
             self.proxies.start(project)
 
     def _proxies_made(self, project: Project, done: int | None, problem: str | None = None) -> None:
@@ -188,7 +195,7 @@ class ProjectCalls:
 
     async def put_masks(self, request: Request) -> Response:
         project = self.parts.project(request)
-        source, _ = await thread(self.parts.source, await json_body(request))
+        source, upload = await thread(self.parts.source, await json_body(request))
         await thread(self.parts.folder.check_links, source)
         folder = project.folder / f".{token_hex(4)}"
         try:
@@ -196,6 +203,8 @@ class ProjectCalls:
             await thread(self.projects.put_masks, project, pictures_in(folder), "uploaded")
         finally:
             await thread(shutil.rmtree, folder, True)
+            if upload and not self.parts.uses(upload):  # the project has masks of its own by now
+                await thread(self.parts.uploads.delete, upload)
         return self._answer(project)
 
     def delete_masks(self, request: Request) -> Response:

@@ -50,11 +50,13 @@ export function tool(name, label, onclick, { key = "", ...props } = {}) {
   return el("button", { type: "button", class: "tool", title, "aria-label": title, onclick, ...props }, icon(name));
 }
 
-// A line that goes away by itself; errors stay until they are closed.
+// A line that goes away by itself; errors stay until they are closed. None is shown twice at a time.
 export function note(text, kind = "info") {
+  const notes = document.getElementById("notes");
+  if ([...notes.children].some((line) => line.textContent === text)) return;
   const line = el("div", { class: `note ${kind}`, role: kind === "error" ? "alert" : undefined }, el("span", {}, text),
     tool("close", "Close this message", () => line.remove()));
-  document.getElementById("notes").append(line);
+  notes.append(line);
   if (kind !== "error") setTimeout(() => line.remove(), 6000);
 }
 
@@ -67,6 +69,16 @@ export async function attempt(work) {
     note(error.message, "error");
     return undefined;
   }
+}
+
+// A function that does `work`, and nothing while that is at it: for buttons that somebody clicks twice.
+export function once(work) {
+  let busy = false;
+  return async () => {
+    if (busy) return;
+    busy = true;
+    try { await work(); } finally { busy = false; }
+  };
 }
 
 // A dialog with `content`; resolves when it is closed, to the value of the button that closed it.

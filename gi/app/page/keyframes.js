@@ -1,7 +1,7 @@
 // Keyframes: frames that are filled by the photo inpainter, painted over here, or edited elsewhere and brought back.
 
 import * as api from "./api.js";
-import { attempt, el, icon, note, tool } from "./dom.js";
+import { attempt, el, icon, note, once, tool } from "./dom.js";
 import * as jobs from "./jobs.js";
 import { fileButton, PICTURES } from "./open.js";
 import { Painter } from "./painter.js";
@@ -13,7 +13,7 @@ export class Keyframes {
   constructor(work) {
     this.work = work;
     this.list = el("ul", { class: "thumbnails" });
-    this.fillButton = el("button", { type: "button", onclick: () => this.#fill() });
+    this.fillButton = el("button", { type: "button", onclick: once(() => this.#fill()) });
     this.card = new jobs.JobCard();
     this.node = el("div", {},
       el("p", {}, "Show how a frame shall look behind the object: the others follow it. Useful where no other frame shows what is there. What you change outside the mask stays on this one frame."),
@@ -53,16 +53,14 @@ export class Keyframes {
 
   async #fill() {
     const { project, player, marks } = this.work;
-    await marks.save();
+    if (!await marks.save()) return;
     const n = player.frame;
     const job = jobs.keep(await attempt(() => api.fillKeyframe(project.id, n)));
     if (!job) return;
     this.update();
-    const end = await jobs.finished(job.id);
-    if (end.state === "done" && !this.work.closed) {
-      this.work.take(await attempt(() => api.project(project.id)));
-      note(`Frame ${n} is filled. Paint over it if something is not right.`);
-    }
+    jobs.finished(job.id).then((end) => { // the server tells about the keyframe itself
+      if (end.state === "done" && !this.work.closed) note(`Frame ${n} is filled. Paint over it if something is not right.`);
+    });
   }
 
   async #put(n, picture) {

@@ -15,12 +15,15 @@ export class Marks {
     this.painter = new Painter(stage.paint, stage.ring);
     this.painter.colour = COLOUR;
     this.painter.setSize(Math.max(8, stage.paint.width / 24));
-    this.painter.addEventListener("begin", () => this.#begin());
+    this.painter.addEventListener("begin", (event) => this.#begin(event));
     this.painter.addEventListener("stroke", () => this.#stroke());
     this.frame = null; // whose paint the canvas shows
-    this.pending = null; // a frame whose paint is not kept yet
+    this.settled = false; // whether it shows all that is kept of that frame
+    this.turn = 0; // counts what may change the canvas: a mark that comes after the next is out of date
+    this.pending = null; // a frame whose paint is to be kept
+    this.unsent = new Map(); // of frames: a picture that the server is to keep, or null where the mark goes
+    this.sending = Promise.resolve(true);
     this.visible = true;
-    this.saves = 0; // at work
     this.fresh();
     this.tools = this.#tools();
   }
@@ -30,100 +33,134 @@ export class Marks {
   // Masks have changed: what was loaded of them is out of date.
   fresh() {
     this.masks?.close();
-    const { id, version } = this.work.project;
-    this.masks = new Frames((n) => api.maskUrl(id, n, version),
-      { ready: (n) => this.visible && Boolean(this.work.project.masks) && !this.work.project.marks.includes(n) && this.pending !== n });
-    this.layer = { canvas: this.work.stage.mask, frames: this.masks, tint: (context, picture) => tint(context, picture, COLOUR) };
+    const { work, unsent } = this;
+    this.masks = new Frames((n) => api.maskUrl(work.project.id, n, work.project.version), { // another one with each version
+      ready: (n) => Boolean(work.project.masks) && !work.project.marks.includes(n) && this.pending !== n && !unsent.has(n) });
+    this.layer = { canvas: work.stage.mask, frames: this.masks, tint: (context, picture) => tint(context, picture, COLOUR) };
   }
 
-  // Shows what is painted on the player's frame. Paint that is not kept yet is kept first.
+  // Shows what is painted on the player's frame. Paint that is not kept yet is taken from the canvas first.
   async show({ again = false } = {}) {
     const n = this.work.player.frame;
     if (n === this.frame && !again) return;
     if (this.painter.drawing !== false) return;
-    await this.save();
-    if (n !== this.work.player.frame) return; // gone on meanwhile
+    this.save();
     const changed = n !== this.frame;
+    const turn = ++this.turn;
     this.frame = n;
-    if (changed) this.painter.load(null);
-    if (!this.has) {
-      if (again && !changed) this.painter.load(null);
-      return;
-    }
+    if (changed || !this.has) this.painter.load(null);
+    this.settled = !this.has || (this.settled && !changed);
+    if (!this.has) return;
     try {
-      const response = await fetch(api.markUrl(this.work.project.id, n, this.work.project.version));
-      if (!response.ok) return;
-      const picture = await createImageBitmap(await response.blob());
-      if (this.frame !== n || this.pending === n || this.painter.drawing !== false) return;
+      const picture = await createImageBitmap(await this.#kept(n));
+      if (turn !== this.turn) return;
       const copy = new OffscreenCanvas(this.work.stage.paint.width, this.work.stage.paint.height);
       tint(copy.getContext("2d"), picture, COLOUR);
       if (!this.painter.shows(copy)) this.painter.load(copy); // undo stays where nothing is new
-    } catch { /* the next visit of the frame asks again */ }
+      this.settled = true;
+    } catch { /* the next visit of the frame, or stroke, asks again */ }
   }
 
-  // A correction starts from the mask that was carried here.
-  #begin() {
+  // The mark of a frame as a file.
+  async #kept(n) {
+    if (this.unsent.has(n)) return this.unsent.get(n);
+    const response = await fetch(api.markUrl(this.work.project.id, n, this.work.project.version));
+    if (!response.ok) throw new Error(response.statusText);
+    return response.blob();
+  }
+
+  // A correction starts from the mask that was carried here, and waits until that, or the mark, is there: a stroke would
+  // replace it.
+  #begin(event) {
     const { player, stage } = this.work;
     player.pause();
-    this.frame = player.frame;
-    if (!this.has && this.pending !== this.frame && this.visible && this.layer.shown === this.frame) {
-      this.painter.context.drawImage(stage.mask, 0, 0);
+    const n = player.frame;
+    const carried = this.masks.ready(n);
+    if (this.frame !== n || !this.settled || (carried && this.layer.shown !== n)) {
+      event.preventDefault();
+      note("The mask of this frame is still being loaded. Try again in a moment.");
+      this.show({ again: true });
+      return;
     }
-    this.pending = this.frame;
+    if (carried) this.painter.context.drawImage(stage.mask, 0, 0);
+    this.turn += 1;
+    this.pending = n;
     player.refresh();
   }
 
   #stroke() {
-    this.pending = this.frame = this.work.player.frame;
+    this.turn += 1;
+    this.pending = this.frame;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.save(), 350);
+    this.show(); // another frame, if the player has gone on meanwhile
   }
 
-  // Keeps the paint of the frame it was painted on.
-  async save() {
+  // Keeps the paint of the frame it was painted on. Resolves to whether the server has all that is to be kept.
+  save() {
     clearTimeout(this.timer);
     const n = this.pending;
-    if (n === null || n === undefined || this.painter.drawing !== false) return this.saving;
-    this.pending = null;
-    const { project } = this.work;
-    const useless = this.painter.empty && !project.masks;
-    const body = useless ? null : this.painter.mask();
-    const has = project.marks.includes(n);
-    if (useless) project.marks = project.marks.filter((one) => one !== n);
-    else if (!has) project.marks = [...project.marks, n].sort((a, b) => a - b);
+    if (n !== null && this.painter.drawing === false) {
+      this.pending = null;
+      const useless = this.painter.empty && !this.work.project.masks;
+      if (!useless || this.has) this.#keep(n, useless ? null : this.painter.mask());
+    }
+    this.sending = this.sending.then(() => this.#send());
+    return this.sending;
+  }
+
+  #keep(n, picture) {
+    this.unsent.set(n, picture);
+    this.expect(this.work.project);
     this.work.change();
-    this.saves += 1;
-    this.saving = (async () => {
+  }
+
+  // Gives a project, as the server told of it, the marks that it will have when all is sent.
+  expect(project) {
+    const marks = new Set(project.marks);
+    for (const [n, picture] of this.unsent) {
+      if (picture) marks.add(n);
+      else marks.delete(n);
+    }
+    project.marks = [...marks].sort((a, b) => a - b);
+    return project;
+  }
+
+  // One request after the other, so that none overtakes another. What did not arrive is sent again with the next.
+  async #send() {
+    const { id } = this.work.project;
+    for (const [n, picture] of [...this.unsent]) {
+      const forget = () => this.unsent.get(n) === picture && this.unsent.delete(n); // unless there is a newer one
       try {
-        if (!useless) this.work.take(await api.putMark(project.id, n, await body));
-        else if (has) this.work.take(await api.removeMark(project.id, n));
+        const project = await (picture ? api.putMark(id, n, await picture) : api.removeMark(id, n));
+        this.masks.forget(n);
+        this.work.take(project);
+        forget();
       } catch (error) {
-        note(`What you painted on frame ${n} is not kept: ${error.message}`, "error");
-      } finally {
-        this.saves -= 1;
+        const later = error.status === 0 || error.status >= 500; // no connection, or a full disk
+        note(`What you painted on frame ${n} is not kept${later ? " yet" : ""}: ${error.message}`, "error");
+        if (later) return false;
+        forget();
+        this.work.take(await api.project(id).catch(() => null)); // with the marks that it has
       }
-    })();
-    return this.saving;
+    }
+    this.work.player.refresh();
+    return true;
   }
 
   async remove(n) {
-    if (this.pending === n) { clearTimeout(this.timer); this.pending = null; }
-    const { project } = this.work;
-    project.marks = project.marks.filter((one) => one !== n);
-    this.work.take(await api.removeMark(project.id, n));
-    this.masks.forget(n);
+    if (this.pending === n) this.pending = null;
+    this.#keep(n, null);
+    await this.save();
     await this.show({ again: true });
-    this.work.player.refresh();
   }
 
   // The frame is marked as one where the object is not.
   async nothing() {
-    this.#begin();
-    this.painter.context.clearRect(0, 0, this.painter.canvas.width, this.painter.canvas.height);
+    if (!this.painter.clear()) return;
     this.pending = null;
-    const n = this.frame;
-    const blob = await this.painter.mask();
-    this.work.take(await api.putMark(this.work.project.id, n, blob));
+    this.#keep(this.frame, this.painter.mask());
+    await this.save();
   }
 
   setTool(name) {
@@ -136,7 +173,6 @@ export class Marks {
     this.visible = visible;
     this.eye.setAttribute("aria-pressed", String(visible));
     this.work.stage.mask.hidden = this.work.stage.paint.hidden = !visible;
-    this.work.player.refresh();
   }
 
   #tools() {

@@ -1,8 +1,10 @@
 // Painting on a canvas above a picture: a mask in one colour, or colours for a keyframe. Undo and redo, pens and touch.
 
 const STEPS = 30; // of undo; each is a copy of the canvas
+const BYTES = 256 * 2 ** 20; // of these copies
 
-// Dispatches "stroke" when the picture has changed (not while it is drawn), "size" when the brush has.
+// Dispatches "begin" before the picture changes, which a listener can prevent, "stroke" when it has changed (not while
+// it is drawn), "size" when the brush has.
 export class Painter extends EventTarget {
   // `canvas`: with the picture's pixels, shown at any size; `ring`: an element that shows the brush's size.
   constructor(canvas, ring) {
@@ -40,23 +42,30 @@ export class Painter extends EventTarget {
   }
 
   undo() {
-    if (!this.done.length || this.drawing) return;
+    if (!this.done.length || this.drawing !== false) return;
     this.undone.push(this.#copy());
     this.#replace(this.done.pop());
     this.dispatchEvent(new Event("stroke"));
   }
 
   redo() {
-    if (!this.undone.length || this.drawing) return;
+    if (!this.undone.length || this.drawing !== false) return;
     this.done.push(this.#copy());
     this.#replace(this.undone.pop());
     this.dispatchEvent(new Event("stroke"));
   }
 
+  // Returns whether it did.
   clear() {
+    if (this.drawing !== false || !this.#begin()) return false;
     this.#remember();
-    this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.#replace(null);
     this.dispatchEvent(new Event("stroke"));
+    return true;
+  }
+
+  #begin() {
+    return this.dispatchEvent(new Event("begin", { cancelable: true }));
   }
 
   // The painted area in white on black, as a PNG.
@@ -90,7 +99,8 @@ export class Painter extends EventTarget {
 
   #remember() {
     this.done.push(this.#copy());
-    if (this.done.length > STEPS) this.done.shift();
+    const { width, height } = this.canvas;
+    while (this.done.length > Math.max(1, Math.min(STEPS, BYTES / (4 * width * height)))) this.done.shift();
     this.undone = [];
   }
 
@@ -107,15 +117,15 @@ export class Painter extends EventTarget {
   }
 
   #down(event) {
-    if (!this.enabled || event.button !== 0 || this.drawing) return;
+    if (!this.enabled || event.button !== 0 || this.drawing !== false) return;
     event.preventDefault();
     const point = this.at(event);
     if (this.tool === "picker" || this.tool === "point") {
       this.dispatchEvent(new CustomEvent("pick", { detail: { ...point, away: event.altKey || event.shiftKey } }));
       return;
     }
+    if (!this.#begin()) return;
     this.canvas.setPointerCapture(event.pointerId);
-    this.dispatchEvent(new Event("begin"));
     this.#remember();
     Object.assign(this, { drawing: event.pointerId, start: point, last: point });
     this.#line(point, point);

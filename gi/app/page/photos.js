@@ -1,7 +1,7 @@
 // Photos: a picture, what should go, any number of other views of the same place, before and after.
 
 import * as api from "./api.js";
-import { attempt, duration, el, icon, note, plural, tool, typing } from "./dom.js";
+import { attempt, duration, el, icon, note, once, plural, tool, typing } from "./dom.js";
 import { Compare, VIEWS } from "./compare.js";
 import * as jobs from "./jobs.js";
 import { Marks } from "./marks.js";
@@ -76,8 +76,8 @@ class PhotoWorkspace {
 
   take(project) {
     if (!project || this.closed || project.id !== this.project.id || project.version < this.project.version) return;
-    const others = project.version > this.project.version && !this.marks.saves;
-    this.project = project;
+    const others = project.version > this.project.version && !this.marks.unsent.size;
+    this.project = this.marks.expect(project);
     if (others) this.marks.show({ again: true });
     this.change();
   }
@@ -105,7 +105,7 @@ class PhotoWorkspace {
       el("p", {}, "Photos of the same place without the object, or from another side. As many as you like."), this.list,
       el("div", { class: "buttons" }, fileButton("Add photos", PICTURES, add, { multiple: true })), sending);
     dropZone(views, add);
-    this.runButton = el("button", { type: "button", class: "primary", onclick: () => this.#run() }, "Remove it");
+    this.runButton = el("button", { type: "button", class: "primary", onclick: once(() => this.#run()) }, "Remove it");
     this.why = el("p", { class: "hint" });
     this.card = new jobs.JobCard();
     this.download = el("a", { class: "button primary", download: "" }, icon("download"), " Download the photo");
@@ -124,15 +124,16 @@ class PhotoWorkspace {
   }
 
   async #run() {
-    await this.marks.save();
+    if (!await this.marks.save()) return;
     const body = { ...this.form.values(), others: this.others.map(({ upload }) => ({ upload })) };
     const job = jobs.keep(await attempt(() => api.run(this.project.id, body)));
     if (!job) return;
     this.update();
-    const end = await jobs.finished(job.id);
-    if (end.state !== "done" || this.closed) return;
-    this.showJob(job.id);
-    this.compare.set("slider");
+    jobs.finished(job.id).then((end) => {
+      if (end.state !== "done" || this.closed) return;
+      this.showJob(job.id);
+      this.compare.set("slider");
+    });
   }
 
   showJob(id) {
@@ -178,7 +179,8 @@ class PhotoWorkspace {
       el("div", { class: "buttons" }, this.download)) : el("p", { class: "faint" }, "Nothing computed yet."));
   }
 
-  #hear({ job, project, removed }) {
+  #hear({ job, project, removed, all }) {
+    if (all) this.#reload();
     if (removed === this.project.id) this.screen.go("#/photos");
     if (project) this.take(project);
     if (job && job.project !== this.project.id) return;
@@ -186,8 +188,14 @@ class PhotoWorkspace {
     this.update();
   }
 
+  // The connection is back, or the server: nobody told what happened meanwhile.
+  async #reload() {
+    await this.marks.save();
+    this.take(await api.project(this.project.id).catch(() => null));
+  }
+
   #key(event) {
-    if (typing(event)) return;
+    if (typing(event) || this.marks.painter.drawing !== false) return;
     const { painter } = this.marks;
     const key = event.key.toLowerCase();
     const tools = { b: "brush", e: "eraser", r: "rectangle" };

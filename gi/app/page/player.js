@@ -22,6 +22,7 @@ export class Frames {
 
   // Says which frames are needed, the most urgent first; replaces what was wanted before.
   want(numbers) {
+    if (this.closed) return;
     this.wanted = numbers.filter((n) => !this.cache.has(n) && this.ready(n) && !((this.failed.get(n) ?? 0) > Date.now()));
     this.#pump();
   }
@@ -177,6 +178,7 @@ export class Player extends EventTarget {
   }
 
   #arrived(layer, n) {
+    if (!this.layers.includes(layer)) return;
     if (n === this.frame) {
       if (!layer.frames.cache.has(n)) layer.frames.want([n]);
       this.#draw();

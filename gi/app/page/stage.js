@@ -91,7 +91,7 @@ export class Stage {
     const { width, height, proxy } = this.project;
     const shown = this.frames[0].clientWidth * this.zoom.scale * devicePixelRatio;
     if (width <= proxy.width || shown < 1.1 * proxy.width) return "";
-    return url(Math.max(width, height) / (shown <= width / 2 ? 2 : 1) | 0);
+    return url(Math.min(8192, Math.max(width, height) / (shown <= width / 2 ? 2 : 1)) | 0); // the server makes none larger
   }
 
   // Shows clicks [x, y, label] in pixels of the source, label 0 for "not this".

@@ -1,7 +1,7 @@
 // The way through a video, beside the picture: mark, follow, keyframes, remove, take home.
 
 import * as api from "./api.js";
-import { attempt, duration, el, icon, note, plural, segmented } from "./dom.js";
+import { attempt, duration, el, icon, note, once, plural, segmented } from "./dom.js";
 import * as jobs from "./jobs.js";
 import { fileButton, send, PICTURES, VIDEOS } from "./open.js";
 import { MethodForm } from "./methods.js";
@@ -57,7 +57,7 @@ export class Steps {
       el("p", {}, "Paint over what should go, generously, on one frame where it is seen well."), this.list, this.next,
       el("div", { class: "buttons" },
         el("button", { type: "button", title: "Says that the object is not on this frame",
-          onclick: () => attempt(() => this.work.marks.nothing()) }, "Not on this frame"),
+          onclick: () => { this.work.compare.set("mark"); this.work.marks.nothing(); } }, "Not on this frame"),
         fileButton("Load masks", `${PICTURES},${VIDEOS}`, load, { multiple: true })),
       el("p", { class: "faint" }, "Masks: one picture for all frames, a video, or as many pictures as frames. Bright is what goes."),
       this.sending, this.#points());
@@ -74,14 +74,15 @@ export class Steps {
       this.update();
     };
     this.pointBox = el("div", { hidden: true }, this.pointText, el("div", { class: "buttons" },
-      el("button", { type: "button", onclick: () => ask(false) }, "Mask of this frame"),
-      el("button", { type: "button", onclick: () => ask(true) }, "Masks of all frames"),
+      el("button", { type: "button", onclick: once(() => ask(false)) }, "Mask of this frame"),
+      el("button", { type: "button", onclick: once(() => ask(true)) }, "Masks of all frames"),
       el("button", { type: "button", class: "quiet", onclick: () => { this.points = []; this.update(); } }, "Forget the clicks")));
     this.work.marks.painter.addEventListener("pick", ({ detail }) => {
       const { project, stage, player } = this.work;
       if (this.pointFrame !== player.frame) Object.assign(this, { pointFrame: player.frame, points: [] });
-      const scale = project.width / stage.paint.width;
-      this.points.push([Math.round(detail.x * scale), Math.round(detail.y * scale), detail.away ? 0 : 1]);
+      const pixel = (at, shown, length) => Math.max(0, Math.min(length - 1, Math.floor(at * length / shown)));
+      this.points.push([pixel(detail.x, stage.paint.width, project.width), pixel(detail.y, stage.paint.height, project.height),
+        detail.away ? 0 : 1]);
       this.update();
     });
     return this.pointBox;
@@ -113,22 +114,18 @@ export class Steps {
       this.followCard.node, this.check);
   }
 
-  async #propagate() {
+  #propagate = once(async () => {
     const { work } = this;
-    await work.marks.save();
+    if (!await work.marks.save()) return;
     const options = this.way === "flow" ? {} : { minutes: Number(this.minutes.value) };
     const job = jobs.keep(await attempt(() => api.propagate(work.project.id, this.way, options)));
     if (!job) return;
-    this.update();
-    const end = await jobs.finished(job.id);
-    if (end.state === "done" && !work.closed) {
-      work.take(await attempt(() => api.project(work.project.id)), { masks: true }); // the open step stays: perhaps another
-    }
-  }
+    this.update(); // the workspace takes the masks when they are made
+  });
 
   #remove() {
     this.form = new MethodForm(this.work);
-    this.runButton = el("button", { type: "button", class: "primary", onclick: () => this.#run() }, "Remove the object");
+    this.runButton = el("button", { type: "button", class: "primary", onclick: once(() => this.#run()) }, "Remove the object");
     this.runCard = new jobs.JobCard({ title: (job) => `${jobs.title(job)}: ${this.form.label(job.method)}` });
     this.why = el("p", { class: "hint" });
     this.runBox = el("div", {}, this.form.node, this.why, el("div", { class: "buttons" }, this.runButton));
@@ -137,7 +134,7 @@ export class Steps {
 
   async #run() {
     const { work } = this;
-    await work.marks.save();
+    if (!await work.marks.save()) return;
     const job = jobs.keep(await attempt(() => api.run(work.project.id, this.form.values())));
     if (!job) return;
     work.showJob(job.id);
@@ -162,7 +159,7 @@ export class Steps {
     const own = jobs.ofProject(project.id);
     this.list.replaceChildren(...project.marks.map((n) => el("li", { class: "chip" },
       el("button", { type: "button", class: "link", onclick: () => { player.seek(n); this.work.compare.set("mark"); } }, `Frame ${n}`),
-      el("button", { type: "button", class: "tool small", "aria-label": `Delete the mark of frame ${n}`, onclick: () => attempt(() => marks.remove(n)) }, icon("close")))));
+      el("button", { type: "button", class: "tool small", "aria-label": `Delete the mark of frame ${n}`, onclick: () => marks.remove(n) }, icon("close")))));
     this.marks.say(project.marks.length ? `${plural(project.marks.length, "frame")} painted`
       : project.masks?.source === "uploaded" ? "masks loaded" : project.masks?.source === "example" ? "comes marked" : "", project.marks.length || project.masks);
     this.next.hidden = !project.marks.length || (project.masks && !project.masks.stale);

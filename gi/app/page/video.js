@@ -25,7 +25,7 @@ class Workspace {
     window.dispatchEvent(new CustomEvent("gi-projects", { detail: [project] }));
     this.stage = new Stage(project);
     this.player = new Player(project.count, project.fps || 25);
-    this.before = new Frames((n) => api.frameUrl(project.id, n), { sharp: (n) => (this.keyframes.painting ? "" : this.stage.sharp((side) => api.frameUrl(project.id, n, side))) });
+    this.before = new Frames((n) => api.frameUrl(project.id, n), { sharp: (n) => this.stage.sharp((side) => api.frameUrl(project.id, n, side)) });
     this.stage.zoomed = () => this.player.rest();
     this.marks = new Marks(this);
     this.compare = new Compare({ stage: this.stage, player: this.player, project, changed: () => this.#view() });
@@ -80,8 +80,9 @@ class Workspace {
   take(project, { masks = false } = {}) {
     if (!project || this.closed || project.id !== this.project.id || project.version < this.project.version) return;
     const known = this.project;
-    this.project = project;
-    const others = project.version > known.version && !this.marks.saves; // painted in another tab, perhaps
+    this.project = this.marks.expect(project);
+    const others = project.version > known.version && !this.marks.unsent.size; // painted in another tab, perhaps
+    for (const n of known.marks) if (!project.marks.includes(n)) this.marks.masks.forget(n); // another one is there again
     if (masks || known.masks?.source !== project.masks?.source || (known.masks?.stale && project.masks && !project.masks.stale)) {
       this.marks.fresh();
       this.#layers();
@@ -121,7 +122,7 @@ class Workspace {
 
   #layers() {
     const { stage } = this;
-    const layers = [{ canvas: stage.before, frames: this.before }];
+    const layers = this.keyframes.painting ? [] : [{ canvas: stage.before, frames: this.before }]; // or it shows the keyframe
     if (this.compare.view === "mark") layers.push(this.marks.layer);
     else if (this.after) layers.push({ canvas: stage.after, frames: this.after, drawn: () => this.#labels() });
     for (const [canvas, used] of [[stage.mask, this.compare.view === "mark"], [stage.after, this.after]]) {
@@ -158,7 +159,8 @@ class Workspace {
     this.stage.mask.hidden = this.stage.paint.hidden = on || !this.marks.visible;
     this.transport.node.inert = on;
     this.steps.node.inert = on;
-    if (!on) this.#view();
+    if (on) this.#layers();
+    else this.#view();
   }
 
   update() {
@@ -172,7 +174,8 @@ class Workspace {
     this.steps.update();
   }
 
-  #hear({ job, project, removed, lost }) {
+  #hear({ job, project, removed, lost, all }) {
+    if (all) this.#reload();
     this.lost.hidden = !lost;
     if (removed === this.project.id) {
       note(`${this.project.name} was deleted in another tab.`, "error");
@@ -188,6 +191,13 @@ class Workspace {
     }
     if (["propagate", "clicks"].includes(job?.kind) && job.state === "done") this.#masksMade(job);
     this.update();
+  }
+
+  // The connection is back, or the server: nobody told what happened meanwhile.
+  async #reload() {
+    await this.marks.save();
+    const project = await api.project(this.project.id).catch(() => null);
+    this.take(project, { masks: project?.version > this.project.version });
   }
 
   // Also in tabs that did not start it.
@@ -209,6 +219,7 @@ class Workspace {
     if (typing(event) || event.altKey) return;
     const { player, marks, keyframes } = this;
     const painter = keyframes.painting ? keyframes.painter : marks.painter;
+    if (painter.drawing !== false) return; // a stroke belongs to its frame
     const paints = painter.enabled;
     const act = (doing) => { event.preventDefault(); doing(); };
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
