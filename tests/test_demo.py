@@ -131,7 +131,7 @@ def test_training_in_plain_words(demo):
     better = trained.sentence({"keyframes": 30, "no_keyframes": 20, "copy": 28, "inpaint": 31.5}, 1400)
     assert "has learned" in better and "2.0 dB better than keyframe copied" in better and "1.5 dB worse" in better
     loss = trained.curves(folder)["training loss"]["l1"]
-    assert loss[0] == [0, 1, 2, 3] and len(loss[1]) == 4
+    assert loss[0] == [1, 2, 3, 4] and len(loss[1]) == 4
     with pytest.raises(InputError, match="max_stepz"):
         trained.check(["--max_stepz", "3"])
 

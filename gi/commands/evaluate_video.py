@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     from gi.report.paper import parse_row
     from gi.report.results import file_name
     from gi.report.tables import print_table
-    from gi.video.evaluation import only_common, side_by_side
+    from gi.video.evaluation import only_common, side_by_side, stop_at
     from gi.video.method import build_method
     args.device = str(cuda_or_cpu(args.device))
     args.fps = parse_rate(args.fps) if args.fps else None
@@ -68,9 +68,11 @@ def main(argv: list[str] | None = None) -> int:
         return status
     methods = {text: build_method(text, offered={"device": args.device}) for text in args.method}
     filled = {text: fill(args, method, args.predictions / file_name(text)) for text, method in methods.items()}
-    statuses, tables = [], {}
-    for text, (pairs, problems) in only_common(filled).items():
-        if not pairs and len(methods) > 1:
+    statuses, tables, common = [], {}, only_common(filled)
+    if not any(pairs for pairs, _ in common.values()):
+        stop_at(next(problems for _, problems in common.values()))
+    for text, (pairs, problems) in common.items():
+        if not pairs:
             print(f"{text}: no video is left to score", file=sys.stderr)
             statuses.append(script.report_problems(problems, total=len(problems)))
             continue
