@@ -63,12 +63,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
     args = parse_args(argv)
+    from gi.media import io
     from gi.media.files import open_video
     video = open_video(args.video)
     for path in _outputs(args):
         for source in args.video, args.masks:
             here, there = path.resolve(), source.resolve()
-            if here == there or there == here.parent or (path.exists() and source.exists() and path.samefile(source)):
+            if here == there or there == here.parent or io.same_file(path, source):
                 raise InputError(f"{path}: would overwrite the input or be a frame of it, {source}")
     print((_cut if args.cut else _paste if args.paste else _fill)(args, video))
     return 0
@@ -184,7 +185,7 @@ def _read_place(path, video):
 
 def _written(out, frame, number, inputs=()):
     from gi.media import io
-    if any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
+    if any(io.same_file(out, path) for path in inputs):
         raise InputError(f"{out}: is one of the inputs, which would be lost")
     io.write_image(out, frame)
     return f"{out}: frame {number}, for gi inpaint-video … --keyframe {number}={out}"

@@ -121,8 +121,7 @@ class DiffusionTraining(GuidedInpainting):
         """Generators on the CPU and on the device, of this step in training, always the same in evaluation."""
         key = (self.seed,)
         if device is not None:
-            turn = self.trainer.fit_loop.batch_idx % self.accumulate_grad_batches
-            key = self.seed, self.global_step, turn, self.global_rank
+            key = self.seed, self.global_step, self.turn, self.global_rank
         state = int(np.random.SeedSequence(key).generate_state(1)[0])
         return [torch.Generator(place).manual_seed(state) for place in ("cpu", device or self.device)]
 

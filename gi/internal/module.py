@@ -55,8 +55,7 @@ class InternalLearning(GuidedInpainting):
         """See `gi.internal.objective.prepare`."""
         seed = 0  # of what is random in a step, which only training asks for
         if self.training:
-            turn = self.trainer.fit_loop.batch_idx % self.accumulate_grad_batches
-            seed = self.global_rank + self.trainer.world_size * turn
+            seed = self.global_rank + self.trainer.world_size * self.turn
         return prepare(batch, self.generator, step=self.global_step, seed=seed)
 
     def predict(self, prepared: dict, generator: nn.Module) -> Tensor:

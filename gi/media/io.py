@@ -157,11 +157,9 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = hidden_name(path, f".{secrets.token_hex(4)}.tmp{path.suffix}", path.stem)
-    try:
+    with errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
-    except OSError as error:  # of a name that nobody knows
-        raise type(error)(error.errno, error.strerror, str(path)) from error
     try:
         yield temporary
         if durable:
@@ -176,6 +174,20 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def errors_named(path: str | Path) -> Iterator[None]:
+    """OSErrors inside name `path`, as the user knows it, instead of a hidden name. Raises them."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def same_file(path: Path, other: Path) -> bool:
+    """Whether both exist and are one file, by whatever names and links."""
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def hidden_name(path: Path, ending: str, stem: str | None = None) -> Path:

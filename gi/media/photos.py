@@ -139,8 +139,7 @@ def inpaint_file(inpainter: Callable, sample: SampleFiles, out: str | Path) -> F
     if Path(out).suffix.lower() != ".png":
         raise InputError(f"{out}: expected a name ending with .png; other formats would change the known pixels")
     pairs = [(sample.image, sample.mask), *sample.keyframes]
-    inputs = [path for pair in pairs for path in pair if path is not None and path.exists()]
-    if Path(out).exists() and any(Path(out).samefile(path) for path in inputs):
+    if any(io.same_file(Path(out), path) for pair in pairs for path in pair if path is not None):
         raise InputError(f"{out}: is one of the inputs, which would be lost")
     photos, masks, remarks = [], [], []
     for path, mask_path in pairs:

@@ -94,7 +94,7 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
         raise InputError(f"{path}: cannot be the name of the output: {io.reason(error)}") from error
     for source in sources:
         here, there = path.resolve(), source.path.resolve()
-        if here == there or there in here.parents or (path.exists() and path.samefile(source.path)):
+        if here == there or there in here.parents or io.same_file(path, source.path):
             raise InputError(f"{path}: the output would overwrite the input or be inside it, {source.path}")
     if suffix not in _FILES:
         if _is_of_files(suffix) and not path.is_dir():

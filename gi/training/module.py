@@ -279,6 +279,11 @@ class GuidedInpainting(pl.LightningModule):
         return n_window, batch_idx + 1 == start + n_window
 
     @property
+    def turn(self) -> int:
+        """Place of the batch at work in its accumulation window, from 0."""
+        return self.trainer.fit_loop.batch_idx % self.accumulate_grad_batches
+
+    @property
     def between_steps(self) -> bool:
         """Whether no gradients wait for the rest of their accumulation window; only then is resuming exact."""
         parameters = (*self.generator.parameters(), *(self.discriminator.parameters() if self.discriminator else ()))

@@ -105,10 +105,8 @@ class Workspace:
 
     def _enter(self):
         while True:
-            try:
+            with io.errors_named(self.folder.parent):
                 self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:  # of a name that nobody knows
-                raise type(error)(error.errno, error.strerror, str(self.folder.parent)) from error
             try:
                 lock = open(self.folder / _LOCK, "a+")  # NFS: to be read for a shared lock, written for another
             except FileNotFoundError:  # removed since

@@ -67,7 +67,7 @@ def is_resumable(path: str | Path) -> bool:
     content = read_checkpoint(path)
     if not isinstance(content, dict) or not {"state_dict", "optimizer_states", "loops"} <= content.keys():
         return False
-    weights = _with_prefix(_state_dict(path), GENERATOR)
+    weights = _with_prefix(_tensors(content), GENERATOR)
     return bool(weights) and not _is_original(weights)
 
 
@@ -79,7 +79,11 @@ def trained_steps(path: str | Path) -> int | None:
 
 
 def _state_dict(path):
-    content = read_checkpoint(path)
+    return _tensors(read_checkpoint(path))
+
+
+def _tensors(content):
+    """Those of a checkpoint's state_dict that have names, under the names of today."""
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     state = state if isinstance(state, dict) else {}
     return present_names({key: value for key, value in state.items()
