@@ -1,6 +1,7 @@
 """Weights handed on without their training: the same network comes back from the file."""
 import json
 import shutil
+import stat
 
 import numpy as np
 import pytest
@@ -106,6 +107,10 @@ def test_part_of_another_run(run, tmp_path):
         assert torch.equal(value, expected)
     with pytest.raises(InputError, match="no part 'network'"):
         export_generator(config, checkpoint, out, parts={"network": part})
+    for own, parts in (checkpoint, {}), (out, {"pixel_write": checkpoint}):
+        with pytest.raises(InputError, match="is what is to be exported"):
+            export_generator(config, own, checkpoint, parts=parts)
+    assert stat.S_IMODE(out.stat().st_mode) == stat.S_IMODE(checkpoint.stat().st_mode)
 
 
 def test_trusted_copy():
@@ -162,6 +167,11 @@ def test_what_is_handed_on_gives_the_same_to_the_bit(tmp_path):
     made = Inpainter(generator=inpainter.generator, guidance=inpainter.guidance, device="cpu")
     with pytest.raises(InputError, match="from a checkpoint"):
         made.save_pretrained(tmp_path / "made")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "README.md").write_text("of the project")
+    with pytest.raises(InputError, match="has a README.md of something else"):
+        inpainter.save_pretrained(tmp_path / "project")
+    assert (tmp_path / "project" / "README.md").read_text() == "of the project"
 
 
 @pytest.mark.parametrize("metadata, message", [

@@ -22,6 +22,7 @@ from gi.weights.unpickle import read_checkpoint
 from tests.runs import callback, last_checkpoint, tiny_run
 
 CALLBACK = "lightning.callbacks.x={{target: pytorch_lightning.callbacks.{}, params: {{{}}}}}"
+ALLOWED = ["--allow=pytorch_lightning"]
 LOGGER = "lightning.logger.x.target=pytorch_lightning.loggers.{}"
 
 REFUSED = [  # before there is a Trainer, or by the Trainer
@@ -37,9 +38,9 @@ REFUSED = [  # before there is a Trainer, or by the Trainer
     (["--strategy=deepspeed"], "lightning.trainer: .*DeepSpeed"),
     (["--strategy=ddp_spawn", "--devices=2"], "lightning.trainer.strategy: ddp_spawn is not supported"),
     (["--strategy=ddp_notebook"], "lightning.trainer.strategy: ddp_notebook is not supported"),
-    (["lightning.trainer.strategy.target=pytorch_lightning.strategies.ModelParallelStrategy"],
+    (["lightning.trainer.strategy.target=pytorch_lightning.strategies.ModelParallelStrategy", *ALLOWED],
      "lightning.trainer.strategy: .*ModelParallelStrategy.* is not supported"),
-    (["lightning.trainer.strategy.target=pytorch_lightning.strategies.DeepSpeedStrategy"],
+    (["lightning.trainer.strategy.target=pytorch_lightning.strategies.DeepSpeedStrategy", *ALLOWED],
      "lightning.trainer.strategy: .*DeepSpeed"),
     *(([f"--precision={precision}"], "lightning.trainer.precision: .* is not supported")
       for precision in ("16-true", "bf16-true", "64-true", "64")),
@@ -68,13 +69,20 @@ REFUSED = [  # before there is a Trainer, or by the Trainer
     (["--reload_dataloaders_every_n_epochs=-1"], "lightning.trainer: .*reload_dataloaders"),
     *(([f"--{name}=x"], f"--{name}: the program sets that") for name in MANAGED),
     # Constructors of Lightning's, and of torch's below ours.
-    ([LOGGER.format("wandb.WandbLogger"), "--allow=pytorch_lightning.loggers"], "lightning.logger.x: .*wandb"),
-    ([LOGGER.format("comet.CometLogger"), "--allow=pytorch_lightning.loggers"], "lightning.logger.x: .*comet"),
+    ([LOGGER.format("wandb.WandbLogger"), *ALLOWED], "lightning.logger.x: .*wandb"),
+    ([LOGGER.format("comet.CometLogger"), *ALLOWED], "lightning.logger.x: .*comet"),
     (["lightning.logger.x.target=torch.nn.Identity"], "lightning.logger.x: Identity is not derived from"),
     (["lightning.callbacks.x.target=torch.nn.Identity"], "lightning.callbacks.x: Identity is not derived from"),
     ([CALLBACK.format("EarlyStopping", "monitor: lr, mode: up")], "lightning.callbacks.x: .*mode"),
     ([CALLBACK.format("Timer", "duration: nope")], "lightning.callbacks.x: .*DD:HH:MM:SS"),
     ([CALLBACK.format("ModelCheckpoint", "save_top_k: -2")], "lightning.callbacks.x: .*save_top_k"),
+    # Places outside the folder of the run, on other machines, and of names that numbers spell.
+    *(([CALLBACK.format("ModelCheckpoint", f"dirpath: '{place}'")], "lightning.callbacks.x.params.dirpath: .*machine")
+      for place in ("ftp://example.org/x", "reference::http://example.org/x", "reference::data:application/json,x")),
+    ([CALLBACK.format("ModelCheckpoint", "dirpath: ../../elsewhere")], "lightning.callbacks: .*below the folder"),
+    *(([CALLBACK.format("ModelCheckpoint", f"filename: '{name}'")], "lightning.callbacks: .*filename")
+      for name in ("{step:c}{step:c}/best", "{step!s}", "{step:{step}}")),
+    ([CALLBACK.format("OnExceptionCheckpoint", "dirpath: .")], "lightning.callbacks.x.target: .*is not allowed"),
     (["lightning.callbacks.last.params.every_n_steps=0"], "lightning.callbacks.last: every_n_steps: expected at least"),
     (["model.params.base_lr=-1"], "model: base_lr: expected at least 0"),
     (["model.params.betas=[1,2]"], "model: betas: expected numbers in"),
@@ -86,10 +94,11 @@ REFUSED_LATER = [  # when training is about to start
     (["--overfit_batches=0.1"], "lightning.trainer: .*limit_.*_batches"),
     (["--limit_train_batches=0.01"], "lightning.trainer: .*limit_train_batches"),
     (["--val_check_interval=7", "--limit_val_batches=1"], "lightning.trainer: .*val_check_interval"),
-    ([CALLBACK.format("LearningRateFinder", "")], "lightning.trainer: AttributeError: .*learning rate finder"),
-    ([CALLBACK.format("BackboneFinetuning", "")], "lightning.trainer: .*backbone"),
-    ([CALLBACK.format("GradientAccumulationScheduler", "scheduling: {0: 2}")], "lightning.trainer: .*manual"),
-    ([CALLBACK.format("StochasticWeightAveraging", "swa_lrs: 0.1")], "lightning.trainer: SWA"),
+    ([CALLBACK.format("LearningRateFinder", ""), *ALLOWED],
+     "lightning.trainer: AttributeError: .*learning rate finder"),
+    ([CALLBACK.format("BackboneFinetuning", ""), *ALLOWED], "lightning.trainer: .*backbone"),
+    ([CALLBACK.format("GradientAccumulationScheduler", "scheduling: {0: 2}"), *ALLOWED], "lightning.trainer: .*manual"),
+    ([CALLBACK.format("StochasticWeightAveraging", "swa_lrs: 0.1"), *ALLOWED], "lightning.trainer: SWA"),
     (["model.params.objective=null"], "model.params.objective: training needs one"),
     (["data.params.batch_size=20"], "training set: 10 samples do not fill a batch of 20"),
 ]

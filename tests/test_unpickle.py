@@ -309,6 +309,20 @@ def test_bombs(tmp_path):
             read_checkpoint(path)
 
 
+def test_lists_of_entries_that_python_and_torch_would_look_for_at_different_places(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"w": torch.zeros(100)}, path)
+    whole = path.read_bytes()
+    size, start = struct.unpack("<LL", whole[-10:-2])
+    path.write_bytes(whole[:start] + 2 * whole[start:start + size] + whole[-22:])
+    with zipfile.ZipFile(path) as archive:
+        assert archive.start_dir == start + size
+    for content in (path.read_bytes(), whole + b"x", whole[:-2] + b"\1\0x"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="the list of its entries is not where it should be"):
+            read_checkpoint(path)
+
+
 def test_a_tensor_cannot_reach_outside_its_storage(tmp_path):
     from gi.unpickle import _tensor
     storage = torch.zeros(10)._typed_storage()

@@ -14,14 +14,22 @@ from collections.abc import Callable, Iterable
 from gi.errors import InputError
 
 _ROOMS = "models", "losses", "flow", "data", "metrics", "training", "internal", "diffusion"
-_LIGHTNING = "callbacks", "strategies", "loggers.csv_logs", "loggers.tensorboard"  # other loggers send to servers
 # Where the public classes that may be named are defined. Not functions: some of those write files or fetch them.
 CLASSES_OF = (
     *(f"gi.{room}" for room in _ROOMS),
     "torch.nn",
     *(f"torchvision.{part}" for part in ("transforms", "models", "ops")),
-    *(f"{lightning}.{part}" for lightning in ("pytorch_lightning", "lightning.pytorch") for part in _LIGHTNING),
 )
+# Of Lightning, the classes that may be named and the only section where. Others write, delete or send files as soon as
+# they are built; these do so below the folder of a run, which is looked at where a run is built, and nowhere else.
+LIGHTNING = {
+    "lightning.callbacks": ("DeviceStatsMonitor", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint",
+                            "ModelSummary", "RichModelSummary", "RichProgressBar", "Timer", "TQDMProgressBar"),
+    "lightning.logger": ("CSVLogger", "TensorBoardLogger"),
+    "lightning.trainer": ("DDPStrategy", "FSDPStrategy", "SingleDeviceStrategy"),
+}
+_LIGHTNING_PARTS = tuple(f"{package}.{part}" for package in ("pytorch_lightning", "lightning.pytorch")
+                         for part in ("callbacks", "strategies", "loggers.csv_logs", "loggers.tensorboard"))
 _allowed: set[str] = set()
 
 
@@ -63,7 +71,9 @@ def find_target(name: str, path: str) -> Callable:
         raise InputError(f"{path}.target: {name} is neither a class nor a function")
     named = isinstance(found, type) or inspect.isroutine(found)
     origin = str(getattr(found, "__module__", None)) if named else module.__name__  # of an object: where it is a name
-    if not _within(origin, _allowed) and not (isinstance(found, type) and _within(origin, CLASSES_OF)):
+    known = isinstance(found, type) and (_within(origin, CLASSES_OF) or _within(origin, _LIGHTNING_PARTS)
+                                         and found.__name__ in LIGHTNING.get(path.rpartition(".")[0], ()))
+    if not known and not _within(origin, _allowed):
         raise _refused(name, path)
     return found
 
@@ -73,7 +83,7 @@ def _import(name, parts, path):
     module = None
     for depth in range(1, len(parts) + 1):
         here = ".".join(parts[:depth])
-        allowed = *CLASSES_OF, *_allowed
+        allowed = *CLASSES_OF, *_LIGHTNING_PARTS, *_allowed
         if not _within(here, allowed) and not any(_within(package, [here]) for package in allowed):
             if _exists(here):
                 raise _refused(name, path)
@@ -104,4 +114,5 @@ def _exists(module):
 
 def _refused(name, path):
     return InputError(f"{path}.target: {name} is not allowed here, expected a class of gi, torch.nn, "
-                      f"torchvision or Lightning; for others that you trust, add --allow {name.rpartition('.')[0]}")
+                      f"torchvision or, where it belongs, Lightning; for others that you trust, add --allow "
+                      f"{name.rpartition('.')[0]}")

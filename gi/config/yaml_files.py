@@ -95,10 +95,15 @@ def _read(path: Path, by: Path | None) -> dict:
 
 def parse_mapping(text: str, path: str) -> dict:
     """A mapping in YAML or JSON as plain containers. Raises InputError that begins with `path` for anything else."""
+    if len(text) > MAX_BYTES:
+        raise InputError(f"{path}: has {len(text)} characters, expected at most {MAX_BYTES}")
     try:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             if isinstance(event, yaml.ScalarEvent):
                 check_form(event.value, f"{path}:{event.start_mark.line + 1}")
+                # YAML has sexagesimal numbers, too, whose value takes time with the square of their length.
+                if event.implicit[0] and re.fullmatch(r"[-+.:\w]{1000,}", event.value):
+                    raise InputError(f"{path}:{event.start_mark.line + 1}: too long a number, put texts in quotes")
         content = OmegaConf.load(io.StringIO(text))  # with a limit on aliases of aliases
         content = OmegaConf.to_container(content) if content else {}
     except yaml.MarkedYAMLError as error:

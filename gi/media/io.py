@@ -160,8 +160,10 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     with errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
     try:
         yield temporary
+        temporary.chmod(mode)  # some libraries put a file of their own in its place, which only its owner may read
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())

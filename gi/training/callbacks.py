@@ -1,5 +1,6 @@
 """What happens around training: the checkpoint to resume from, pictures, progress."""
 import math
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -22,6 +23,9 @@ from gi.metrics.metric import Metric, measures, mode_of
 from gi.report.pictures import to_uint8
 from gi.report.results import file_name
 from gi.training.signals import StopRequested, StopSignals
+
+# Names with scores as numbers. Other formats make characters of scores, and of those any path.
+_FILENAME = r"[^{}:]*(\{[\w/. =-]+(:[\d.]*[defg]?)?\}[^{}:]*)*"
 
 
 class LastCheckpoint(pl.Callback):
@@ -107,6 +111,9 @@ def check_checkpoint(
     """Raises InputError if it would write outside the folder of the run, watch a score that no validation of `sets`
     by `metrics` gives, or keep the worst.
     """
+    if not re.fullmatch(_FILENAME, checkpoint.filename or ""):
+        raise InputError(f"lightning.callbacks: ModelCheckpoint: filename {checkpoint.filename!r}: expected a name in "
+                         "which scores stand as numbers, such as {step} or {val/large/fid:.2f}")
     place = Path(checkpoint.dirpath, checkpoint.filename or "")
     if not place.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"lightning.callbacks: ModelCheckpoint would write to {place}, expected a place below the "

@@ -40,7 +40,7 @@ def build_trainer(
     refuses, and for what does not fit two optimisers or our own samplers.
     """
     _check_options(options)
-    callbacks, loggers = _parts(cfg.get("lightning", {}), logdir)
+    callbacks, loggers = _parts(plain(cfg.get("lightning"), "lightning") or {}, logdir)
     best = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     for callback in best:
         callback.dirpath = callback.dirpath or str(logdir / "checkpoints")
@@ -96,21 +96,33 @@ def complaints() -> Iterator[None]:
 
 
 def _parts(lightning, logdir):
-    """Callbacks and loggers that the configuration names; places of loggers are relative to the folder of the run."""
-    callbacks = instantiate_all(lightning.get("callbacks"), "lightning.callbacks")
-    nodes = plain(lightning.get("logger"), "lightning.logger") or {}
-    for node in nodes.values() if isinstance(nodes, dict) else ():
-        if isinstance(node, dict) and (place := (node.get("params") or {}).get("save_dir")) is not None:
-            node["params"]["save_dir"] = str(Path(logdir, place))
-    loggers = instantiate_all(nodes, "lightning.logger")
-    for section, kind, parts in ("callbacks", pl.Callback, callbacks), ("logger", Logger, loggers):
-        for name, part in parts.items():
+    """Callbacks and loggers that the configuration names; their places are relative to the folder of the run."""
+    made = []
+    for section, kind, key in ("callbacks", pl.Callback, "dirpath"), ("logger", Logger, "save_dir"):
+        nodes = lightning.get(section) or {}
+        for name, node in nodes.items() if isinstance(nodes, dict) else ():
+            _expect_no_address(node, f"lightning.{section}.{name}")
+            params = node.get("params") if isinstance(node, dict) else None
+            if isinstance(params, dict) and isinstance(place := params.get(key), str):
+                params[key] = str(Path(logdir, place))
+        made.append(instantiate_all(nodes, f"lightning.{section}"))
+        for name, part in made[-1].items():
             expect_kind(part, kind, f"lightning.{section}.{name}")
+    callbacks, loggers = made
     for name, logger in loggers.items():
         if logger.log_dir and not Path(logger.log_dir).resolve().is_relative_to(logdir.resolve()):
             raise InputError(f"lightning.logger.{name}: would write to {logger.log_dir}, expected a save_dir, name and "
                              f"version below the folder of the run, {logdir}")
     return list(callbacks.values()), list(loggers.values())
+
+
+def _expect_no_address(value, path):
+    """Refuses places on other machines, and what fsspec calls chains, which Lightning opens as soon as it has them."""
+    if isinstance(value, str) and ("://" in value or "::" in value):
+        raise InputError(f"{path}: found {value!r:.80}, expected a place on this machine")
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        _expect_no_address(item, f"{path}.{key}")
 
 
 def _check_options(options):

@@ -99,7 +99,8 @@ class Workspace:
         for folder in sorted(self.folder.parent.glob(f"*{self.folder.suffix}")):
             with contextlib.suppress(OSError, ValueError):
                 about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-                if folder != self.folder and any(about.get(key) == value for key, value in keys.items()):
+                known = about.items() if isinstance(about, dict) else ()
+                if folder != self.folder and not keys.items().isdisjoint(known):
                     found.append(Leftover(folder, _busy(folder)))
         return found
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gi.config import load_config
 from gi.errors import InputError
-from gi.media.io import atomic_write
+from gi.media.io import atomic_write, same_file
 from gi.weights.checkpoint import load_generator
 from gi.weights.pretrained import PARTS, checkpoint_config, metadata_of
 
@@ -31,9 +31,12 @@ def export_generator(
     config: YAML of the network; None: the checkpoint's own. half: the weights of convolutions and linear layers in 16
     bits; biases, norms and their statistics keep 32. parts: {name of a part of the network, such as "pixel_write":
     checkpoint of the run to take it from instead}. The file's metadata has the configuration's parts as JSON,
-    "generator" and "guidance", and what `about` says. Raises InputError as `load_generator` does, and for parts that
-    do not fit.
+    "generator" and "guidance", and what `about` says. Raises InputError as `load_generator` does, for parts that
+    do not fit, and if `out` is one of the files that are read.
     """
+    for source in (checkpoint, *(parts or {}).values()):
+        if same_file(Path(out), Path(source)):
+            raise InputError(f"{out}: is what is to be exported, expected the name of another file")
     cfg = load_config([config or checkpoint_config(checkpoint)])
     generator = load_generator(cfg, checkpoint)
     if hasattr(generator, "trained_state"):

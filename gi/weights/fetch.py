@@ -51,7 +51,8 @@ class Wanted:
 
 def wanted_by_config(path: str | Path) -> list[Wanted]:
     """What the networks of a configuration read. Raises InputError, also for a digest in it that cannot be one."""
-    return wanted_by(plain(load_config(path), str(path)), str(path))
+    config = plain(load_config(path), str(path))
+    return wanted_by({section: config.get(section) for section in ("model", "data")}, str(path))
 
 
 def wanted_by(node: dict, path: str) -> list[Wanted]:

@@ -171,7 +171,8 @@ class Pretrained:
         """Writes weights, configuration and a model card (model.safetensors, config.yaml, README.md) into a folder.
 
         What `from_pretrained` makes of it gives the same to the bit. The card is that of the network it was loaded
-        from, if it has one. Raises InputError for one made from modules, of which nobody knows the configuration.
+        from, if it has one. Raises InputError for one made from modules, of which nobody knows the configuration, and
+        for a folder with such files that are of something else.
         """
         from safetensors.torch import save_file
 
@@ -180,6 +181,9 @@ class Pretrained:
             raise InputError("save_pretrained: expected a network from a checkpoint, this one was made from modules")
         generator, _, config, origin = self.trained
         folder = Path(folder)
+        foreign = [name for name in (CONFIG, CARD) if (folder / name).exists()]
+        if foreign and not (folder / WEIGHTS).exists():
+            raise InputError(f"{folder}: has a {foreign[0]} of something else, expected a folder for the network alone")
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / WEIGHTS) as path:
             save_file(generator.state_dict(), path, metadata_of(config))

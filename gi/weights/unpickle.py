@@ -10,6 +10,7 @@ Lightning of 2021 put into checkpoints, and it enlarges a storage to whatever si
 import collections
 import pathlib
 import pickle
+import struct
 import tarfile
 import zipfile
 from types import SimpleNamespace
@@ -77,19 +78,41 @@ def _inspect(file, path):
             file.seek(0)
             return size, None
         raise InputError(f"{path}: is a tar archive, expected a file written by torch.save (PyTorch 0.4 or newer)")
-    # The records as torch sees them: two readers of the zip format may disagree about a file made to deceive one.
-    records = torch._C.PyTorchFileReader(file).get_all_records()
-    if any(name == "constants.pkl" or name.startswith("code/") for name in records):
+    _expect_one_directory(file, size, path)
+    with zipfile.ZipFile(file) as entries:  # before torch does anything, which reads one of them at once
+        _expect_no_bomb((entry.file_size for entry in entries.infolist()), size, path)
+    file.seek(0)
+    # Names and sizes as torch sees them: two readers of the zip format may disagree about a file made to deceive one.
+    archive = torch._C.PyTorchFileReader(file)
+    sizes = {name: archive.get_record_size(name) for name in archive.get_all_records()}
+    file.seek(0)
+    if any(name == "constants.pkl" or name.startswith("code/") for name in sizes):
         raise InputError(f"{path}: is a TorchScript archive, a program; expected a file written by torch.save")
+    _expect_no_bomb(sizes.values(), size, path)
+    storages = {name.removeprefix("data/"): length for name, length in sizes.items() if name.startswith("data/")}
+    return size * _MAX_COMPRESSION, storages
+
+
+def _expect_one_directory(file, size, path):
+    """Refuses a zip file unless the list of its entries ends where the records of its end begin, as torch writes it.
+
+    Python looks for the list there, torch where those records say.
+    """
+    file.seek(max(0, size - 98))
+    tail = file.read()
     file.seek(0)
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-    file.seek(0)
-    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    if sum(entry.file_size for entry in entries) > size * (1 if stored else _MAX_COMPRESSION):
+    place, (length, offset) = size - 22, struct.unpack("<LL", tail[-10:-2])
+    sound = tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0"
+    if tail[-42:-38] == b"PK\6\7":  # zip64, of large files
+        place, (length, offset) = size - 98, struct.unpack("<QQ", tail[-58:-42])
+        sound = sound and tail[:4] == b"PK\6\6" and struct.unpack("<Q", tail[-34:-26]) == (place,)
+    if not sound or length + offset != place:
+        raise InputError(f"{path}: not a checkpoint, or damaged (the list of its entries is not where it should be)")
+
+
+def _expect_no_bomb(sizes, size, path):
+    if sum(sizes) > size * _MAX_COMPRESSION:
         raise InputError(f"{path}: would unpack to far more than its size, expected a file written by torch.save")
-    sizes = [(entry.filename.split("/data/"), entry.file_size) for entry in entries]
-    return size * _MAX_COMPRESSION, {parts[-1]: length for parts, length in sizes if len(parts) == 2}
 
 
 def _hashing(opcode, keys):
