@@ -48,6 +48,9 @@ class Folder:
         parts = [self.own / name for name in ("", "uploads", "projects", "jobs")]
         if any(not part.resolve().is_relative_to(self.path) for part in parts):
             raise InputError(f"{self.own}: is a link that leads out of the working folder")
+        for place in (*self.own.glob("*/*"), *self.own.glob("*/*/*")):
+            if place.is_symlink():  # of somebody else's making: what is written there would land elsewhere
+                raise InputError(f"{place}: is a link, expected none in the page's own folder; delete it")
         if fcntl is not None:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ from typing import Any
 
 WAITING, RUNNING, CANCELLING, DONE, FAILED, CANCELLED = (
     "waiting", "running", "cancelling", "done", "failed", "cancelled")
+ENDED = DONE, FAILED, CANCELLED
 MEASURE, YIELDING = "measure", "yielding"  # a kind of job, and its state while it makes room for another
 LOG = 4000  # characters that the page gets
 
@@ -42,6 +43,12 @@ class Job:
     @property
     def active(self) -> bool:
         return self.state in (RUNNING, CANCELLING, YIELDING)
+
+    def is_sound(self) -> bool:
+        """Whether it can be shown, and its result be sent, if its file comes from elsewhere."""
+        return (isinstance(self.words, list) and all(isinstance(word, str) for word in self.words)
+                and isinstance(self.result, str) and Path(self.result).name == self.result
+                and self.state in (WAITING, RUNNING, CANCELLING, YIELDING, *ENDED))
 
     def names(self, upload: str) -> bool:
         """Whether its command line leads into an upload."""

@@ -21,6 +21,7 @@ from gi.app.job import (
     CANCELLED,
     CANCELLING,
     DONE,
+    ENDED,
     FAILED,
     MEASURE,
     RUNNING,
@@ -31,10 +32,12 @@ from gi.app.job import (
     ready_frames,
     shell_command,
 )
+from gi.app.seal import Seal
 from gi.errors import one_line
 from gi.media import io
 
 PAUSE = 0.2  # seconds between two events of a job
+FOREIGN = "this job was added elsewhere or by an earlier version, so it is not run: add it again"
 MOST_INTERRUPTIONS = 3  # by ends of the server, before a job waits for somebody to resume it
 
 
@@ -51,12 +54,21 @@ class Queue:
         self._child: asyncio.subprocess.Process | None = None
         self._told: dict[str, float] = {}
         self._ready: dict[str, tuple[float, list[list[int]]]] = {}  # when to look again, and what was there
+        self._seal, self._foreign = Seal(), set[str]()
         for file in sorted(root.glob("*/job.json")):
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                job = Job(**json.loads(file.read_text(encoding="utf-8")))
-                if job.id == file.parent.name:
+            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+                content = json.loads(file.read_text(encoding="utf-8"))
+                seal = content.pop("seal", None)
+                job = Job(**content)
+                if job.id == file.parent.name and job.is_sound():
                     self.jobs[job.id] = job
+                    if not self._seal.fits(seal, content):
+                        self._foreign.add(job.id)
         for job in self.jobs.values():
+            if job.id in self._foreign:
+                if job.state not in ENDED:
+                    job.state, job.error = FAILED, FOREIGN
+                continue
             if job.state == CANCELLING:
                 job.state = CANCELLED
             elif job.state in (RUNNING, YIELDING):  # the server ended
@@ -116,7 +128,9 @@ class Queue:
         self._tell_waiting()
 
     def resume(self, job: Job) -> None:
-        """Puts a cancelled or failed job into the queue again. Raises Problem for another one."""
+        """Puts a cancelled or failed job into the queue again. Raises Problem for others, and those from elsewhere."""
+        if job.id in self._foreign:
+            raise Problem(FOREIGN, 409)
         if job.state not in (CANCELLED, FAILED):
             raise Problem(f"this job is {job.state}: there is nothing to resume", 409)
         job.state, job.error, job.interruptions, job.finished = WAITING, None, 0, None
@@ -267,7 +281,8 @@ class Queue:
     def _save(self, job: Job) -> None:
         job.version += 1
         with io.atomic_write(self.folder(job) / "job.json") as temporary:
-            temporary.write_text(json.dumps(asdict(job), indent=1), encoding="utf-8")
+            content = asdict(job)
+            temporary.write_text(json.dumps({**content, "seal": self._seal.of(content)}, indent=1), encoding="utf-8")
         self._told.pop(job.id, None)
         self._tell(job)
 

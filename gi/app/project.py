@@ -8,12 +8,13 @@
 
 Files are replaced, never changed, so that jobs keep what they were given by links to them.
 """
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gi.app import pictures
-from gi.app.folder import Problem, kind_of
+from gi.app.folder import ID, Problem, kind_of
 from gi.errors import InputError
 from gi.media.files import open_video, parse_rate
 from gi.media.source import VideoSource
@@ -51,6 +52,15 @@ class Project:
         self.lock = threading.Lock()
         # Held while marks, masks and keyframes are replaced, and while a job is given links to them, all of one state.
         self.inputs = threading.RLock()
+
+    def is_sound(self) -> bool:
+        """Whether numbers are numbers and names only names, of files that may come from elsewhere."""
+        numbers = self.width, self.height, self.count
+        return (all(type(number) is int and number > 0 for number in numbers)
+                and (self.upload is None or bool(re.fullmatch(ID, self.upload)))
+                and len(self.names) in (0, self.count)
+                and all(Path(name).name == name for name in self.names)
+                and all(0 <= number < self.count for number in self.keyframes))
 
     @property
     def size(self) -> tuple[int, int]:

@@ -30,9 +30,10 @@ class Projects:
         self.reader = pictures.Reader()
         self.projects: dict[str, Project] = {}
         for file in self.root.glob("*/project.json"):
-            with contextlib.suppress(OSError, ValueError, TypeError):
+            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RuntimeError):
                 project = Project(**{**json.loads(file.read_text(encoding="utf-8")), "folder": file.parent})
-                if project.id == file.parent.name and project.source.resolve().is_relative_to(folder.path):
+                inside = project.source.resolve().is_relative_to(folder.path)
+                if project.id == file.parent.name and project.is_sound() and inside:
                     self.projects[project.id] = project
 
     def get(self, project_id: str) -> Project:

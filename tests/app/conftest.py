@@ -18,6 +18,14 @@ except ImportError:  # without the extra `app`
 HOST = "http://127.0.0.1"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def key_of_seals(tmp_path_factory):
+    """Elsewhere than the user's own; for servers in other processes, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def arguments(tmp_path):
     return arguments_in(tmp_path)

@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from tests.app.conftest import answer, fake_job, wait_for
+from tests.app.conftest import answer, fake_job, serving, wait_for
 
 
 def state_of(server, job):
@@ -148,8 +148,18 @@ def put_job(folder, number, **script):
     state = script.pop("state", "waiting")
     job = Job(id=place.name, kind="fake", method="fake", project=None, result="result.txt", module="tests.app.fake",
               words=[json.dumps({"out": str(place / "result.txt"), **script})], state=state, about={"amount": 1.0})
-    (place / "job.json").write_text(json.dumps(asdict(job)))
+    write_job(place, asdict(job))
     return place
+
+
+def read_job(place):
+    return {key: value for key, value in json.loads((place / "job.json").read_text()).items() if key != "seal"}
+
+
+def write_job(place, about):
+    """As a server of this user writes it."""
+    from gi.app.seal import Seal
+    (place / "job.json").write_text(json.dumps({**about, "seal": Seal().of(about)}))
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
@@ -164,9 +174,9 @@ def test_the_queue_outlives_the_server_and_no_child_is_left(tmp_path, root, endi
         assert process.wait(40) == (-signal.SIGKILL if ending == signal.SIGKILL else 0)
         wait_for(lambda: gone(pid), 30)
         assert not (place / "result.txt").exists()  # it did not run to its end
-        about = json.loads((place / "job.json").read_text())
+        about = read_job(place)
         script = {**json.loads(about["words"][0]), "pause": 0}  # the rest is quick
-        (place / "job.json").write_text(json.dumps({**about, "words": [json.dumps(script)]}))
+        write_job(place, {**about, "words": [json.dumps(script)]})
         process, client = start(tmp_path, root)
         wait_for(lambda: answer(client.get(f"/api/jobs/{behind.name}"))["state"] == "done")
         assert answer(client.get(f"/api/jobs/{place.name}"))["state"] == "done"
@@ -184,7 +194,39 @@ def test_a_job_that_ends_servers_is_not_begun_for_ever(arguments):
     for _ in range(5):
         job = Queue(place.parent, Events(), lambda job: None).jobs[place.name]
         states.append(job.state)
-        about = json.loads((place / "job.json").read_text())
-        (place / "job.json").write_text(json.dumps({**about, "state": "running"}))
+        write_job(place, {**read_job(place), "state": "running"})
     assert states == ["waiting", "waiting", "waiting", "failed", "failed"]
     assert "resume" in job.error
+
+
+@pytest.mark.parametrize("seal", [None, "00" * 32, 7, "of another content"])
+def test_a_job_that_came_with_the_folder_is_never_run(arguments, seal):
+    place = put_job(arguments.folder, 1)
+    own = json.loads((place / "job.json").read_text())
+    seal = own["seal"] if seal == "of another content" else seal
+    (place / "job.json").write_text(json.dumps({**own, "words": [json.dumps({"out": "other"})], "seal": seal}))
+    with serving(arguments) as server:
+        told = server.ok("GET", f"/api/jobs/{place.name}")
+        assert told["state"] == "failed" and "added elsewhere" in told["error"]
+        refused = server.client.post(f"/api/jobs/{place.name}/resume")
+        assert refused.status_code == 409 and "added elsewhere" in refused.text
+    assert {path.name for path in place.iterdir()} == {"job.json"}
+
+
+@pytest.mark.parametrize("change", [{"result": "../../../secret"}, {"words": "abc"}, {"state": "other"}, {"result": 1}])
+def test_a_job_that_cannot_be_shown_is_left_out(arguments, change):
+    place = put_job(arguments.folder, 1, state="done")
+    (place / "job.json").write_text(json.dumps({**read_job(place), **change}))
+    with serving(arguments) as server:
+        assert server.ok("GET", "/api/jobs") == []
+
+
+def test_the_key_of_seals_is_the_users_alone(tmp_path, monkeypatch):
+    from gi.app.seal import Seal
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    seal = Seal().of({"a": 1})
+    assert Seal().fits(seal, {"a": 1}) and not Seal().fits(seal, {"a": 2})
+    assert (tmp_path / "cache" / "gi" / "app.key").stat().st_mode & 0o077 == 0
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # cannot be written
+    assert not Seal().fits(seal, {"a": 1})

@@ -12,6 +12,7 @@ import pytest
 from gi.app import safety
 from gi.app.folder import Problem
 from gi.app.safety import Guard, is_plain, safe_name
+from gi.errors import InputError
 from tests.app.conftest import arguments_in, png, serving, testclient, wait_for
 from tests.video_helpers import moving_pictures, write_video
 
@@ -169,6 +170,31 @@ def test_links_among_frames_and_masks_are_not_followed(server, place):
     assert server.client.put(f"/api/projects/{project}/masks", json={"path": "frames"}).status_code == 403
     run = {"method": "flow", "others": [{"path": "frames"}]}
     assert server.client.post(f"/api/projects/{project}/runs", json=run).status_code == 403
+
+
+@pytest.mark.parametrize("change", [
+    {"upload": "../../precious"}, {"names": ["../../../../../precious/a", "b", "c"]}, {"names": ["a"]},
+    {"width": "9" * 9}, {"height": 0}, {"count": 1.5}, {"keyframes": {"-1": "uploaded"}}, {"source": "../outside"},
+])
+def test_a_project_that_came_with_the_folder_leads_nowhere_else(arguments, change):
+    with serving(arguments) as server:
+        make_place(server.folder.path)
+        project = server.ok("POST", "/api/projects", json={"path": "clip.mp4"})["id"]
+        file = server.folder.own / "projects" / project / "project.json"
+    about = json.loads(file.read_text())
+    for told, number in ({}, 1), (change, 0):
+        file.write_text(json.dumps({**about, **told}))
+        with serving(arguments) as server:
+            assert len(server.ok("GET", "/api/projects")) == number
+
+
+@pytest.mark.parametrize("link", ["projects/link", "jobs/0/masks"])
+def test_links_in_the_own_folder_of_the_page_are_refused(arguments, tmp_path, link):
+    place = arguments.folder / "gi-app" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path)
+    with pytest.raises(InputError, match="is a link"), serving(arguments):
+        pass
 
 
 def test_runs_do_not_lead_out_of_their_folder(arguments, tmp_path):
