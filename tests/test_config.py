@@ -11,7 +11,7 @@ from torch import nn
 
 from gi.commands import arguments as cli
 from gi.commands import script
-from gi.config import allow, check, instantiate, instantiate_all, load_config, save_config, trainer_options
+from gi.config import allow, check, instantiate, instantiate_all, load_config, save_config, schema, trainer_options
 from gi.config.targets import LIGHTNING, find_target
 from gi.config.yaml_files import merge, parse_mapping
 from gi.errors import InputError
@@ -465,6 +465,21 @@ def test_hostile_files(tmp_path, text, message):
 
 def test_texts_from_other_places_have_the_same_bounds():
     assert "at most" in failure(parse_mapping, "{a: " + "x" * 2_000_000 + "}", "x.safetensors, generator")
+
+
+def test_bundled_files_are_inherited_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config(write(tmp_path, "x.yaml", "inherit: configs/ours.yaml\nseed: 7\n"))
+    assert config.seed == 7 and config.model.params.generator.params.n_blocks == 4
+    write(tmp_path, "configs/ours.yaml", "seed: 8\n")  # beside it, one's own
+    assert "model" not in load_config(tmp_path / "x.yaml")
+
+
+def test_numbers_may_be_names_of_choices():
+    assert schema.convert(32, Literal["auto", "32"], "x", None) == "32"
+    for value in True, 3:
+        with pytest.raises(InputError, match="expected one of"):
+            schema.convert(value, Literal["auto", "32", "True"], "x", None)
 
 
 def test_references_in_a_circle_are_reported(tmp_path):

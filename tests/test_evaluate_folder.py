@@ -279,10 +279,12 @@ def test_command_line(folders, tmp_path, root, monkeypatch, capsys):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setenv("GI_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    printed = run(truth, predictions)[1]
+    assert f"not computed: fid: no {INCEPTION.path}" in printed.err and "PSNR" in printed.out
     for words, message in (
         ((truth, tmp_path / "nowhere"), "no such folder"),
-        ((truth, predictions), f"{INCEPTION.path}: no such file"),
-        ((truth, predictions), "psnr, ssim, l1 need no weights"),
+        ((truth, predictions, "--metrics", "fid"), f"{INCEPTION.path}: no such file"),
+        ((truth, predictions, "--metrics", "fid"), "psnr, ssim, l1 need no weights"),
         ((truth, predictions, "--metrics", "ssmi"), "there is no 'ssmi'"),
         ((truth, predictions, "--out", "x.txt"), "expected a name ending in .json"),
         ((truth, predictions, "--batch-size", "0"), "expected at least 1"),

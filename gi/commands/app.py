@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError(f'the page needs {error.name}: pip install "guided-inpainting[app]"') from error
+        raise InputError(f'the page needs {error.name}: pip install ".[app]" in a clone of gi') from error
     from gi.app.server import serve
     serve(args)
     return 0

@@ -3,8 +3,8 @@
     gi evaluate data/my_validation other_method/ --masks data/my_validation --out other.json
 
 Files belong together by their names, whatever their suffix. With masks (bright = missing, see docs/masks.md),
-composites are scored too, inside the hole as well. FID and LPIPS need weights (gi fetch inception vgg16), the others do
-not.
+composites are scored too, inside the hole as well. FID and LPIPS need weights (gi fetch inception vgg16), and are left
+out without them.
 Pictures that are missing or bad are left out and reported, and the exit status is 1. Results written with --out can be
 set beside others with `gi compare`.
 """
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="folder of what a method made of them")
     parser.add_argument("--masks", type=Path, help="folder of masks; may be TRUTH")
     parser.add_argument("--metrics", nargs="+", metavar="METRIC",
-                        help="some of those of docs/metrics.md, or module.name; None: all for images")
+                        help="some of those of docs/metrics.md, or module.name; None: all whose weights are there")
     parser.add_argument("--out", type=Path, metavar="F.json", help="write results there, and a table to F.csv")
     parser.add_argument("--name", help="name of the method; None: the folder's")
     parser.add_argument("--set", help="name of the set; None: TRUTH's")
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     from gi.metrics.feature_cache import CachedFeatures
     from gi.metrics.folder import build_metrics, find_pairs, score_pairs
     from gi.metrics.functional import IMAGE_METRICS
-    from gi.metrics.metric import choices
+    from gi.metrics.metric import with_weights
     from gi.report.paper import parse_row
     from gi.report.results import describe, write_results
     from gi.report.scores import score_table
@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
 
     pairs, problems = find_pairs(args.truth, args.predictions, args.masks)
     script.trust(args.metrics)
-    metrics = build_metrics(args.metrics or choices(IMAGE_METRICS), cache=args.cache.expanduser()).to(device)
+    names, notes = (args.metrics, []) if args.metrics else with_weights(IMAGE_METRICS)
+    metrics = build_metrics(names, cache=args.cache.expanduser()).to(device)
     with script.progress("images", len(pairs)) as advance:
         scores, unreadable = score_pairs(pairs, metrics, batch_size=args.batch_size, advance=advance)
     problems |= unreadable
@@ -57,8 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.masks is not None and scores.count:
         share = sum(image["hole_area"] for image in scores.images) / scores.count
         remarks.insert(0, f"{args.masks}: {100 * share:.2f} % missing on average")
-    if remarks:
-        print("; ".join(remarks), file=sys.stderr)
+    for line in [*(f"not computed: {note}" for note in notes), *(["; ".join(remarks)] if remarks else [])]:
+        print(line, file=sys.stderr)
     run, name = args.name or args.predictions.resolve().name, args.set or args.truth.resolve().name
     about = {"masks": args.masks is not None, "problems": problems}
     result = describe(scores, run=run, set_name=name, paper=row, about=about)

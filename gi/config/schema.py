@@ -111,8 +111,10 @@ def convert(value: Any, hint: Any, path: str, make: Make) -> Any:
     if origin in (Union, types.UnionType):
         return convert(value, Any, path, make) if Any in args else _convert_union(value, hint, path, make)
     if origin is Literal:
-        if any(type(choice) is type(value) and choice == value for choice in args):
-            return value
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        for choice in args:
+            if type(choice) is type(value) and choice == value or number and choice == str(value):
+                return choice  # a number may be the name of a choice, as a precision of 32
         raise InputError(f"{path}: found {_show(value)}, expected {describe(hint)}{nearest(value, args)}")
     if origin is tuple and isinstance(value, list):
         each = args if args and args[-1] is not ... else [*args, Any][:1] * len(value)

@@ -12,6 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gi import resources
 from gi.config.targets import nearest
 from gi.errors import InputError, MissingFile
 
@@ -67,7 +68,7 @@ def read_inherited(path: Path, done: dict[Path, Merged | None], by: Path | None 
     inherit = [inherit] if isinstance(inherit, str) else inherit
     if not isinstance(inherit, list) or not all(isinstance(entry, str) for entry in inherit):
         raise InputError(f"{path}: inherit: expected a file name or a list of file names")
-    below = [read_inherited(path.parent / entry, done, path, notes) for entry in inherit]
+    below = [read_inherited(_inherited(path.parent, entry), done, path, notes) for entry in inherit]
     layers: dict[Path, dict] = {}
     for file in below:
         layers = {other: own for other, own in layers.items() if other not in file.layers} | file.layers
@@ -77,11 +78,18 @@ def read_inherited(path: Path, done: dict[Path, Merged | None], by: Path | None 
     return done[key]
 
 
+def _inherited(folder: Path, entry: str) -> Path:
+    """The file `entry` beside the one that inherits, or a bundled one, such as configs/ours.yaml."""
+    bundled = resources.bundled(entry)
+    return bundled if entry.startswith("configs/") and bundled.is_file() and not (folder / entry).exists() \
+        else folder / entry
+
+
 def _read(path: Path, by: Path | None) -> dict:
     try:
         if not path.exists():
             folder = path.parent if path.parent.is_dir() else Path(".")
-            hint = nearest(path, [path.parent / other.name for other in folder.glob("*.yaml")])
+            hint = nearest(path, [folder / other.name for other in folder.glob("*.yaml")])
             raise MissingFile(f"{path}: no such configuration{f' (inherited by {by})' if by else ''}{hint}")
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: expected a file of at most {MAX_BYTES} bytes")

@@ -10,5 +10,5 @@ def extra(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f'diffusion needs {name}: pip install "guided-inpainting[diffusion]" '
+        raise InputError(f'diffusion needs {name}: pip install ".[diffusion]" in a clone of gi '
                          f"({one_line(error)})") from error

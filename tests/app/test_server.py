@@ -324,7 +324,7 @@ def test_without_its_packages_the_command_says_what_to_install(tmp_path, capsys,
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(SystemExit):
         main(["app", str(tmp_path), "--no-browser"])
-    assert 'pip install "guided-inpainting[app]"' in capsys.readouterr().err
+    assert 'pip install ".[app]"' in capsys.readouterr().err
 
 
 def test_the_server_does_without_torch(root):
