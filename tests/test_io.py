@@ -2,6 +2,7 @@ import io as bytes_io
 import os
 import struct
 import threading
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,18 @@ def test_modes(tmp_path, photograph):
     np.testing.assert_array_equal(io.read_image(tmp_path / "transparent.png"), np.asarray(palette.convert("RGB")))
     Image.fromarray(photograph).convert("CMYK").save(tmp_path / "cmyk.tif")
     np.testing.assert_array_equal(io.read_image(tmp_path / "cmyk.tif"), photograph)
+
+
+def test_16_bits_are_rounded_in_little_memory(tmp_path):
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(levels).save(tmp_path / "all.png")
+    np.testing.assert_array_equal(io.read_image(tmp_path / "all.png")[..., 2], np.round(levels / 257))
+    Image.fromarray(np.tile(levels, (2, 2))).save(tmp_path / "large.png")
+    tracemalloc.start()
+    io.read_image(tmp_path / "large.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 512 * 512  # bytes
 
 
 def test_exif_orientation(tmp_path, photograph):

@@ -42,10 +42,12 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     def look(image: Image.Image) -> np.ndarray:
         ImageOps.exif_transpose(image, in_place=True)  # or it would copy all images
-        return to_rgb(native_pixels(image, str(path)))
+        pixels = native_pixels(image, str(path))
+        if pixels.dtype == np.uint16:  # whole numbers, of one channel: floats of three would take 24 bytes a pixel
+            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return to_rgb(pixels)
 
-    pixels = look_at(path, look)
-    return pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
+    return look_at(path, look)
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -122,7 +124,7 @@ def native_pixels(image: Image.Image, name: str) -> np.ndarray:
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
             raise InputError(f"{name}: grey values from {pixels.min()} to {pixels.max()}, expected 8 or 16 bits")
-        return pixels.astype(np.uint16)
+        return pixels.astype(np.uint16, copy=False)
     if image.mode == "F":
         raise InputError(f"{name}: pixels are floating point numbers, expected 8 or 16 bits")
     if image.mode in WITH_ALPHA or "transparency" in image.info:  # a palette's, or one value or colour
