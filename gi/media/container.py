@@ -11,6 +11,7 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
+from gi.media.tables import check_tables
 
 # Nothing else is tried: among FFmpeg's formats are play lists that open other files.
 _FORMATS = {"format_whitelist": "mov,matroska,avi,mpegts"}
@@ -34,7 +35,11 @@ class Index:
 
 
 def open_file(path: Path) -> av.container.InputContainer:
-    """Opens a file of a known format; by its absolute path, since `http:x` alone would not be taken for a file."""
+    """Opens a file of a known format; by its absolute path, since `http:x` alone would not be taken for a file.
+
+    Raises InputError as `check_tables`.
+    """
+    check_tables(path)
     return av.open(str(path.absolute()), options=_FORMATS)
 
 
