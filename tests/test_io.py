@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gi.errors import InputError
-from gi.media import io
+from gi.media import io, scans
 
 
 @pytest.fixture
@@ -136,6 +136,34 @@ def test_pixel_limit(tmp_path, photograph, monkeypatch):
     monkeypatch.setattr(io, "MAX_PIXELS", 239)
     with pytest.raises(InputError, match="20x12.*239"):
         io.read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["progressive", "one channel after another"])
+def test_jpegs_of_very_many_scans(tmp_path, photograph, kind):
+    """Of each scan, the decoder goes through all of the picture, whatever little there is of it."""
+    buffer = bytes_io.BytesIO()
+    Image.fromarray(photograph).save(buffer, format="JPEG", progressive=kind == "progressive")
+    data = buffer.getvalue()[:-2]
+    last = data.rindex(b"\xff\xda")
+    scan = data[last:] if kind == "progressive" else b"\xff\xda\0\x08\x01\x01\0\0\x3f\0"
+    data = data if kind == "progressive" else data[:last]
+    there = data.count(b"\xff\xda")
+    (tmp_path / "a.jpg").write_bytes(data + scan * (scans.MOST - there) + b"\xff\xd9" + scan * 9)
+    assert io.read_image(tmp_path / "a.jpg").shape == photograph.shape
+    (tmp_path / "a.jpg").write_bytes(data + scan * (scans.MOST - there + 1) + b"\xff\xd9")
+    for read in io.read_image, io.read_size:
+        with pytest.raises(InputError, match=r"a\.jpg: has more than 100 scans"):
+            read(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_scans_are_told_from_bytes_that_look_like_them(tmp_path, photograph, progressive):
+    exif, large = Image.Exif(), np.tile(photograph, (9, 9, 1))
+    exif[0x9286] = b"\xff\xda\0\x08" * 999  # a comment
+    Image.fromarray(large).save(tmp_path / "a.jpg", exif=exif, progressive=progressive, restart_marker_blocks=1)
+    with open(tmp_path / "a.jpg", "ab") as file:
+        file.write(b"\xff\xda\0\x08" * 999)  # such as a short film
+    assert io.read_image(tmp_path / "a.jpg").shape == large.shape
 
 
 def test_threads_that_read_at_once_leave_the_process_as_it_was(tmp_path, photograph):

@@ -14,10 +14,12 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from gi.errors import InputError
 from gi.media import mask_values
+from gi.media.scans import check_scans
 
 # Of the files that are pictures, wherever a folder is looked through: all that Pillow gives to the formats below.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
@@ -37,8 +39,8 @@ def read_image(path: str | Path) -> np.ndarray:
     The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; alpha is dropped, nothing is
     composited. Of an animation, the first frame is read.
 
-    Raises InputError, naming the file, if it is missing, not an image, damaged, or has more than `MAX_PIXELS` pixels by
-    its header, before anything is decoded.
+    Raises InputError, naming the file, if it is missing, not an image, damaged, or before anything is decoded if it has
+    more than `MAX_PIXELS` pixels by its header, or a JPEG more than `scans.MOST` scans.
     """
     def look(image: Image.Image) -> np.ndarray:
         ImageOps.exif_transpose(image, in_place=True)  # or it would copy all images
@@ -79,6 +81,8 @@ def look_at(path: str | Path, look: Callable[[Image.Image], T]) -> T:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height}"
                 raise InputError(f"{path}: {size} is more than the allowed {MAX_PIXELS} pixels")
+            if isinstance(image, JpegImageFile):
+                check_scans(image, path)
             return look(image)
     except InputError:
         raise
