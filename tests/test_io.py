@@ -260,6 +260,21 @@ def test_list_images(tmp_path, photograph):
             io.list_images(tmp_path / folder)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_pipes_are_not_waited_for(tmp_path, photograph, monkeypatch):
+    io.write_image(tmp_path / "a.png", photograph)
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("b.png")
+    (tmp_path / "d.png").symlink_to("nothing.png")
+    (tmp_path / "e.png").symlink_to("a.png")
+    (tmp_path / "f.png").mkdir()
+    assert io.list_images(tmp_path) == ["a.png", "e.png"]
+    monkeypatch.setattr(Image, "open", None)
+    for name in "bcf":
+        with pytest.raises(InputError, match=rf"{name}\.png: is no file"):
+            io.read_image(tmp_path / f"{name}.png")
+
+
 def test_entries_stay_inside(tmp_path):
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)

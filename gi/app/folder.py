@@ -219,10 +219,10 @@ def kind_by_content(path: Path) -> str:
 
 
 def kind_of(path: Path) -> str | None:
-    """folder, video or image, by the suffix; None for anything else."""
+    """folder, video or image, of files by the suffix; None for anything else."""
     if path.is_dir():
         return "folder"
-    suffix = path.suffix.lower()
+    suffix = path.suffix.lower() if path.is_file() else ""
     return "video" if suffix in VIDEOS else "image" if suffix in io.SUFFIXES else None
 
 

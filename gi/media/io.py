@@ -77,6 +77,8 @@ def read_size(path: str | Path) -> tuple[int, int]:
 def look_at(path: str | Path, look: Callable[[Image.Image], T]) -> T:
     """What `look` makes of the Pillow image, not decoded yet. Raises InputError as `read_image`, for any error."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without end
+            raise InputError(f"{path}: is no file, expected an image")
         with _OUR_RULES, Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height}"
@@ -213,16 +215,22 @@ def hidden_name(path: Path, ending: str, stem: str | None = None) -> Path:
 def list_images(root: str | Path) -> list[str]:
     """Paths, relative to `root` and sorted, of all images in a folder and the folders below it, told by their suffix.
 
-    Hidden files are left out, links to folders not followed. Raises InputError if there is no such folder or no image.
+    Hidden files and what is no file, such as a pipe or a link to nothing, are left out, links to folders not followed.
+    Raises InputError if there is no such folder or no image.
     """
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder, expected one with images")
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names = [name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-        found += [Path(folder, name).relative_to(root).as_posix() for name in names]
+    found, folders = [], [str(root)]
+    for folder in folders:  # grows on the way
+        with contextlib.suppress(OSError), os.scandir(folder) as items:
+            for item in items:  # these know mostly without asking again what they are
+                if item.name.startswith("."):
+                    continue
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(item.path)
+                elif item.name.lower().endswith(SUFFIXES) and item.is_file():
+                    found.append(Path(item.path).relative_to(root).as_posix())
     if not found:
         raise InputError(f"{root}: no image in this folder, expected files ending with {', '.join(SUFFIXES)}")
     return sorted(found)

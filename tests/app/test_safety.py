@@ -155,6 +155,7 @@ def test_no_path_leads_out_of_the_working_folder(shared, path):
 def test_the_listing_shows_nothing_of_what_lies_elsewhere(server, place):
     (place / "folder").mkdir()
     (place / "notes.txt").touch()
+    os.mkfifo(place / "pipe.png")
     entries = server.ok("GET", "/api/files")["entries"]
     assert [(entry["name"], entry["kind"]) for entry in entries] == [("clip.mp4", "video"), ("folder", "folder")]
 
