@@ -284,6 +284,9 @@ def test_entries_stay_inside(tmp_path):
     (root / "escape.png").symlink_to("../secret.png")
     (root / "out").symlink_to("..")
     assert io.resolve_inside(root, "sub/a.png") == io.resolve_inside(root, "alias.png")
+    (root / "loop.png").symlink_to("loop.png")
+    with pytest.raises(InputError, match=r"loop\.png"):
+        io.read_image(io.resolve_inside(root, "loop.png"))
     bad = ["../secret.png", "sub/../../secret.png", "sub\\..\\..\\x", "/etc/passwd", "C:\\x", "escape.png"]
     for entry in [*bad, "out/secret.png", ""]:
         with pytest.raises(InputError, match="leads out"):

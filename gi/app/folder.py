@@ -109,7 +109,7 @@ class Folder:
     def check_links(self, path: Path) -> None:
         """Raises Problem if a folder of pictures holds links that lead out of the working folder."""
         for item in path.iterdir() if path.is_dir() else ():
-            if not item.resolve().is_relative_to(self.path):
+            if not io.resolved(item).is_relative_to(self.path):
                 raise Problem(f"{item.name}: leads out of the working folder", 403)
 
     def expect_room(self, size: int) -> None:

@@ -32,7 +32,7 @@ class Projects:
         for file in self.root.glob("*/project.json"):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 project = Project(**{**json.loads(file.read_text(encoding="utf-8")), "folder": file.parent})
-                if project.id == file.parent.name and project.source.resolve().is_relative_to(folder.path):
+                if project.id == file.parent.name and io.resolved(project.source).is_relative_to(folder.path):
                     self.projects[project.id] = project
 
     def get(self, project_id: str) -> Project:

@@ -265,10 +265,15 @@ def read_list(path: str | Path) -> list[str]:
 
 def resolve_inside(root: str | Path, relative: str) -> Path:
     """`root/relative`, with links resolved. Raises InputError if that is not below `root`, as with '..' or a link."""
-    base = Path(root).resolve()
-    if not _is_relative(relative) or not (path := (base / relative).resolve()).is_relative_to(base):
+    base = resolved(root)
+    if not _is_relative(relative) or not (path := resolved(base / relative)).is_relative_to(base):
         raise InputError(f"{root}: the entry {relative!r} leads out of this folder")
     return path
+
+
+def resolved(path: str | Path) -> Path:
+    """`Path.resolve`; a link that leads to itself stays as it is, for which Python before 3.13 raises RuntimeError."""
+    return Path(os.path.realpath(path))
 
 
 def _is_relative(entry: str) -> bool:
