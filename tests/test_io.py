@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gi.errors import InputError
-from gi.media import io, scans
+from gi.media import io, mask_values, scans
 
 
 @pytest.fixture
@@ -111,6 +111,15 @@ def test_mask_threshold(tmp_path):
         assert mask.dtype == np.uint8 and mask.tolist() == expected
     Image.fromarray(np.array(expected, bool)).save(tmp_path / "bits.png")
     assert io.read_mask(tmp_path / "bits.png").tolist() == expected
+
+
+def test_values_of_a_mask_are_counted_in_little_memory():
+    levels = mask_values.Levels(np.arange(2048, dtype=np.uint16).repeat(2 * 1024).reshape(2048, 2048) // 16)
+    tracemalloc.start()
+    mask_values.MaskRule().look(levels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2048 * 2048  # bytes
 
 
 def _bomb(width, height):
