@@ -2,6 +2,7 @@ import io as bytes_io
 import os
 import struct
 import threading
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gi.errors import InputError
-from gi.media import io
+from gi.media import io, mask_values, scans
 
 
 @pytest.fixture
@@ -48,6 +49,18 @@ def test_modes(tmp_path, photograph):
     np.testing.assert_array_equal(io.read_image(tmp_path / "transparent.png"), np.asarray(palette.convert("RGB")))
     Image.fromarray(photograph).convert("CMYK").save(tmp_path / "cmyk.tif")
     np.testing.assert_array_equal(io.read_image(tmp_path / "cmyk.tif"), photograph)
+
+
+def test_16_bits_are_rounded_in_little_memory(tmp_path):
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(levels).save(tmp_path / "all.png")
+    np.testing.assert_array_equal(io.read_image(tmp_path / "all.png")[..., 2], np.round(levels / 257))
+    Image.fromarray(np.tile(levels, (2, 2))).save(tmp_path / "large.png")
+    tracemalloc.start()
+    io.read_image(tmp_path / "large.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 512 * 512  # bytes
 
 
 def test_exif_orientation(tmp_path, photograph):
@@ -100,6 +113,15 @@ def test_mask_threshold(tmp_path):
     assert io.read_mask(tmp_path / "bits.png").tolist() == expected
 
 
+def test_values_of_a_mask_are_counted_in_little_memory():
+    levels = mask_values.Levels(np.arange(2048, dtype=np.uint16).repeat(2 * 1024).reshape(2048, 2048) // 16)
+    tracemalloc.start()
+    mask_values.MaskRule().look(levels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2048 * 2048  # bytes
+
+
 def _bomb(width, height):
     """A PNG of a few bytes whose header promises a huge image."""
     def chunk(name, data):
@@ -123,6 +145,34 @@ def test_pixel_limit(tmp_path, photograph, monkeypatch):
     monkeypatch.setattr(io, "MAX_PIXELS", 239)
     with pytest.raises(InputError, match="20x12.*239"):
         io.read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["progressive", "one channel after another"])
+def test_jpegs_of_very_many_scans(tmp_path, photograph, kind):
+    """Of each scan, the decoder goes through all of the picture, whatever little there is of it."""
+    buffer = bytes_io.BytesIO()
+    Image.fromarray(photograph).save(buffer, format="JPEG", progressive=kind == "progressive")
+    data = buffer.getvalue()[:-2]
+    last = data.rindex(b"\xff\xda")
+    scan = data[last:] if kind == "progressive" else b"\xff\xda\0\x08\x01\x01\0\0\x3f\0"
+    data = data if kind == "progressive" else data[:last]
+    there = data.count(b"\xff\xda")
+    (tmp_path / "a.jpg").write_bytes(data + scan * (scans.MOST - there) + b"\xff\xd9" + scan * 9)
+    assert io.read_image(tmp_path / "a.jpg").shape == photograph.shape
+    (tmp_path / "a.jpg").write_bytes(data + scan * (scans.MOST - there + 1) + b"\xff\xd9")
+    for read in io.read_image, io.read_size:
+        with pytest.raises(InputError, match=r"a\.jpg: has more than 100 scans"):
+            read(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_scans_are_told_from_bytes_that_look_like_them(tmp_path, photograph, progressive):
+    exif, large = Image.Exif(), np.tile(photograph, (9, 9, 1))
+    exif[0x9286] = b"\xff\xda\0\x08" * 999  # a comment
+    Image.fromarray(large).save(tmp_path / "a.jpg", exif=exif, progressive=progressive, restart_marker_blocks=1)
+    with open(tmp_path / "a.jpg", "ab") as file:
+        file.write(b"\xff\xda\0\x08" * 999)  # such as a short film
+    assert io.read_image(tmp_path / "a.jpg").shape == large.shape
 
 
 def test_threads_that_read_at_once_leave_the_process_as_it_was(tmp_path, photograph):
@@ -219,6 +269,21 @@ def test_list_images(tmp_path, photograph):
             io.list_images(tmp_path / folder)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_pipes_are_not_waited_for(tmp_path, photograph, monkeypatch):
+    io.write_image(tmp_path / "a.png", photograph)
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("b.png")
+    (tmp_path / "d.png").symlink_to("nothing.png")
+    (tmp_path / "e.png").symlink_to("a.png")
+    (tmp_path / "f.png").mkdir()
+    assert io.list_images(tmp_path) == ["a.png", "e.png"]
+    monkeypatch.setattr(Image, "open", None)
+    for name in "bcf":
+        with pytest.raises(InputError, match=rf"{name}\.png: is no file"):
+            io.read_image(tmp_path / f"{name}.png")
+
+
 def test_entries_stay_inside(tmp_path):
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)
@@ -228,6 +293,9 @@ def test_entries_stay_inside(tmp_path):
     (root / "escape.png").symlink_to("../secret.png")
     (root / "out").symlink_to("..")
     assert io.resolve_inside(root, "sub/a.png") == io.resolve_inside(root, "alias.png")
+    (root / "loop.png").symlink_to("loop.png")
+    with pytest.raises(InputError, match=r"loop\.png"):
+        io.read_image(io.resolve_inside(root, "loop.png"))
     bad = ["../secret.png", "sub/../../secret.png", "sub\\..\\..\\x", "/etc/passwd", "C:\\x", "escape.png"]
     for entry in [*bad, "out/secret.png", ""]:
         with pytest.raises(InputError, match="leads out"):

@@ -1,6 +1,7 @@
 import contextlib
 import shutil
 import struct
+import tracemalloc
 from fractions import Fraction
 
 import av
@@ -10,7 +11,7 @@ from PIL import Image
 
 from gi.errors import InputError
 from gi.media import container, io
-from gi.media.colour import Colour
+from gi.media.colour import HD, Colour
 from gi.media.files import natural_order, open_video, parse_rate
 from tests.video_helpers import (
     TURNS,
@@ -112,6 +113,18 @@ OPEN = {
     "libx264": {"crf": "10", "x264-params": "keyint=8:min-keyint=8:open-gop=1:bframes=3:b-adapt=0:scenecut=0"},
     "libx265": {"x265-params": "log-level=none:crf=10:keyint=8:min-keyint=8:bframes=3:b-adapt=0:scenecut=0:pools=1"},
 }
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "yuv420p10le"])
+def test_colours_take_little_memory(form):
+    pixels = np.zeros((1024, 512, 3), np.uint8)
+    picture = HD.from_rgb(pixels, form)
+    for convert in (lambda: HD.to_rgb(picture), lambda: HD.from_rgb(pixels, form)):
+        tracemalloc.start()
+        convert()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16 * 1024 * 512  # bytes
 
 
 @pytest.mark.parametrize("codec", OPEN)
@@ -286,7 +299,7 @@ def test_what_is_no_video(tmp_path, folder, pictures):
 
 def test_huge_frames_are_refused_before_decoding(tmp_path, folder, pictures, monkeypatch):
     write_video(tmp_path / "a.mp4", pictures)
-    monkeypatch.setattr(io, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(container, "MAX_PIXELS", 64 * 48 - 1)
     monkeypatch.setattr(container, "decode", None)
     assert "64x48 is more than" in _complaint(tmp_path / "a.mp4")
 

@@ -112,7 +112,7 @@ class Folder:
     def check_links(self, path: Path) -> None:
         """Raises Problem if a folder of pictures holds links that lead out of the working folder."""
         for item in path.iterdir() if path.is_dir() else ():
-            if not item.resolve().is_relative_to(self.path):
+            if not io.resolved(item).is_relative_to(self.path):
                 raise Problem(f"{item.name}: leads out of the working folder", 403)
 
     def expect_room(self, size: int) -> None:
@@ -222,10 +222,10 @@ def kind_by_content(path: Path) -> str:
 
 
 def kind_of(path: Path) -> str | None:
-    """folder, video or image, by the suffix; None for anything else."""
+    """folder, video or image, of files by the suffix; None for anything else."""
     if path.is_dir():
         return "folder"
-    suffix = path.suffix.lower()
+    suffix = path.suffix.lower() if path.is_file() else ""
     return "video" if suffix in VIDEOS else "image" if suffix in io.SUFFIXES else None
 
 

@@ -30,9 +30,9 @@ class Projects:
         self.reader = pictures.Reader()
         self.projects: dict[str, Project] = {}
         for file in self.root.glob("*/project.json"):
-            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RuntimeError):
+            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
                 project = Project(**{**json.loads(file.read_text(encoding="utf-8")), "folder": file.parent})
-                inside = project.source.resolve().is_relative_to(folder.path)
+                inside = io.resolved(project.source).is_relative_to(folder.path)
                 if project.id == file.parent.name and project.is_sound() and inside:
                     self.projects[project.id] = project
 

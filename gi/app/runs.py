@@ -94,7 +94,8 @@ class Runs:
     def _read(self, run: Path) -> Curves:
         from gi.report.plots import read_curves  # matplotlib takes its time
         files = _event_files(run)
-        state = [(file.name, file.stat().st_size) for file in files if file.resolve().is_relative_to(self.folder)]
+        inside = [file for file in files if file.is_file() and file.resolve().is_relative_to(self.folder)]
+        state = [(file.name, file.stat().st_size) for file in inside]
         with self._lock:
             if self._curves.get(run, (None, {}))[0] != state:
                 try:

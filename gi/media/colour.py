@@ -11,6 +11,7 @@ import numpy as np
 
 # SWS_BICUBIC, SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP and SWS_ACCURATE_RND of libswscale.
 _CAREFULLY = 0x4 | 0x2000 | 0x4000 | 0x40000
+_ROWS = 64  # that become floats at once: those of a whole frame take 24 bytes a pixel
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _BT709, _BT601 = 1, 5  # AVColorSpace
 # The weights of red and blue in luma (ITU-R BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020 twice).
@@ -138,6 +139,9 @@ def _without_tags(picture: av.VideoFrame) -> av.VideoFrame:
 
 def _transform(pixels: np.ndarray, scale: np.ndarray, offset: np.ndarray, bits: int = 8) -> np.ndarray:
     """`scale @ pixel + offset`, rounded; uint8, or uint16 for more bits, (H, W, 3)."""
-    values = cv2.transform(pixels.astype(np.float32), np.column_stack([scale, offset]).astype(np.float32))
-    values = np.clip(np.rint(values, out=values), 0, 2**bits - 1)
-    return values.astype(np.uint8 if bits == 8 else np.uint16)
+    matrix = np.column_stack([scale, offset]).astype(np.float32)
+    result = np.empty(pixels.shape, np.uint8 if bits == 8 else np.uint16)
+    for top in range(0, len(pixels), _ROWS):
+        values = cv2.transform(pixels[top : top + _ROWS].astype(np.float32), matrix)
+        result[top : top + _ROWS] = np.clip(np.rint(values, out=values), 0, 2**bits - 1, out=values)
+    return result

@@ -11,12 +11,14 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
+from gi.media.tables import check_tables
 
 # Nothing else is tried: among FFmpeg's formats are play lists that open other files.
 _FORMATS = {"format_whitelist": "mov,matroska,avi,mpegts"}
 # One packet is one shown frame. Elsewhere (VP8, AVI, transport streams) packets may be invisible, empty or torn.
 _ONE_TO_ONE = ("h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1", "png", "rawvideo",
                "qtrle", "huffyuv", "ffvhuff", "utvideo", "cfhd", "v210")
+MAX_PIXELS = 2**26  # of a frame, 8192 x 8192: a decoder holds several of them
 _LOOK = 16  # frames at the beginning that are decoded to see whether packets tell the truth
 
 
@@ -33,7 +35,11 @@ class Index:
 
 
 def open_file(path: Path) -> av.container.InputContainer:
-    """Opens a file of a known format; by its absolute path, since `http:x` alone would not be taken for a file."""
+    """Opens a file of a known format; by its absolute path, since `http:x` alone would not be taken for a file.
+
+    Raises InputError as `check_tables`.
+    """
+    check_tables(path)
     return av.open(str(path.absolute()), options=_FORMATS)
 
 
@@ -53,9 +59,9 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
         decoder = stream.codec_context
         if decoder is None:
             raise InputError(f"{path}: PyAV cannot decode this kind of video, or its header is damaged")
-        if decoder.width * decoder.height > io.MAX_PIXELS:
+        if decoder.width * decoder.height > MAX_PIXELS:
             size = f"{decoder.width}x{decoder.height}"
-            raise InputError(f"{path}: {size} is more than the allowed {io.MAX_PIXELS} pixels")
+            raise InputError(f"{path}: {size} is more than the allowed {MAX_PIXELS} pixels")
         stream.thread_type = "SLICE"  # threads that work on different frames take memory and misplace errors
         yield file, stream
 
@@ -135,8 +141,8 @@ def decode(path: Path, file: av.container.InputContainer, stream: av.VideoStream
             for picture in pictures_of(packet):
                 if picture.is_corrupt:
                     raise InputError(f"{path}: frame {number(picture.pts)} is damaged")
-                if picture.width * picture.height > io.MAX_PIXELS:
-                    raise InputError(f"{path}: frame {done} has more than the allowed {io.MAX_PIXELS} pixels")
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise InputError(f"{path}: frame {done} has more than the allowed {MAX_PIXELS} pixels")
                 yield picture
                 done += 1
             time = None

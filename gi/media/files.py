@@ -95,7 +95,8 @@ def open_video(path: str | Path, *, rate: Fraction | None = None) -> VideoSource
     colour matrix and range and turned as its display matrix says. rate: frames a second of a folder, by default 25.
 
     Raises InputError, naming the file, if it is missing, no video, damaged, without a frame or larger than
-    `gi.media.io.MAX_PIXELS`, if the images of a folder differ in size, or for a rate if a file has its own.
+    `gi.media.container.MAX_PIXELS` (an image of a folder: `gi.media.io.MAX_PIXELS`), if the images of a folder differ
+    in size, or for a rate if a file has its own.
     """
     path = Path(path)
     if path.is_dir():

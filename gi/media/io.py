@@ -14,10 +14,12 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from gi.errors import InputError
 from gi.media import mask_values
+from gi.media.scans import check_scans
 
 # Of the files that are pictures, wherever a folder is looked through: all that Pillow gives to the formats below.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
@@ -37,15 +39,17 @@ def read_image(path: str | Path) -> np.ndarray:
     The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; alpha is dropped, nothing is
     composited. Of an animation, the first frame is read.
 
-    Raises InputError, naming the file, if it is missing, not an image, damaged, or has more than `MAX_PIXELS` pixels by
-    its header, before anything is decoded.
+    Raises InputError, naming the file, if it is missing, not an image, damaged, or before anything is decoded if it has
+    more than `MAX_PIXELS` pixels by its header, or a JPEG more than `scans.MOST` scans.
     """
     def look(image: Image.Image) -> np.ndarray:
         ImageOps.exif_transpose(image, in_place=True)  # or it would copy all images
-        return to_rgb(native_pixels(image, str(path)))
+        pixels = native_pixels(image, str(path))
+        if pixels.dtype == np.uint16:  # whole numbers, of one channel: floats of three would take 24 bytes a pixel
+            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return to_rgb(pixels)
 
-    pixels = look_at(path, look)
-    return pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
+    return look_at(path, look)
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -73,10 +77,14 @@ def read_size(path: str | Path) -> tuple[int, int]:
 def look_at(path: str | Path, look: Callable[[Image.Image], T]) -> T:
     """What `look` makes of the Pillow image, not decoded yet. Raises InputError as `read_image`, for any error."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without end
+            raise InputError(f"{path}: is no file, expected an image")
         with _OUR_RULES, Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height}"
                 raise InputError(f"{path}: {size} is more than the allowed {MAX_PIXELS} pixels")
+            if isinstance(image, JpegImageFile):
+                check_scans(image, path)
             return look(image)
     except InputError:
         raise
@@ -122,7 +130,7 @@ def native_pixels(image: Image.Image, name: str) -> np.ndarray:
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
             raise InputError(f"{name}: grey values from {pixels.min()} to {pixels.max()}, expected 8 or 16 bits")
-        return pixels.astype(np.uint16)
+        return pixels.astype(np.uint16, copy=False)
     if image.mode == "F":
         raise InputError(f"{name}: pixels are floating point numbers, expected 8 or 16 bits")
     if image.mode in WITH_ALPHA or "transparency" in image.info:  # a palette's, or one value or colour
@@ -209,16 +217,22 @@ def hidden_name(path: Path, ending: str, stem: str | None = None) -> Path:
 def list_images(root: str | Path) -> list[str]:
     """Paths, relative to `root` and sorted, of all images in a folder and the folders below it, told by their suffix.
 
-    Hidden files are left out, links to folders not followed. Raises InputError if there is no such folder or no image.
+    Hidden files and what is no file, such as a pipe or a link to nothing, are left out, links to folders not followed.
+    Raises InputError if there is no such folder or no image.
     """
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder, expected one with images")
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names = [name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-        found += [Path(folder, name).relative_to(root).as_posix() for name in names]
+    found, folders = [], [str(root)]
+    for folder in folders:  # grows on the way
+        with contextlib.suppress(OSError), os.scandir(folder) as items:
+            for item in items:  # these know mostly without asking again what they are
+                if item.name.startswith("."):
+                    continue
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(item.path)
+                elif item.name.lower().endswith(SUFFIXES) and item.is_file():
+                    found.append(Path(item.path).relative_to(root).as_posix())
     if not found:
         raise InputError(f"{root}: no image in this folder, expected files ending with {', '.join(SUFFIXES)}")
     return sorted(found)
@@ -253,10 +267,15 @@ def read_list(path: str | Path) -> list[str]:
 
 def resolve_inside(root: str | Path, relative: str) -> Path:
     """`root/relative`, with links resolved. Raises InputError if that is not below `root`, as with '..' or a link."""
-    base = Path(root).resolve()
-    if not _is_relative(relative) or not (path := (base / relative).resolve()).is_relative_to(base):
+    base = resolved(root)
+    if not _is_relative(relative) or not (path := resolved(base / relative)).is_relative_to(base):
         raise InputError(f"{root}: the entry {relative!r} leads out of this folder")
     return path
+
+
+def resolved(path: str | Path) -> Path:
+    """`Path.resolve`; a link that leads to itself stays as it is, for which Python before 3.13 raises RuntimeError."""
+    return Path(os.path.realpath(path))
 
 
 def _is_relative(entry: str) -> bool:

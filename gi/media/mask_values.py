@@ -91,10 +91,10 @@ class MaskRule:
         """Takes one more mask into account. Returns whether those before it are now to be read in another way."""
         values, visible = levels.values, levels.visible
         before, threshold, by_alpha, painted = self._pixels.copy(), self.threshold, self._by_alpha, self._visible > 0
-        found = np.bincount(values.ravel(), minlength=65536)
+        found = _counts(values)
         self._pixels += found
         if np.count_nonzero(found) > 2:
-            self._flat += np.bincount(values[_in_an_area(values)], minlength=65536)
+            self._flat += _counts(values[_in_an_area(values)])
         self._ranges.append((int(values.min(initial=65535)), int(values.max(initial=0))))
         self._shown.append((1, 1) if visible is None else (int(visible.all()), int(visible.any())))
         self._visible += values.size if visible is None else int(visible.sum())
@@ -212,13 +212,22 @@ def _seen(values: np.ndarray, visible: np.ndarray, *, labels: bool = False) -> L
     return Levels((values * visible).astype(np.uint16), visible, labels=labels)
 
 
+def _counts(values: np.ndarray) -> np.ndarray:
+    """How often there is each value of 16 bits; counted by parts, as each is made int64 for it."""
+    values = values.ravel()
+    parts = (values[start : start + 2**20] for start in range(0, values.size, 2**20))
+    return sum((np.bincount(part, minlength=65536) for part in parts), np.zeros(65536, np.int64))
+
+
 def _in_an_area(values: np.ndarray) -> np.ndarray:
     """Whether a pixel has a neighbour of the same value at its side and another one above or below it: bool (H, W).
     Along an edge that is soft, values change across it.
     """
-    around = np.pad(values.astype(np.int32), 1, constant_values=-1)
-    left, right, above, below = around[1:-1, :-2], around[1:-1, 2:], around[:-2, 1:-1], around[2:, 1:-1]
-    return ((left == values) | (right == values)) & ((above == values) | (below == values))
+    beside, upon = np.zeros(values.shape, bool), np.zeros(values.shape, bool)
+    for found, alike in (beside, values[:, 1:] == values[:, :-1]), (upon.T, (values[1:] == values[:-1]).T):
+        found[:, 1:] |= alike
+        found[:, :-1] |= alike
+    return beside & upon
 
 
 def _plain(mask) -> np.ndarray:

@@ -8,6 +8,7 @@ import av
 
 from gi.errors import InputError
 from gi.media import container, io
+from gi.media.source import VideoSource
 
 # What is copied into which format; mkv takes whatever it can hold.
 _COPIED = {
@@ -23,21 +24,22 @@ _OVERLAPPING = ("aac", "mp3", "ac3", "eac3", "opus", "vorbis")
 
 
 @contextlib.contextmanager
-def carry_sound(source: Path, output: av.container.OutputContainer,
+def carry_sound(video: VideoSource, output: av.container.OutputContainer,
                 path: Path) -> Iterator[Callable[[Fraction | None], None]]:
-    """Adds all sound tracks of the file `source` to `output`, which becomes `path`, as they are where its format takes
-    them. Others become AAC, in webm Opus. A track PyAV has no name for (spatial audio of phones) is left out.
+    """Adds all sound tracks of the file of `video` to `output`, which becomes `path`, as they are where its format
+    takes them. Others become AAC, in webm Opus. A track PyAV has no name for (spatial audio of phones) is left out.
 
     Gives a function that writes what is to be heard up to a time in seconds; all that is left, if that is None.
 
     Raises InputError if a track can neither be copied nor converted.
     """
+    source, length = video.path, (video.times[-1] - video.times[0]) * video.time_base + 1 / video.rate
     if not source.is_file():
         yield lambda until: None
         return
     with container.open_file(source) as file:
         streams = [stream for stream in file.streams.audio if stream.codec_context is not None]
-        tracks = {stream.index: _track(stream, output, path) for stream in streams}
+        tracks = {stream.index: _track(stream, output, path, length) for stream in streams}
         packets, waiting, start = iter(file.demux(streams) if streams else ()), None, container.origin(file)
 
         def send(until: Fraction | None) -> None:
@@ -65,12 +67,13 @@ def carry_sound(source: Path, output: av.container.OutputContainer,
 class _Copied:
     """What an edit list cuts away stays away: mp4 and mov hide it again if it is at the beginning; elsewhere it is left
     out, but for one packet that the first to be heard needs. Gaps in uncompressed sound become silence in mov, which
-    counts its samples: what follows them would be early.
+    counts its samples: what follows them would be early. All of it is at most as long as the video.
     """
 
-    SHORTEST, LONGEST = 0.02, 3600  # seconds of a gap: shorter ones are rounded times, longer ones damage
+    SHORTEST, LONGEST = 0.02, 3600  # seconds of a gap, of all gaps: shorter ones are rounded times, longer ones damage
+    FASTEST = 192_000  # samples a second, for how much silence there may be
 
-    def __init__(self, stream: av.AudioStream, output: av.container.OutputContainer):
+    def __init__(self, stream: av.AudioStream, output: av.container.OutputContainer, length: Fraction):
         self.stream, self._hides = output.add_stream_from_template(stream), output.format.name in ("mp4", "mov")
         name = stream.codec.canonical_name
         self._overlaps = name in _OVERLAPPING
@@ -79,6 +82,7 @@ class _Copied:
         counted = output.format.name == "mov" and name.startswith("pcm_")
         self._bytes = int(name[5:7]) // 8 * stream.layout.nb_channels if counted else 0  # a sample, such as pcm_s24le
         self._start, self._samples = Fraction(0), 0
+        self._room = round(min(length, self.LONGEST) * min(stream.rate, self.FASTEST))  # samples of silence
 
     def packets(self, packet: av.Packet) -> Iterator[av.Packet]:
         if packet.dts is None:  # the empty packet at the end
@@ -96,14 +100,16 @@ class _Copied:
             self._before = [packet] if self._overlaps else []
 
     def _silence_before(self, packet):
-        """Second by second, what is missing between the samples so far and those of `packet`, which count from here."""
+        """Piece by piece, what is missing between the samples so far and those of `packet`, which count from here."""
         time, rate = packet.dts * packet.time_base, self.stream.rate
         if not self._begun:
             self._start = time
         end = round((time - self._start) * rate)
-        if self.SHORTEST * rate < end - self._samples < self.LONGEST * rate:
-            for at in range(self._samples, end, rate):
-                silence = av.Packet(bytes(min(rate, end - at) * self._bytes))
+        if self.SHORTEST * rate < end - self._samples <= self._room:
+            self._room -= end - self._samples
+            piece = min(rate, self.FASTEST)
+            for at in range(self._samples, end, piece):
+                silence = av.Packet(bytes(min(piece, end - at) * self._bytes))
                 silence.stream, silence.time_base = self.stream, Fraction(1, rate)
                 silence.pts = silence.dts = at + round(self._start * rate)
                 yield silence
@@ -130,8 +136,9 @@ class _Converted:
         return self.stream.encode(None)
 
 
-def _track(stream: av.AudioStream, output: av.container.OutputContainer, path: Path) -> _Copied | _Converted:
-    track = _carried(stream, output, path)
+def _track(stream: av.AudioStream, output: av.container.OutputContainer, path: Path,
+           length: Fraction) -> _Copied | _Converted:
+    track = _carried(stream, output, path, length)
     if "language" in stream.metadata:
         track.stream.metadata["language"] = stream.metadata["language"]
     with contextlib.suppress(AttributeError):  # PyAV before 18 cannot say which track is the default, forced, a comment
@@ -139,10 +146,10 @@ def _track(stream: av.AudioStream, output: av.container.OutputContainer, path: P
     return track
 
 
-def _carried(stream, output, path):
+def _carried(stream, output, path, length):
     name, form = stream.codec.canonical_name, output.format.name
     if name in _COPIED.get(form, output.supported_codecs):
-        return _Copied(stream, output)
+        return _Copied(stream, output, length)
     encoder = "libopus" if form == "webm" else "aac"
     rate = stream.rate if encoder == "aac" and stream.rate in _RATES else 48000
     try:

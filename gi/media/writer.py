@@ -160,7 +160,7 @@ def _write_file(path: Path, video: VideoSource, quality: int,
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(av.open(str(temporary.absolute()), "w", format=kind))
             stream, stored = _picture_stream(file, encoder, video, quality)
-            send_sound = stack.enter_context(carry_sound(video.path, file, path))
+            send_sound = stack.enter_context(carry_sound(video, file, path))
             form = stream.codec_context.pix_fmt
             deep = video.colour.bits > 8 and form.endswith("10le")
             keep = stack.enter_context(keep_samples(video, form)) if deep else lambda pixels, picture: None

@@ -1,6 +1,7 @@
 """Requests that must not be answered: of other pages and people, with paths that lead elsewhere, with hostile files."""
 import json
 import os
+import shutil
 import struct
 import sys
 import time
@@ -156,6 +157,8 @@ def test_no_path_leads_out_of_the_working_folder(shared, path):
 def test_the_listing_shows_nothing_of_what_lies_elsewhere(server, place):
     (place / "folder").mkdir()
     (place / "notes.txt").touch()
+    os.mkfifo(place / "pipe.png")
+    (place / "loop.png").symlink_to("loop.png")
     entries = server.ok("GET", "/api/files")["entries"]
     assert [(entry["name"], entry["kind"]) for entry in entries] == [("clip.mp4", "video"), ("folder", "folder")]
 
@@ -197,6 +200,23 @@ def test_links_in_the_own_folder_of_the_page_are_refused(arguments, tmp_path, li
         pass
 
 
+def test_links_that_lead_to_themselves(arguments):
+    """Among the frames of a project, and in its place when the server starts again."""
+    from gi.app.server import create_app
+    for folder in arguments.folder / "frames", arguments.folder / "others":
+        folder.mkdir(parents=True)
+        (folder / "0.png").write_bytes(png(np.zeros((48, 64, 3))))
+    (arguments.folder / "frames" / "loop.png").symlink_to("loop.png")
+    with testclient.TestClient(create_app(arguments, make_example=False), base_url="http://127.0.0.1") as client:
+        for name in "frames", "others":
+            assert client.post("/api/projects", json={"path": name}).json()["count"] == 1
+        assert client.post("/api/projects", json={"path": "frames/loop.png"}).status_code == 404
+    shutil.rmtree(arguments.folder / "others")
+    (arguments.folder / "others").symlink_to("others")
+    with testclient.TestClient(create_app(arguments, make_example=False), base_url="http://127.0.0.1") as client:
+        assert len(client.get("/api/projects").json()) == 2
+
+
 def test_runs_do_not_lead_out_of_their_folder(arguments, tmp_path):
     from gi.app.server import create_app
     run = arguments.runs / "one"
@@ -206,6 +226,9 @@ def test_runs_do_not_lead_out_of_their_folder(arguments, tmp_path):
     (run / "metrics" / "link.png").symlink_to(secret)
     (run / "report.html").symlink_to(secret)
     (arguments.runs / "elsewhere").symlink_to(tmp_path)
+    (run / "tensorboard").mkdir()
+    for name, target in ("loop.tfevents", "loop.tfevents"), ("broken.tfevents", "nothing"):
+        (run / "tensorboard" / name).symlink_to(target)
     (run / "script.js").write_text("alert(1)")
     with testclient.TestClient(create_app(arguments, make_example=False), base_url="http://127.0.0.1") as client:
         assert [found["name"] for found in client.get("/api/runs").json()["runs"]] == ["one"]

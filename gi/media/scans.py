@@ -1,0 +1,28 @@
+"""How many scans a JPEG file has: decoders go through the whole picture for each, of which a few bytes can be all."""
+import mmap
+import re
+from pathlib import Path
+
+from PIL.JpegImagePlugin import JpegImageFile
+
+from gi.errors import InputError
+
+MOST = 100  # encoders make 10, or a few more in search of the smallest file
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # those left out belong to the data of a scan
+_START, _END, _SCAN, _ALONE = 0xD8, 0xD9, 0xDA, 0x01
+
+
+def check_scans(image: JpegImageFile, path: str | Path) -> None:
+    """Raises InputError, naming the file, if it has more than `MOST` scans. `image`: the same, opened, not decoded."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        scans, at = 0, 0
+        while (found := _MARKER.search(data, at)) and (kind := found[1][0]) != _END:
+            at = found.end()
+            if kind == _SCAN:
+                if not image.info.get("progressive") and data[at + 2] == image.layers:
+                    return  # all channels in one scan, and no more is read
+                scans += 1
+                if scans > MOST:
+                    raise InputError(f"{path}: has more than {MOST} scans, which would take long to decode")
+            if kind not in (_START, _ALONE):
+                at += int.from_bytes(data[at : at + 2], "big")

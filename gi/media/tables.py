@@ -1,0 +1,109 @@
+"""What the tables of an mp4 or mov file claim, before FFmpeg believes it: it keeps some 35 bytes for each sample of a
+track, and it takes four bytes to say how many there are.
+"""
+import contextlib
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from gi.errors import InputError
+
+_OF_BOXES = (b"moov", b"cmov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf")  # have others in them
+_DEEPEST = 10  # boxes in boxes; FFmpeg goes no further
+_WIDTHS = {b"elst": 12, b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8}  # bytes of an entry
+_FEW = 2**22  # samples that any file may claim
+_LONGEST = 2**26  # bytes of a compressed header
+_OF_DATA = {b"alis", b"url ", b"rsrc"}  # handlers that say where the data are, not what
+
+
+class _Track:
+    """The numbers of entries of its tables, and what else decides how many FFmpeg makes of them."""
+
+    def __init__(self):
+        self.counts: Counter[bytes] = Counter()
+        self.handlers: set[bytes] = set()
+        self.in_a_chunk, self.every_unit = 0, True
+
+    def take(self, kind: bytes, file: BinaryIO, size: int) -> None:
+        """A box, with `file` at its content. Raises ValueError if that claims more entries than `size` bytes hold."""
+        head = file.read(16).ljust(16, b"\0")
+        _, first, second, third = struct.unpack(">4I", head)
+        count = second if kind in (b"stsz", b"stz2") else first
+        if count * _WIDTHS.get(kind, 0) > size:
+            raise ValueError(f"its table {kind.decode()} claims {count} entries")
+        if kind == b"hdlr":
+            self.handlers.add(head[8:12])
+        elif kind == b"trun":  # of a fragment, of which there are many
+            self.counts[kind] += count
+        elif kind in (*_WIDTHS, b"stsz", b"stz2"):
+            self.counts[kind] = max(self.counts[kind], count)
+        if kind == b"stts":
+            self.every_unit &= count == third == 1
+        elif kind == b"stsc":
+            entries = (head[8:] + file.read(12 * count))[: 12 * count]
+            numbers = np.frombuffer(entries[: len(entries) // 4 * 4], ">u4")  # a chunk, samples, what they are; …
+            self.in_a_chunk = max(self.in_a_chunk, int(numbers[1::3].max(initial=0)))
+
+    @property
+    def kept(self) -> int:
+        """Entries that FFmpeg keeps: one a sample, again for each edit; of sound that counts single values, one for
+        160 of them or more.
+        """
+        counts = self.counts
+        samples = max(counts[b"stsz"], counts[b"stz2"])
+        if counts[b"stts"] and self.every_unit and self.handlers - _OF_DATA == {b"soun"} and not counts[b"ctts"]:
+            samples = max(samples, self.in_a_chunk * max(counts[b"stco"], counts[b"co64"])) // 160
+        return samples * max(1, counts[b"elst"]) + counts[b"trun"]
+
+
+def check_tables(path: Path) -> None:
+    """Raises InputError, naming the file, if a table has more entries, or all tracks together more samples, than the
+    file has bytes for. What is no mp4 or mov file, or unknown in one, is let through.
+    """
+    size, tracks = path.stat().st_size, [_Track()]
+    try:
+        with open(path, "rb") as opened:
+            for kind, file in _walk(opened, 0, size):
+                if kind == b"trak":
+                    tracks.append(_Track())
+                else:
+                    tracks[-1].take(kind, file, size)
+        if (samples := sum(track.kept for track in tracks)) > max(_FEW, size):
+            raise ValueError(f"its tables claim {samples} samples")
+    except ValueError as error:
+        raise InputError(f"{path}: not a video that can be opened: {error}, which {size} bytes cannot hold") from None
+
+
+def _walk(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, BinaryIO]]:
+    """The boxes from `start` on, and after each those that are in it, with the file at the content."""
+    while start + 8 <= end and depth <= _DEEPEST:
+        file.seek(start)
+        length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+        if length == 1:
+            length = int.from_bytes(file.read(8), "big")
+        content, stop = file.tell(), min(start + length, end) if length else end
+        if stop < content:
+            return
+        yield kind, file
+        if kind == b"cmvd":
+            file.seek(content)
+            yield from _compressed(file, stop - content, depth)
+        elif kind in _OF_BOXES:
+            yield from _walk(file, content, stop, depth + 1)
+        start = stop
+
+
+def _compressed(file: BinaryIO, length: int, depth: int) -> Iterator[tuple[bytes, BinaryIO]]:
+    """As `_walk`, of the boxes that the content at `file` becomes."""
+    claimed = int.from_bytes(file.read(4), "big")
+    if claimed > _LONGEST:
+        raise ValueError(f"its compressed header claims {claimed} bytes")
+    with contextlib.suppress(zlib.error):  # FFmpeg cannot read it, either
+        header = zlib.decompressobj().decompress(file.read(min(length, _LONGEST)), max(1, claimed))
+        yield from _walk(BytesIO(header), 0, len(header), depth + 1)
