@@ -78,14 +78,13 @@ IMAGE_METRICS = table(
 
 
 def _blur(x: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
-    position = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2
-    window = torch.exp(-position ** 2 / (2 * sigma ** 2))
-    window = window / window.sum()
-    planes = x.flatten(0, 1)[:, None]
-    with torch.autocast(x.device.type, enabled=False):  # variances are small differences of large numbers
-        planes = F.conv2d(planes, window.view(1, 1, -1, 1), padding=(size // 2, 0))
-        planes = F.conv2d(planes, window.view(1, 1, 1, -1), padding=(0, size // 2))
-    return planes.view_as(x)
+    window = torch.exp(-(torch.arange(size) - size // 2) ** 2 / (2 * sigma ** 2))
+    weights = (window / window.sum()).tolist()
+    # Not a convolution, which a card may compute in TF32: variances are small differences of large numbers.
+    for dim, padding in (2, (0, 0, size // 2, size // 2)), (3, (size // 2, size // 2)):
+        padded, length = F.pad(x, padding), x.shape[dim]
+        x = sum((weight * padded.narrow(dim, i, length) for i, weight in enumerate(weights)), x.new_zeros(()))
+    return x
 
 
 def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
