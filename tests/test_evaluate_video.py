@@ -25,6 +25,7 @@ from gi.metrics.video_scores import VideoScores
 from gi.report import results
 from gi.report import video as video_report
 from gi.report.scores import score_table, video_table
+from gi.report.tables import Table
 from gi.report.video import Film
 from gi.video import evaluation as video_evaluation
 
@@ -397,6 +398,14 @@ def test_methods_are_compared_on_the_same_videos(tmp_path, run):
     for method in "flow", "per-frame_network_false":
         result = json.loads((tmp_path / "out_scores" / method / "results.json").read_text())
         assert [video["name"] for video in result["videos"]] == ["a"]
+
+
+def test_scores_of_methods_stand_under_their_measures():
+    tables = {name: Table(["", "composite"], [["PSNR ↑", psnr], ["L1 ↓", l1]])
+              for name, psnr, l1 in (("flow", "30.00", "0.0100"), ("per-frame", "20.00", "0.0500"))}
+    table = video_evaluation.side_by_side(tables)
+    assert table.heading == ["method", "PSNR ↑", "L1 ↓"]
+    assert table.rows == [["flow", "30.00", "0.0100"], ["per-frame", "20.00", "0.0500"]]
 
 
 def test_a_method_that_fills_nothing_takes_nothing_from_the_others():

@@ -148,6 +148,10 @@ def test_visible():
     edge[:, 0, :, 10:] = 0.4  # the edge of a motion
     seen = video.visible(edge, still)
     assert not seen[..., 9].any() and seen[..., :9].all() and seen[..., 10:29].all()
+    edge = constant(2, 0)
+    edge[:, 0, :, 10:] += 0.3  # 0.09 is more than 0.01 of 4, and less than 0.05 of it
+    seen = video.visible(edge, -edge)
+    assert not seen[..., 9].any() and seen[..., 10:27].all()
 
 
 def test_warp_error():
@@ -164,6 +168,8 @@ def test_warp_error():
     expected = hole.bool()
     expected[..., 9:11, 10:13] = True
     assert torch.equal(touched, expected)
+    between = video.touches_hole(torch.zeros_like(hole), following_hole, flow + 0.5)  # a part of what it ends in
+    assert between[..., 8:11, 9:13].all() and between.sum() == 12
     following = following.clone()
     following[..., 10:12, 12:15] += 0.2  # inside the next frame's hole only: 6 of 15 pixels
     assert video.warp_error(image, following, flow, touched).item() == pytest.approx(0.04 * 6 / 15, rel=1e-4)
