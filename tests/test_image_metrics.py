@@ -285,6 +285,15 @@ def test_indices_tell_images_of_one_name_apart():
         metric.compute()
 
 
+def test_other_images_of_one_name_and_size_are_told():
+    prediction, image, mask, _ = samples(3)
+    mask[1] = mask[0]
+    metric = ImageMetrics(metrics=["psnr"])
+    metric.update(prediction, image, mask, ["a", "a", "b"])
+    with pytest.raises(InputError, match="two different images are named 'a'"):
+        metric.compute()
+
+
 def test_names_of_any_kind():
     names = ["bär/ü 1.png", "x\udcff.png", "a\nb", ""]
     scores = fed(ImageMetrics(metrics=["l1"]), [0, 1, 2, 3], 3, (*samples(4)[:3], names)).compute()

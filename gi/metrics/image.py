@@ -25,7 +25,7 @@ class ImageMetrics(torchmetrics.Metric):
     the metric from device to device and stay out of checkpoints.
 
     `compute()` returns the same ImageScores in every process. An image that a distributed sampler handed out twice to
-    fill a batch counts once; that is what names and indices are for.
+    fill a batch counts once; that is what names and indices are for. Raises InputError if other scores have its name.
     """
 
     full_state_update = False
@@ -88,11 +88,12 @@ class ImageMetrics(torchmetrics.Metric):
         state = {name: torch.cat([empty, *(part.cpu() for part in _parts(getattr(self, name)))]).numpy()
                  for name, empty in self.empty.items()}
         names = [part.decode(errors="surrogateescape") for part in state["names"].tobytes().split(b"\0")[:-1]]
-        keys = state["keys"]
+        keys, most = state["keys"], [metric.most for metric in self.scored for _ in measures([metric])]
         chosen = {}  # by index and name, so that neither order nor repetition of the images matters
         for row, name in enumerate(names):
             first = chosen.setdefault((int(keys[row, 0]), name), row)
-            if tuple(keys[first]) != tuple(keys[row]):
+            before, now = np.minimum(state["scores"][[first, row]], most)  # rounded by what else was in the batch
+            if tuple(keys[first]) != tuple(keys[row]) or not np.allclose(before, now, 1e-3, 1e-5, equal_nan=True):
                 raise InputError(f"metrics: two different images are named {name!r}; names must be unique within a set")
         rows = [chosen[key] for key in sorted(chosen)]
         return ImageScores(
