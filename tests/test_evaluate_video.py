@@ -230,6 +230,29 @@ def test_counts_and_sizes(tmp_path):
             Clip(pair)
 
 
+def renumber(folder, shift):
+    files = [(path, int(path.stem) + shift) for path in folder.iterdir()]
+    for path, number in sorted(files, reverse=shift > 0):
+        path.rename(path.with_stem(str(number)))
+
+
+def test_other_numbers_are_told(tmp_path, run):
+    truth, predictions = tmp_path / "truth", tmp_path / "method"
+    write_plain(truth / "a", predictions, frames(), darker(frames()))
+    renumber(truth / "a" / "masks", 2)
+    renumber(predictions, 1)
+    words = truth / "a", predictions, "--metrics", "psnr", "--device", "cpu"
+    status, printed = run(*words)
+    assert status == 0
+    assert f"{truth / 'a' / 'masks'}: numbered from 2, the frames from 0: taken in their order\n" in printed.err
+    assert f"{predictions}: numbered from 1, the frames from 0: taken in their order\n" in printed.err
+    renumber(predictions, 9)  # no number is in both
+    assert run(*words)[0] == 0
+    renumber(predictions, -8)
+    status, printed = run(*words)
+    assert status == 2 and f"{predictions}: numbered from 2, {truth / 'a' / 'frames'} from 0; expected" in printed.err
+
+
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 def test_film_shows_truth_hole_and_composite(tmp_path):
@@ -395,6 +418,19 @@ def test_methods_are_compared_on_the_same_videos(tmp_path, run):
                           "--metrics", "psnr", "--device", "cpu")
     assert status == 1 and printed.err.count("left out: b: ") == 2
     assert "left out: b: per-frame network=false has no result: " in printed.err
+    for method in "flow", "per-frame_network_false":
+        result = json.loads((tmp_path / "out_scores" / method / "results.json").read_text())
+        assert [video["name"] for video in result["videos"]] == ["a"]
+
+
+def test_a_fill_that_cannot_be_scored_leaves_its_video_out_for_all(tmp_path, run):
+    for name in "ab":
+        write_plain(tmp_path / "set" / name, tmp_path / "unused", frames(), frames())
+    words = (tmp_path / "set", tmp_path / "out", "--method", "flow", "--method", "per-frame network=false", "--metrics",
+             "psnr", "--device", "cpu")
+    assert run(*words)[0] == 0
+    (tmp_path / "out" / "flow" / "b" / "2.png").unlink()
+    assert run(*words)[0] == 1
     for method in "flow", "per-frame_network_false":
         result = json.loads((tmp_path / "out_scores" / method / "results.json").read_text())
         assert [video["name"] for video in result["videos"]] == ["a"]
