@@ -25,6 +25,7 @@ from gi.metrics.video_scores import VideoScores
 from gi.report import results
 from gi.report import video as video_report
 from gi.report.scores import score_table, video_table
+from gi.report.tables import Table
 from gi.report.video import Film
 from gi.video import evaluation as video_evaluation
 
@@ -229,6 +230,29 @@ def test_counts_and_sizes(tmp_path):
             Clip(pair)
 
 
+def renumber(folder, shift):
+    files = [(path, int(path.stem) + shift) for path in folder.iterdir()]
+    for path, number in sorted(files, reverse=shift > 0):
+        path.rename(path.with_stem(str(number)))
+
+
+def test_other_numbers_are_told(tmp_path, run):
+    truth, predictions = tmp_path / "truth", tmp_path / "method"
+    write_plain(truth / "a", predictions, frames(), darker(frames()))
+    renumber(truth / "a" / "masks", 2)
+    renumber(predictions, 1)
+    words = truth / "a", predictions, "--metrics", "psnr", "--device", "cpu"
+    status, printed = run(*words)
+    assert status == 0
+    assert f"{truth / 'a' / 'masks'}: numbered from 2, the frames from 0: taken in their order\n" in printed.err
+    assert f"{predictions}: numbered from 1, the frames from 0: taken in their order\n" in printed.err
+    renumber(predictions, 9)  # no number is in both
+    assert run(*words)[0] == 0
+    renumber(predictions, -8)
+    status, printed = run(*words)
+    assert status == 2 and f"{predictions}: numbered from 2, {truth / 'a' / 'frames'} from 0; expected" in printed.err
+
+
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 def test_film_shows_truth_hole_and_composite(tmp_path):
@@ -287,8 +311,9 @@ def test_perfect_and_imperfect(tmp_path):
         clips, VideoScores(metrics=FREE), tmp_path / "out", advance=lambda: ticks.append(0))
     assert len(ticks) == 2 * COUNT and list(films) == ["a", "b"] and not problems
     perfect, dark = result["videos"]
-    assert (perfect["ssim"], perfect["ssim2"]) == pytest.approx((1, 1)) and perfect["psnr"] == math.inf
-    assert perfect["psnr_hole"] == perfect["pcons"] == math.inf  # the pattern moves, and is found again
+    assert (perfect["ssim"], perfect["ssim2"]) == pytest.approx((1, 1))
+    assert perfect["psnr"] == perfect["psnr_hole"] == perfect["pcons"] == 60  # the pattern moves, and is found again
+    assert films["a"].curves["psnr_hole"] == [math.inf] * COUNT
     assert perfect["hole_area"] == pytest.approx(200 / (HEIGHT * WIDTH))
     expected = [peak_signal_noise_ratio(a, np.where(mask[..., None], b, a))
                 for a, b, mask in zip(frames(), darker(frames()), holes(), strict=True)]
@@ -299,14 +324,15 @@ def test_perfect_and_imperfect(tmp_path):
     assert films["b"].curves["psnr_hole"] == pytest.approx(hole)
 
 
-def test_a_perfect_video_is_told(tmp_path, run):
+def test_a_perfect_video_counts(tmp_path, run):
     pictures = frames()
     write_plain(tmp_path / "truth" / "same", tmp_path / "filled" / "same", pictures, pictures)
     write_plain(tmp_path / "truth" / "other", tmp_path / "filled" / "other", pictures, darker(pictures))
-    status, said = run(tmp_path / "truth", tmp_path / "filled", "--metrics", "psnr", "ssim", "--device", "cpu")
-    assert status == 0 and "psnr: infinite or not a number for 1 of 2 videos, such as same" in said.err
-    totals = json.loads((tmp_path / "filled_scores" / "results.json").read_text())["totals"]
-    assert totals["psnr"]["count"] == 1 and totals["ssim"]["count"] == 2 and math.isfinite(totals["psnr"]["mean"])
+    status, _ = run(tmp_path / "truth", tmp_path / "filled", "--metrics", "psnr", "ssim", "--device", "cpu")
+    result = json.loads((tmp_path / "filled_scores" / "results.json").read_text())
+    other, same = (video["psnr"] for video in result["videos"])
+    assert status == 0 and same == 60 and other < 40
+    assert result["totals"]["psnr"] == {"mean": (60 + other) / 2, "std": pytest.approx((60 - other) / 2), "count": 2}
 
 
 def test_command_line(devil, tmp_path, run):
@@ -395,6 +421,27 @@ def test_methods_are_compared_on_the_same_videos(tmp_path, run):
     for method in "flow", "per-frame_network_false":
         result = json.loads((tmp_path / "out_scores" / method / "results.json").read_text())
         assert [video["name"] for video in result["videos"]] == ["a"]
+
+
+def test_a_fill_that_cannot_be_scored_leaves_its_video_out_for_all(tmp_path, run):
+    for name in "ab":
+        write_plain(tmp_path / "set" / name, tmp_path / "unused", frames(), frames())
+    words = (tmp_path / "set", tmp_path / "out", "--method", "flow", "--method", "per-frame network=false", "--metrics",
+             "psnr", "--device", "cpu")
+    assert run(*words)[0] == 0
+    (tmp_path / "out" / "flow" / "b" / "2.png").unlink()
+    assert run(*words)[0] == 1
+    for method in "flow", "per-frame_network_false":
+        result = json.loads((tmp_path / "out_scores" / method / "results.json").read_text())
+        assert [video["name"] for video in result["videos"]] == ["a"]
+
+
+def test_scores_of_methods_stand_under_their_measures():
+    tables = {name: Table(["", "composite"], [["PSNR ↑", psnr], ["L1 ↓", l1]])
+              for name, psnr, l1 in (("flow", "30.00", "0.0100"), ("per-frame", "20.00", "0.0500"))}
+    table = video_evaluation.side_by_side(tables)
+    assert table.heading == ["method", "PSNR ↑", "L1 ↓"]
+    assert table.rows == [["flow", "30.00", "0.0100"], ["per-frame", "20.00", "0.0500"]]
 
 
 def test_a_method_that_fills_nothing_takes_nothing_from_the_others():

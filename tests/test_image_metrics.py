@@ -228,7 +228,7 @@ def test_only_what_is_asked_for():
     assert only_l1.per_image == ["l1", "l1_hole"]
 
 
-def test_images_without_a_hole_and_perfect_images_are_left_out_but_faults_are_not():
+def test_perfect_images_count_with_60_dB_and_faults_show():
     prediction, image, mask, names = samples(4)
     mask[0], prediction[1] = 0, image[1]
     scores = fed(everything(), [0, 1, 2], 3, (prediction, image, mask, names)).compute()
@@ -237,8 +237,13 @@ def test_images_without_a_hole_and_perfect_images_are_left_out_but_faults_are_no
     assert total["l1_hole"]["count"] == 2
     assert total["l1_hole"]["mean"] == pytest.approx(rows[2]["composite/l1_hole"] / 2)
     assert math.isinf(rows[0]["composite/psnr"]) and math.isinf(rows[1]["composite/psnr_hole"])
-    assert total["psnr"] == {"mean": pytest.approx(rows[2]["composite/psnr"]), "std": 0.0, "count": 1}
-    assert total["psnr_hole"]["count"] == 1 and total["ssim"]["count"] == 3
+    assert total["psnr"]["mean"] == pytest.approx((60 + 60 + rows[2]["composite/psnr"]) / 3)
+    assert total["psnr_hole"]["mean"] == pytest.approx((60 + rows[2]["composite/psnr_hole"]) / 2)
+    assert [total[key]["count"] for key in ("psnr", "psnr_hole", "ssim", "ssim_hole")] == [3, 2, 3, 2]
+    prediction[1] = image[1] * (1 + 1e-7)  # as a sum of weights that is not quite 1 leaves it
+    rounded = fed(everything(), [0, 1, 2], 3, (prediction, image, mask, names)).compute()
+    assert 100 < rounded.images[1]["composite/psnr_hole"] < math.inf
+    assert rounded.totals["composite"]["psnr_hole"] == total["psnr_hole"]
     prediction[2, :, :5] = math.nan  # a network that broke must not look better than it is
     broken = fed(everything(), [0, 1, 2], 3, (prediction, image, mask, names)).compute().scalars()
     for key in "ssim", "l1", "l1_hole", "psnr_hole", "lpips", "fid", "lpips_fid_f1", "raw/psnr":
@@ -255,8 +260,8 @@ def test_odd_holes_are_remarked_on():
               ("raw", "l1_hole"): np.array([np.nan] * 3 + [1])}
     scores = ImageScores(names=list("abcd"), hole=hole // 2 + [0, 1, 0, 0], pixels=np.full(4, 100), scores=values)
     assert scores.remarks() == ["1 of 4 images have no hole, their composites are the truth, such as a",
-                                "1 of 4 images have an infinite score, as the truth itself, which does not count in "
-                                "the mean, such as b",
+                                "1 of 4 images have an infinite score, as the truth itself; a PSNR counts with 60 dB, "
+                                "such as b",
                                 "2 of 4 images have scores that are not numbers, such as b"]
 
 
@@ -276,6 +281,15 @@ def test_indices_tell_images_of_one_name_apart():
     assert [row["name"] for row in scores.images] == ["a", "a", "b"] and scores.repeated == 3
     metric = ImageMetrics(metrics=["l1"])
     metric.update(prediction, image, mask, ["b", "a", "a"])
+    with pytest.raises(InputError, match="two different images are named 'a'"):
+        metric.compute()
+
+
+def test_other_images_of_one_name_and_size_are_told():
+    prediction, image, mask, _ = samples(3)
+    mask[1] = mask[0]
+    metric = ImageMetrics(metrics=["psnr"])
+    metric.update(prediction, image, mask, ["a", "a", "b"])
     with pytest.raises(InputError, match="two different images are named 'a'"):
         metric.compute()
 

@@ -9,13 +9,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from gi.commands import compare
 from gi.config import load_config
 from gi.errors import InputError
 from gi.main import main
 from gi.media.io import write_image
 from gi.metrics.functional import IMAGE_METRICS
 from gi.metrics.image import ImageMetrics
-from gi.metrics.metric import Metric, Network, choose, mode_of
+from gi.metrics.metric import Metric, Network, choose, mode_of, read_measures
 from gi.metrics.video import VIDEO_METRICS
 from gi.metrics.video_scores import VideoScores
 from gi.report.page import Report, Section, render
@@ -87,6 +88,44 @@ def test_files_tables_and_pages(scores, tmp_path, root, monkeypatch, capsys):
         runpy.run_path(str(root / "scripts" / "compare.py"), run_name="__main__")
     printed = capsys.readouterr().out
     assert all(label in printed for label in LABELS if "hole" not in label) and printed.count("0.250 ± 0.112") == 2
+
+
+def run_of(error, outside, *, shift=0, masks=True):
+    """The result of a method with these errors inside and outside of four holes, which `shift` moves down."""
+    metrics, image, mask = ImageMetrics(metrics=["psnr", "l1"]), torch.zeros(4, 3, 8, 8), torch.zeros(4, 1, 8, 8)
+    mask[:, :, shift:4 + 2 * shift] = 1
+    metrics.update(image + error * mask + outside * (1 - mask), image, mask, list("abcd"))
+    return describe(metrics.compute(), run="r", set_name="two", about={"masks": masks})
+
+
+def test_tables_are_of_composites_and_mark_the_better_method():
+    """Of two methods, one is better in the holes, the other one as a whole."""
+    good, bad = run_of(0.1, 0.9), run_of(0.2, 0.0)  # of composites; of raw predictions the other way round
+    for results, best in ((good, bad), 0), ((bad, good), 1):
+        table = comparison_table([("first", results[0]), ("second", results[1])], "two")
+        assert table.heading == ["", "images", "PSNR ↑", "L1 ↓"] and table.title == "two: composites"
+        assert table.marks == {(best, 2): "best", (best, 3): "best"} and not table.note
+        assert table.rows[best][2:] == ["23.01 ± 0.00", "0.0500 ± 0.0000"]
+        assert table.rows[1 - best][2:] == ["16.99 ± 0.00", "0.1000 ± 0.0000"]
+    assert bin_table(good).rows == [["50–60%", "4", "23.01", "20.00", "0.0500", "0.1000"]]
+    for key, measure in read_measures(good["measures"]).items():
+        better, worse = (result["totals"]["composite"][key] for result in (good, bad))
+        assert measure.difference(better, worse)[1] == "better" and measure.difference(worse, better)[1] == "worse"
+
+
+def test_results_of_different_images_have_no_best():
+    table = comparison_table([("first", run_of(0.1, 0)), ("second", run_of(0.2, 0, shift=1))], "two")
+    assert not table.marks and "of different images" in table.note
+
+
+def test_composites_do_not_stand_beside_whole_images(tmp_path, capsys):
+    for name, masks in ("with", True), ("without", False):
+        write_results(run_of(0.1, 0.1, masks=masks), tmp_path / f"{name}.json")
+    with pytest.raises(InputError, match=r"without.json: has scores of whole images, .* with --masks"):
+        compare.main([str(tmp_path / "with.json"), str(tmp_path / "without.json")])
+    assert not capsys.readouterr().out
+    compare.main(2 * [str(tmp_path / "without.json")])
+    assert "two: whole images" in capsys.readouterr().out
 
 
 def test_a_run_with_a_metric_of_ones_own(tmp_path, root, capsys):

@@ -70,6 +70,8 @@ def test_reading_something_else(tmp_path):
         ("{", "not JSON"), ("[]", "a mapping"), ("[" * 100_000, "not JSON"), ("{}", "no count"),
         (json.dumps(right | {"count": "1"}), "no count"), (json.dumps(right | {"totals": {}}), "totals.composite"),
         (json.dumps(right | {"totals": {"composite": {"fid": {"mean": 1}}, "raw": {}}}), "totals.composite"),
+        (json.dumps(right | {"images": [{"name": "a"}]}), "images: expected a name and a hole_area"),
+        (json.dumps({"count": 1, "totals": {}, "videos": []}), "results of videos: compare .* evaluate-video --method"),
         *((json.dumps(right | {"measures": measures}), "measures: expected label") for measures in (
             [], {"x": 1}, {"x": {"label": "X"}}, {"x": {"label": "X", "decimals": 10**9, "higher": True}},
             {"x": {"label": 1, "decimals": 2, "higher": True}}, {"x": {"label": "X", "decimals": "2", "higher": 1}},

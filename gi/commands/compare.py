@@ -10,7 +10,9 @@ from gi.commands import script
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Prints a table for each test set. Raises InputError for what is no run, or no row of the paper."""
+    """Prints a table for each test set. Raises InputError for what is no run, or no row of the paper, and for results
+    with and without masks beside each other.
+    """
     parser = script.Parser(prog="gi compare", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, or a file of results")
     parser.add_argument("--paper", metavar="TABLE:ROW", action="append", default=[],
@@ -18,13 +20,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     from gi.report.paper import parse_row
     from gi.report.results import read_run
-    from gi.report.scores import comparison_table
+    from gi.report.scores import comparison_table, expect_masks_alike
     from gi.report.tables import print_table
     rows = [parse_row(text) for text in args.paper]
     sets: dict[str, list] = {}
     for run in args.runs:
         for result in read_run(run):
-            name = result["run"] if run.is_file() else run.resolve().name
-            sets.setdefault(result["set"], []).append((name, result))
+            sets.setdefault(result["set"], []).append((run, result))
+    for results in sets.values():
+        expect_masks_alike(results)
     for name, results in sets.items():
-        print_table(comparison_table(results, name, rows))
+        named = [(result["run"] if run.is_file() else run.resolve().name, result) for run, result in results]
+        print_table(comparison_table(named, name, rows))

@@ -20,7 +20,7 @@ from gi.commands import script
 from gi.errors import InputError
 
 if TYPE_CHECKING:
-    from gi.metrics.video_folder import VideoPair
+    from gi.metrics.video_folder import Clip
     from gi.report.paper import Row
     from gi.report.tables import Table
     from gi.video.method import VideoMethod
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     from gi.report.paper import parse_row
     from gi.report.results import file_name
     from gi.report.tables import print_table
-    from gi.video.evaluation import only_common, side_by_side, stop_at
+    from gi.video.evaluation import only_common, open_clips, side_by_side, stop_at
     from gi.video.method import build_method
     args.device = str(cuda_or_cpu(args.device))
     args.fps = parse_rate(args.fps) if args.fps else None
@@ -64,29 +64,30 @@ def main(argv: list[str] | None = None) -> int:
     out = args.out or args.predictions.resolve().with_name(f"{name_of(args.predictions)}_scores")
     if args.method is None:
         pairs, problems = find_videos(args.truth, args.predictions, args.masks, inverted=args.invert_masks)
-        status, _ = score(args, pairs, problems, args.name or name_of(args.predictions), out, metrics, notes, row)
-        return status
+        clips, unfit = open_clips(pairs, args.fps)
+        name = args.name or name_of(args.predictions)
+        return score(args, clips, problems | unfit, name, out, metrics, notes, row)[0]
     methods = {text: build_method(text, offered={"device": args.device}) for text in args.method}
     filled = {text: fill(args, method, args.predictions / file_name(text)) for text, method in methods.items()}
     statuses, tables, common = [], {}, only_common(filled)
-    if not any(pairs for pairs, _ in common.values()):
+    if not any(clips for clips, _ in common.values()):
         stop_at(next(problems for _, problems in common.values()))
-    for text, (pairs, problems) in common.items():
-        if not pairs:
+    for text, (clips, problems) in common.items():
+        if not clips:
             print(f"{text}: no video is left to score", file=sys.stderr)
             statuses.append(script.report_problems(problems, total=len(problems)))
             continue
-        status, tables[text] = score(args, pairs, problems, text, out / file_name(text), metrics, notes, row)
+        status, tables[text] = score(args, clips, problems, text, out / file_name(text), metrics, notes, row)
         statuses.append(status)
     if len(tables) > 1:
         print_table(side_by_side(tables))
     return max(statuses)
 
 
-def fill(args: argparse.Namespace, method: "VideoMethod", folder: Path) -> tuple[list["VideoPair"], dict[str, str]]:
-    """The pairs of truth and what the method made of it, in `folder`, and {name: what is wrong} of the others."""
+def fill(args: argparse.Namespace, method: "VideoMethod", folder: Path) -> tuple[list["Clip"], dict[str, str]]:
+    """Truth and what the method made of it, in `folder`, and {name: what is wrong} of the others."""
     from gi.metrics.video_folder import find_videos
-    from gi.video.evaluation import fill_video, stop_at
+    from gi.video.evaluation import fill_video, open_clips, stop_at
     truths, problems = find_videos(args.truth, None, args.masks, inverted=args.invert_masks)
     pairs = []
     for pair in truths:
@@ -97,10 +98,13 @@ def fill(args: argparse.Namespace, method: "VideoMethod", folder: Path) -> tuple
             problems[pair.name] = str(error)
             if args.strict:
                 stop_at(problems)
-    return pairs, problems
+    clips, unfit = open_clips(pairs, args.fps)
+    if args.strict:
+        stop_at(unfit)
+    return clips, problems | unfit
 
 
-def score(args: argparse.Namespace, pairs: list["VideoPair"], problems: dict[str, str], run: str, out: Path,
+def score(args: argparse.Namespace, clips: list["Clip"], problems: dict[str, str], run: str, out: Path,
           metrics: Sequence[str], notes: Sequence[str], row: "Row | None") -> tuple[int, "Table"]:
     """The exit status and the table of scores of predictions, after files and a page about them."""
     from gi.metrics.video_folder import name_of
@@ -109,13 +113,11 @@ def score(args: argparse.Namespace, pairs: list["VideoPair"], problems: dict[str
     from gi.report.scores import score_table
     from gi.report.tables import print_table
     from gi.report.video import write_page
-    from gi.video.evaluation import open_clips, score_clips, stop_at
-    clips, unfit = open_clips(pairs, args.fps)
-    problems |= unfit
+    from gi.video.evaluation import score_clips, stop_at
     if args.strict or not clips:
         stop_at(problems)
-    for note in notes:
-        print(f"not computed: {note}", file=sys.stderr)
+    for line in (*(remark for clip in clips for remark in clip.remarks), *(f"not computed: {note}" for note in notes)):
+        print(line, file=sys.stderr)
     scores = VideoScores(metrics=metrics, device=args.device)
     name = args.set or name_of(args.truth)
     with script.progress("frames", sum(clip.count for clip in clips)) as advance:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gi.internal.candidates import CANDIDATES, CLUES, GUESSED
+from gi.metrics.functional import MOST_PSNR
 
 STEPS, BATCH, RATE, DECAY = 300, 4096, 5e-3, 1e-3
 LEAST, WORST = 0.1, -0.1  # dB: mean and smallest gain over flow alone, without which it is not used
@@ -67,12 +68,12 @@ def fit(pixels: Sequence[Pixels], *, seed: int = 0) -> Chooser:
 
 
 def score(chooser: Chooser | None, pixels: Pixels) -> float:
-    """Mean over frames of the PSNR in dB at these pixels; None: of flow alone."""
+    """Mean over frames of the PSNR in dB at these pixels, each `MOST_PSNR` at most; None: of flow alone."""
     filled = pixels.colours[:, 0] if chooser is None else chooser(pixels.colours, pixels.clues, cautious=True)
     errors = (filled.clamp(0, 1) - pixels.truth).square().mean(dim=1)
     sums, counts = (torch.zeros(int(pixels.frame.max()) + 1).index_add_(0, pixels.frame, values)
                     for values in (errors, torch.ones_like(errors)))
-    return float(-10 * (sums / counts)[counts > 0].clamp(min=1e-10).log10().mean())
+    return float((-10 * (sums / counts)[counts > 0].log10()).clamp(max=MOST_PSNR).mean())
 
 
 def gains(places: Sequence[Pixels], *, seed: int = 0) -> Iterator[float]:

@@ -20,7 +20,7 @@ from gi.internal.objective import TwoPhases, prepare
 from gi.internal.preview import strip
 from gi.internal.shot import Shot
 from gi.media.io import write_image
-from gi.metrics.functional import psnr
+from gi.metrics.functional import MOST_PSNR, psnr
 from gi.models.classical import opencv_inpaint
 from gi.training.optimizer import adam
 from gi.weights.files import load_strict, write_state
@@ -254,12 +254,12 @@ class Fitting(Fit):
 
     @torch.no_grad()
     def score_of(self, fill: Callable[[dict], Tensor]) -> float:
-        """Of what `fill` makes of a batch of one; memory is needed as for filling."""
+        """Of what `fill` makes of a batch of one; memory is needed as for filling. nan if no place hides anything."""
         scores = []
         for i in range(SCORED):
             batch = prepare({name: value[i:i + 1] for name, value in self._places.items()}, self.average, step=0)
             scores.append(psnr(fill(batch), batch["image"], batch["hidden"]))
-        return _finite_mean(torch.cat(scores))
+        return float(torch.cat(scores).clamp(max=MOST_PSNR).nanmean())  # nan: the place hides nothing
 
     def picture(self) -> np.ndarray:
         return strip(self.average, self.shot)
@@ -280,8 +280,3 @@ class Fitting(Fit):
 def inputs(batch: dict) -> list[Tensor]:
     """Of a batch of `prepare`, what the network gets: images, holes, and priors if there are any."""
     return [batch[name] for name in ("image", "hole", "prior") if name in batch]
-
-
-def _finite_mean(values):
-    """Of places that hide something; nan without one."""
-    return float(values[values.isfinite()].mean())

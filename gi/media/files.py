@@ -125,14 +125,18 @@ def video_name(path: Path) -> str:
     return path.stem if path.is_file() else path.name
 
 
-def check_numbers(other: VideoSource, video: VideoSource) -> str | None:
+def check_numbers(other: VideoSource, video: VideoSource, *, shift: int | None = None) -> str | None:
     """Whether images belong to those of `video` in their order, where both are numbered. Returns a remark if they are
-    counted from another number on. Raises InputError if one has a gap where the other has none.
+    counted from another number on. Raises InputError if one has a gap where the other has none, or if they are counted
+    from more than `shift` before or after, and yet have numbers in common.
     """
     numbers, expected = (getattr(source, "numbers", None) for source in (other, video))
     if numbers is None or expected is None or numbers == expected:
         return None
     if len(numbers) == len(expected) and _is_consecutive(numbers) and _is_consecutive(expected):
+        if shift is not None and shift < abs(numbers[0] - expected[0]) < len(numbers):
+            raise InputError(f"{other.path}: numbered from {numbers[0]}, {video.path} from {expected[0]}; expected the "
+                             "same numbers, as some are in both")
         return f"numbered from {numbers[0]}, the frames from {expected[0]}: taken in their order"
     if set(numbers) == set(expected):
         other_file, file = next(files for *files, a, b in zip(other.files, video.files, numbers, expected, strict=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gi.compositing import composite
 from gi.errors import InputError
-from gi.metrics.functional import IMAGE_METRICS
+from gi.metrics.functional import IMAGE_METRICS, MOST_PSNR
 from gi.metrics.metric import HOLE, Metric, build_networks, choose, mean, measures
 
 VIEWS = ("composite", "raw")  # the prediction inside the hole only, and the whole of it
@@ -25,7 +25,7 @@ class ImageMetrics(torchmetrics.Metric):
     the metric from device to device and stay out of checkpoints.
 
     `compute()` returns the same ImageScores in every process. An image that a distributed sampler handed out twice to
-    fill a batch counts once; that is what names and indices are for.
+    fill a batch counts once; that is what names and indices are for. Raises InputError if other scores have its name.
     """
 
     full_state_update = False
@@ -88,11 +88,12 @@ class ImageMetrics(torchmetrics.Metric):
         state = {name: torch.cat([empty, *(part.cpu() for part in _parts(getattr(self, name)))]).numpy()
                  for name, empty in self.empty.items()}
         names = [part.decode(errors="surrogateescape") for part in state["names"].tobytes().split(b"\0")[:-1]]
-        keys = state["keys"]
+        keys, most = state["keys"], [metric.most for metric in self.scored for _ in measures([metric])]
         chosen = {}  # by index and name, so that neither order nor repetition of the images matters
         for row, name in enumerate(names):
             first = chosen.setdefault((int(keys[row, 0]), name), row)
-            if tuple(keys[first]) != tuple(keys[row]):
+            before, now = np.minimum(state["scores"][[first, row]], most)  # rounded by what else was in the batch
+            if tuple(keys[first]) != tuple(keys[row]) or not np.allclose(before, now, 1e-3, 1e-5, equal_nan=True):
                 raise InputError(f"metrics: two different images are named {name!r}; names must be unique within a set")
         rows = [chosen[key] for key in sorted(chosen)]
         return ImageScores(
@@ -143,9 +144,9 @@ class ImageScores:
         images: per image {"name", "hole_area", "composite/ssim": ..., "raw/ssim": ..., ...}, ordered by index and name.
 
     Standard deviations are the population's (divided by n), as in the paper's evaluation. "count" is how many images
-    mean and std are over: an image without a hole has no score inside it (nan), and the infinite PSNR of a perfect
-    image has no average. A nan for any other reason is a fault, and shows in the mean. Scores of no image are nan, and
-    so is the FID of fewer than two.
+    mean and std are over: an image without a hole has no score inside it (nan). The PSNR of an image counts with at
+    most `MOST_PSNR`, as that of a perfect one is infinite. A nan for any other reason is a fault, and shows in the
+    mean. Scores of no image are nan, and so is the FID of fewer than two.
     """
 
     def __init__(self, *, names: list[str], hole: np.ndarray, pixels: np.ndarray,
@@ -163,7 +164,8 @@ class ImageScores:
                 elif metric.per_set and metric.network.name in features:
                     both = features[metric.network.name][rows][:, [0, 1 + VIEWS.index(view)]]
                     found[metric.name] = metric(both[:, 0], both[:, 1]) if rows.any() else math.nan
-                found |= {key: statistics(scores[view, key][rows], hole[rows] > 0 if key.endswith(HOLE) else None)
+                found |= {key: statistics(scores[view, key][rows], hole[rows] > 0 if key.endswith(HOLE) else None,
+                                          metric.most)
                           for key in measures([metric]) if (view, key) in scores}
             return found
 
@@ -193,7 +195,7 @@ class ImageScores:
         perfect = [image["name"] for image in self.images if image["hole_area"] and math.inf in image.values()]
         about = {"have no hole, their composites are the truth": [name for name, area in areas.items() if not area],
                  "have no known pixel": [name for name, area in areas.items() if masks and area == 1],
-                 "have an infinite score, as the truth itself, which does not count in the mean": perfect,
+                 f"have an infinite score, as the truth itself; a PSNR counts with {MOST_PSNR:g} dB": perfect,
                  "have scores that are not numbers": broken}
         return [f"{len(names)} of {self.count} images {what}, such as {names[0]}"
                 for what, names in about.items() if names]
@@ -203,12 +205,13 @@ class ImageScores:
         return vars(self) | {"measures": {key: vars(measure) for key, measure in self.measures.items()}}
 
 
-def statistics(values: np.ndarray, used: np.ndarray | None = None) -> dict[str, float]:
-    """Mean and population standard deviation of the `used` values that are not +inf, and how many these are."""
-    kept = values[~np.isposinf(values) if used is None else used & ~np.isposinf(values)]
+def statistics(values: np.ndarray, used: np.ndarray | None = None, most: float = math.inf) -> dict[str, float]:
+    """Mean and population standard deviation of the `used` values, each `most` at most, and how many these are."""
+    kept = np.minimum(values if used is None else values[used], most)
     if not len(kept):
         return {"mean": math.nan, "std": math.nan, "count": 0}
-    return {"mean": float(kept.mean()), "std": float(kept.std()), "count": len(kept)}
+    with np.errstate(invalid="ignore"):  # infinity has no standard deviation
+        return {"mean": float(kept.mean()), "std": float(kept.std()), "count": len(kept)}
 
 
 def _both(of_views: list[Tensor]) -> Tensor:

@@ -90,6 +90,7 @@ class Metric(Measure):
         the function takes those of truth and prediction; of videos, it returns the features of both, (2,n,d).
     in_hole: images are scored inside the hole as well, as `<name>_hole`.
     of: the function takes the totals of these metrics instead; computed whenever these are.
+    most: what a score counts at most in a mean.
     span: frames that one value of a video looks at; None for all. A shorter video is held at its last frame, or, if the
         metric is `optional`, scores nan, as does one with nothing to measure.
     """
@@ -102,6 +103,7 @@ class Metric(Measure):
     of: tuple[str, ...] = ()
     span: int | None = 1
     optional: bool = False
+    most: float = math.inf
 
     def __call__(self, *args, **kwargs):
         return self.function(*args, **kwargs)

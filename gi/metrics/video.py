@@ -16,7 +16,7 @@ from torch import Tensor
 from gi.errors import InputError
 from gi.flow.warp import warp
 from gi.metrics import functional
-from gi.metrics.functional import INCEPTION_NETWORK
+from gi.metrics.functional import INCEPTION_NETWORK, MOST_PSNR
 from gi.metrics.i3d import VideoFeature
 from gi.metrics.metric import Metric, Network, table
 
@@ -164,10 +164,10 @@ VIDEO_METRICS = table(
     Metric("VFID of clips", 4, False, "vfid_clips", lambda f: f.windows[0], I3D_NETWORK, per_set=True, span=WINDOW),
     Metric("PVCS", 4, False, "pvcs", lambda f: f.windows[1], I3D_NETWORK, span=WINDOW),
     Metric("PCons", 2, True, "pcons", lambda f: _each(pcons, f.composite[:-1], f.hole[:-1], f.composite[1:]), span=2,
-           optional=True),
-    Metric("PSNR", 2, True, "psnr", lambda f: _each(psnr, f.truth, f.composite)),
+           optional=True, most=MOST_PSNR),
+    Metric("PSNR", 2, True, "psnr", lambda f: _each(psnr, f.truth, f.composite), most=MOST_PSNR),
     Metric("SSIM", 4, True, "ssim", lambda f: _each(ssim, f.truth, f.composite)),
-    Metric("PSNR in the hole", 2, True, "psnr_hole", optional=True,
+    Metric("PSNR in the hole", 2, True, "psnr_hole", optional=True, most=MOST_PSNR,
            function=lambda f: [inside(functional.psnr, *frame) for frame in zip(*f.images, f.masks, strict=True)]),
     Metric("SSIM in the hole", 4, True, "ssim_hole", optional=True,
            function=lambda f: [inside(functional.ssim, *frame) for frame in zip(*f.images, f.masks, strict=True)]),

@@ -43,11 +43,13 @@ class VideoPair:
 class Clip:
     """A pair that is open: `count` frames at `rate` a second, read as often as one likes.
 
-    `truth`, `holes` and `prediction` are a `VideoSource` each, of holes with frames (H, W), 1 = missing.
+    `truth`, `holes` and `prediction` are a `VideoSource` each, of holes with frames (H, W), 1 = missing. remarks: on
+    masks and predictions that have other numbers than the frames.
 
     rate: for frames in a folder, which have none of their own.
 
-    Raises InputError, naming the file, if a part cannot be read, or if counts, names or sizes of the parts differ.
+    Raises InputError, naming the file, if a part cannot be read, if counts, names or sizes of the parts differ, or if
+    predictions are shifted against the frames.
     """
 
     def __init__(self, pair: VideoPair, rate: Fraction | None = None):
@@ -78,8 +80,10 @@ class Clip:
                 raise InputError(f"{part.path}: has {part.count} frames, expected {self.count} as {pair.truth}")
             if (size := f"{part.width}x{part.height}") != expected:
                 raise InputError(f"{part.path}: is {size}, expected {expected} as {pair.truth}")
+        orders = {pair.masks: masks.order}
         if self.prediction is not None:
-            check_numbers(self.prediction, self.truth)
+            orders[self.prediction.path] = check_numbers(self.prediction, self.truth, shift=1)
+        self.remarks = [f"{path}: {order}" for path, order in orders.items() if order]
 
     def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Truth (H, W, 3), mask (H, W) with 1 = missing, and prediction (H, W, 3) of every frame, uint8. Raises

@@ -56,8 +56,8 @@ class VideoScores:
         """{metric: score} of a video for the metrics that are not of the set.
 
         Means over its frames, pairs of neighbours, or windows, nan where there is nothing to measure. Frames without a
-        hole have no psnr_hole, ssim_hole and pcons, and the infinite PSNR of a perfect frame or patch has no average:
-        these do not count. A score of infinity says that all were.
+        hole have no psnr_hole, ssim_hole and pcons, and do not count there. The PSNR of a frame or patch counts with
+        at most `gi.metrics.functional.MOST_PSNR`, as that of a perfect one is infinite.
 
         name: unique within the set. frames: (truth, mask, prediction) of every frame: truth and prediction (H,W,3)
         uint8, mask (H,W) uint8 or bool with 1 = missing. count: how many frames there are, which "vfid" must know in
@@ -81,7 +81,7 @@ class VideoScores:
         for metric, features in self.features.items():
             features.append(values.pop(metric))
         self.curves = {metric: value.tolist() for metric, value in values.items()}
-        scores = {metric.name: _mean(values[metric.name].double().numpy(), metric.optional)
+        scores = {metric.name: _statistics(values[metric.name].double().numpy(), metric)["mean"]
                   for metric in self.metrics if not metric.per_set}
         self.videos.append({"name": name, "frames": len(hole), "hole_area": float(np.mean(hole)), **scores})
         return scores
@@ -101,13 +101,13 @@ class VideoScores:
                 totals[metric.name] = frechet_distance(*torch.cat(parts, dim=1)) if parts else math.nan
             else:
                 values = np.array([scores[metric.name] for scores in self.videos])
-                totals[metric.name] = statistics(values, ~np.isnan(values) if metric.optional else None)
+                totals[metric.name] = _statistics(values, metric)
         return {"count": len(self.videos), "frames": sum(scores["frames"] for scores in self.videos),
                 "measures": {key: vars(measure) for key, measure in measures(self.metrics).items()},
                 "totals": totals, "videos": [dict(scores) for scores in self.videos]}
 
     def remarks(self) -> list[str]:
-        """A line about each metric that some video has no finite score of; infinite ones do not count in the total."""
+        """A line about each metric that some video has no finite score of."""
         lines = []
         for metric in self.metrics:
             names = [scores["name"] for scores in self.videos if not math.isfinite(scores.get(metric.name, 0))]
@@ -154,8 +154,6 @@ class VideoScores:
         return joined | {name: taker.result().cpu()[:, None] for name, taker in takers.items()}, hole
 
 
-def _mean(values: np.ndarray, optional: bool) -> float:
-    """Without infinity, unless there is nothing else; if they are `optional`, without nan too."""
-    values = values[~np.isnan(values)] if optional else values
-    finite = values[~np.isposinf(values)]
-    return float(np.mean(finite if len(finite) else values)) if len(values) else math.nan
+def _statistics(values: np.ndarray, metric: Metric) -> dict[str, float]:
+    """Of all values; of an `optional` metric, of those that are there."""
+    return statistics(values, ~np.isnan(values) if metric.optional else None, metric.most)

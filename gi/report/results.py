@@ -82,9 +82,14 @@ def read_results(path: str | Path) -> dict:
         raise InputError(f"{path}: cannot be read as results: {reason}") from error
     if not isinstance(result, dict):
         raise InputError(f"{path}: expected the results of an evaluation, a mapping with {', '.join(_KEYS)}")
+    if "videos" in result:
+        raise InputError(f"{path}: results of videos: compare them with evaluate-video --method")
     for key, kind in _KEYS.items():
         if not isinstance(result.get(key), kind):
             raise InputError(f"{path}: no {key} in it, expected the results of an evaluation")
+    if not all(isinstance(image, dict) and isinstance(image.get("name"), str)
+               and type(image.get("hole_area")) in (int, float) for image in result["images"]):
+        raise InputError(f"{path}: images: expected a name and a hole_area of each")
     result = {"run": Path(path).stem, "set": Path(path).stem, **result}
     for key in "run", "set":
         if not isinstance(result[key], str):

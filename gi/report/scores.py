@@ -2,8 +2,10 @@
 
 Which columns and rows there are, and how they are written, is all in the "measures" of a result.
 """
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+from gi.errors import InputError
 from gi.metrics.metric import HOLE, mean, read_measures
 from gi.report.paper import Row, find_row
 from gi.report.tables import Table
@@ -58,10 +60,13 @@ def video_table(result: Mapping) -> Table:
 
 
 def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str, rows: Iterable[Row] = ()) -> Table:
-    """Composites of several runs on one set, [(name, result)], below each other, the best bold; before them `rows` of
-    the paper and those that the results state. Where one says how long it was trained, steps are a column.
+    """Composites of several runs on one set, [(name, result)], below each other, the best bold if all are of the same
+    images and holes; before them `rows` of the paper and those that the results state. Where one says how long it was
+    trained, steps are a column. Without any masks, scores are those of whole images.
     """
     results, shown = list(results), {}
+    alike = len({frozenset((image["name"], image["hole_area"]) for image in result["images"])
+                 for _, result in results}) == 1
     stepped = any(result.get("step") for _, result in results)
     for _, result in results:
         shown |= {key: measure for key, measure in read_measures(result["measures"]).items()
@@ -80,14 +85,27 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str, rows
         totals = result["totals"]["composite"]
         steps = [f"{result['step']:,}" if result.get("step") else ""] if stepped else []
         lines.append(([name, *steps, f"{result['count']:,}", *texts(totals)],
-                      ["", *blank, *("best" if len(results) > 1 and first == place else "" for first in best)]))
+                      ["", *blank, *("best" if alike and len(results) > 1 and first == place else ""
+                                     for first in best)]))
         if row := paper_row(result):
             differences = [measure.difference(totals.get(key), row.scores.get(key)) for key, measure in shown.items()]
             lines.append(([f"  against {row.label}", *blank, *(text for text, _ in differences)],
                           ["", *blank, *(mark for _, mark in differences)]))
     marks = {(r, c): mark for r, (_, line) in enumerate(lines) for c, mark in enumerate(line) if mark}
+    notes = [rows[0].note] if rows else []
+    notes += [] if alike else ["The results are of different images, so that none is the best."]
+    of = "composites" if any(result.get("masks", True) for _, result in results) else "whole images"
     return Table(["", *about, *(measure.heading for measure in shown.values())], [cells for cells, _ in lines], marks,
-                 title=f"{set_name}: composites", note=rows[0].note if rows else "")
+                 title=f"{set_name}: {of}", note=" ".join(notes))
+
+
+def expect_masks_alike(results: Sequence[tuple[Path, Mapping]]) -> None:
+    """Raises InputError, naming the file or run, if one of the results of a set is of whole images, without masks, and
+    another one of composites.
+    """
+    without = [path for path, result in results if not result.get("masks", True)]
+    if 0 < len(without) < len(results):
+        raise InputError(f"{without[0]}: has scores of whole images, others of composites: evaluate it with --masks")
 
 
 def paper_row(result: Mapping) -> Row | None:

@@ -43,15 +43,15 @@ def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Prog
         temporary.write_text(job.checksum)
 
 
-def only_common(filled: Mapping[str, tuple[list[VideoPair], dict[str, str]]]
-                ) -> dict[str, tuple[list[VideoPair], dict[str, str]]]:
-    """{method: (pairs, problems)} with the pairs that all methods have, but for those that have none at all: means over
+def only_common(filled: Mapping[str, tuple[list[Clip], dict[str, str]]]
+                ) -> dict[str, tuple[list[Clip], dict[str, str]]]:
+    """{method: (clips, problems)} with the clips that all methods have, but for those that have none at all: means over
     other videos are no comparison.
     """
-    missing = {name: f"{method} has no result: {problem}" for method, (pairs, problems) in filled.items() if pairs
+    missing = {name: f"{method} has no result: {problem}" for method, (clips, problems) in filled.items() if clips
                for name, problem in problems.items()}
-    return {method: ([pair for pair in pairs if pair.name not in missing], {**missing, **problems})
-            for method, (pairs, problems) in filled.items()}
+    return {method: ([clip for clip in clips if clip.name not in missing], {**missing, **problems})
+            for method, (clips, problems) in filled.items()}
 
 
 def side_by_side(tables: Mapping[str, Table]) -> Table:

@@ -127,6 +127,14 @@ def test_budget_of_time(shot, tmp_path, monkeypatch):
     assert rates[0] > rates[1] > rates[2] > 0
 
 
+def test_exact_places_count_in_the_score(shot, tmp_path):
+    """What fills all places but one exactly is better than that one says."""
+    fitting = begin(shot, tmp_path / "a", steps=1)
+    errors = iter([0.1] + 7 * [0.0])
+    assert fitting.score_of(lambda batch: batch["image"] + next(errors)) == pytest.approx((20 + 7 * 60) / 8, abs=1e-3)
+    assert fitting.score_of(lambda batch: batch["image"]) == 60
+
+
 def test_second_phase_begins_anew(shot, tmp_path):
     fitting = begin(shot, tmp_path / "a", steps=8, regularisers={"again": Reconstruction(weight=0.5)})
     counts = []

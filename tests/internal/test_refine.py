@@ -91,6 +91,7 @@ def test_score_is_psnr_of_frames():
     expected = [peak_signal_noise_ratio(some.truth[some.frame == i].numpy(), some.colours[some.frame == i, 0].numpy(),
                                         data_range=1) for i in range(10)]
     assert score(None, some) == pytest.approx(np.mean(expected), abs=1e-3)
+    assert score(None, some._replace(truth=some.colours[:, 0])) == 60  # and no more where flow alone is exact
 
 
 def test_no_choice_where_flow_is_right(short):

@@ -71,7 +71,7 @@ def score_table(groups: dict[str, dict[str, np.ndarray]], against: str | None) -
 
 
 def _text(values: np.ndarray, sign: str = "") -> str:
-    """values: (seeds, clips), not finite where a clip has no hole, or a way is exact."""
+    """values: (seeds, clips), not finite where a clip has no hole."""
     clips = values[:, np.isfinite(values).all(axis=0)]
     seeds = ", ".join(f"{x:{sign}.2f}" for x in clips.mean(axis=1))
     return mean_text(clips.mean(axis=0), f"{sign}.2f") + (f" ({seeds})" if len(clips) > 1 else "")

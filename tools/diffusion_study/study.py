@@ -25,7 +25,7 @@ from gi.errors import InputError
 from gi.flow.aligned import Aligned
 from gi.flow.estimate import DIS
 from gi.flow.guidance import FlowGuidance
-from gi.metrics.functional import psnr
+from gi.metrics.functional import MOST_PSNR, psnr
 from gi.models.classical import copy_keyframe, opencv_inpaint
 from gi.report.tables import Table
 from tools.diffusion_study.videos import MarkedVideos
@@ -139,10 +139,13 @@ def _moved(keyframe, hole, other):
 
 
 def hole_scores(clips: Set, filled: Tensor) -> np.ndarray:
-    """(B,) PSNR in the holes, the mean of a clip's frames that have one and are no keyframe; nan without any."""
+    """(B,) PSNR in the holes, the mean of a clip's frames that have one and are no keyframe; nan without any. A frame
+    counts with at most `MOST_PSNR`.
+    """
     holes = clips.whole_first
     scores = psnr(filled.flatten(0, 1), clips.pixels.flatten(0, 1), holes.flatten(0, 1)).reshape(holes.shape[:2])
-    return np.nanmean(np.where(holes.flatten(2).any(dim=2), scores.numpy(), np.nan), axis=1)
+    kept = np.where(holes.flatten(2).any(dim=2), scores.clamp(max=MOST_PSNR).numpy(), np.nan)
+    return np.nanmean(kept, axis=1)
 
 
 def leakage(clips: Set, filled: Tensor) -> dict[str, float]:
@@ -166,10 +169,7 @@ def leakage(clips: Set, filled: Tensor) -> dict[str, float]:
 
 
 def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
-    """scores[set][model][way]: (B,) PSNR, model "" for what needs none. Rows are ways, ± the mean's standard error.
-
-    Clips that a way fills exactly, infinite PSNR, do not count in its mean.
-    """
+    """scores[set][model][way]: (B,) PSNR, model "" for what needs none. Rows are ways, ± the mean's standard error."""
     columns = [(name, model) for name, models in scores.items() for model in models if model]
     rows = []
     for way, label in WAYS.items():

@@ -1,4 +1,4 @@
-"""Whether a card computes what the CPU computes: every kind of network, losses, flow, Fourier transforms.
+"""Whether a card computes what the CPU computes: every kind of network, losses, SSIM, flow, Fourier transforms.
 
 Each check computes the same on the CPU in float32, and on the card in float32 without and with TF32, and under autocast
 in 16 bits. Errors are relative: the norm of the difference over the norm of what the CPU gives, of all outputs together
@@ -22,6 +22,7 @@ from gi.losses.feature_matching import FeatureMatchingLoss
 from gi.losses.l1 import L1Loss
 from gi.losses.objective import Objective
 from gi.losses.perceptual import PerceptualLoss
+from gi.metrics.functional import ssim
 from gi.models.discriminator import PatchDiscriminator
 from gi.models.ffc import FFC, FourierUnit, from_spectrum, to_spectrum
 from gi.models.fold import prepare_for_inference
@@ -181,7 +182,7 @@ def _prepared(device):
 
 
 def check_losses(device: torch.device, sizes: Sizes, result: dict, say: Callable[[str], None]) -> None:
-    """Discriminator, all terms of the objective and R1, with gradients; the networks are untrained."""
+    """Discriminator, all terms of the objective and R1, with gradients; the networks are untrained. And SSIM."""
     torch.manual_seed(0)
     checks, data = Checks(device, result, say), frames(sizes)
     image, mask = data["image"], data["mask"]
@@ -208,6 +209,7 @@ def check_losses(device: torch.device, sizes: Sizes, result: dict, say: Callable
     small = prediction.detach()[..., :side, :side].requires_grad_(), image[..., :side, :side]
     checks("perceptual loss", PerceptualLoss(weights=None), small, gradients=True,
            call=lambda loss, prediction, image: loss(prediction, {"image": image}))
+    checks("SSIM", nn.Identity(), (prediction.detach(), image), tolerance=1e-5, call=lambda _, *x: ssim(*x))
 
 
 def check_flow(device: torch.device, sizes: Sizes, result: dict, say: Callable[[str], None]) -> None:
