@@ -317,6 +317,26 @@ def test_wrong_arguments_are_named(inpainter):
             find_device(device)
 
 
+@pytest.mark.parametrize(("error", "expected", "message"), [
+    (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), InputError, "not enough memory on cpu: lower"),
+    (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), InputError, "not enough memory on cpu: lower"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), InputError, "lower max_side, which is 64"),
+    (torch.OutOfMemoryError("CUDA out of memory."), InputError, "not enough memory on cpu: lower"),
+    (MemoryError(), InputError, "not enough memory on cpu: lower"),
+    (NotImplementedError("no such operator on this device"), NotImplementedError, "no such operator"),
+    (RuntimeError("sizes do not match"), RuntimeError, "sizes do not match"),
+])
+def test_too_little_memory_is_told_from_other_errors(monkeypatch, error, expected, message):
+    inpainter = make("ours_unguided", estimator=ZeroFlow())
+
+    def fail(*inputs):
+        raise error
+
+    monkeypatch.setattr(inpainter.generator, "forward", fail)
+    with pytest.raises(expected, match=message):
+        inpainter(picture(20, 30), hole(20, 30))
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
