@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gi.compositing import composite, masked
+from gi.compositing import composite, masked, pixels_of_tensor, tensor_of_pixels
 from gi.config.device import find_device
 from gi.errors import InputError, expect_finite
 from gi.media.crop import limited, resize_known
@@ -51,7 +51,7 @@ class PerFrame(VideoMethod):
     def _fill(self, frame, mask):
         size = frame.shape[:2] if self.max_side is None else limited(frame.shape[:2], self.max_side)
         frame, mask = resize_known(frame, mask, size)
-        image = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].float() / 255
+        image = tensor_of_pixels(frame, self.device)[None]
         hole = torch.from_numpy(mask).to(self.device)[None, None].float()
         if self.generator is None:
             filled = opencv_inpaint(image, hole)
@@ -59,4 +59,4 @@ class PerFrame(VideoMethod):
             sources, flows, errors = (image.new_zeros(1, 0, channels, *size) for channels in (4, 2, 1))
             filled = self.generator(masked(image, hole), sources, flows, errors).float()
             filled = composite(expect_finite(filled), image, hole)
-        return (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+        return pixels_of_tensor(filled[0])

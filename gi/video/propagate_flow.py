@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
+from gi.compositing import tensor_of_pixels
 from gi.errors import expect_within
 from gi.flow.align import surely_known
 from gi.flow.estimate import DIS, Estimator
@@ -87,7 +88,7 @@ class FlowFollower(Follower):
     def votes(self, past: Sequence[Annotated], frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Share of earlier frames that saw the object at each pixel, and the weight of all that saw it: (h, w) each."""
         chosen = [past[-back] for back in BACK if back <= len(past)]
-        images = torch.from_numpy(np.stack([frame, *(frame for frame, _ in chosen)])).permute(0, 3, 1, 2).float() / 255
+        images = tensor_of_pixels(np.stack([frame, *(frame for frame, _ in chosen)]))
         other = torch.arange(1, len(images))
         flows = self.estimator.between(images, torch.cat([0 * other, other]), torch.cat([other, 0 * other]))
         there, back = flows.chunk(2)
