@@ -84,8 +84,6 @@ class Tasks:
         """Carries the marks through the video."""
         if method not in PROPAGATE:
             raise Problem(f"{method}: no such way to propagate, expected {', '.join(PROPAGATE)}")
-        if why := self.methods.why_not_propagate(method):
-            raise Problem(f"{PROPAGATE[method][0]}: {why}", 409)
         options = checked(options, PROPAGATE[method][2])
 
         def prepare(folder: Path) -> tuple[list[str], str]:
