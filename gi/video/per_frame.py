@@ -13,7 +13,7 @@ from gi.models.classical import opencv_inpaint
 from gi.models.fold import prepare_for_inference
 from gi.video.identity import network_checksum
 from gi.video.method import Part, VideoMethod, pieces
-from gi.weights.pretrained import load_parts
+from gi.weights.pretrained import load_trained
 
 
 class PerFrame(VideoMethod):
@@ -31,8 +31,8 @@ class PerFrame(VideoMethod):
                  overrides: Sequence[str] = (), device: str | torch.device = "auto", max_side: int | None = None):
         self.device, self.max_side, self.generator = find_device(device), max_side, None
         if network:
-            generator, _ = load_parts(checkpoint, config=config, flow="zero", overrides=overrides)
-            self.generator = prepare_for_inference(generator).to(self.device)
+            trained = load_trained(checkpoint, config=config, flow="zero", overrides=overrides)
+            self.generator = prepare_for_inference(trained.generator).to(self.device)
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:
