@@ -30,6 +30,7 @@ from gi.media.photos import mask_of, pixels_of, read_photo, write_photo
 from gi.media.samples import find_samples
 from gi.models.guided_copy import GuidedCopy
 from tests.families import tiny_generator, tiny_node
+from tests.test_io import bomb
 
 NODE = {"n_blocks": 1, "n_cross": 1}
 
@@ -441,14 +442,6 @@ def test_orientation_is_the_same_for_all_readers(tmp_path, orientation):
     assert deep.dtype == np.uint16 and np.abs((deep >> 8).astype(int) - rgb).max() <= 1
 
 
-def bomb():
-    def chunk(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", 60000, 60000, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
 def test_one_picture(run_folder, program, tmp_path):
     scene, mask = data.camera()[60:124, 200:280], hole(64, 80)
     image = 257 * scene.astype(np.uint16)
@@ -473,7 +466,7 @@ def test_one_picture(run_folder, program, tmp_path):
 
     whole = save(tmp_path / "whole.png", picture(20, 30))
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:500])
-    (tmp_path / "bomb.png").write_bytes(bomb())
+    (tmp_path / "bomb.png").write_bytes(bomb(60000, 60000, depth=16))
     save(tmp_path / "wide.png", np.zeros((80, 64), np.uint8))
     for match, words in {
         r"km.png: is 64x64, expected 80x64 as its image .*i\.png": [*common, "--mask", tmp_path / "km.png"],
