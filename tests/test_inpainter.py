@@ -25,7 +25,7 @@ from gi.flow.guidance import FlowGuidance
 from gi.flow.keypoints import Detector
 from gi.flow.unseen import grow_hole, smooth_fill
 from gi.media import io
-from gi.media.crop import context_box, fit_known, resize_known
+from gi.media.crop import Box, context_box, fit_known, resize_known
 from gi.media.photos import mask_of, pixels_of, read_photo, write_photo
 from gi.media.samples import find_samples
 from gi.models.guided_copy import GuidedCopy
@@ -197,6 +197,14 @@ def test_large_pictures_are_filled_at_full_resolution_around_small_holes(inpaint
     far = image.copy()
     far[200:] = 0  # not in the network's view
     np.testing.assert_array_equal(inpainter(far, mask)[mask], result[mask])
+
+
+def test_box_around_a_mask():
+    mask = np.zeros((30, 40), np.uint8)
+    assert Box.around(mask) is None
+    mask[3, 7] = mask[12, 5] = 1
+    assert Box.around(mask) == (3, 5, 13, 8) and Box.around(mask > 0) == (3, 5, 13, 8)
+    assert Box.around(np.ones((1, 4), bool)) == (0, 0, 1, 4)
 
 
 def test_context_box():
