@@ -15,7 +15,6 @@ from gi.media.crop import resize
 from gi.media.cuts import CutFinder
 from gi.media.files import VideoFolder, open_video
 from gi.media.source import VideoSource
-from gi.metrics.video_folder import VIDEO_SUFFIXES
 
 OPEN = 256  # videos whose index a process remembers
 
@@ -103,11 +102,11 @@ def _find(root):
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         shown = [name for name in files if not name.startswith(".")]
-        videos = [name for name in shown if name.lower().endswith(VIDEO_SUFFIXES)]
+        videos = [name for name in shown if name.lower().endswith(io.VIDEO_SUFFIXES)]
         found += [Path(folder, name).relative_to(root).as_posix() for name in videos]
         if any(name.lower().endswith(io.SUFFIXES) for name in shown):
             found.append(Path(folder).relative_to(root).as_posix())
     if not found:
-        raise InputError(f"{root}: no video in this folder, expected files ending with {', '.join(VIDEO_SUFFIXES)}, or "
-                         "folders of frames")
+        raise InputError(f"{root}: no video in this folder, expected files ending with {', '.join(io.VIDEO_SUFFIXES)}, "
+                         "or folders of frames")
     return sorted(found)

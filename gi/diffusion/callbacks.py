@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from gi.compositing import composite
 from gi.diffusion.network import Conditions, KeyframeDiffusion
 from gi.diffusion.sampler import View, begin, denoise, sigmas
 from gi.errors import expect_at_least
@@ -84,7 +85,7 @@ def clip_rows(pixels: Tensor, masks: Tensor, filled: Sequence[Tensor]) -> np.nda
 
     pixels and each of filled: (B, F, 3, H, W) in [0, 1]; masks: (B, F, 1, H, W), 1 = missing.
     """
-    composites = [masks * x + (1 - masks) * pixels for x in filled]
+    composites = [composite(x, pixels, masks) for x in filled]
     shown = [x.float().cpu().permute(0, 1, 3, 4, 2).numpy() for x in (pixels, *composites)]
     holes, gap = masks.float().cpu().numpy()[:, :, 0], 2
     rows = []
