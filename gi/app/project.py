@@ -79,7 +79,7 @@ class Project:
     def open(self) -> VideoSource:
         """The frames. Raises InputError if the file is gone or another by now."""
         self.check_source()
-        return open_video(self.source, rate=parse_rate(self.fps_given) if self.fps_given else None)
+        return open_video(self.source, rate=parse_rate(self.fps_given))
 
     def check_source(self) -> None:
         """Raises InputError if the source is gone or another by now."""

@@ -57,7 +57,7 @@ class Projects:
                 video, facts = None, {"kind": "photo", "width": size[0], "height": size[1], "count": 1, "fps": 0.0,
                                       "has_sound": False, "remarks": []}
             else:
-                video = open_video(source, rate=parse_rate(fps) if fps else None)
+                video = open_video(source, rate=parse_rate(fps))
                 facts = {"kind": "video", "width": video.width, "height": video.height, "count": video.count,
                          "fps": float(video.rate), "has_sound": _has_sound(source),
                          "remarks": list(video.remarks)}
