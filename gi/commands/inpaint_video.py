@@ -71,8 +71,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv)
     if args.method and args.no_network:
         raise InputError("--method and --no-network: expected one of them")
-    args.options = {action.dest: getattr(args, action.dest) for action in options._group_actions
-                    if action.dest in args and action.dest != "words"}
+    args.options = script.given(args, options)
     if "max_side" in args.options and "resize" in args.options:
         raise InputError("--max-side and --resize: expected one of them")
     # Not by argparse's types, which would replace these messages by one of its own.
@@ -139,7 +138,7 @@ def _inpaint(args, told):
     from gi.media.writer import remarks
     from gi.video.job import VideoJob
     from gi.video.method import build_method
-    video = open_video(args.video, rate=parse_rate(args.fps) if args.fps else None)
+    video = open_video(args.video, rate=parse_rate(args.fps))
     masks = open_masks(args.masks, video, dilate=args.dilate)
     edited = _edited(args.keyframe, video)
     if masks.rule.full == masks.rule.total and not edited:

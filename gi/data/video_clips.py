@@ -2,11 +2,12 @@
 import itertools
 import os
 from fractions import Fraction
+from operator import attrgetter
 from pathlib import Path
 
-import cachetools
 import cv2
 import numpy as np
+from cachetools import LRUCache, cachedmethod
 
 from gi.data.clips import Clip
 from gi.errors import InputError, expect_at_least, expect_within
@@ -45,7 +46,7 @@ class VideoClips:
         self.root, self.frames, self.size, self.rate = Path(root), frames, (height, width), rate
         self.folder_rate, self.flip, self.across_cuts, self.attempts = folder_rate, flip, across_cuts, attempts
         self._entries = np.array([os.fsencode(entry) for entry in (io.read_list(list) if list else _find(self.root))])
-        self._opened: cachetools.LRUCache = cachetools.LRUCache(OPEN)
+        self._opened: LRUCache = LRUCache(OPEN)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -68,11 +69,10 @@ class VideoClips:
                 return Clip(frames[:, :, ::-1] if flip else frames, float(video.rate / step))
         raise InputError(f"{video.path}: no {length} frames in a row without a scene cut in {self.attempts} attempts")
 
+    @cachedmethod(attrgetter("_opened"))
     def _open(self, index) -> VideoSource:
-        if index not in self._opened:
-            path = io.resolve_inside(self.root, self.name(index))
-            self._opened[index] = open_video(path, rate=Fraction(self.folder_rate) if path.is_dir() else None)
-        return self._opened[index]
+        path = io.resolve_inside(self.root, self.name(index))
+        return open_video(path, rate=Fraction(self.folder_rate) if path.is_dir() else None)
 
     def _read(self, video, wanted, place):
         """uint8 (F, H, W, 3) of these frames; place: of the part that is cut out, (down, right) in [0, 1)."""

@@ -8,7 +8,7 @@ import torch
 from gi.compositing import composite, masked, pixels_of_tensor, tensor_of_pixels
 from gi.config.device import find_device
 from gi.errors import InputError, expect_finite
-from gi.media.crop import limited, resize_known
+from gi.media.crop import resize_known, working_size
 from gi.models.classical import opencv_inpaint
 from gi.models.fold import prepare_for_inference
 from gi.video.identity import network_checksum
@@ -49,7 +49,7 @@ class PerFrame(VideoMethod):
 
     @torch.inference_mode()
     def _fill(self, frame, mask):
-        size = frame.shape[:2] if self.max_side is None else limited(frame.shape[:2], self.max_side)
+        size = working_size(frame.shape[:2], max_side=self.max_side, resize=None)
         frame, mask = resize_known(frame, mask, size)
         image = tensor_of_pixels(frame, self.device)[None]
         hole = torch.from_numpy(mask).to(self.device)[None, None].float()
