@@ -24,18 +24,17 @@ class Core(NamedTuple):
     margin: float
 
 
-def cut_out(image: np.ndarray, mask: np.ndarray, unknown: np.ndarray, *, band: float = BAND,
-            rounds: int = 1) -> np.ndarray:
+def cut_out(image: np.ndarray, mask: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """`mask`, with pixels near its outline and those that are `unknown` (bool) decided anew by colours and edges.
 
     GrabCut (Rother et al., 2004), OpenCV's, whose models of colours are made of this image alone.
     """
     inside, outside = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (mask, 1 - mask))
-    band, context = (video_pixels(length, mask.shape) for length in (band, CONTEXT))
+    band, context = (video_pixels(length, mask.shape) for length in (BAND, CONTEXT))
     labels = np.where(mask > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD)
     labels[(inside > band) & ~unknown] = cv2.GC_FGD
     labels[(outside > band) & ~unknown] = cv2.GC_BGD
-    return _cut(image, labels.astype(np.uint8), outside <= context, rounds) if mask.any() else mask
+    return _cut(image, labels.astype(np.uint8), outside <= context, 1) if mask.any() else mask
 
 
 def core_of(image: np.ndarray, mask: np.ndarray) -> Core:
