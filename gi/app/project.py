@@ -15,6 +15,7 @@ from pathlib import Path
 from gi.app import pictures
 from gi.app.folder import Problem, kind_of
 from gi.errors import InputError
+from gi.media.crop import limited
 from gi.media.files import open_video, parse_rate
 from gi.media.source import VideoSource
 
@@ -58,7 +59,7 @@ class Project:
 
     @property
     def proxy_size(self) -> tuple[int, int]:
-        return pictures.fitting(*self.size)
+        return limited(self.size, pictures.SIDE)
 
     @property
     def proxies(self) -> Path:

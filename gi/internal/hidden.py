@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from gi.data.masks import MaskKind
 from gi.data.sample import Sample, make_sample
 from gi.errors import InputError, expect_at_least, expect_within
-from gi.internal.shot import Shot, roll
+from gi.internal.shot import Shot
 from gi.media.crop import Box
 
 
@@ -97,7 +97,7 @@ class HiddenPixels(Dataset):
         else:
             random = np.random.default_rng((self.seed, epoch, index // self.batch_size, 1)) \
                 if self.translations.shared else rng
-            moved = roll(moved, *self.translations.draw(random, moved, mask))
+            moved = np.roll(moved, self.translations.draw(random, moved, mask), axis=(0, 1))
         sample: Any = make_sample([shot.frames[own], shot.frames[other]], [mask, shot.masks[other]], f"{epoch}/{index}")
         return sample | {"moved": torch.from_numpy(moved)[None]}
 

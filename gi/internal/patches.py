@@ -10,7 +10,7 @@ from gi.data.sample import make_sample
 from gi.errors import InputError
 from gi.internal.grid import cells
 from gi.internal.hidden import HiddenSample, Translations, centre_of
-from gi.internal.shot import Shot, roll
+from gi.internal.shot import Shot
 from gi.media.crop import Box
 
 LEAST = 1000 / (960 * 540)  # share of a part that a hole covers, to be used: the paper's 1,000 pixels
@@ -61,7 +61,7 @@ class HiddenPatches(Dataset):
         box = self._around(rng, row, column)
         moved = np.array(piece.of(shot.masks[other]))
         middle = centre_of(moved)
-        moved = roll(moved, row - box.top - middle[0], column - box.left - middle[1])
+        moved = np.roll(moved, (row - box.top - middle[0], column - box.left - middle[1]), axis=(0, 1))
         sample: Any = make_sample([box.of(shot.frames[own]), piece.of(shot.frames[other])],
                                   [box.of(shot.masks[own]), piece.of(shot.masks[other])], f"{index}")
         sample["moved"] = torch.from_numpy(moved)[None]
