@@ -49,7 +49,7 @@ def guidance_scales(whole: Sequence[bool], lowest: float, highest: float) -> Ten
 
 
 def begin(noise: Tensor, levels: Tensor) -> Tensor:
-    """Latents of the highest level from noise of unit variance."""
+    """Latents (B, F, c, h, w) of the highest level from noise of unit variance."""
     return noise * (levels[0] ** 2 + 1) ** 0.5
 
 

@@ -23,7 +23,7 @@ def fill_frame(network: nn.Module, frame: np.ndarray, mask: np.ndarray, prior: n
 
 
 def strip(network: nn.Module, shot: Shot, *, columns: int = 5) -> np.ndarray:
-    """uint8 picture: frames spread over those with a hole, hatched there, above the same filled."""
+    """uint8 (rows, columns, 3): frames spread over those with a hole, hatched there, above the same filled."""
     numbers = shot.holes if len(shot.holes) else np.arange(len(shot))
     chosen = numbers[np.linspace(0, len(numbers) - 1, min(columns, len(numbers))).round().astype(int)]
     above = [hatch(shot.frames[i] / 255, shot.masks[i]) for i in chosen]

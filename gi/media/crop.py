@@ -88,7 +88,7 @@ def working_size(size: tuple[int, int], *, max_side: int | None, resize: Sequenc
 
 
 def resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    """OpenCV's, for `size` = (height, width)."""
+    """OpenCV's, of (H, W) or (H, W, C), for `size` = (height, width)."""
     if array.shape[:2] == tuple(size):
         return array
     return cv2.resize(np.ascontiguousarray(array), (size[1], size[0]), interpolation=interpolation)

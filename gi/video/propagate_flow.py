@@ -105,7 +105,10 @@ class FlowFollower(Follower):
 
 
 def decide(frame: np.ndarray, share: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """The mask of a frame from votes on it, whose edges decide where those are unsure."""
+    """The mask, uint8 (H, W), of a frame, uint8 (H, W, 3), from votes on it, whose edges decide where those are unsure.
+
+    share (H, W) in [0, 1], weight (H, W): see `FlowFollower.votes`.
+    """
     mask = (share >= threshold).astype(np.uint8)
     unsure = (weight < SURE) | (np.abs(share - threshold) < 0.5 * min(threshold, 1 - threshold))
     return cut_out(frame, mask, unsure & (grow(mask, round(video_pixels(NEAR, mask.shape))) > 0))
