@@ -40,10 +40,10 @@ def context_box(mask: np.ndarray, side: int, times: float = 2) -> Box:
     hole = Box.around(mask) or Box(*middle, *middle)
     spans = (hole.top, hole.bottom), (hole.left, hole.right)
     length = max(side, *(round(times * size) for size in hole.size))
-    sizes = [min(length, size) for size in mask.shape]
-    starts = [min(max((start + end - length) // 2, 0), whole - length)
-              for (start, end), length, whole in zip(spans, sizes, mask.shape, strict=True)]
-    return Box(*starts, starts[0] + sizes[0], starts[1] + sizes[1])
+    height, width = (min(length, size) for size in mask.shape)
+    top, left = (min(max((start + end - length) // 2, 0), whole - length)
+                 for (start, end), length, whole in zip(spans, (height, width), mask.shape, strict=True))
+    return Box(top, left, top + height, left + width)
 
 
 def resize_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
