@@ -17,7 +17,7 @@ from torch import nn
 
 from gi.compositing import masked
 from gi.config.device import find_device
-from gi.errors import InputError, expect_at_least, expect_finite
+from gi.errors import InputError, expect_at_least, expect_finite, memory_named
 from gi.flow.agreement import Fitted, Verdict, fit_keyframes
 from gi.flow.guidance import Guidance, expect_blind
 from gi.flow.parts import Parts
@@ -100,14 +100,9 @@ class Inpainter(Pretrained):
         self.report = []
         if not mask.any() and not return_details:
             return image.copy()
-        try:
-            with torch.inference_mode():
-                details = self._predict(image, mask, frames)
-        except (RuntimeError, MemoryError) as error:
-            # Of a CPU's memory, torch says it in a plain RuntimeError.
-            if type(error) is RuntimeError and "can't allocate memory" not in str(error):
-                raise
-            raise InputError(f"not enough memory on {self.device}: lower max_side, which is {self.max_side}") from error
+        enough = memory_named(f"not enough memory on {self.device}: lower max_side, which is {self.max_side}")
+        with torch.inference_mode(), enough:
+            details = self._predict(image, mask, frames)
         # Not gi.compositing, which is for what networks see: this keeps depth and channels of any input.
         result = image.copy()
         box, hole = details["box"], details["box"].of(mask)

@@ -2,6 +2,8 @@ import gi  # noqa: I001  first: it makes torchvision importable beside a CPU bui
 
 import functools
 import importlib.util
+import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +22,21 @@ REFERENCE = Path(__file__).resolve().parent / "reference"
 def root():
     """Folder of the repository."""
     return Path(gi.__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run_script(root, monkeypatch, capsys):
+    """Function: name of a file in scripts/ -> function: words -> exit status and what was printed, `out` and `err`."""
+    def named(name):
+        def run(*words):
+            monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
+            with pytest.raises(SystemExit) as end:
+                runpy.run_path(str(root / "scripts" / f"{name}.py"), run_name="__main__")
+            return end.value.code, capsys.readouterr()
+
+        return run
+
+    return named
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 import copy
 import json
 import math
-import runpy
 import sys
 import time
 from pathlib import Path
@@ -228,7 +227,7 @@ def test_file_table_and_no_paths_of_this_machine(report, tmp_path, capsys):
     assert any("sample / decoding" in line for line in remarks(report))
 
 
-def test_comparison(report, tmp_path, capsys, root, monkeypatch):
+def test_comparison(report, tmp_path, run_script):
     other = copy.deepcopy(report)
     for name, factor in ("fid", 2.0), ("train_step", 0.5):
         case = other["cases"][name]
@@ -245,11 +244,11 @@ def test_comparison(report, tmp_path, capsys, root, monkeypatch):
     assert any(line.startswith("machine, threads") for line in lines)
     for name, content in ("old", report), ("new", other):
         write_json(tmp_path / f"{name}.json", content)
-    status, out, _ = run(root, monkeypatch, capsys, "--compare", tmp_path / "old.json", tmp_path / "new.json")
-    assert status == 0 and "A: old" in out and "differs: settings, size" in out
+    status, printed = run_script("benchmark")("--compare", tmp_path / "old.json", tmp_path / "new.json")
+    assert status == 0 and "A: old" in printed.out and "differs: settings, size" in printed.out
 
 
-def test_bad_input_is_one_line(tmp_path, root, monkeypatch, capsys, report):
+def test_bad_input_is_one_line(tmp_path, run_script, report):
     (tmp_path / "text.json").write_text("no")
     (tmp_path / "other.json").write_text("{}")
     broken = copy.deepcopy(report)
@@ -260,27 +259,19 @@ def test_bad_input_is_one_line(tmp_path, root, monkeypatch, capsys, report):
             read_report(tmp_path / f"{name}.json")
     for arguments, message in ((), "nothing to do"), (("--config", "x.yaml", "--out", "a.txt"), ".json"), (
             ("--config", "x.yaml", "--threads", "0"), "--threads"), (("--paths", "nothing"), "expected one of data"):
-        status, _, errors = run(root, monkeypatch, capsys, *arguments)
-        assert status == 2 and message in errors and errors.count("\n") == 1
+        status, printed = run_script("benchmark")(*arguments)
+        assert status == 2 and message in printed.err and printed.err.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_the_script_runs_a_path(root, monkeypatch, capsys, tmp_path):
+def test_the_script_runs_a_path(root, monkeypatch, run_script, tmp_path):
     monkeypatch.setattr("tools.benchmark.report.measure_limits", lambda *args: Limits(1e11, 1e10))
     config, out = tmp_path / "c.yaml", tmp_path / "r.json"
     config.write_text((root / "tests" / "tiny.yaml").read_text().replace("???", "unused"))
-    status, printed, _ = run(root, monkeypatch, capsys, "--config", config, "--paths", "predict", "--repeats", 1,
-                             "--size", 32, "--device", "cpu", "--precision", "bf16-mixed", "--out", out)
-    assert status == 0 and "predict/T=14" in printed
+    status, printed = run_script("benchmark")("--config", config, "--paths", "predict", "--repeats", 1, "--size", 32,
+                                          "--device", "cpu", "--precision", "bf16-mixed", "--out", out)
+    assert status == 0 and "predict/T=14" in printed.out
     assert read_report(out)["settings"]["precision"] == "bf16-mixed"
-
-
-def run(root, monkeypatch, capsys, *arguments):
-    script = root / "scripts" / "benchmark.py"
-    monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(script), run_name="__main__")
-    return end.value.code, *capsys.readouterr()
 
 
 def test_duration():

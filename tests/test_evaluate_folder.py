@@ -1,6 +1,4 @@
 import json
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -254,15 +252,9 @@ def test_composite_equal_to_raw_is_computed_once(folders, tmp_path):
     assert cached.computed == 12
 
 
-def test_command_line(folders, tmp_path, root, monkeypatch, capsys):
+def test_command_line(folders, tmp_path, monkeypatch, run_script):
     truth, predictions = folders
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["evaluate_folder.py", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(root / "scripts" / "evaluate_folder.py"), run_name="__main__")
-        return end.value.code, capsys.readouterr()
-
+    run = run_script("evaluate_folder")
     out = tmp_path / "out" / "other.json"
     words = (truth, predictions, "--masks", truth, "--metrics", "ssim", "l1", "--out", out, "--paper", "4:ours")
     status, printed = run(*words)

@@ -3,8 +3,6 @@ import csv
 import html.parser
 import json
 import math
-import runpy
-import sys
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,14 +82,8 @@ def devil(tmp_path):
 
 
 @pytest.fixture
-def run(root, monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["evaluate_video.py", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(root / "scripts" / "evaluate_video.py"), run_name="__main__")
-        return end.value.code, capsys.readouterr()
-
-    return run
+def run(run_script):
+    return run_script("evaluate_video")
 
 
 class Page(html.parser.HTMLParser):

@@ -2,8 +2,6 @@ import dataclasses
 import hashlib
 import http.server
 import re
-import runpy
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -285,13 +283,8 @@ def test_addresses_are_of_the_projects():
         assert name in ("ade20k", "i3d") or download.sha256.startswith(in_name[1])
 
 
-def test_command_line(server, data, item, tmp_path, root, monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["fetch_weights.py", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(root / "scripts" / "fetch_weights.py"), run_name="__main__")
-        return end.value.code, capsys.readouterr()
-
+def test_command_line(server, data, item, tmp_path, root, run_script):
+    run = run_script("fetch_weights")
     status, printed = run("vgg16", "--to", tmp_path)
     assert status == 0 and printed.out.startswith("vgg16: checkpoints/metrics/vgg16-397923af.pth: fetched from")
     status, printed = run("vgg16", "ade20k", "--to", tmp_path)

@@ -20,7 +20,7 @@ from gi.video import VideoInpainter
 from gi.video.keyframes.frame_streams import FrameStreams
 from gi.weights.checkpoint import load_generator
 from gi.weights.export import export_generator
-from gi.weights.pretrained import load_parts
+from gi.weights.pretrained import load_trained
 from gi.weights.unpickle import read_checkpoint
 from tests.families import random_inputs, tiny_generator
 
@@ -129,8 +129,9 @@ def test_photos_are_those_of_the_cpu(n_keyframes):
     keyframes = [smooth(90, 131, shift=shift) for shift in (3.0, -5.0)][:n_keyframes]
     results = []
     for device in DEVICE, "cpu":
-        generator, guidance = load_parts(flow="dis")  # the small network of the repository
-        results.append(Inpainter(generator=generator, guidance=guidance, device=device)(image, mask, keyframes))
+        small = load_trained(flow="dis")  # the small network of the repository
+        inpainter = Inpainter(generator=small.generator, guidance=small.guidance, device=device)
+        results.append(inpainter(image, mask, keyframes))
     found, expected = (result.astype(int) for result in results)
     np.testing.assert_array_equal(found[~mask], image[~mask])
     assert np.abs(found - expected)[mask].mean() < 0.5  # of 255; flow sees 8-bit images, whose rounding may differ

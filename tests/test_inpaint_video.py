@@ -23,7 +23,7 @@ from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.workspace import Workspace
 from tests.families import tiny_node
 from tests.test_video_pipeline import hole_psnr, scene
-from tests.video_helpers import write_video
+from tests.video_helpers import pictures, write_video
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = 23
@@ -50,10 +50,6 @@ def video(tmp_path_factory):
 
 def run(script, video, out, *options, frames="frames", masks="masks"):
     return script.main([str(video / frames), str(video / masks), str(out), *OPTIONS, *options])
-
-
-def pictures(folder):
-    return np.stack([io.read_image(path) for path in sorted(folder.glob("*.png"))])
 
 
 def test_folder_in_folder_out(script, video, tmp_path, capsys):
@@ -192,7 +188,7 @@ def test_inputs_that_change_during_the_work_are_never_mixed(script, video, tmp_p
     assert not (tmp_path / "out").exists() and not any(chunks(tmp_path).values())
     assert run(script, tmp_path, tmp_path / "out") == 0
     result, truth = pictures(tmp_path / "out"), pictures(tmp_path / "frames")
-    known = np.stack([io.read_mask(path) for path in sorted((tmp_path / "masks").iterdir())]) == 0
+    known = pictures(tmp_path / "masks", io.read_mask) == 0
     assert np.array_equal(result[known], truth[known])
 
 

@@ -25,11 +25,12 @@ from gi.flow.guidance import FlowGuidance
 from gi.flow.keypoints import Detector
 from gi.flow.unseen import grow_hole, smooth_fill
 from gi.media import io
-from gi.media.crop import context_box, fit_known, resize_known
+from gi.media.crop import Box, context_box, fit_known, resize_known
 from gi.media.photos import mask_of, pixels_of, read_photo, write_photo
 from gi.media.samples import find_samples
 from gi.models.guided_copy import GuidedCopy
 from tests.families import tiny_generator, tiny_node
+from tests.test_io import bomb
 
 NODE = {"n_blocks": 1, "n_cross": 1}
 
@@ -198,6 +199,14 @@ def test_large_pictures_are_filled_at_full_resolution_around_small_holes(inpaint
     np.testing.assert_array_equal(inpainter(far, mask)[mask], result[mask])
 
 
+def test_box_around_a_mask():
+    mask = np.zeros((30, 40), np.uint8)
+    assert Box.around(mask) is None
+    mask[3, 7] = mask[12, 5] = 1
+    assert Box.around(mask) == (3, 5, 13, 8) and Box.around(mask > 0) == (3, 5, 13, 8)
+    assert Box.around(np.ones((1, 4), bool)) == (0, 0, 1, 4)
+
+
 def test_context_box():
     mask = np.zeros((300, 400), bool)
     mask[10:20, 390:400] = True
@@ -317,6 +326,26 @@ def test_wrong_arguments_are_named(inpainter):
             find_device(device)
 
 
+@pytest.mark.parametrize(("error", "expected", "message"), [
+    (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), InputError, "not enough memory on cpu: lower"),
+    (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), InputError, "not enough memory on cpu: lower"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), InputError, "lower max_side, which is 64"),
+    (torch.OutOfMemoryError("CUDA out of memory."), InputError, "not enough memory on cpu: lower"),
+    (MemoryError(), InputError, "not enough memory on cpu: lower"),
+    (NotImplementedError("no such operator on this device"), NotImplementedError, "no such operator"),
+    (RuntimeError("sizes do not match"), RuntimeError, "sizes do not match"),
+])
+def test_too_little_memory_is_told_from_other_errors(monkeypatch, error, expected, message):
+    inpainter = make("ours_unguided", estimator=ZeroFlow())
+
+    def fail(*inputs):
+        raise error
+
+    monkeypatch.setattr(inpainter.generator, "forward", fail)
+    with pytest.raises(expected, match=message):
+        inpainter(picture(20, 30), hole(20, 30))
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
@@ -421,14 +450,6 @@ def test_orientation_is_the_same_for_all_readers(tmp_path, orientation):
     assert deep.dtype == np.uint16 and np.abs((deep >> 8).astype(int) - rgb).max() <= 1
 
 
-def bomb():
-    def chunk(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", 60000, 60000, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
 def test_one_picture(run_folder, program, tmp_path):
     scene, mask = data.camera()[60:124, 200:280], hole(64, 80)
     image = 257 * scene.astype(np.uint16)
@@ -453,7 +474,7 @@ def test_one_picture(run_folder, program, tmp_path):
 
     whole = save(tmp_path / "whole.png", picture(20, 30))
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:500])
-    (tmp_path / "bomb.png").write_bytes(bomb())
+    (tmp_path / "bomb.png").write_bytes(bomb(60000, 60000, depth=16))
     save(tmp_path / "wide.png", np.zeros((80, 64), np.uint8))
     for match, words in {
         r"km.png: is 64x64, expected 80x64 as its image .*i\.png": [*common, "--mask", tmp_path / "km.png"],

@@ -122,18 +122,18 @@ def test_values_of_a_mask_are_counted_in_little_memory():
     assert peak < 8 * 2048 * 2048  # bytes
 
 
-def _bomb(width, height):
-    """A PNG of a few bytes whose header promises a huge image."""
+def bomb(width, height, depth=8):
+    """A PNG of a few bytes whose header promises a huge image of `depth` bits a channel."""
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("size", [(20000, 20000), (60000, 60000)])  # below and above twice the limit
 def test_bomb_is_refused_before_decoding(tmp_path, size):
-    (tmp_path / "bomb.png").write_bytes(_bomb(*size))
+    (tmp_path / "bomb.png").write_bytes(bomb(*size))
     with pytest.raises(InputError, match=r"bomb\.png.*pixels"):
         io.read_image(tmp_path / "bomb.png")
 

@@ -2,9 +2,7 @@ import hashlib
 import io
 import json
 import os
-import runpy
 import signal
-import sys
 
 import cv2
 import numpy as np
@@ -203,13 +201,8 @@ def test_refuses(photographs, made, tmp_path):
         make_validation.make_validation(photographs, other, SMALL)
 
 
-def test_command_line(photographs, tmp_path, root, monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["make_guided_validation.py", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(root / "scripts" / "make_guided_validation.py"), run_name="__main__")
-        return end.value.code, capsys.readouterr()
-
+def test_command_line(photographs, tmp_path, run_script):
+    run = run_script("make_guided_validation")
     options = ("--count", 2, "--keyframes", 1, "--size", 32, "--workers", 1)
     status, printed = run(photographs, tmp_path / "set", *options)
     assert status == 0 and "2 samples; manifest.json" in printed.out and "samples 2/2" in printed.err

@@ -1,8 +1,6 @@
 """A metric is an entry and a function: one that only this file knows appears everywhere that the others do."""
 import csv
 import json
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -69,7 +67,7 @@ def test_scores(scores):
     assert "colour" in scores.bins[5]["raw"]
 
 
-def test_files_tables_and_pages(scores, tmp_path, root, monkeypatch, capsys):
+def test_files_tables_and_pages(scores, tmp_path, run_script):
     result = describe(scores, run="mine", set_name="two")
     write_results(result, tmp_path / "mine.json")
     with open(tmp_path / "mine.csv", newline="") as file:
@@ -83,11 +81,9 @@ def test_files_tables_and_pages(scores, tmp_path, root, monkeypatch, capsys):
         assert page.count(label) == 2 + ("hole" not in label)  # side by side, only what is of the whole image
     assert "<td>0.250 ± 0.112</td>" in page and "<td>0.1250</td>" in page
     # Another program, which does not know the metric, reads how it is shown from the file.
-    monkeypatch.setattr(sys, "argv", ["compare.py", str(tmp_path / "mine.json"), str(tmp_path / "mine.json")])
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(root / "scripts" / "compare.py"), run_name="__main__")
-    printed = capsys.readouterr().out
-    assert all(label in printed for label in LABELS if "hole" not in label) and printed.count("0.250 ± 0.112") == 2
+    _, printed = run_script("compare")(tmp_path / "mine.json", tmp_path / "mine.json")
+    assert all(label in printed.out for label in LABELS if "hole" not in label)
+    assert printed.out.count("0.250 ± 0.112") == 2
 
 
 def run_of(error, outside, *, shift=0, masks=True):

@@ -1,8 +1,6 @@
 import csv
 import json
 import math
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -143,13 +141,8 @@ def test_the_paper_has_its_measures_in_every_row():
         3: {"fid", "lpips", "ssim2", "vfid", "pvcs", "pcons"}}
 
 
-def test_compare(tmp_path, root, monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(root / "scripts" / "compare.py"), run_name="__main__")
-        return end.value.code, capsys.readouterr()
-
+def test_compare(tmp_path, run_script, capsys):
+    run = run_script("compare")
     first, second = tmp_path / "2026-01-31T12-00-00_ours", tmp_path / "try[1]"
     report_results({"two": scores(lpips=0.2), "four": scores()}, "ours", first, paper={"two": find_row(4, "ours")})
     report_results({"two": scores(lpips=0.1)}, "ours_big", second, paper={"two": find_row(4, "ours_big")},

@@ -235,6 +235,7 @@ def test_rate_of_a_folder(tmp_path, folder, text, rate):
     assert video.rate == rate and abs(times_of(tmp_path / "a.mkv")[-1] - 11 / rate) < Fraction(1, 500)
     with pytest.raises(InputError, match="a.mkv: has its own"):
         open_video(tmp_path / "a.mkv", rate=rate)
+    assert parse_rate(None) is parse_rate("") is None
     for wrong in ("0", "-5", "a", "nan", "1/0", "1e9", "1e9999999", "²5"):
         with pytest.raises(InputError, match="frames per second"):
             parse_rate(wrong)

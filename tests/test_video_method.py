@@ -14,18 +14,15 @@ from gi.errors import InputError
 from gi.flow.aligned import Aligned
 from gi.flow.estimate import DIS
 from gi.media import io
-from gi.media.files import open_video
-from gi.media.masks import open_masks
 from gi.metrics.video_folder import find_videos
 from gi.video import VideoInpainter, method
 from gi.video.evaluation import fill_video
 from gi.video.identity import code_checksum, network_checksum, package_checksum
-from gi.video.job import VideoJob
 from gi.video.method import METHODS, Entry, build_method
 from gi.video.per_frame import PerFrame
 from tests.test_video_pipeline import build, hole_psnr, scene
 from tests.toy_methods import Grey, Mean, Neighbours
-from tests.video_helpers import write_folders
+from tests.video_helpers import pictures, video_job, write_folders
 from tools.video_study import study
 
 COUNT = 13
@@ -48,17 +45,8 @@ def grey(monkeypatch):
     monkeypatch.setitem(METHODS, "grey", Entry("tests.toy_methods.Grey", "one grey for all holes"))
 
 
-def job(video, toy, out, **options):
-    source = open_video(video / "frames")
-    return VideoJob(toy, source, open_masks(video / "masks", source, dilate=0), out, **options)
-
-
-def pictures(folder):
-    return np.stack([io.read_image(path) for path in sorted(folder.glob("*.png"))])
-
-
 def contents(video):
-    return pictures(video / "frames"), np.stack([io.read_mask(path) for path in sorted((video / "masks").iterdir())])
+    return pictures(video / "frames"), pictures(video / "masks", io.read_mask)
 
 
 # Jobs and the command line --------------------------------------------------------------------------------------------
@@ -102,8 +90,8 @@ def test_interrupted_in_the_middle(video, tmp_path, monkeypatch):
     monkeypatch.setattr(Grey, "fill", counted)
     stop_at = 7
     with pytest.raises(KeyboardInterrupt):
-        list(job(video, toy, tmp_path / "out").run())
-    work = job(video, toy, tmp_path / "out")
+        list(video_job(toy, video, tmp_path / "out").run())
+    work = video_job(toy, video, tmp_path / "out")
     assert not work.out.exists() and [part.first for part in work.missing] == [5, 10]
     assert [path.name for path in work.folder.glob("*.npz")] == ["000000.npz"]
     stop_at = None
@@ -117,9 +105,9 @@ def test_interrupted_in_the_middle(video, tmp_path, monkeypatch):
 
 def test_parts_look_around_but_never_into_holes(video, tmp_path):
     for numbers in ((1, 3), (3, 3), (2, 3)):
-        work = job(video, Neighbours(), tmp_path / "out")
+        work = video_job(Neighbours(), video, tmp_path / "out")
         list(work.fill(work.share(*numbers)))
-    list(job(video, Neighbours(), tmp_path / "out").run())
+    list(video_job(Neighbours(), video, tmp_path / "out").run())
     frames, masks = contents(video)
     visible = np.where(masks[..., None] > 0, np.uint8(0), frames)
     expected = np.stack(list(Neighbours()(visible, masks)))
@@ -131,13 +119,13 @@ def test_parts_look_around_but_never_into_holes(video, tmp_path):
 def test_fills_of_another_size_are_kept_exactly(video, tmp_path, options):
     frames, masks = contents(video)
     inpainter = build(**options)
-    list(job(video, inpainter, tmp_path / "out").run())
+    list(video_job(inpainter, video, tmp_path / "out").run())
     assert np.array_equal(pictures(tmp_path / "out"), np.stack(list(inpainter(frames, masks))))
 
 
 def test_edited_frames_are_the_users(video, tmp_path):
     edited = {4: np.full((32, 48, 3), 7, np.uint8)}
-    list(job(video, Grey(), tmp_path / "out", edited=edited).run())
+    list(video_job(Grey(), video, tmp_path / "out", edited=edited).run())
     assert (pictures(tmp_path / "out")[4] == 7).all()
     assert np.array_equal(list(Grey()(*contents(video), edited=edited)), pictures(tmp_path / "out"))
 
@@ -156,21 +144,21 @@ class Faulty(Grey):
 ])
 def test_what_a_method_gives_is_checked(video, tmp_path, answer, message):
     with pytest.raises(InputError, match=message):
-        list(job(video, Faulty(level=answer), tmp_path / "out").fill([method.Part(0, 3, 0, COUNT, COUNT)]))
+        list(video_job(Faulty(level=answer), video, tmp_path / "out").fill([method.Part(0, 3, 0, COUNT, COUNT)]))
 
 
 # Methods that are fitted to the video ---------------------------------------------------------------------------------
 
 def test_fit_goes_on_where_it_was_interrupted(video, tmp_path):
-    steps = job(video, Mean(), tmp_path / "out").run()
+    steps = video_job(Mean(), video, tmp_path / "out").run()
     for step in steps:
         assert step.what == "fitting"
         if step.done == 3:
             break
     steps.close()
     with pytest.raises(InputError, match="chunk 2/2: the method is fitted to the video by chunk 1/2"):
-        job(video, Mean(), tmp_path / "out").share(2, 2)
-    steps = list(job(video, Mean(), tmp_path / "out").run())
+        video_job(Mean(), video, tmp_path / "out").share(2, 2)
+    steps = list(video_job(Mean(), video, tmp_path / "out").run())
     assert [step.done for step in steps if step.what == "fitting"] == [3, 4, 5]
     frames, masks = contents(video)
     mean = round(np.mean([frame[mask == 0].mean() for frame, mask in zip(frames, masks, strict=True)]))
@@ -179,9 +167,9 @@ def test_fit_goes_on_where_it_was_interrupted(video, tmp_path):
 
 
 def test_a_finished_fit_serves_other_machines(video, tmp_path):
-    first = job(video, Mean(), tmp_path / "out")
+    first = video_job(Mean(), video, tmp_path / "out")
     list(first.fit())
-    other = job(video, Mean(), tmp_path / "out")
+    other = video_job(Mean(), video, tmp_path / "out")
     assert other.share(1, 2) == other.parts and other.share(2, 2) == []
     assert [step.done for step in other.fit()] == [5] and other.method.level == first.method.level
 
@@ -248,15 +236,15 @@ def test_package_checksum(tmp_path, monkeypatch):
 
 
 def test_another_version_of_the_code_is_another_job(video, tmp_path, monkeypatch):
-    before = job(video, Grey(), tmp_path / "out")
-    assert job(video, Grey(), tmp_path / "out").folder == before.folder
-    assert job(video, Grey(level=1), tmp_path / "out").folder != before.folder
+    before = video_job(Grey(), video, tmp_path / "out")
+    assert video_job(Grey(), video, tmp_path / "out").folder == before.folder
+    assert video_job(Grey(level=1), video, tmp_path / "out").folder != before.folder
     with monkeypatch.context() as patch:
         patch.setattr("gi.video.identity.package_checksum", lambda name: "changed")
-        assert job(video, Grey(), tmp_path / "out").folder != before.folder
+        assert video_job(Grey(), video, tmp_path / "out").folder != before.folder
     with monkeypatch.context() as patch:
         patch.setattr("cv2.__version__", "9.9")
-        assert job(video, Grey(), tmp_path / "out").folder != before.folder
+        assert video_job(Grey(), video, tmp_path / "out").folder != before.folder
 
 
 def test_a_methods_own_module_counts(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gi.compositing import pixels_of_tensor, tensor_of_pixels
 from gi.errors import InputError
 from gi.flow.estimate import DIS
 from gi.flow.guidance import FlowGuidance
@@ -298,6 +299,33 @@ def test_edited_frames_that_do_not_fit_are_named(video, method):
         run(method(), *video, edited={40: video[0][0]})
     with pytest.raises(InputError, match="edited frame 4: 111x64, but the video is 112x64"):
         run(method(), *video, edited={4: video[0][0][:, 1:]})
+
+
+class Bright(torch.nn.Module):
+    """A network that gives more than there is, as trained ones do for a white wall."""
+
+    def forward(self, target, sources, flows, flow_errors):
+        return torch.full_like(target[:, :3], 1.01)
+
+
+@pytest.mark.parametrize("kind", ["keyframes", "per-frame"])
+def test_what_is_brighter_than_white_is_white(video, kind):
+    frames, masks = (part[:1] for part in video)  # no other frame that flow could lead to
+    method = build() if kind == "keyframes" else PerFrame(network=False, device="cpu")
+    method.generator = Bright()
+    result = run(method, frames, masks)
+    assert (result[np.stack(masks) > 0] == 255).all()
+
+
+def test_pixels_of_8_bits_survive_the_way_to_tensors_and_back():
+    pixels = np.arange(256 * 3, dtype=np.uint16).astype(np.uint8).reshape(2, 16, 8, 3)
+    tensor = tensor_of_pixels(pixels)
+    assert tensor.shape == (2, 3, 16, 8) and tensor.dtype == torch.float32
+    assert np.array_equal(tensor[1, 2].numpy(), pixels[1, ..., 2] / np.float32(255))
+    assert np.array_equal(pixels_of_tensor(tensor), pixels)
+    assert np.array_equal(pixels_of_tensor(tensor[1]), pixels[1])
+    beyond = torch.tensor([-0.01, 1.01, 0.5]).view(3, 1, 1)
+    assert pixels_of_tensor(beyond).tolist() == [[[0, 255, 128]]]
 
 
 def test_flow_is_kept_within_a_budget(video):

@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 
 from gi.media import io
+from gi.media.files import open_video
+from gi.media.masks import open_masks
+from gi.video.job import VideoJob
 
 # The nine numbers of display matrices: (a, b, c, d) of shown x = a x + c y, shown y = b x + d y.
 TURNS = {
@@ -142,3 +145,14 @@ def write_folders(root, pairs):
         io.write_image(root / "frames" / f"{number:05d}.png", frame)
         io.write_image(root / "masks" / f"{number:05d}.png", 255 * mask)
     return root
+
+
+def pictures(folder, reader=io.read_image):
+    """The PNG files of a folder, in order, in one array."""
+    return np.stack([reader(path) for path in sorted(folder.glob("*.png"))])
+
+
+def video_job(method, video, out, masks="masks", **options):
+    """Of folders as `write_folders` makes them."""
+    source = open_video(video / "frames")
+    return VideoJob(method, source, open_masks(video / masks, source, dilate=0), out, **options)

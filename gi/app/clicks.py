@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     from gi.video.sam2 import Click, ClickedObject
     clicks = [Click(float(x), float(y), int(label)) for x, y, label in (point.split(",") for point in args.point)]
-    video = open_video(args.video, rate=parse_rate(args.fps) if args.fps else None)
+    video = open_video(args.video, rate=parse_rate(args.fps))
     found, unfinished = ClickedObject(args.sam2), args.folder.with_name(f".{args.folder.name}")
     for left in unfinished, args.folder:  # by an earlier run
         shutil.rmtree(left, ignore_errors=True)

@@ -19,7 +19,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 OWN = "gi-app"
-VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
 ID = r"[0-9a-f]{16}"  # of an upload
 LISTED = 2000  # entries of a folder at most
 SPARE = 200 * 2**20  # bytes that stay free on the disk
@@ -226,7 +225,7 @@ def kind_of(path: Path) -> str | None:
     if path.is_dir():
         return "folder"
     suffix = path.suffix.lower() if path.is_file() else ""
-    return "video" if suffix in VIDEOS else "image" if suffix in io.SUFFIXES else None
+    return "video" if suffix in io.VIDEO_SUFFIXES else "image" if suffix in io.SUFFIXES else None
 
 
 def count_images(folder: Path) -> int:

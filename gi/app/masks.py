@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fps")
     args = parser.parse_args()
-    video = open_video(args.video, rate=parse_rate(args.fps) if args.fps else None)
+    video = open_video(args.video, rate=parse_rate(args.fps))
     for number, mask in enumerate(open_masks(args.masks, video, dilate=0).frames()):
         io.write_image(args.folder / f"{number:06d}.png", 255 * mask)
 

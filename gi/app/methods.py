@@ -77,19 +77,11 @@ class Methods:
     def why_not(self, name: str) -> str | None:
         """Why a method cannot run here, in a line; None if it can."""
         if name == "diffusion":
-            from gi.video.method import METHODS as VIDEO_METHODS
-            if name not in VIDEO_METHODS:
-                return "this version does not have it"
             if missing := _missing("diffusers", "transformers", "peft"):
                 return f'needs {missing}: pip install "guided-inpainting[diffusion]"'
             if self.diffusion is None and not resources.bundled(SMALL_DIFFUSION).is_file():
                 return "needs weights: start the page with --diffusion CHECKPOINT"
         return None
-
-    def why_not_propagate(self, name: str) -> str | None:
-        """Why masks cannot be propagated in a way here, in a line; None if they can."""
-        from gi.video.follow_methods import METHODS as FOLLOWERS
-        return None if name in FOLLOWERS else "this version does not have it"
 
     def why_no_clicks(self) -> str | None:
         """Why SAM 2 cannot run here, in a line; None if it can."""
@@ -102,8 +94,7 @@ class Methods:
         methods = [{"name": name, "label": method.label, "description": method.description, "kinds": method.kinds,
                     "available": (why := self.why_not(name)) is None, "why_not": why, "options": method.options}
                    for name, method in METHODS.items()]
-        propagate = [{"name": name, "label": label, "description": description, "options": options,
-                      "available": (why := self.why_not_propagate(name)) is None, "why_not": why}
+        propagate = [{"name": name, "label": label, "description": description, "options": options}
                      for name, (label, description, options) in PROPAGATE.items()]
         why = self.why_no_clicks()
         return {"methods": methods, "propagate": propagate, "clicks": {"available": why is None, "why_not": why}}

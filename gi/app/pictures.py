@@ -22,11 +22,6 @@ AHEAD = 12  # frames that are decoded on the way to a later one, rather than loo
 _PHOTOS = ThreadPoolExecutor(1)
 
 
-def fitting(width: int, height: int, side: int = SIDE) -> tuple[int, int]:
-    """Width and height with the same proportions, of which none is longer than `side`."""
-    return limited((width, height), side)
-
-
 def jpeg(image: Image.Image, quality: int = QUALITY) -> bytes:
     """An image as a JPEG file."""
     file = streams.BytesIO()
@@ -44,7 +39,7 @@ def png(image: Image.Image) -> bytes:
 def frame_jpeg(frame: np.ndarray, side: int) -> bytes:
     """A frame, uint8 (H, W, 3), as a JPEG file with no side longer than `side`."""
     image = Image.fromarray(frame)
-    size = fitting(*image.size, side)
+    size = limited(image.size, side)
     return jpeg(image.resize(size, Image.Resampling.BOX, reducing_gap=2) if size != image.size else image)
 
 
@@ -67,7 +62,7 @@ def small_mask(path: Path, size: tuple[int, int]) -> bytes:
 def small_jpeg(path: Path, side: int) -> bytes:
     """A picture of this machine's own making, smaller; a JPEG is decoded at no more than it needs."""
     with Image.open(path, formats=("JPEG", "PNG")) as image:
-        size = fitting(*image.size, side)
+        size = limited(image.size, side)
         image.draft("RGB", size)
         return jpeg(image.resize(size, Image.Resampling.BOX if max(size) < 200 else Image.Resampling.LANCZOS))
 
@@ -95,7 +90,7 @@ def small_frames(video: VideoSource, start: int) -> Iterator[np.ndarray]:
     """The frames from number `start` on, uint8 (h, w, 3), at the size of proxies. Those of a file are reduced before
     they become RGB, which takes a third of the time.
     """
-    size = fitting(video.width, video.height)
+    size = limited((video.width, video.height), SIDE)
     if isinstance(video, VideoFile):
         width, height = size[::-1] if video.turn.swap else size
         for picture in video.pictures(start):

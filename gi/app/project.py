@@ -16,6 +16,7 @@ from pathlib import Path
 from gi.app import pictures
 from gi.app.folder import ID, Problem, kind_of
 from gi.errors import InputError
+from gi.media.crop import limited
 from gi.media.files import open_video, parse_rate
 from gi.media.source import VideoSource
 
@@ -68,7 +69,7 @@ class Project:
 
     @property
     def proxy_size(self) -> tuple[int, int]:
-        return pictures.fitting(*self.size)
+        return limited(self.size, pictures.SIDE)
 
     @property
     def proxies(self) -> Path:
@@ -89,7 +90,7 @@ class Project:
     def open(self) -> VideoSource:
         """The frames. Raises InputError if the file is gone or another by now."""
         self.check_source()
-        return open_video(self.source, rate=parse_rate(self.fps_given) if self.fps_given else None)
+        return open_video(self.source, rate=parse_rate(self.fps_given))
 
     def check_source(self) -> None:
         """Raises InputError if the source is gone or another by now."""

@@ -45,8 +45,7 @@ class Projects:
     def newest_first(self) -> list[Project]:
         return sorted(list(self.projects.values()), key=lambda project: -project.created)
 
-    def create(self, source: Path, *, upload: str | None = None, fps: str | None = None,
-               name: str | None = None) -> Project:
+    def create(self, source: Path, *, upload: str | None = None, fps: str | None = None) -> Project:
         """Opens a video, folder of frames or photo. Raises Problem if it cannot be read."""
         if not source.resolve().is_relative_to(self.folder.path):
             raise Problem("this path leads out of the working folder", 403)
@@ -58,7 +57,7 @@ class Projects:
                 video, facts = None, {"kind": "photo", "width": size[0], "height": size[1], "count": 1, "fps": 0.0,
                                       "has_sound": False, "remarks": []}
             else:
-                video = open_video(source, rate=parse_rate(fps) if fps else None)
+                video = open_video(source, rate=parse_rate(fps))
                 facts = {"kind": "video", "width": video.width, "height": video.height, "count": video.count,
                          "fps": float(video.rate), "has_sound": _has_sound(source),
                          "remarks": list(video.remarks)}
@@ -67,7 +66,7 @@ class Projects:
         self.folder.expect_room(20_000 * facts["count"])
         names = [file.stem for file in getattr(video, "files", ())]
         names = names if len(set(names)) == len(names) else []
-        project = Project(id=token_hex(6), name=name or self._name(source, upload), source=source, upload=upload,
+        project = Project(id=token_hex(6), name=self._name(source, upload), source=source, upload=upload,
                           created=now(), fps_given=fps, names=names, stamp=stamp_of(source), **facts)
         project.folder = self.root / project.id
         for part in "proxies", "marks", "masks", "keyframes":

@@ -86,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     told, done = 0.0, 0
-    for done in make(open_video(args.video, rate=parse_rate(args.fps) if args.fps else None), args.folder):
+    for done in make(open_video(args.video, rate=parse_rate(args.fps)), args.folder):
         if time.monotonic() - told > 1:
             told = time.monotonic()
             print(json.dumps({"done": done}), flush=True)

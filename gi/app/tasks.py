@@ -13,7 +13,7 @@ from PIL import Image
 
 from gi.app import example
 from gi.app.folder import Folder, Problem
-from gi.app.job import DONE, FAILED, Job
+from gi.app.job import DONE, FAILED, MEASURE, Job
 from gi.app.jobs import Queue
 from gi.app.methods import METHODS, PROPAGATE, Methods, amount_of, checked
 from gi.app.project import Project
@@ -84,8 +84,6 @@ class Tasks:
         """Carries the marks through the video."""
         if method not in PROPAGATE:
             raise Problem(f"{method}: no such way to propagate, expected {', '.join(PROPAGATE)}")
-        if why := self.methods.why_not_propagate(method):
-            raise Problem(f"{PROPAGATE[method][0]}: {why}", 409)
         options = checked(options, PROPAGATE[method][2])
 
         def prepare(folder: Path) -> tuple[list[str], str]:
@@ -154,14 +152,14 @@ class Tasks:
 
     def measure(self, video: Path, masks: Path) -> None:
         """Adds short jobs that show how long methods take here, for those that have not run yet."""
-        known = {job.method for job in self.queue.oldest_first() if job.kind == "measure" and job.state != FAILED}
+        known = {job.method for job in self.queue.oldest_first() if job.kind == MEASURE and job.state != FAILED}
         for method in (name for name, entry in METHODS.items() if entry.short and name not in known):
             if not self.methods.times(method):
                 def prepare(folder: Path, method: str = method) -> tuple[list[str], str]:
                     return ["inpaint-video", str(video), str(masks), str(folder / "result.mp4"), "--method", method,
                             "--progress", "json"], "result.mp4"
 
-                self._add("measure", method, None, prepare,
+                self._add(MEASURE, method, None, prepare,
                           about={"amount": MEASURED * example.WIDTH * example.HEIGHT / 1e6})
 
     def _add(self, kind: str, method: str, project: Project | None,
@@ -186,7 +184,7 @@ class Tasks:
     def finish(self, job: Job) -> None:
         """Takes the result of a job that has come to its end into its project. Raises Problem if it is no use."""
         result = self.queue.folder(job) / job.result
-        if job.kind in ("run", "measure", "keyframe"):
+        if job.kind in ("run", MEASURE, "keyframe"):
             self._keep_time(job)
         project = self.projects.projects.get(job.project or "")
         if project is None:

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     from gi.video.evaluation import only_common, open_clips, side_by_side, stop_at
     from gi.video.method import build_method
     args.device = str(cuda_or_cpu(args.device))
-    args.fps = parse_rate(args.fps) if args.fps else None
+    args.fps = parse_rate(args.fps)
     row = parse_row(args.paper) if args.paper else None
     script.trust([*(args.metrics or ()), *(args.method or ())])
     metrics, notes = (args.metrics, []) if args.metrics else with_weights(VIDEO_METRICS)

@@ -27,7 +27,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """`options` are those of the method, those that are given alone. Raises InputError."""
     from gi.media.writer import QUALITY
     from gi.video.method import describe_methods, describe_options, parse_options
-    from gi.weights.pretrained import FLOWS
     asked = describe_options(sys.argv if argv is None else argv)
     parser = script.Parser(prog="gi inpaint-video", usage="gi inpaint-video VIDEO MASKS OUT [options] [key=value …]",
                            description=asked or __doc__, allow_abbrev=False,
@@ -48,6 +47,28 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     stream.add_option(parser)
     parser.add_argument("--chunk", metavar="i/n", help="compute only the i-th of n parts; without it, all are joined")
     script.allow_option(parser)
+    options = _method_options(parser)
+    args = parser.parse_intermixed_args(argv)
+    if args.method and args.no_network:
+        raise InputError("--method and --no-network: expected one of them")
+    args.options = script.given(args, options)
+    if "max_side" in args.options and "resize" in args.options:
+        raise InputError("--max-side and --resize: expected one of them")
+    # Not by argparse's types, which would replace these messages by one of its own.
+    for name, read in ("guides", _guides), ("resize", _size):
+        if name in args.options:
+            args.options[name] = read(args.options[name])
+    args.chunk = args.chunk and _share(args.chunk)
+    overrides = [word for word in args.words if "." in word.partition("=")[0]]
+    args.options |= parse_options(word for word in args.words if word not in overrides)
+    if overrides:
+        args.options["overrides"] = overrides
+    return args
+
+
+def _method_options(parser):
+    """The group of them, those that are not given left out of the result."""
+    from gi.weights.pretrained import FLOWS
     options = parser.add_argument_group("options of methods", argument_default=argparse.SUPPRESS)
     options.add_argument("--checkpoint", help="ours, the original release's or a folder (default: the small one)")
     options.add_argument("--config", help="the network's YAML (default: the checkpoint's own)")
@@ -68,23 +89,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")
     options.add_argument("words", nargs="*", metavar="key=value", default=[],
                          help="any other option, or value of the configuration: key.path=value")
-    args = parser.parse_intermixed_args(argv)
-    if args.method and args.no_network:
-        raise InputError("--method and --no-network: expected one of them")
-    args.options = {action.dest: getattr(args, action.dest) for action in options._group_actions
-                    if action.dest in args and action.dest != "words"}
-    if "max_side" in args.options and "resize" in args.options:
-        raise InputError("--max-side and --resize: expected one of them")
-    # Not by argparse's types, which would replace these messages by one of its own.
-    for name, read in ("guides", _guides), ("resize", _size):
-        if name in args.options:
-            args.options[name] = read(args.options[name])
-    args.chunk = args.chunk and _share(args.chunk)
-    overrides = [word for word in args.words if "." in word.partition("=")[0]]
-    args.options |= parse_options(word for word in args.words if word not in overrides)
-    if overrides:
-        args.options["overrides"] = overrides
-    return args
+    return options
 
 
 def _guides(text):
@@ -139,7 +144,7 @@ def _inpaint(args, told):
     from gi.media.writer import remarks
     from gi.video.job import VideoJob
     from gi.video.method import build_method
-    video = open_video(args.video, rate=parse_rate(args.fps) if args.fps else None)
+    video = open_video(args.video, rate=parse_rate(args.fps))
     masks = open_masks(args.masks, video, dilate=args.dilate)
     edited = _edited(args.keyframe, video)
     if masks.rule.full == masks.rule.total and not edited:

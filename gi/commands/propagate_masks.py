@@ -46,8 +46,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")
     options.add_argument("words", nargs="*", metavar="key=value", default=[], help="any other option of the method")
     args = parser.parse_intermixed_args(argv)
-    args.options = {action.dest: getattr(args, action.dest) for action in options._group_actions
-                    if action.dest in args and action.dest != "words"} | parse_options(args.words)
+    args.options = script.given(args, options) | parse_options(args.words)
     return args
 
 
@@ -83,7 +82,7 @@ def _propagate(args, told):
     from gi.video.method import build
     from gi.video.propagate import MAX_SIDE, MaskPropagation
     from gi.video.propagate_flow import Follower
-    video = open_video(args.video, rate=parse_rate(args.fps) if args.fps else None)
+    video = open_video(args.video, rate=parse_rate(args.fps))
     annotations = _annotations(args, video)
     script.trust([args.method])
     follower = build(args.method, args.options, table=METHODS, kind=Follower)

@@ -55,6 +55,12 @@ def trust(names: Iterable[str] | None) -> None:
     allow(*(word.rpartition(".")[0] for word in words if "." in word))
 
 
+def given(args: argparse.Namespace, group: argparse._ArgumentGroup) -> dict[str, object]:
+    """The options of a group that were given, by their names; the group's argument_default is argparse.SUPPRESS."""
+    return {action.dest: getattr(args, action.dest) for action in group._group_actions
+            if action.option_strings and action.dest in args}
+
+
 def file_of_frame(option: str, text: str) -> tuple[int, Path]:
     """The frame's number and the file of an option's N=FILE. Raises InputError for other text."""
     number, _, path = text.partition("=")

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from gi.data.masks import MaskKind, MixedMask
 from gi.data.sample import SyntheticSample, make_sample
 from gi.errors import InputError, expect_at_least
-from gi.media.crop import MIN_SIDE, limited, resize_known
+from gi.media.crop import MIN_SIDE, resize_known, working_size
 from gi.media.files import open_video, video_name
 from gi.media.io import SUFFIXES
 from gi.media.masks import open_masks
@@ -124,8 +124,7 @@ class RealPairs(Dataset):
         return frame, hole.astype(np.uint8)
 
     def _shape(self, video):
-        size = video.height, video.width
-        return size if self.max_side is None else limited(size, self.max_side)
+        return working_size((video.height, video.width), max_side=self.max_side, resize=None)
 
 
 def _bytes(value):

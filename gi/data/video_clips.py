@@ -2,11 +2,12 @@
 import itertools
 import os
 from fractions import Fraction
+from operator import attrgetter
 from pathlib import Path
 
-import cachetools
 import cv2
 import numpy as np
+from cachetools import LRUCache, cachedmethod
 
 from gi.data.clips import Clip
 from gi.errors import InputError, expect_at_least, expect_within
@@ -15,7 +16,6 @@ from gi.media.crop import resize
 from gi.media.cuts import CutFinder
 from gi.media.files import VideoFolder, open_video
 from gi.media.source import VideoSource
-from gi.metrics.video_folder import VIDEO_SUFFIXES
 
 OPEN = 256  # videos whose index a process remembers
 
@@ -46,7 +46,7 @@ class VideoClips:
         self.root, self.frames, self.size, self.rate = Path(root), frames, (height, width), rate
         self.folder_rate, self.flip, self.across_cuts, self.attempts = folder_rate, flip, across_cuts, attempts
         self._entries = np.array([os.fsencode(entry) for entry in (io.read_list(list) if list else _find(self.root))])
-        self._opened: cachetools.LRUCache = cachetools.LRUCache(OPEN)
+        self._opened: LRUCache = LRUCache(OPEN)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -69,11 +69,10 @@ class VideoClips:
                 return Clip(frames[:, :, ::-1] if flip else frames, float(video.rate / step))
         raise InputError(f"{video.path}: no {length} frames in a row without a scene cut in {self.attempts} attempts")
 
+    @cachedmethod(attrgetter("_opened"))
     def _open(self, index) -> VideoSource:
-        if index not in self._opened:
-            path = io.resolve_inside(self.root, self.name(index))
-            self._opened[index] = open_video(path, rate=Fraction(self.folder_rate) if path.is_dir() else None)
-        return self._opened[index]
+        path = io.resolve_inside(self.root, self.name(index))
+        return open_video(path, rate=Fraction(self.folder_rate) if path.is_dir() else None)
 
     def _read(self, video, wanted, place):
         """uint8 (F, H, W, 3) of these frames; place: of the part that is cut out, (down, right) in [0, 1)."""
@@ -103,11 +102,11 @@ def _find(root):
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         shown = [name for name in files if not name.startswith(".")]
-        videos = [name for name in shown if name.lower().endswith(VIDEO_SUFFIXES)]
+        videos = [name for name in shown if name.lower().endswith(io.VIDEO_SUFFIXES)]
         found += [Path(folder, name).relative_to(root).as_posix() for name in videos]
         if any(name.lower().endswith(io.SUFFIXES) for name in shown):
             found.append(Path(folder).relative_to(root).as_posix())
     if not found:
-        raise InputError(f"{root}: no video in this folder, expected files ending with {', '.join(VIDEO_SUFFIXES)}, or "
-                         "folders of frames")
+        raise InputError(f"{root}: no video in this folder, expected files ending with {', '.join(io.VIDEO_SUFFIXES)}, "
+                         "or folders of frames")
     return sorted(found)

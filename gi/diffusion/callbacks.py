@@ -7,14 +7,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from gi.compositing import composite
 from gi.diffusion.network import Conditions, KeyframeDiffusion
 from gi.diffusion.sampler import View, begin, denoise, sigmas
 from gi.errors import expect_at_least
 from gi.report.pictures import hatch, to_uint8
-from gi.training.callbacks import write_picture
+from gi.training.callbacks import FirstBatch, write_picture
 
 
-class ClipPictures(pl.Callback):
+class ClipPictures(FirstBatch):
     """The first clips of each set at every validation and test, to TensorBoard and to images/<set>/.
 
     Rows of each: the clip, with its holes, a sample of `steps` steps, and the estimate of the first step; samples and
@@ -24,14 +25,6 @@ class ClipPictures(pl.Callback):
     def __init__(self, *, n_samples: int = 4, steps: int = 8):
         expect_at_least(1, n_samples=n_samples, steps=steps)
         self.n_samples, self.steps = n_samples, steps
-
-    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
-        if batch_idx == 0 and not trainer.sanity_checking:
-            self._write(trainer, pl_module, f"val_{trainer.datamodule.validation_names[dataloader_idx]}", outputs)
-
-    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
-        if batch_idx == 0:
-            self._write(trainer, pl_module, f"test_{trainer.datamodule.test_names[dataloader_idx]}", outputs)
 
     @torch.no_grad()
     def _write(self, trainer, pl_module, name, outputs):
@@ -84,7 +77,7 @@ def clip_rows(pixels: Tensor, masks: Tensor, filled: Sequence[Tensor]) -> np.nda
 
     pixels and each of filled: (B, F, 3, H, W) in [0, 1]; masks: (B, F, 1, H, W), 1 = missing.
     """
-    composites = [masks * x + (1 - masks) * pixels for x in filled]
+    composites = [composite(x, pixels, masks) for x in filled]
     shown = [x.float().cpu().permute(0, 1, 3, 4, 2).numpy() for x in (pixels, *composites)]
     holes, gap = masks.float().cpu().numpy()[:, :, 0], 2
     rows = []

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gi.diffusion.plan import overlapping
 from gi.errors import InputError, expect_at_least, expect_within
 from gi.weights.files import Frozen
 
@@ -111,8 +112,7 @@ def chunks(count: int, length: int, overlap: int) -> list[tuple[int, list[float]
     Neighbours share `overlap` frames or more, in which one fades into the other; the weights of a frame add up to 1.
     """
     length = min(length, count)
-    steps = -(-(count - length) // (length - overlap)) if count > length else 0
-    starts = [round(step * (count - length) / max(steps, 1)) for step in range(steps + 1)]
+    starts = [window.start for window in overlapping(count, length, length - overlap)]
     # A frame's error grows by half and more from each to the next towards the end of a chunk; a steep fade hides that.
     slopes = [min(place + 1, length - place, overlap + 1) ** 3 for place in range(length)]
     total = [0.0] * count

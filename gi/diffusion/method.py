@@ -18,7 +18,7 @@ from gi.diffusion.windows import Shown, in_windows, stacked
 from gi.errors import InputError, expect_at_least
 from gi.media.crop import working_size
 from gi.video.identity import network_checksum
-from gi.video.method import Part, Pictures, VideoMethod
+from gi.video.method import Held, Part, Pictures, VideoMethod
 
 SMALL = resources.bundled("checkpoints/ours_diffusion_small.safetensors")
 PLANS = {"coarse_to_fine": CoarseToFine, "multidiffusion": MultiDiffusion}
@@ -109,7 +109,7 @@ class Diffusion(VideoMethod):
         if not frames:
             return
         with tempfile.TemporaryDirectory() as folder:
-            for _ in self.fit(_Held(frames), _Held(masks), folder=Path(folder), edited=edited):
+            for _ in self.fit(Held(frames), Held(masks), folder=Path(folder), edited=edited):
                 pass
             for part in self.parts(len(frames), edited=edited):
                 yield from self.fill(frames[part.start:part.end], masks[part.start:part.end], edited=edited, part=part)
@@ -117,13 +117,3 @@ class Diffusion(VideoMethod):
 
     def _size(self, size):
         return working_size(size, max_side=self.max_side, resize=self.resize)
-
-
-class _Held:
-    """Frames or masks in memory, as `Pictures`."""
-
-    def __init__(self, items):
-        self.count, (self.height, self.width), self._items = len(items), items[0].shape[:2], items
-
-    def frames(self, start=0, stop=None):
-        return iter(self._items[start:stop])

@@ -26,11 +26,11 @@ class View(NamedTuple):
     scales: Tensor
 
 
-def sigmas(steps: int, sigma_max: float, sigma_min: float = SIGMA_MIN) -> Tensor:
-    """(steps + 1,) float32 noise levels from `sigma_max` to `sigma_min`, even in their 7th root (Karras et al.), and 0.
+def sigmas(steps: int, sigma_max: float) -> Tensor:
+    """(steps + 1,) float32 noise levels from `sigma_max` to SIGMA_MIN, even in their 7th root (Karras et al.), and 0.
     """
     expect_at_least(1, steps=steps)
-    first, last = (sigma ** (1 / RHO) for sigma in (sigma_max, sigma_min))
+    first, last = (sigma ** (1 / RHO) for sigma in (sigma_max, SIGMA_MIN))
     levels = (first + np.linspace(0, 1, steps) * (last - first)) ** RHO
     return torch.from_numpy(np.append(levels, 0)).float()
 
@@ -49,7 +49,7 @@ def guidance_scales(whole: Sequence[bool], lowest: float, highest: float) -> Ten
 
 
 def begin(noise: Tensor, levels: Tensor) -> Tensor:
-    """Latents of the highest level from noise of unit variance."""
+    """Latents (B, F, c, h, w) of the highest level from noise of unit variance."""
     return noise * (levels[0] ** 2 + 1) ** 0.5
 
 

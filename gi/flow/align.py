@@ -9,7 +9,9 @@ from gi.flow.warp import places, warp
 
 
 def surely_known(sampled: Tensor) -> Tensor:
-    """Whether bilinear samples of a map that is 1 where something is known, else 0, lie on nothing but known pixels."""
+    """Whether bilinear samples, of any shape, of a map that is 1 where something is known, else 0, lie on nothing but
+    known pixels; bool, of that shape.
+    """
     return sampled >= 1 - 1e-3  # positions are rounded
 
 

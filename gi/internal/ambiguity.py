@@ -12,18 +12,11 @@ from torchvision.models import vgg19
 from gi.errors import MissingFile
 from gi.flow.warp import area_means
 from gi.heap import release_freed
-from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
+from gi.weights.files import Frozen, load_strict, of_torchvision, read_weights
 
 log = logging.getLogger(__name__)
-VGG19 = WeightsFile(
-    name="vgg19",
-    path="checkpoints/internal/vgg19-dcbb9e9d.pth",
-    origin="vgg19-dcbb9e9d.pth of torchvision's models",
-    url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
-    licence="BSD 3-Clause",
-    sha256="dcbb9e9d",  # torchvision's names end with the first digits
-    hub=True,
-)
+# torchvision's names end with the first digits
+VGG19 = of_torchvision("vgg19", "vgg19-dcbb9e9d.pth", "dcbb9e9d", folder="internal")
 LAYERS = {"relu3_4": 18, "relu4_2": 23}  # how many of torchvision's layers lead there
 _ENTRIES = 2**20  # of the distance matrix that are computed together
 _ACTIVATIONS = 2**21  # of a layer that are computed together

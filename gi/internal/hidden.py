@@ -8,7 +8,8 @@ from torch.utils.data import Dataset
 from gi.data.masks import MaskKind
 from gi.data.sample import Sample, make_sample
 from gi.errors import InputError, expect_at_least, expect_within
-from gi.internal.shot import Shot, roll
+from gi.internal.shot import Shot
+from gi.media.crop import Box
 
 
 class HiddenSample(Sample):
@@ -54,7 +55,7 @@ class Translations:
     def _near(self, own, part):
         """Centres, (H, W) bool, that are in the band around the box of the hole `own`."""
         near = np.zeros(own.shape, bool)
-        top, left, bottom, right = _bounds(own)
+        top, left, bottom, right = Box.around(own)
         rows, columns = round(self.band * part[0]), round(self.band * part[1])
         near[max(0, top - rows):bottom + rows, max(0, left - columns):right + columns] = True
         near[top + rows:max(top + rows, bottom - rows), left + columns:max(left + columns, right - columns)] = False
@@ -96,18 +97,12 @@ class HiddenPixels(Dataset):
         else:
             random = np.random.default_rng((self.seed, epoch, index // self.batch_size, 1)) \
                 if self.translations.shared else rng
-            moved = roll(moved, *self.translations.draw(random, moved, mask))
+            moved = np.roll(moved, self.translations.draw(random, moved, mask), axis=(0, 1))
         sample: Any = make_sample([shot.frames[own], shot.frames[other]], [mask, shot.masks[other]], f"{epoch}/{index}")
         return sample | {"moved": torch.from_numpy(moved)[None]}
 
 
 def centre_of(mask: np.ndarray) -> tuple[int, int]:
     """Row and column of the middle of the box around the hole of a mask (H, W)."""
-    top, left, bottom, right = _bounds(mask)
+    top, left, bottom, right = Box.around(mask)
     return (top + bottom) // 2, (left + right) // 2
-
-
-def _bounds(mask):
-    """top, left, bottom, right of the box around a hole, the last two exclusive."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from gi.compositing import pixels_of_tensor, tensor_of_pixels
 from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least, expect_within
 from gi.internal.fitting import LOWEST_RATE, Fit, Recipe, expect_budget
@@ -51,7 +52,7 @@ class MaskFit(Fit):
 
     @torch.no_grad()
     def picture(self) -> np.ndarray:
-        images = (255 * self._scored["image"]).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        images = pixels_of_tensor(self._scored["image"])
         masks = self._found()[:, 0].byte().cpu().numpy()
         return np.concatenate([np.concatenate(images[:4], axis=1), np.concatenate(
             [laid_over(image, mask) for image, mask in zip(images[:4], masks[:4], strict=True)], axis=1)])
@@ -130,7 +131,7 @@ class NetworkFollower(Follower):
         """(h, w), for a frame (h, w, 3) and a guess of its mask (h, w), which is used if the network has one."""
         if self.network is None:
             raise InputError("the network is not fitted to annotated frames yet: expected a call of fit before")
-        image = torch.from_numpy(frame.copy()).to(self.device).permute(2, 0, 1)[None].float() / 255
+        image = tensor_of_pixels(frame, self.device)[None]
         guess = torch.from_numpy(prior).to(self.device)[None, None].float()
         return self.network(image, guess)[0, 0].float().cpu().numpy()
 

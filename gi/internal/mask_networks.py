@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gi.internal import mask_unet
-from gi.internal.layers import Layer, Padding, Stack, Upsampling
+from gi.internal.layers import Layer, Stack
 from gi.internal.networks import COARSE, STRIDE
 
 
@@ -14,11 +14,11 @@ class MaskBase(nn.Module):
     prior: whether it also gets a guess of the mask.
     """
 
-    def __init__(self, *, prior: bool = False, padding: Padding = "zeros", upsampling: Upsampling = "nearest"):
+    def __init__(self, *, prior: bool = False):
         super().__init__()
         self.prior = prior
         last = {"conv17": Layer(1, activation=None)}
-        self.coarse_net = Stack(4 if prior else 3, COARSE | last, padding=padding, upsampling=upsampling)
+        self.coarse_net = Stack(4 if prior else 3, COARSE | last)
 
     def forward(self, image: Tensor, prior: Tensor) -> Tensor:
         """Probabilities (B,1,H,W) for images (B,3,H,W) in [0,1] of any size; prior (B,1,H,W), 0 and 1."""

@@ -7,7 +7,6 @@ import torch
 from torch.utils.data import Dataset
 
 from gi.errors import InputError
-from gi.internal.shot import roll
 
 SHIFT, TURN, ZOOM = 0.1, 8.0, 0.1  # of a prior: in sizes of the object, degrees, around 1
 ROUGH = 0.1  # of its outline, in sizes of the object
@@ -55,8 +54,8 @@ class PastedObjects(Dataset):
 
 def paste(frame: np.ndarray, mask: np.ndarray, down: int, right: int) -> tuple[np.ndarray, np.ndarray]:
     """A frame (H, W, 3) with what its mask (H, W) marks pasted a second time, moved cyclically, and the copy's mask."""
-    moved = roll(mask, down, right)
-    return np.where(moved[..., None] > 0, np.roll(frame, (down, right), axis=(0, 1)), frame), moved
+    moved, copy = (np.roll(layer, (down, right), axis=(0, 1)) for layer in (mask, frame))
+    return np.where(moved[..., None] > 0, copy, frame), moved
 
 
 def deformed(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -131,6 +131,6 @@ class Progressive(TwoStage):
     so that the first stage is trained and of no use.
     """
 
-    def __init__(self, *, padding: Padding = "zeros", upsampling: Upsampling = "nearest"):
+    def __init__(self):
         first = COARSE | {"conv1": COARSE["conv1"]._replace(kernel=8)}
-        super().__init__(dilated=True, first=first, prior_channels=3, padding=padding, upsampling=upsampling)
+        super().__init__(dilated=True, first=first, prior_channels=3)

@@ -10,7 +10,7 @@ from gi.data.sample import make_sample
 from gi.errors import InputError
 from gi.internal.grid import cells
 from gi.internal.hidden import HiddenSample, Translations, centre_of
-from gi.internal.shot import Shot, roll
+from gi.internal.shot import Shot
 from gi.media.crop import Box
 
 LEAST = 1000 / (960 * 540)  # share of a part that a hole covers, to be used: the paper's 1,000 pixels
@@ -27,8 +27,8 @@ class HiddenPatches(Dataset):
     """Random samples of parts of `size` = (height, width) of a shot.
 
     The paper's "grid mask set" are the holes of all frames, cut along a grid of parts, without those that are nearly
-    empty. One of them, moved cyclically within the part, hides pixels at a place that is drawn as `translations` say
-    (by default near the frame's own hole five times as often), and the part is any that contains that place.
+    empty. One of them, moved cyclically within the part, hides pixels at a place that is drawn five times as often near
+    the frame's own hole, and the part is any that contains that place.
 
     Args:
         shots: the shot at the sizes of all stages, the last of which is sampled.
@@ -38,9 +38,9 @@ class HiddenPatches(Dataset):
     """
 
     def __init__(self, shots: Sequence[Shot], size: tuple[int, int], *, length: int, seed: int = 0,
-                 prior: Callable[[np.ndarray, int, Box], np.ndarray], translations: Translations | None = None):
+                 prior: Callable[[np.ndarray, int, Box], np.ndarray]):
         self.shots, self.shot, self.length, self.seed, self.prior = shots, shots[-1], length, seed, prior
-        self.translations = translations or Translations(factor=5)
+        self.translations = Translations(factor=5)
         self.size = tuple(min(sides) for sides in zip(size, self.shot.size, strict=True))
         self.step = 2 ** (len(shots) - 1)  # at whose multiples parts begin, in whole pixels of all stages
         pieces = [(share, int(number), box) for number, mask in self.shot.each_mask()
@@ -61,7 +61,7 @@ class HiddenPatches(Dataset):
         box = self._around(rng, row, column)
         moved = np.array(piece.of(shot.masks[other]))
         middle = centre_of(moved)
-        moved = roll(moved, row - box.top - middle[0], column - box.left - middle[1])
+        moved = np.roll(moved, (row - box.top - middle[0], column - box.left - middle[1]), axis=(0, 1))
         sample: Any = make_sample([box.of(shot.frames[own]), piece.of(shot.frames[other])],
                                   [box.of(shot.masks[own]), piece.of(shot.masks[other])], f"{index}")
         sample["moved"] = torch.from_numpy(moved)[None]

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gi.compositing import composite
+from gi.compositing import composite, pixels_of_tensor, tensor_of_pixels
 from gi.internal.shot import Shot
 from gi.report.pictures import hatch, to_uint8
 
@@ -16,15 +16,14 @@ def fill_frame(network: nn.Module, frame: np.ndarray, mask: np.ndarray, prior: n
     `frame`, for a network that has one.
     """
     device = next(network.parameters()).device
-    image, *priors = (torch.from_numpy(np.ascontiguousarray(x)).to(device).permute(2, 0, 1)[None].float() / 255
-                      for x in (frame, prior) if x is not None)
+    image, *priors = (tensor_of_pixels(np.ascontiguousarray(x), device)[None] for x in (frame, prior) if x is not None)
     hole = torch.from_numpy(np.ascontiguousarray(mask)).to(device)[None, None].float()
     filled = composite(network(image, hole, *priors)[-1].float(), image, hole)
-    return (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+    return pixels_of_tensor(filled[0])
 
 
 def strip(network: nn.Module, shot: Shot, *, columns: int = 5) -> np.ndarray:
-    """uint8 picture: frames spread over those with a hole, hatched there, above the same filled."""
+    """uint8 (rows, columns, 3): frames spread over those with a hole, hatched there, above the same filled."""
     numbers = shot.holes if len(shot.holes) else np.arange(len(shot))
     chosen = numbers[np.linspace(0, len(numbers) - 1, min(columns, len(numbers))).round().astype(int)]
     above = [hatch(shot.frames[i] / 255, shot.masks[i]) for i in chosen]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from gi.compositing import pixels_of_tensor, tensor_of_pixels
 from gi.errors import InputError, expect_at_least
 from gi.internal.candidates import Followed, Following, describe
 from gi.internal.choose import Chooser, Pixels, fit, gains, pays
@@ -107,16 +108,16 @@ class Refine(VideoMethod):
         if self.network is None:
             raise InputError("the networks are not fitted to a video yet: expected a call of fit before")
         for followed in self.flow.fill(frames, masks, edited=edited, part=part):
-            yield None if followed is None else _array(self._choose(followed))  # type: ignore[arg-type]  # see `Following`
+            yield None if followed is None else self._choose(followed)  # type: ignore[arg-type]  # see `Following`
 
     @torch.no_grad()
-    def _choose(self, followed: Followed) -> torch.Tensor:
+    def _choose(self, followed: Followed) -> np.ndarray:
         if self.chooser is None or not followed.mask.any():
-            return followed.image
+            return pixels_of_tensor(followed.image[0])
         colours, clues = describe(followed, self._draw(followed))
         image, hole = followed.image.clone(), followed.mask[0, 0] > 0
         image[0, :, hole] = self.chooser(colours, clues, cautious=True).clamp(0, 1).T
-        return image
+        return pixels_of_tensor(image[0])
 
     def _fit_network(self, shot, places, folder):
         """Fits the network that draws; what is at `places` is missing for it like what is in the holes."""
@@ -138,9 +139,9 @@ class Refine(VideoMethod):
     def _draw(self, followed):
         """(1, 3, h, w): the drawing for the hole of a frame, at the size of `followed`."""
         size = followed.mask.shape[-2:]
-        frame, hole = resize_known(_array(followed.image), followed.mask[0, 0].cpu().numpy() > 0,
+        frame, hole = resize_known(pixels_of_tensor(followed.image[0]), followed.mask[0, 0].cpu().numpy() > 0,
                                    limited(tuple(size), self.draw_side))
-        image = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].float() / 255
+        image = tensor_of_pixels(frame, self.device)[None]
         drawing = self.network(image, torch.from_numpy(hole).to(image)[None, None])[-1].float()
         return drawing if drawing.shape[-2:] == size else F.interpolate(drawing, size, mode="bicubic")
 
@@ -202,8 +203,3 @@ def _with_moved(mask, places):
 def _known(masks, places=()):
     """Pixels of masks (N, H, W) that are known, also beside what they hide at `places`."""
     return sum(np.count_nonzero(_with_moved(mask, places) == 0) for mask in masks)
-
-
-def _array(image):
-    """(1, 3, h, w) in [0, 1] as uint8 (h, w, 3)."""
-    return (255 * image[0]).round().byte().permute(1, 2, 0).cpu().numpy()

@@ -80,8 +80,3 @@ def sample_known(frame: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> 
     """`resize_known` as the release does it: bilinear, pixels at their centres, without antialiasing."""
     frame, mask = (resize(x.astype(np.float32), size, cv2.INTER_LINEAR) for x in (frame, mask))
     return np.where(mask[..., None] > 0, 0, frame.round()).astype(np.uint8), mask > 0
-
-
-def roll(mask: np.ndarray, down: int, right: int) -> np.ndarray:
-    """A mask (..., H, W) moved cyclically: what leaves on one side comes in on the other, the area stays."""
-    return np.roll(mask, (down, right), axis=(-2, -1))

@@ -43,7 +43,7 @@ def masked_fake(fake_logits: Tensor, mask: Tensor) -> Tensor:
 def r1_penalty(logits: Tensor, image: Tensor) -> Tensor:
     """Mean over samples of the squared L2 norm of d(sum of logits) / d(image), differentiable; a scalar >= 0.
 
-    `image` must require a gradient, and `logits` must have been computed from it.
+    `image` (N,3,H,W) must require a gradient, and `logits` (N,1,h,w) must have been computed from it.
     """
     if not torch.is_grad_enabled():  # a validation step: there is nothing to differentiate
         return logits.new_zeros(())

@@ -25,6 +25,7 @@ class Discriminated:
 
     @cached_property
     def prediction(self) -> tuple[Tensor, list[Tensor]]:
+        """With gradients."""
         return self._discriminator(self._prediction)
 
     @cached_property

@@ -18,6 +18,12 @@ class Box(NamedTuple):
     bottom: int
     right: int
 
+    @classmethod
+    def around(cls, mask: np.ndarray) -> "Box | None":
+        """The smallest with all of a mask (H, W) that is not 0; None if it is empty."""
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        return cls(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else None
+
     @property
     def size(self) -> tuple[int, int]:
         return self.bottom - self.top, self.right - self.left
@@ -30,15 +36,14 @@ def context_box(mask: np.ndarray, side: int, times: float = 2) -> Box:
     """The square around the hole of a mask (H, W), or the middle without one, inside the picture: at least `side` and
     `times` as long as the hole. By 2, that covers a quarter at most, about what networks see in training.
     """
-    spans = []
-    for axis in (1, 0):
-        where = np.flatnonzero(mask.any(axis=axis))
-        spans.append((where[0], where[-1] + 1) if len(where) else (mask.shape[1 - axis] // 2,) * 2)
-    length = max(side, *(round(times * (end - start)) for start, end in spans))
-    sizes = [min(length, size) for size in mask.shape]
-    starts = [min(max((start + end - length) // 2, 0), whole - length)
-              for (start, end), length, whole in zip(spans, sizes, mask.shape, strict=True)]
-    return Box(*(int(x) for x in (*starts, starts[0] + sizes[0], starts[1] + sizes[1])))
+    middle = [size // 2 for size in mask.shape]
+    hole = Box.around(mask) or Box(*middle, *middle)
+    spans = (hole.top, hole.bottom), (hole.left, hole.right)
+    length = max(side, *(round(times * size) for size in hole.size))
+    height, width = (min(length, size) for size in mask.shape)
+    top, left = (min(max((start + end - length) // 2, 0), whole - length)
+                 for (start, end), length, whole in zip(spans, (height, width), mask.shape, strict=True))
+    return Box(top, left, top + height, left + width)
 
 
 def resize_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +88,7 @@ def working_size(size: tuple[int, int], *, max_side: int | None, resize: Sequenc
 
 
 def resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    """OpenCV's, for `size` = (height, width)."""
+    """OpenCV's, of (H, W) or (H, W, C), for `size` = (height, width)."""
     if array.shape[:2] == tuple(size):
         return array
     return cv2.resize(np.ascontiguousarray(array), (size[1], size[0]), interpolation=interpolation)

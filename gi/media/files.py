@@ -108,8 +108,12 @@ def open_video(path: str | Path, *, rate: Fraction | None = None) -> VideoSource
     return VideoFile(path)
 
 
-def parse_rate(text: str) -> Fraction:
-    """Frames a second from 25, 23.976 or 30000/1001. Raises InputError unless it is between 0.01 and 1000."""
+def parse_rate(text: str | None) -> Fraction | None:
+    """Frames a second from 25, 23.976 or 30000/1001; None for no text. Raises InputError unless it is between 0.01 and
+    1000.
+    """
+    if not text:
+        return None
     try:
         rate = Fraction(text) if re.fullmatch(r"\s*[\d./]{1,40}\s*", text) else Fraction(0)  # 1e9999999 takes minutes
     except (ValueError, ZeroDivisionError):

@@ -24,6 +24,7 @@ from gi.media.scans import check_scans
 # Of the files that are pictures, wherever a folder is looked through: all that Pillow gives to the formats below.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
             ".pnm", ".gif")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
 # Pillow also knows formats that start external programs (EPS) or fetch other files; these are enough for photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 MAX_PIXELS = 2**28

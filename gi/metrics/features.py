@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import inception_v3
 
 from gi.errors import InputError
-from gi.weights.files import Frozen, WeightsFile, load_strict, read_weights
+from gi.weights.files import Frozen, WeightsFile, load_strict, of_torchvision, read_weights
 
 INCEPTION = WeightsFile(
     name="inception",
@@ -22,18 +22,10 @@ INCEPTION = WeightsFile(
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     hub=True,
 )
-
-
-def _of_torchvision(name: str, file: str, sha256: str) -> WeightsFile:
-    return WeightsFile(name=name, path=f"checkpoints/metrics/{file}", origin=f"{file} of torchvision's models",
-                       url=f"https://download.pytorch.org/models/{file}", licence="BSD 3-Clause", sha256=sha256,
-                       hub=True)
-
-
-VGG16 = _of_torchvision("vgg16", "vgg16-397923af.pth",
-                        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0")
-ALEXNET = _of_torchvision("alexnet", "alexnet-owt-7be5be79.pth",
-                          "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02")
+VGG16 = of_torchvision("vgg16", "vgg16-397923af.pth",
+                       "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", folder="metrics")
+ALEXNET = of_torchvision("alexnet", "alexnet-owt-7be5be79.pth",
+                         "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02", folder="metrics")
 _BACKBONES = {"vgg": VGG16, "alex": ALEXNET}
 _LEAST = {"vgg": 16, "alex": 31}  # pixels a side; of less, nothing is left in the last layer
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gi.compositing import tensor_of_pixels
 from gi.errors import InputError
 from gi.metrics.video import WINDOW, composite, pvcs, video_feature
 
@@ -45,8 +46,7 @@ class Frames:
     @cached_property
     def images(self) -> Tensor:
         """(2,n,3,H,W) float32 in [0,1]: truth and composite."""
-        both = torch.from_numpy(np.stack([self.truth, self.composite])).to(self.device)
-        return both.movedim(-1, -3).float() / 255
+        return tensor_of_pixels(np.stack([self.truth, self.composite]), self.device)
 
     @cached_property
     def masks(self) -> Tensor:

@@ -23,8 +23,6 @@ from gi.media.masks import MaskSource, open_masks
 from gi.media.source import VideoSource
 from gi.metrics.folder import match
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
-
 
 @dataclass(frozen=True)
 class VideoPair:
@@ -156,7 +154,7 @@ def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[lis
             raise InputError(f"{predictions}: is a file, expected a folder with a prediction for each video in {truth}")
         sides["the predictions"] = defaultdict(list)
         for entry in _entries(predictions):
-            if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
+            if entry.is_dir() or entry.suffix.lower() in io.VIDEO_SUFFIXES:
                 sides["the predictions"][video_name(entry)].append(entry)
     matches, problems = match(sides, sorted(set().union(*sides.values()), key=natural_order))
     pairs = []

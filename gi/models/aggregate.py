@@ -56,7 +56,9 @@ class DeformableWrite(nn.Module):
 
 
 def softmax_mean(frames: Iterator[Sequence[Tensor]]) -> Tensor:
-    """Sum of values weighted by the softmax of queries, over the frames of an iterator of (query, value)."""
+    """Sum of values weighted by the softmax of queries, over the frames, one or more, of an iterator of (query, value),
+    all of one shape.
+    """
     query, value = next(frames)
     highest, total, mean = query, torch.ones_like(query), value
     for query, value in frames:  # all sums so far are relative to the highest query so far
@@ -68,7 +70,8 @@ def softmax_mean(frames: Iterator[Sequence[Tensor]]) -> Tensor:
 
 
 def warp_rows(x: Tensor, flow: Tensor) -> Tensor:
-    """`gi.flow.warp.warp` for a CPU and many channels: several times as fast, up to rounding. Channels last.
+    """`gi.flow.warp.warp` of x (N,C,H,W) by flow (N,2,H,W) in pixels, for a CPU and many channels: several times as
+    fast, up to rounding. Channels last.
 
     Each pixel is a weighted sum of four rows of a table.
     """

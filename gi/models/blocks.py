@@ -122,7 +122,9 @@ def initialise(network: nn.Module) -> None:
 
 
 def crop_like(prediction: Tensor, image: Tensor) -> Tensor:
-    """Cuts what the decoder adds at the right and bottom when a side of `image` is not a multiple of the stride."""
+    """Cuts what the decoder adds to a prediction (N,C,H,W) at the right and bottom when a side of `image` (N,C,H,W) is
+    not a multiple of the stride.
+    """
     return prediction[..., :image.shape[-2], :image.shape[-1]]
 
 

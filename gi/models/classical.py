@@ -4,10 +4,11 @@ Images (B,3,H,W) in [0,1], masks (B,1,H,W) with 1 = missing. Known pixels of a r
 bit, and no result depends on what an image or a keyframe holds inside its hole.
 """
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
-from gi.compositing import composite
+from gi.compositing import composite, pixels_of_tensor, tensor_of_pixels
 from gi.flow.align import align_keyframes
 
 
@@ -35,11 +36,10 @@ def copy_keyframe(image: Tensor, mask: Tensor, sources: Tensor, source_masks: Te
 def opencv_inpaint(image: Tensor, mask: Tensor) -> Tensor:
     """`cv2.inpaint` (Telea 2004), in 8 bits: (B,3,H,W) float32. An image without any known pixel becomes grey."""
     image, mask = image.float(), (mask > 0.5).float()
-    pixels = (255 * composite(torch.zeros_like(image), image, mask).clamp(0, 1)).round().to(torch.uint8)
-    filled = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    filled = np.ascontiguousarray(pixels_of_tensor(composite(torch.zeros_like(image), image, mask)))
     for i, hole in enumerate(mask[:, 0].byte().cpu().numpy()):
         if hole.all():
             filled[i] = 128
         elif hole.any():
             filled[i] = cv2.inpaint(filled[i], hole, 3, cv2.INPAINT_TELEA)  # 3 pixels around
-    return composite(torch.from_numpy(filled).to(image.device).permute(0, 3, 1, 2).float() / 255, image, mask)
+    return composite(tensor_of_pixels(filled, image.device), image, mask)

@@ -149,25 +149,29 @@ class QuadConv(nn.Module):
 
 
 def pointwise(conv: Any, x: Tensor) -> Tensor:
-    """A 1x1 convolution as a matrix product; of channels last maps also if `x` has only some of their channels."""
+    """A 1x1 convolution of x (N,C,H,W) as a matrix product; of channels last maps also if `x` has only some of their
+    channels.
+    """
     return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """What a BatchNorm with fixed statistics does to each channel."""
+    """What a BatchNorm with fixed statistics does to each channel, (C,) each."""
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
 
 
 def scaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> nn.Conv2d:
-    """A convolution without bias, its output times `scale` plus `shift`."""
+    """A convolution without bias, its output times `scale` plus `shift`, (C,) each."""
     conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
     conv.bias = None if shift is None else nn.Parameter(shift)
     return conv
 
 
 def after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d, offset: Tensor | float = 0) -> nn.Conv2d:
-    """A 1x1 convolution that follows a BatchNorm, and the BatchNorm, as one; `offset` is added to its input, too."""
+    """A 1x1 convolution that follows a BatchNorm, and the BatchNorm, as one; `offset`, a number or (C,), is added to
+    its input, too.
+    """
     scale, shift = scale_and_shift(norm)
     conv.bias = nn.Parameter(conv.bias + conv.weight.flatten(1) @ (shift + scale * offset))
     conv.weight = nn.Parameter(conv.weight * scale[:, None, None])

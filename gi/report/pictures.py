@@ -36,7 +36,7 @@ def error_map(a: np.ndarray, b: np.ndarray, largest: float = 0.5) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """An image in [0, 1], clipped to that, as uint8 of 0 to 255."""
+    """An image of any shape in [0, 1], clipped to that, as uint8 of 0 to 255."""
     return (255 * np.clip(image, 0, 1)).round().astype(np.uint8)
 
 

@@ -129,7 +129,22 @@ def check_checkpoint(
                          f"expected {mode}")
 
 
-class ImageGrids(pl.Callback):
+class FirstBatch(pl.Callback):
+    """Lets `_write` make something of the first batch of each set, at every validation and test."""
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        if batch_idx == 0 and not trainer.sanity_checking:
+            self._write(trainer, pl_module, f"val_{trainer.datamodule.validation_names[dataloader_idx]}", outputs)
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        if batch_idx == 0:
+            self._write(trainer, pl_module, f"test_{trainer.datamodule.test_names[dataloader_idx]}", outputs)
+
+    def _write(self, trainer, pl_module, name, outputs):
+        raise NotImplementedError
+
+
+class ImageGrids(FirstBatch):
     """Pictures of what the network does, to TensorBoard and to images/<set>/: one row a sample.
 
     Columns: target with its hole, each keyframe with its holes and aligned to the target, prediction, composite, truth.
@@ -145,18 +160,10 @@ class ImageGrids(pl.Callback):
         step = trainer.global_step
         if step % self.every_n_steps == 0 and step != self._last_step:
             self._last_step = step
-            self._write(trainer, "train", outputs)
-
-    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
-        if batch_idx == 0 and not trainer.sanity_checking:
-            self._write(trainer, f"val_{trainer.datamodule.validation_names[dataloader_idx]}", outputs)
-
-    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
-        if batch_idx == 0:
-            self._write(trainer, f"test_{trainer.datamodule.test_names[dataloader_idx]}", outputs)
+            self._write(trainer, pl_module, "train", outputs)
 
     @torch.no_grad()
-    def _write(self, trainer, name, outputs):
+    def _write(self, trainer, pl_module, name, outputs):
         if not trainer.is_global_zero:
             return
         grid = sample_grid(outputs["data"], outputs["prediction"], self.n_samples)

@@ -1,8 +1,7 @@
-"""Training and evaluation of a guided inpainting generator, for any of the families."""
+"""Training of a guided inpainting generator, for any of the families."""
 import contextlib
 import functools
 import math
-import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -18,26 +17,25 @@ from gi.data.sample import Batch
 from gi.errors import InputError, expect_at_least, expect_kind, expect_within
 from gi.flow.guidance import Guidance
 from gi.losses.objective import Objective
-from gi.models.fold import prepare_for_inference
 from gi.training.layout import channels_last_is_faster, is_channels_last, is_short, lay_out
 from gi.training.optimizer import JointScaler, adam
-from gi.training.processes import share_buffers
 from gi.training.resume import fit_to_module
 from gi.training.schedule import warmup_cosine
+from gi.training.scoring import Scored
 
 
 class NonFiniteLoss(RuntimeError):
     """A loss term became nan or infinite. The message names the term and the step."""
 
 
-class GuidedInpainting(pl.LightningModule):
+class GuidedInpainting(Scored):
     """A generator with all that trains it: discriminator, losses, flow from target to keyframes, schedule, metrics.
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
         guidance: gives the flow to the keyframes and its error, see `gi.flow.guidance.Guidance`.
         discriminator, objective: not needed for evaluation.
-        metrics: an ImageMetrics that scores each validation and test set; None skips scoring.
+        metrics: see `Scored`.
         base_lr: learning rate per sample of the joint batch; discriminator_lr_factor: see `learning_rates`.
         warmup_steps, decay_steps: see `warmup_cosine`.
         accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm: as in Lightning's Trainer, which leaves
@@ -80,7 +78,7 @@ class GuidedInpainting(pl.LightningModule):
         channels_last: bool | Literal["auto"] = "auto",
         compile: bool = False,
     ):
-        super().__init__()
+        super().__init__(metrics)
         expect_at_least(1, accumulate_grad_batches=accumulate_grad_batches, average_every=average_every)
         expect_at_least(0, base_lr=base_lr, discriminator_lr_factor=discriminator_lr_factor, warmup_steps=warmup_steps,
                         decay_steps=decay_steps, gradient_clip_val=gradient_clip_val or 0, average_start=average_start)
@@ -102,11 +100,7 @@ class GuidedInpainting(pl.LightningModule):
             self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         if compile:
             generator.compile(dynamic=False)
-        # Frozen helpers stay out of the module tree, hence out of checkpoints, DDP's buffers and train(): see `_apply`.
-        self._helpers = {"guidance": expect_kind(guidance, Guidance, "guidance"), "objective": objective}
-        self._make_metrics = None if metrics is None else metrics.clone
-        self.measured = getattr(metrics, "metrics", ())  # entries of the table of metrics
-        self._metrics = {}
+        self._helpers |= {"guidance": expect_kind(guidance, Guidance, "guidance"), "objective": objective}
         self.base_lr = base_lr
         self.discriminator_lr_factor = discriminator_lr_factor
         self._multiplier: Callable[[int], float] = functools.partial(warmup_cosine, warmup=warmup_steps,
@@ -116,19 +110,12 @@ class GuidedInpainting(pl.LightningModule):
         self.gradient_clip_algorithm = gradient_clip_algorithm or "norm"
         self.generator_passes = generator_passes
         self.average_every, self.average_start = average_every, average_start
-        self.results = {}
-        self._pending_terms, self._said = None, set()
+        self._pending_terms = None
         self.whole = True  # whether all of each optimiser step that was begun is done
 
     @property
     def guidance(self) -> Guidance:
         return self._helpers["guidance"]
-
-    def _apply(self, fn, *args, **kwargs):
-        for helper in [*self._helpers.values(), *self._metrics.values()]:
-            if helper is not None:
-                helper._apply(fn, *args, **kwargs)
-        return super()._apply(fn, *args, **kwargs)
 
     # Prediction -------------------------------------------------------------------------------------------------------
 
@@ -337,60 +324,5 @@ class GuidedInpainting(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint) -> None:
         self.check_finite()  # never over a good checkpoint
 
-    # Evaluation -------------------------------------------------------------------------------------------------------
-
     def on_validation_model_zero_grad(self) -> None:
         """Nothing: gradients may wait for the rest of their accumulation window."""
-
-    def on_validation_epoch_start(self) -> None:
-        if self.trainer.world_size > 1:
-            share_buffers(self)
-        self._start_metrics(self.trainer.datamodule.validation_names)
-
-    def on_test_epoch_start(self) -> None:
-        self._start_metrics(self.trainer.datamodule.test_names)
-
-    def _start_metrics(self, names):
-        self.results = {}
-        if self._make_metrics is not None:
-            self._metrics = {name: self._make_metrics().to(self.device) for name in names}
-        self._helpers["evaluated"] = None  # of an evaluation that broke off
-        self._helpers["evaluated"] = self.for_evaluation(self.best_generator())
-
-    def for_evaluation(self, generator: nn.Module) -> nn.Module:
-        """The same function, in less time."""
-        return prepare_for_inference(generator)
-
-    def validation_step(self, batch, batch_idx, dataloader_idx=0) -> dict:
-        return self._evaluate(batch, self.trainer.datamodule.validation_names[dataloader_idx])
-
-    def test_step(self, batch, batch_idx, dataloader_idx=0) -> dict:
-        return self._evaluate(batch, self.trainer.datamodule.test_names[dataloader_idx])
-
-    def _evaluate(self, batch, name):
-        data = self.prepare(batch)
-        prediction = self.predict(data, self.best_generator())
-        if name in self._metrics:
-            self._metrics[name].update(prediction, data["image"], data["mask"], batch["name"])
-        return {"prediction": prediction, "data": data}
-
-    def on_validation_epoch_end(self) -> None:
-        self._finish_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._finish_metrics("test")
-
-    def _finish_metrics(self, stage):
-        at = {"epoch": float(self.current_epoch), "step": float(self.global_step)} if stage == "val" else {}
-        for name, metric in self._metrics.items():
-            self.results[name] = result = metric.compute()
-            for remark in result.remarks():
-                if (name, remark) not in self._said:
-                    self._said.add((name, remark))
-                    pl.utilities.rank_zero_info(f"set {name}: {remark}")
-            # Every process has computed the same from the gathered states, so there is nothing left to synchronise.
-            warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
-            self.log_dict({f"{stage}/{name}/{key}": value for key, value in result.scalars().items()} | at,
-                          sync_dist=False)
-        self._metrics = {}
-        self._helpers["evaluated"] = None

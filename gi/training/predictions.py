@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gi.compositing import pixels_of_tensor
 from gi.media.io import write_image
 
 _LONGEST = 180  # bytes of a file's or folder's name, most file systems allow 255; a temporary name adds some
@@ -13,8 +14,7 @@ _LONGEST = 180  # bytes of a file's or folder's name, most file systems allow 25
 
 def write_predictions(folder: str | Path, names: Sequence[str], images: Tensor) -> None:
     """Writes images (B,3,H,W) in [0,1] as PNG below `folder`, each completely or not at all; see `prediction_path`."""
-    pixels = (255 * images.float().clamp(0, 1)).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    for name, picture in zip(names, pixels, strict=True):
+    for name, picture in zip(names, pixels_of_tensor(images), strict=True):
         write_image(prediction_path(folder, name), picture)
 
 

@@ -151,7 +151,7 @@ class VideoJob:
 
     def _most_kept(self, parts):
         """Bytes that the fills of parts take on disk at most, by the boxes of their holes, without their margins."""
-        boxes = (_box(mask) for part in parts for mask in self.masks.frames(part.first, part.stop))
+        boxes = (Box.around(mask) for part in parts for mask in self.masks.frames(part.first, part.stop))
         return sum(3 * box.size[0] * box.size[1] for box in boxes if box is not None)
 
     def _path(self, part):
@@ -160,7 +160,7 @@ class VideoJob:
     def _fills(self, part):
         """(fill, box of its hole) of each frame of a part, both None where nothing is to be filled."""
         pairs = _Visible(self.video, self.masks).pairs(part.start, part.end)
-        frames, masks, holes = apart(((frame, mask, _box(mask)) for frame, mask in pairs), 3)
+        frames, masks, holes = apart(((frame, mask, Box.around(mask)) for frame, mask in pairs), 3)
         fills = self.method.fill(frames, masks, edited=self.edited, part=part)
         holes = itertools.islice(holes, part.first - part.start, None)  # without those of frames that only help
         for number in part.frames:
@@ -198,9 +198,3 @@ class _Visible:
     def pairs(self, start=0, stop=None):
         for frame, mask in zip(self._video.frames(start, stop), self._masks.frames(start, stop), strict=True):
             yield np.where(mask[..., None], np.uint8(0), frame) if mask.any() else frame, mask
-
-
-def _box(mask):
-    """Around the hole of a mask; None without one."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else None

@@ -66,6 +66,16 @@ class Pictures(Protocol):
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]: ...
 
 
+class Held:
+    """Frames or masks in memory, one or more, as `Pictures`."""
+
+    def __init__(self, items: Sequence[np.ndarray]):
+        self.count, (self.height, self.width), self._items = len(items), items[0].shape[:2], items
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        return iter(self._items[start:stop])
+
+
 class VideoMethod(ABC):
     """Fills the holes of videos. Options are keyword arguments of the constructor, annotated and with defaults."""
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from gi.media.crop import Box
 from gi.media.scale import video_pixels
 
 # Lengths are pixels at 432 x 240, see `video_pixels`.
@@ -23,18 +24,17 @@ class Core(NamedTuple):
     margin: float
 
 
-def cut_out(image: np.ndarray, mask: np.ndarray, unknown: np.ndarray, *, band: float = BAND,
-            rounds: int = 1) -> np.ndarray:
+def cut_out(image: np.ndarray, mask: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """`mask`, with pixels near its outline and those that are `unknown` (bool) decided anew by colours and edges.
 
     GrabCut (Rother et al., 2004), OpenCV's, whose models of colours are made of this image alone.
     """
     inside, outside = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (mask, 1 - mask))
-    band, context = (video_pixels(length, mask.shape) for length in (band, CONTEXT))
+    band, context = (video_pixels(length, mask.shape) for length in (BAND, CONTEXT))
     labels = np.where(mask > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD)
     labels[(inside > band) & ~unknown] = cv2.GC_FGD
     labels[(outside > band) & ~unknown] = cv2.GC_BGD
-    return _cut(image, labels.astype(np.uint8), outside <= context, rounds) if mask.any() else mask
+    return _cut(image, labels.astype(np.uint8), outside <= context, 1) if mask.any() else mask
 
 
 def core_of(image: np.ndarray, mask: np.ndarray) -> Core:
@@ -54,16 +54,15 @@ def core_of(image: np.ndarray, mask: np.ndarray) -> Core:
 
 def _cut(image, labels, region, rounds):
     """GrabCut of `labels` within the box around `region`; what it cannot do leaves them as they are."""
-    rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    part = labels[box].copy()
+    box = Box.around(region)
+    part = box.of(labels).copy()
     objects = np.isin(part, (cv2.GC_FGD, cv2.GC_PR_FGD))
     if objects.any() and not objects.all():
         cv2.setRNGSeed(0)  # or a run that was interrupted would end differently
         models = np.zeros((2, 1, 65))
-        cv2.grabCut(np.ascontiguousarray(image[box]), part, None, *models, rounds, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(np.ascontiguousarray(box.of(image)), part, None, *models, rounds, cv2.GC_INIT_WITH_MASK)
     result = np.zeros(labels.shape, np.uint8)
-    result[box] = np.isin(part, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    box.of(result)[:] = np.isin(part, (cv2.GC_FGD, cv2.GC_PR_FGD))
     return result
 
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gi.compositing import composite, masked
+from gi.compositing import composite, masked, pixels_of_tensor, tensor_of_pixels
 from gi.config.device import find_device
 from gi.errors import InputError, expect_finite
-from gi.media.crop import limited, resize_known
+from gi.media.crop import resize_known, working_size
 from gi.models.classical import opencv_inpaint
 from gi.models.fold import prepare_for_inference
 from gi.video.identity import network_checksum
 from gi.video.method import Part, VideoMethod, pieces
-from gi.weights.pretrained import load_parts
+from gi.weights.pretrained import load_trained
 
 
 class PerFrame(VideoMethod):
@@ -31,8 +31,8 @@ class PerFrame(VideoMethod):
                  overrides: Sequence[str] = (), device: str | torch.device = "auto", max_side: int | None = None):
         self.device, self.max_side, self.generator = find_device(device), max_side, None
         if network:
-            generator, _ = load_parts(checkpoint, config=config, flow="zero", overrides=overrides)
-            self.generator = prepare_for_inference(generator).to(self.device)
+            trained = load_trained(checkpoint, config=config, flow="zero", overrides=overrides)
+            self.generator = prepare_for_inference(trained.generator).to(self.device)
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:
@@ -49,9 +49,9 @@ class PerFrame(VideoMethod):
 
     @torch.inference_mode()
     def _fill(self, frame, mask):
-        size = frame.shape[:2] if self.max_side is None else limited(frame.shape[:2], self.max_side)
+        size = working_size(frame.shape[:2], max_side=self.max_side, resize=None)
         frame, mask = resize_known(frame, mask, size)
-        image = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].float() / 255
+        image = tensor_of_pixels(frame, self.device)[None]
         hole = torch.from_numpy(mask).to(self.device)[None, None].float()
         if self.generator is None:
             filled = opencv_inpaint(image, hole)
@@ -59,4 +59,4 @@ class PerFrame(VideoMethod):
             sources, flows, errors = (image.new_zeros(1, 0, channels, *size) for channels in (4, 2, 1))
             filled = self.generator(masked(image, hole), sources, flows, errors).float()
             filled = composite(expect_finite(filled), image, hole)
-        return (255 * filled[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+        return pixels_of_tensor(filled[0])

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
+from gi.compositing import tensor_of_pixels
 from gi.errors import expect_within
 from gi.flow.align import surely_known
 from gi.flow.estimate import DIS, Estimator
@@ -87,7 +88,7 @@ class FlowFollower(Follower):
     def votes(self, past: Sequence[Annotated], frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Share of earlier frames that saw the object at each pixel, and the weight of all that saw it: (h, w) each."""
         chosen = [past[-back] for back in BACK if back <= len(past)]
-        images = torch.from_numpy(np.stack([frame, *(frame for frame, _ in chosen)])).permute(0, 3, 1, 2).float() / 255
+        images = tensor_of_pixels(np.stack([frame, *(frame for frame, _ in chosen)]))
         other = torch.arange(1, len(images))
         flows = self.estimator.between(images, torch.cat([0 * other, other]), torch.cat([other, 0 * other]))
         there, back = flows.chunk(2)
@@ -104,7 +105,10 @@ class FlowFollower(Follower):
 
 
 def decide(frame: np.ndarray, share: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """The mask of a frame from votes on it, whose edges decide where those are unsure."""
+    """The mask, uint8 (H, W), of a frame, uint8 (H, W, 3), from votes on it, whose edges decide where those are unsure.
+
+    share (H, W) in [0, 1], weight (H, W): see `FlowFollower.votes`.
+    """
     mask = (share >= threshold).astype(np.uint8)
     unsure = (weight < SURE) | (np.abs(share - threshold) < 0.5 * min(threshold, 1 - threshold))
     return cut_out(frame, mask, unsure & (grow(mask, round(video_pixels(NEAR, mask.shape))) > 0))

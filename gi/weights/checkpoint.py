@@ -22,8 +22,7 @@ DISCRIMINATOR = "discriminator."
 AVERAGE = "average.module."  # running average of the generator's weights, where a checkpoint has one
 
 
-def load_generator(config: str | Path | DictConfig, checkpoint: str | Path,
-                   map_location: str | torch.device = "cpu") -> nn.Module:
+def load_generator(config: str | Path | DictConfig, checkpoint: str | Path) -> nn.Module:
     """A generator in eval mode from a config and a checkpoint.
 
     config: path of a YAML (or a loaded config) whose `model.params.generator` describes the network. checkpoint: path
@@ -33,7 +32,7 @@ def load_generator(config: str | Path | DictConfig, checkpoint: str | Path,
     cfg = load_config([config]) if isinstance(config, str | Path) else config
     generator = instantiate(cfg.model.params.generator, path="model.params.generator")
     load_generator_weights(generator, checkpoint)
-    return generator.to(map_location).eval()
+    return generator.eval()
 
 
 def load_generator_weights(generator: nn.Module, path: str | Path) -> None:

@@ -45,6 +45,13 @@ class WeightsFile:
         return next((place for place in places if place.is_file()), places[0])
 
 
+def of_torchvision(name: str, file: str, sha256: str, *, folder: str) -> WeightsFile:
+    """A file of torchvision's models, expected in checkpoints/`folder`/."""
+    return WeightsFile(name=name, path=f"checkpoints/{folder}/{file}", origin=f"{file} of torchvision's models",
+                       url=f"https://download.pytorch.org/models/{file}", licence="BSD 3-Clause", sha256=sha256,
+                       hub=True)
+
+
 def read_weights(path: str | Path, *, about: WeightsFile, sha256: str | None = None) -> dict[str, Tensor]:
     """{name: tensor} from the file at `path`, or where `find` finds it if that is its usual place.
 

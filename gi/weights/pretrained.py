@@ -47,18 +47,6 @@ class Trained(NamedTuple):
     origin: Path
 
 
-def load_parts(
-    checkpoint: str | Path | None = None,
-    *,
-    config: str | Path | None = None,
-    flow: str = "config",
-    overrides: Sequence[str] = (),
-) -> "tuple[nn.Module, nn.Module]":
-    """Generator and guidance of a checkpoint, the guidance blind to holes; see `Inpainter.from_checkpoint`."""
-    trained = load_trained(checkpoint, config=config, flow=flow, overrides=overrides)
-    return trained.generator, trained.guidance
-
-
 def load_trained(
     checkpoint: str | Path | None = None,
     *,
@@ -66,7 +54,9 @@ def load_trained(
     flow: str = "config",
     overrides: Sequence[str] = (),
 ) -> Trained:
-    """As `load_parts`, with the configuration they were made from."""
+    """Generator and guidance of a checkpoint, the guidance blind to holes, with the configuration they were made from;
+    see `Inpainter.from_checkpoint`.
+    """
     if flow not in FLOWS:
         raise InputError(f"flow: expected one of {', '.join(FLOWS)}, got {flow!r}")
     checkpoint = SMALL if checkpoint is None else Path(checkpoint)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gi.app import pictures, proxies
 from gi.app.folder import Problem
+from gi.media.crop import limited
 from gi.media.files import open_video
 from gi.media.turn import Turn
 from tests.app.conftest import png, wait_for
@@ -36,14 +37,13 @@ def difference(one, other):
 def test_proxies_show_the_frames_as_players_do(tmp_path, monkeypatch, options):
     """Against every frame decoded at full size and reduced by OpenCV; at a size that is no half or quarter."""
     monkeypatch.setattr(pictures, "SIDE", 75)
-    monkeypatch.setattr(pictures.fitting, "__defaults__", (75,))
     turn = options.pop("turn", None)
     path = tmp_path / "clip.mkv" if turn is None else tmp_path / "clip.mov"
     write_video(path, moving_pictures(5, 90, 120), **options)
     if turn:
         turned(path, turn)
     video = open_video(path)
-    size = pictures.fitting(video.width, video.height)
+    size = limited((video.width, video.height), 75)
     assert max(size) == 75 and (video.turn != Turn()) == bool(turn)
     made = list(pictures.small_frames(video, 0))
     assert len(made) == 5

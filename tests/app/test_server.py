@@ -16,9 +16,10 @@ from PIL import Image
 
 from gi.__main__ import main
 from gi.app import example, projects
-from gi.app.methods import METHODS
+from gi.app.methods import METHODS, PROPAGATE
 from gi.errors import InputError
 from gi.media.files import open_video
+from gi.video.follow_methods import METHODS as FOLLOWERS
 from tests.app.conftest import answer, fake_job, png, serving, testclient, wait_for
 from tests.video_helpers import moving_pictures, write_video
 
@@ -47,14 +48,14 @@ def test_the_state_tells_what_can_be_done_here(server):
     state = server.ok("GET", "/api/state")
     methods = {method["name"]: method for method in state["methods"]}
     assert set(methods) == set(METHODS) and methods["flow"]["available"] and methods["keyframes"]["available"]
-    for method in [*state["methods"], *state["propagate"], state["clicks"]]:
+    for method in [*state["methods"], state["clicks"]]:
         assert method["available"] == (method["why_not"] is None)
     assert not state["clicks"]["available"]
+    assert {way["name"] for way in state["propagate"]} == set(PROPAGATE) <= set(FOLLOWERS)
     assert state["limits"]["upload_bytes"] == server.uploads.limit and state["password"] is False
 
 
-def test_propagating_takes_all_marks(server, still, monkeypatch):
-    monkeypatch.setattr(type(server.methods), "why_not_propagate", lambda self, name: None)
+def test_propagating_takes_all_marks(server, still):
     call = f"/api/projects/{still}"
     server.ok("PUT", f"{call}/marks/20", content=png(np.zeros((48, 64))))
     told = server.ok("POST", f"{call}/propagate", json={"method": "both", "options": {"minutes": 3}})

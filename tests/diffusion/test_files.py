@@ -19,7 +19,7 @@ from gi.errors import InputError, MissingFile
 from gi.weights.checkpoint import load_generator_weights
 from gi.weights.export import export_generator
 from gi.weights.files import file_sha256
-from gi.weights.pretrained import load_parts
+from gi.weights.pretrained import load_trained
 from tests.diffusion.svd import make_unet
 
 pytest.importorskip("diffusers")
@@ -131,7 +131,7 @@ def test_damaged_and_foreign_files(svd_folder, tmp_path):
     with pytest.raises(InputError, match="last.ckpt: is of a diffusion model.*network.safetensors"):
         export_generator(tmp_path / "config.yaml", tmp_path / "last.ckpt", tmp_path / "x.safetensors")
     with pytest.raises(InputError, match="last.ckpt: is of a diffusion model.*--method diffusion"):
-        load_parts(tmp_path / "last.ckpt", config=tmp_path / "config.yaml", flow="zero")
+        load_trained(tmp_path / "last.ckpt", config=tmp_path / "config.yaml", flow="zero")
     for name, value in ("layers", 100_000), ("widths", [32] * 1000), ("frames", 10**9), ("max_side", 0):
         files.write(path, state, {**node, "params": {**node["params"], name: value}}, {})
         with pytest.raises(InputError, match=f"{name}: expected a number in"):

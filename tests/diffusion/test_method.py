@@ -19,11 +19,8 @@ from gi.diffusion.method import Diffusion
 from gi.diffusion.plan import coarse_to_fine
 from gi.errors import InputError
 from gi.media import io
-from gi.media.files import open_video
-from gi.media.masks import open_masks
-from gi.video.job import VideoJob
 from gi.video.method import build_method, describe_options
-from tests.video_helpers import write_folders
+from tests.video_helpers import pictures, video_job, write_folders
 
 pytest.importorskip("diffusers")
 HEIGHT, WIDTH, FRAMES = 18, 26, 8  # of which the network takes 20x28
@@ -65,15 +62,6 @@ def calls_of(method):
     return calls
 
 
-def job(method, video, out, **options):
-    source = open_video(video / "frames")
-    return VideoJob(method, source, open_masks(video / "masks", source, dilate=0), out, **options)
-
-
-def read(folder, reader=io.read_image):
-    return np.stack([reader(path) for path in sorted(folder.glob("*.png"))])
-
-
 def run(method, count=FRAMES, **options):
     frames, masks = zip(*scene(count), strict=True)
     return np.stack(list(method(list(frames), list(masks), **options))), np.stack(frames), np.stack(masks)
@@ -85,11 +73,11 @@ def test_interrupted_video_goes_on(build, video, tmp_path, plan):
     edited = {17: np.full((HEIGHT, WIDTH, 3), 200, np.uint8)}
     method = build(plan=plan)
     calls = calls_of(method)
-    list(job(method, video, tmp_path / "whole", edited=edited).run())
+    list(video_job(method, video, tmp_path / "whole", edited=edited).run())
     made = coarse_to_fine(60, FRAMES, edited)
     clips = len(made.coarse) + len(made.windows) if plan == "coarse_to_fine" else 14
     assert len(calls) == 2 * clips and max(calls) <= FRAMES
-    whole, frames, masks = (read(folder, reader) for folder, reader in (
+    whole, frames, masks = (pictures(folder, reader) for folder, reader in (
         (tmp_path / "whole", io.read_image), (video / "frames", io.read_image), (video / "masks", io.read_mask)))
     assert np.array_equal(whole[17], edited[17])
     masks[17] = 0
@@ -101,12 +89,12 @@ def test_interrupted_video_goes_on(build, video, tmp_path, plan):
     for taken in (3, 30, None):
         other = build(plan=plan)
         calls = calls_of(other)
-        steps = job(other, video, tmp_path / "parts", edited=edited).run()
+        steps = video_job(other, video, tmp_path / "parts", edited=edited).run()
         list(itertools.islice(steps, taken))
         steps.close()
         total += len(calls)
     assert total <= 2 * clips + 2 + 2  # a clip that was interrupted begins again, in each of two interruptions
-    assert np.array_equal(read(tmp_path / "parts"), whole)
+    assert np.array_equal(pictures(tmp_path / "parts"), whole)
     assert not list(tmp_path.glob(".gi-*"))
 
 
@@ -114,12 +102,12 @@ def test_windows_are_their_own(build, tmp_path):
     """Each window's fill is the same whichever others are made, and on whichever machine."""
     video = write_folders(tmp_path / "video", scene(22))
     method, other = build(steps=1), build(steps=1)
-    list(job(method, video, tmp_path / "whole").run())
+    list(video_job(method, video, tmp_path / "whole").run())
     for number in (1, 3, 2):
-        apart = job(other, video, tmp_path / "parts")
+        apart = video_job(other, video, tmp_path / "parts")
         list(apart.run(apart.share(number, 3)))
-    list(job(other, video, tmp_path / "parts").run())
-    assert np.array_equal(read(tmp_path / "parts"), read(tmp_path / "whole"))
+    list(video_job(other, video, tmp_path / "parts").run())
+    assert np.array_equal(pictures(tmp_path / "parts"), pictures(tmp_path / "whole"))
 
 
 def test_anchors_are_handed_over_as_they_are(build, tmp_path):
@@ -175,8 +163,8 @@ def test_nothing_missing(build, tmp_path):
     for plan in ("coarse_to_fine", "multidiffusion"):
         method = build(plan=plan)
         calls = calls_of(method)
-        list(job(method, tmp_path, tmp_path / plan).run())
-        assert np.array_equal(read(tmp_path / plan), np.stack(frames)) and not calls
+        list(video_job(method, tmp_path, tmp_path / plan).run())
+        assert np.array_equal(pictures(tmp_path / plan), np.stack(frames)) and not calls
 
 
 def test_options_change_the_result(build):
@@ -273,7 +261,7 @@ def test_command_line(checkpoint, video, tmp_path):
     assert main([str(video / "frames"), str(video / "masks"), str(tmp_path / "out"), "--method", "diffusion",
                  "--checkpoint", str(checkpoint), "--keyframe", f"30={tmp_path / 'edited.png'}", "--steps", "1",
                  "--dilate", "0", "--device", "cpu", "guidance=1", "frames=25"]) == 0
-    assert (read(tmp_path / "out")[30] == 90).all()
+    assert (pictures(tmp_path / "out")[30] == 90).all()
 
 
 @pytest.mark.slow

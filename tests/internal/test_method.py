@@ -17,12 +17,9 @@ from gi.internal.objective import TwoPhases
 from gi.internal.reconstruction import Reconstruction
 from gi.internal.shot import Shot
 from gi.media import io
-from gi.media.files import open_video
-from gi.media.masks import open_masks
-from gi.video.job import VideoJob
 from gi.video.method import build_method
 from tests.test_video_pipeline import scene
-from tests.video_helpers import write_folders
+from tests.video_helpers import pictures, video_job, write_folders
 
 COUNT = 5
 
@@ -58,10 +55,6 @@ def begin(shot, folder, *, seed=0, regularisers=None, recipe=Recipe(batch_size=2
 
 def weights(fitting):
     return torch.cat([p.detach().flatten() for p in fitting.average.parameters()])
-
-
-def pictures(folder):
-    return np.stack([io.read_image(path) for path in sorted(folder.glob("*.png"))])
 
 
 # Fitting --------------------------------------------------------------------------------------------------------------
@@ -198,9 +191,8 @@ def test_full_disk_leaves_the_last_state(shot, tmp_path):
 # The method -----------------------------------------------------------------------------------------------------------
 
 def job(video, out, masks="masks", **options):
-    source = open_video(video / "frames")
     method = build_method("internal", {"max_side": 24, "steps": 3, "device": "cpu"} | options)
-    return VideoJob(method, source, open_masks(video / masks, source, dilate=0), out)
+    return video_job(method, video, out, masks)
 
 
 def test_command_line(video, tmp_path, root, monkeypatch):
@@ -209,8 +201,7 @@ def test_command_line(video, tmp_path, root, monkeypatch):
     network = tmp_path / "network.pt"
     options = ["--method", "internal", "--dilate", "0", "--resize", "24x18"]
     assert main([*words, str(tmp_path / "a"), *options, "--steps", "3", "--keep-network", str(network)]) == 0
-    frames, masks = pictures(video / "frames"), np.stack([io.read_mask(path) for path in
-                                                          sorted((video / "masks").iterdir())])
+    frames, masks = pictures(video / "frames"), pictures(video / "masks", io.read_mask)
     result = pictures(tmp_path / "a")
     assert np.array_equal(result[masks == 0], frames[masks == 0]) and not np.array_equal(result, frames)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "network.pt"]
@@ -233,8 +224,7 @@ def test_interrupted_job_goes_on(video, tmp_path):
 
 def test_unusual_videos(video, tmp_path, caplog):
     """One frame; the same mask for all; masks that cover a frame wholly; regularisers without VGG-19."""
-    frames, masks = pictures(video / "frames"), np.stack([io.read_mask(path) for path in
-                                                          sorted((video / "masks").iterdir())])
+    frames, masks = pictures(video / "frames"), pictures(video / "masks", io.read_mask)
     io.write_image(tmp_path / "one" / "frames" / "0.png", frames[0])
     io.write_image(tmp_path / "one" / "masks" / "0.png", 255 * masks[0])
     with caplog.at_level("INFO"):

@@ -24,12 +24,9 @@ from gi.internal.reconstruction import Reconstruction
 from gi.internal.shot import Shot
 from gi.media import io
 from gi.media.crop import Box
-from gi.media.files import open_video
-from gi.media.masks import open_masks
-from gi.video.job import VideoJob
 from gi.video.method import build_method
 from tests.test_video_pipeline import scene
-from tests.video_helpers import write_folders
+from tests.video_helpers import pictures, video_job, write_folders
 
 COUNT = 4
 
@@ -243,13 +240,8 @@ def small(monkeypatch):
 
 
 def job(video, out, **options):
-    source = open_video(video / "frames")
     method = build_method("internal", {"max_side": 48, "stage_side": 32, "steps": 9, "device": "cpu"} | options)
-    return VideoJob(method, source, open_masks(video / "masks", source, dilate=0), out)
-
-
-def pictures(folder):
-    return np.stack([io.read_image(path) for path in sorted(folder.glob("*.png"))])
+    return video_job(method, video, out)
 
 
 def test_goes_on_in_a_later_stage(video, tmp_path, small, monkeypatch, capsys):
@@ -263,8 +255,7 @@ def test_goes_on_in_a_later_stage(video, tmp_path, small, monkeypatch, capsys):
     assert [step.done for step in again] == [3, 4, 6, 7, 8, 8, 9] and {step.total for step in again} == {9}
     result = pictures(tmp_path / "whole")
     assert np.array_equal(pictures(tmp_path / "parts"), result)
-    frames, masks = pictures(video / "frames"), np.stack([io.read_mask(path) for path in
-                                                          sorted((video / "masks").iterdir())])
+    frames, masks = pictures(video / "frames"), pictures(video / "masks", io.read_mask)
     assert np.array_equal(result[masks == 0], frames[masks == 0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["network.pt", "parts", "whole"]
     list(job(video, tmp_path / "again", steps=0, start_from=str(tmp_path / "network.pt")).run())

@@ -23,7 +23,7 @@ from gi.internal.mask_samples import paste
 from gi.internal.mask_unet import MaskUNet
 from gi.internal.networks import Base, CoarseToFine, Progressive, Stacked
 from gi.internal.reconstruction import Reconstruction
-from gi.internal.shot import roll, sample_known
+from gi.internal.shot import sample_known
 from gi.internal.stabilisation import Stabilisation, matrices, move, unsteadiness
 from gi.media.crop import resize
 
@@ -137,7 +137,7 @@ def test_reconstruction(shown):
 
 def test_moved_masks(shown):
     expected = stored("internal_losses")
-    moved = roll(shown["other"].numpy(), 13, 70)
+    moved = np.roll(shown["other"].numpy(), (13, 70), axis=(-2, -1))
     assert np.array_equal(moved[..., ::2, ::2], expected["translated"]) and moved.sum() == expected["translated_sum"]
     union = np.maximum(moved, shown["soft"].numpy() > 0)
     assert np.array_equal(union[..., ::2, ::2], expected["union"]) and union.sum() == expected["union_sum"]
@@ -151,7 +151,7 @@ def test_stabilisation(shown, reference):
     moved = move(shown["x"] - 0.5, matrix) + 0.5
     assert_as_stored(reference, 2 * moved - 1, expected, "moved_image", 2e-5)
     soft = (shown["soft"] > 0).float()
-    union = torch.maximum(torch.from_numpy(roll(shown["other"].numpy(), 13, 70)), soft)
+    union = torch.maximum(torch.from_numpy(np.roll(shown["other"].numpy(), (13, 70), axis=(-2, -1))), soft)
     moved_soft, moved_union = term.move_masks(torch.stack([soft, union]), matrix)
     assert np.array_equal(moved_union[..., ::2, ::2].numpy(), expected["moved_union"])
     assert moved_union.sum() == expected["moved_union_sum"]
@@ -201,7 +201,7 @@ def test_steps(reference):
     image = torch.from_numpy(reference.fill.image("internal_step/image", 2, 3, 64, 96))
     mask, other = (torch.from_numpy(reference.fill.mask(f"internal_step/{name}", 2, 1, 64, 96))
                    for name in ("hole", "other"))
-    hole = torch.maximum(torch.from_numpy(roll(other.numpy(), 13, 70)), mask)
+    hole = torch.maximum(torch.from_numpy(np.roll(other.numpy(), (13, 70), axis=(-2, -1))), mask)
     batch, moments, names = {"image": image, "mask": mask}, {}, list(weights(reference, "internal_coarse_to_fine"))
     for step in range(1, 5):
         network.zero_grad()

@@ -9,7 +9,7 @@ from gi.errors import InputError
 from gi.internal.data import InternalData
 from gi.internal.hidden import HiddenPixels, Translations
 from gi.internal.objective import prepare
-from gi.internal.shot import Shot, roll
+from gi.internal.shot import Shot
 from gi.media import io
 from gi.media.crop import working_size
 from tests.test_video_pipeline import scene
@@ -56,7 +56,7 @@ def test_near_the_frames_own_hole(shot):
     rng, translations = np.random.default_rng(0), Translations(factor=5, band=1 / 12)
     mask, centres = shot.masks[0], np.zeros(SIZE)
     for _ in range(4000):
-        moved = np.argwhere(roll(mask, *translations.draw(rng, mask, mask)))
+        moved = np.argwhere(np.roll(mask, translations.draw(rng, mask, mask), axis=(0, 1)))
         if np.ptp(moved[:, 0]) == 3 and np.ptp(moved[:, 1]) == 11:  # not cut by the border
             top, left = moved.min(axis=0)
             centres[top + 2, left + 6] += 1

@@ -1,11 +1,11 @@
 """Waiting for a device, and how much memory work on it takes."""
-import contextlib
-import ctypes
 import gc
 import sys
 from pathlib import Path
 
 import torch
+
+from gi.heap import release_freed
 
 try:
     import resource
@@ -35,7 +35,8 @@ class PeakMemory:
     def __init__(self, device: torch.device):
         self.device = device
         self.peak: int | None = None
-        _give_back()
+        gc.collect()  # memory that is free but still the process's would hide what is taken from it next
+        release_freed()
         self._before = 0 if device.type == "cuda" else _status("VmRSS")
 
     def start(self) -> None:
@@ -54,13 +55,6 @@ class PeakMemory:
             found = highest - self._highest if highest is not None and highest > self._highest else None
         if found is not None:
             self.peak = max(found, self.peak or 0)
-
-
-def _give_back() -> None:
-    """Memory that is free but still the process's would hide what is taken from it next."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forget_peak() -> bool:

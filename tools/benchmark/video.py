@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from gi.compositing import masked, tensor_of_pixels
 from gi.video import VideoInpainter
 from gi.video.keyframes import plan
 from gi.video.keyframes.frame_streams import FrameStreams
+from gi.video.method import apart
 from tools.benchmark.parts import Parts
 from tools.benchmark.timing import Result, ratios, run_laps
 
@@ -23,7 +25,7 @@ def video(parts: Parts) -> Iterator[tuple[str, Result]]:
         guidance, _ = parts.build("guidance", mask_images=True, estimator={"target": "gi.flow.estimate.DIS"})
         notes = ["flow by DIS, whose work is not counted: no weights of RAFT here"]
     inpainter = VideoInpainter(generator=parts.generator, guidance=guidance, device=parts.device, guides=14)
-    frames = inpainter(*zip_apart(scene(parts, number) for number in itertools.count()))
+    frames = inpainter(*apart((scene(parts, number) for number in itertools.count()), 2))
     consume(frames, FIRST)
     meter = parts.meter(warmup=1)
     run_laps((meter, lambda lap: consume(frames, plan.EVERY)))
@@ -85,12 +87,6 @@ def scene(parts: Parts, number: int) -> tuple[np.ndarray, np.ndarray]:
     return parts.photograph[top : top + height, left : left + width], mask
 
 
-def zip_apart(pairs: Iterator[tuple]) -> tuple[Iterator, Iterator]:
-    """Two iterators, of the first and of the second of each pair."""
-    first, second = itertools.tee(pairs)
-    return (pair[0] for pair in first), (pair[1] for pair in second)
-
-
 def consume(frames: Iterator, count: int) -> None:
     for _ in itertools.islice(frames, count):
         pass
@@ -100,9 +96,7 @@ def _with_mask(parts, number):
     """As the generator wants it, (1, 4, H, W)."""
     frame, _ = scene(parts, number)
     mask = scene(parts, FIRST)[1]
-    image = torch.from_numpy(frame.copy()).permute(2, 0, 1).float() / 255
-    mask = torch.from_numpy(mask)[None].float()
-    return torch.cat([image * (1 - mask), mask])[None].to(parts.device)
+    return masked(tensor_of_pixels(frame), torch.from_numpy(mask)[None].float())[None].to(parts.device)
 
 
 def _size(parts):

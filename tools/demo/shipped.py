@@ -6,10 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from gi.compositing import tensor_of_pixels
 from gi.data.sample import Sample
 from gi.media import io
 from gi.metrics.image import ImageMetrics, ImageScores
@@ -76,8 +76,7 @@ class Contest:
             filled = self.fill(sample)
             image, mask = sample["image"][None].float() / 255, sample["mask"][None].float()
             for name, picture in filled.items():
-                prediction = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
-                metrics[name].update(prediction, image, mask, [f"{number} {sample['name']}"])
+                metrics[name].update(tensor_of_pixels(picture)[None], image, mask, [f"{number} {sample['name']}"])
             yield sample, filled, {name: metric.compute() for name, metric in metrics.items()}
 
 

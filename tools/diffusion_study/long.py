@@ -31,10 +31,11 @@ ROWS: dict[str, tuple[dict, bool] | None] = {
 def object_clips(photographs: str | None, *, frames: int, size: int, count: int,
                  seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Clips uint8 (N, H, W, 3), and where an object is, with a margin, bool (N, H, W)."""
+    from gi.compositing import pixels_of_tensor
     from tools.diffusion_study.study import clip_sets
     clips = clip_sets(photographs, frames=frames, size=size, count=count, seed=seed)["object"]
     for pixels, masks in zip(clips.pixels, clips.masks, strict=True):
-        yield (255 * pixels).round().byte().permute(0, 2, 3, 1).numpy(), masks[:, 0].numpy() > 0
+        yield pixels_of_tensor(pixels), masks[:, 0].numpy() > 0
 
 
 def psnr(picture: np.ndarray, truth: np.ndarray, hole: np.ndarray) -> float:

@@ -9,8 +9,7 @@ import torch
 
 from tools.benchmark.report import describe_machine
 
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "lightning", "triton", "numpy", "opencv-python-headless",
-            "kornia", "omegaconf")
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "triton", "numpy", "opencv-python-headless", "omegaconf")
 
 
 def record_machine(device: torch.device, result: dict) -> None:

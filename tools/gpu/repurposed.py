@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from gi.diffusion.codec import PixelShuffle
 from gi.diffusion.condition import Condition
+from gi.diffusion.lora import add_lora
 from gi.diffusion.network import Conditions, KeyframeDiffusion
 from gi.diffusion.token import LinearToken
 from tools.benchmark.device import PeakMemory, synchronize
 from tools.gpu.settings import Sizes
 
-TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 RANK = 32
 LATENTS = 4
 CLIPS = (14, 320, 576), (25, 320, 576), (25, 576, 1024)  # frames, height, width
@@ -47,7 +47,6 @@ class Repurposed:
 
     def _network(self, options):
         from diffusers import UNetSpatioTemporalConditionModel
-        from peft import LoraConfig, inject_adapter_in_model
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.bfloat16)
         try:
@@ -56,11 +55,7 @@ class Repurposed:
         finally:
             torch.set_default_dtype(before)
         unet = unet.to(self.device)
-        inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS), unet)
-        unet.conv_in.requires_grad_(True)
-        for parameter in unet.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+        add_lora(unet, RANK)
         return KeyframeDiffusion(unet, PixelShuffle(), Condition("symmetric"), LinearToken(8).requires_grad_(False))
 
     def _case(self, name: str, clip: tuple[int, int, int], work: Callable[..., Tensor], *, checkpointing: bool = False,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gi.report.results import write_json
-from gi.training.callbacks import StopRequested
+from gi.training.signals import StopRequested
 
 TRACEBACK_LINES = 12
 AGAIN = 5.0  # seconds after which a step that swallowed the end of its time is told again

@@ -5,7 +5,7 @@ what they cover is known. Without: the objects the videos come with are removed;
 """
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from gi.metrics.video_scores import VideoScores
 from gi.report.pictures import hatch
 from gi.report.tables import Table, markdown_table
 from gi.video.keyframes import plan
-from gi.video.method import METHODS, VideoMethod, build_method
+from gi.video.method import METHODS, Held, VideoMethod, build_method
 
 METRICS = ("psnr_hole", "ssim_hole", "pcons", "warp_error_hole")
 STEPS = {  # from the simplest to the complete pipeline
@@ -73,16 +73,6 @@ def methods(texts: Sequence[str] = (), offered: Mapping[str, object] | None = No
     return {name: build_method(text, offered=offered) for name, text in named.items()}
 
 
-class Loaded:
-    """Frames or masks in memory, as methods that are fitted to a video want them."""
-
-    def __init__(self, arrays: list[np.ndarray]):
-        self._arrays, self.count, (self.height, self.width) = arrays, len(arrays), arrays[0].shape[:2]
-
-    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        return iter(self._arrays[start:stop])
-
-
 def measure(case: Case, method: VideoMethod) -> tuple[dict[str, float], list[np.ndarray]]:
     """Scores (METRICS, where the truth is known), seconds per frame, and the result.
 
@@ -93,7 +83,7 @@ def measure(case: Case, method: VideoMethod) -> tuple[dict[str, float], list[np.
                for frame, mask in zip(case.frames, case.masks, strict=True)]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        for _ in method.fit(Loaded(visible), Loaded(case.masks), folder=Path(folder), edited={}):
+        for _ in method.fit(Held(visible), Held(case.masks), folder=Path(folder), edited={}):
             pass
     filled = list(method(iter(visible), iter(case.masks)))
     row = {"seconds": (time.perf_counter() - start) / len(filled)}

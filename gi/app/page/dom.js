@@ -92,10 +92,10 @@ export function dialog(title, content, buttons = [["close", "Close"]]) {
   });
 }
 
-// One of several choices, as buttons side by side. `options`: [value, label, hint, disabled]; `pick(value)`.
+// One of several choices, as buttons side by side. `options`: [value, label, hint]; `pick(value)`.
 export function segmented(label, options, value, pick) {
-  const buttons = options.map(([key, text, hint, disabled]) => el("button", {
-    type: "button", role: "radio", "aria-checked": String(key === value), title: hint ?? "", disabled: Boolean(disabled),
+  const buttons = options.map(([key, text, hint]) => el("button", {
+    type: "button", role: "radio", "aria-checked": String(key === value), title: hint ?? "",
     onclick: () => { set(key); pick(key); } }, text));
   const set = (key) => options.forEach(([one], k) => buttons[k].setAttribute("aria-checked", String(one === key)));
   const group = el("div", { class: "segmented", role: "radiogroup", "aria-label": label }, buttons);

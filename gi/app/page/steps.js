@@ -94,14 +94,14 @@ export class Steps {
 
   #follow() {
     const ways = this.work.state.propagate ?? [];
-    this.way = ways.find((one) => one.available)?.name ?? "flow";
+    this.way = ways[0]?.name ?? "flow";
     this.minutes = el("input", { type: "number", step: "any", class: "number", id: "follow-minutes" });
     const minutes = ways.flatMap((one) => one.options ?? []).find((option) => option.name === "minutes");
     if (minutes) Object.assign(this.minutes, { min: minutes.min, max: minutes.max, value: minutes.default });
     this.minutesBox = el("p", { hidden: true }, el("label", { for: "follow-minutes" }, "Minutes it may take "), this.minutes);
     this.wayText = el("p", { class: "faint" });
-    this.choice = segmented("How to follow", ways.map((one) => [one.name, one.label, one.why_not ?? one.description, !one.available]),
-      this.way, (way) => { this.way = way; this.update(); });
+    this.choice = segmented("How to follow", ways.map((one) => [one.name, one.label, one.description]), this.way,
+      (way) => { this.way = way; this.update(); });
     this.followButton = el("button", { type: "button", class: "primary", onclick: () => this.#propagate() }, "Follow the object");
     this.goOn = el("button", { type: "button", class: "primary", onclick: () => this.open(this.remove) }, "Go on: remove it");
     this.discard = el("button", { type: "button", class: "quiet", onclick: async () =>
@@ -168,7 +168,7 @@ export class Steps {
     this.showPoints();
 
     const way = this.work.state.propagate?.find((one) => one.name === this.way);
-    this.wayText.textContent = way ? way.why_not ?? way.description ?? "" : "";
+    this.wayText.textContent = way?.description ?? "";
     this.minutesBox.hidden = this.way === "flow";
     const following = own.find((job) => job.kind === "propagate" || job.kind === "clicks");
     this.followCard.set(following?.state === "done" ? null : following);

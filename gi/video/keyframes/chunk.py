@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gi.compositing import composite, masked
+from gi.compositing import composite, masked, pixels_of_tensor
 from gi.errors import InputError, expect_finite
 from gi.flow.threads import torch_threads
 from gi.heap import release_freed
@@ -86,7 +86,7 @@ class ChunkFiller:
     def _picture(self, number, chunk):
         """A frame of a chunk, filled: uint8 (h, w, 3)."""
         filled = self._filled[number] if number in chunk.anchors else self._between(number, chunk)
-        picture = (255 * filled.image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+        picture = pixels_of_tensor(filled.image[0])
         release_freed(after=self.window.size)
         return picture
 

@@ -19,7 +19,7 @@ from gi.config import instantiate
 from gi.config.device import find_device
 from gi.errors import InputError, expect_at_least
 from gi.flow.guidance import FlowGuidance, expect_blind
-from gi.media.crop import MIN_SIDE, limited
+from gi.media.crop import MIN_SIDE, working_size
 from gi.models.fold import prepare_for_inference
 from gi.video.identity import network_checksum
 from gi.video.keyframes import plan
@@ -133,9 +133,7 @@ class VideoInpainter(Pretrained, VideoMethod):
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) that frames of `size` are worked at. Raises InputError where a network has nothing to see."""
-        if self.resize is not None:
-            return self.resize[1], self.resize[0]
-        size = size if self.max_side is None else limited(size, self.max_side)
+        size = working_size(size, max_side=self.max_side, resize=self.resize)
         if min(size) < 2 and self.generator is not None:
             raise InputError(f"frames of {size[1]}x{size[0]} pixels: expected at least 2x2")
         return size

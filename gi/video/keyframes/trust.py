@@ -25,7 +25,8 @@ _NOISE = 1e-5  # squared error of colours that are as good as equal
 def trust(expected: Tensor, alternative: Tensor, *, made_up: bool = False) -> Tensor:
     """How much copied colours count beside a smooth continuation, in [0, 1]: by the squared errors to expect of both.
 
-    The square makes the better one count nearly alone where they differ much.
+    Errors are of colours in [0, 1] and above 0, in shapes that broadcast. The square makes the better one count nearly
+    alone where they differ much.
     """
     return 1 / (1 + (expected / (SHARPER * alternative) + (MADE_UP if made_up else 0)) ** 2)
 

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gi.compositing import tensor_of_pixels
 from gi.media.arguments import matched
 from gi.media.crop import resize_known
 
@@ -80,10 +81,8 @@ class Window:
         return self._tensors(*self._unedited.get(number) or self._kept[number])
 
     def _tensors(self, image, hole):
-        arrays = image, np.unpackbits(hole, axis=1, count=image.shape[1])
-        # A picture as Pillow gives it is not writable, which torch warns of.
-        image, mask = (torch.from_numpy(np.require(array, requirements="W")).to(self.device) for array in arrays)
-        return image.permute(2, 0, 1)[None].float() / 255, mask[None, None].float()
+        mask = torch.from_numpy(np.unpackbits(hole, axis=1, count=image.shape[1])).to(self.device)
+        return tensor_of_pixels(image, self.device)[None], mask[None, None].float()
 
     def _small(self, frame, mask):
         image, hole = resize_known(frame, mask, self.size)
