@@ -98,7 +98,7 @@ def test_frozen_and_in_full_precision(network):
 
 def test_files(weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=f"{RGB_IMAGENET.path}: no such file; get .*rgb_imagenet.pt of .*pytorch-i3d"):
+    with pytest.raises(InputError, match=f"{RGB_IMAGENET.path}: no such file; gi fetch i3d .*pytorch-i3d"):
         I3D()
     with pytest.raises(InputError, match="SHA-256 is .*, expected 00000000"):
         I3D(weights=str(weights), sha256="00000000")

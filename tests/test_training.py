@@ -292,7 +292,7 @@ model: {params: {objective: {params: {terms: {
     (["model.params.discriminator=null"], "model: objective.params.terms.adversarial: needs a discriminator"),
     (["model.params.objective.params.terms.perceptual.target=gi.losses.perceptual.PerceptualLoss",
       "model.params.objective.params.terms.perceptual.params.weights=/nowhere.pth"],
-     "model.params.objective.params.terms.perceptual: /nowhere.pth: no such file; get encoder_epoch_20.pth"),
+     "model.params.objective.params.terms.perceptual: /nowhere.pth: no such file; gi fetch ade20k gets it"),
 ])  # fmt: skip
 def test_a_term_that_cannot_be_built_is_one_line(words, message, arguments):
     with pytest.raises(InputError) as error:

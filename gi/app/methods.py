@@ -78,7 +78,7 @@ class Methods:
         """Why a method cannot run here, in a line; None if it can."""
         if name == "diffusion":
             if missing := _missing("diffusers", "transformers", "peft"):
-                return f'needs {missing}: pip install "guided-inpainting[diffusion]"'
+                return f'needs {missing}: pip install ".[diffusion]" in a clone of gi'
             if self.diffusion is None and not resources.bundled(SMALL_DIFFUSION).is_file():
                 return "needs weights: start the page with --diffusion CHECKPOINT"
         return None
@@ -86,7 +86,7 @@ class Methods:
     def why_no_clicks(self) -> str | None:
         """Why SAM 2 cannot run here, in a line; None if it can."""
         if missing := _missing("transformers"):
-            return f'needs {missing}: pip install "guided-inpainting[diffusion]"'
+            return f'needs {missing}: pip install ".[diffusion]" in a clone of gi'
         return None if self.sam2 else "needs the weights of SAM 2: start the page with --sam2 FOLDER"
 
     def describe(self) -> dict:

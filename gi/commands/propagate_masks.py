@@ -18,9 +18,10 @@ from gi.errors import InputError
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """`options` are those of the method, those that are given alone. Raises InputError."""
     from gi.video.follow_methods import METHODS
-    from gi.video.method import describe_methods, parse_options
+    from gi.video.method import describe_methods, describe_options, parse_options
     parser = script.Parser(prog="gi propagate-masks", usage="gi propagate-masks VIDEO MASK OUT [options] [key=value …]",
-                           description=__doc__, epilog=f"Methods:\n{describe_methods(METHODS)}", allow_abbrev=False,
+                           description=describe_options(sys.argv if argv is None else argv, METHODS) or __doc__,
+                           epilog=f"Methods, or package.module.Name:\n{describe_methods(METHODS)}", allow_abbrev=False,
                            formatter_class=script.Wide)
     parser.add_argument("video", metavar="VIDEO", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("first", metavar="MASK", type=Path, help=argparse.SUPPRESS)

@@ -35,9 +35,11 @@ class Internal(VideoMethod):
     Args:
         minutes, steps: how long it is fitted, one of them (default: 10 minutes). An interrupted fit goes on, and the
             time it has had counts. 0 only with `start_from`.
-        network: the larger ones need two to three times as long a step, and draw better after long fits.
-        max_side, resize: the size at which it learns and draws: bounded, or (width, height). Time grows with its area.
-        stage_side: larger sizes are reached in stages, from no more than this on for the longer side. Each doubles the
+        network: base (the paper's), stacked or coarse_to_fine. The larger ones need two to three times as long a step,
+            and draw better after long fits.
+        max_side, resize: the size at which it learns and draws: bounded (default: 216), or (width, height). Time grows
+            with its area.
+        stage_side: larger sizes are reached in stages, from no more than this on (default: 480). Each doubles the
             size: a network learns from parts of the frames, and from what the stage before draws. null: in one.
         shares: of the budget, for each stage (default: 2, 3, 4 …, the paper's).
         batch_size, learning_rate: of the fit.

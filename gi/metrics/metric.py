@@ -201,8 +201,8 @@ def with_weights(known: Table) -> tuple[list[str], list[str]]:
             names.append(name)
         else:
             absent.setdefault(weights, []).append(name)
-    return names, [f"{', '.join(lacking)}: no {weights.path}; get {weights.origin}, and put it there"
-                   for weights, lacking in absent.items()]
+    return names, [f"{', '.join(lacking)}: no {weights.path}; gi fetch {weights.name} gets it, or put "
+                   f"{weights.origin} there" for weights, lacking in absent.items()]
 
 
 def mode_of(monitor: str, metrics: Iterable[Metric]) -> str | None:

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 
+from gi import resources
 from gi.config import instantiate, load_config, save_config, trainer_options
 from gi.errors import InputError, expect_within
 from gi.report.paper import stated_rows
@@ -57,6 +58,7 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
                    f"{trainer.precision}; everything goes to {logdir}")
 
     start, last = args.resume_from_checkpoint, logdir / "checkpoints" / "last.ckpt"
+    start = start and resources.find(start)
     if start is None and args.resume:
         start = last if last.is_file() else None
         if args.train and start is None:

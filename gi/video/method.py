@@ -232,11 +232,16 @@ def parse_options(words: Iterable[str]) -> dict[str, object]:
     return options
 
 
-def describe_options(words: Sequence[str]) -> str:
-    """What the method that command words name with --method says of its options, if they ask for --help; else ""."""
-    asked = "--method" in words[:-1] and not {"-h", "--help"}.isdisjoint(words)
-    name = words[words.index("--method") + 1] if asked else ""
-    return inspect.getdoc(pkgutil.resolve_name(METHODS[name].target)) or "" if name in METHODS else ""
+def describe_options(words: Sequence[str], table: Mapping[str, Entry] = METHODS) -> str:
+    """What the method of a table that command words name with --method says of its options, if they ask for --help;
+    else "".
+    """
+    named = [word for text in words for word in (text.split("=", 1) if text.startswith("--method=") else [text])]
+    asked = "--method" in named[:-1] and not {"-h", "--help"}.isdisjoint(words)
+    name = named[named.index("--method") + 1] if asked else ""
+    target = pkgutil.resolve_name(table[name].target) if name in table else None
+    owner = getattr(target, "__self__", None)  # of a classmethod, whose options are those of its class as well
+    return "\n\n".join(inspect.getdoc(part) or "" for part in (target, owner) if part is not None)
 
 
 def describe_methods(table: Mapping[str, Entry] = METHODS) -> str:

@@ -62,8 +62,8 @@ def read_weights(path: str | Path, *, about: WeightsFile, sha256: str | None = N
     path, known = about.find() if str(path) == about.path else Path(path), about.sha256 if about.only else None
     if not path.is_file():
         digest = f" (SHA-256 {known})" if known else ""
-        raise MissingFile(f"{path}: no such file; get {about.origin}{digest}, and put it at {about.path} "
-                          "or name its place in the config; see checkpoints/README.md")
+        raise MissingFile(f"{path}: no such file; gi fetch {about.name} gets it, or get {about.origin}{digest}, and "
+                          f"put it at {about.path} or name its place in the config; see checkpoints/README.md")
     digest = file_sha256(path)
     log.info("%s: SHA-256 %s", path, digest)
     in_name = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)

@@ -59,7 +59,7 @@ def load_trained(
     """
     if flow not in FLOWS:
         raise InputError(f"flow: expected one of {', '.join(FLOWS)}, got {flow!r}")
-    checkpoint = SMALL if checkpoint is None else Path(checkpoint)
+    checkpoint = SMALL if checkpoint is None else resources.find(checkpoint)
     own = config or checkpoint_config(checkpoint)
     checkpoint = checkpoint / WEIGHTS if checkpoint.is_dir() else checkpoint
     try:

@@ -229,5 +229,5 @@ def test_without_the_extra(monkeypatch):
     for name, make in (("diffusers", SmallDiffusion), ("huggingface_hub", StableVideoDiffusion)):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
-            with pytest.raises(InputError, match=rf'diffusion needs {name}: pip install "guided-inpainting\[diffusion'):
+            with pytest.raises(InputError, match=rf'diffusion needs {name}: pip install "\.\[diffusion'):
                 make()

@@ -222,7 +222,7 @@ def test_what_is_missing(checkpoint, monkeypatch, tmp_path):
     with pytest.raises(InputError, match="small.safetensors is not there; expected checkpoint=FILE.safetensors"):
         build_method("diffusion")
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(InputError, match=r'diffusion needs diffusers: pip install "guided-inpainting\[diffusion\]"'):
+    with pytest.raises(InputError, match=r'diffusion needs diffusers: pip install "\.\[diffusion\]"'):
         build_method("diffusion", {"checkpoint": str(checkpoint)})
 
 
@@ -252,6 +252,7 @@ def test_options_are_described():
     told = describe_options(["--method", "diffusion", "--help"])
     for name in set(inspect.signature(Diffusion).parameters) - {"device"}:
         assert re.search(rf"^    (\w+, )*{name}(, \w+)*: ", told, re.MULTILINE), name
+    assert describe_options(["--method=flow", "--help"]).count("Args:") == 1  # those of the class it makes
     assert not describe_options(["--method", "diffusion"]) and not describe_options(["--help"])
 
 

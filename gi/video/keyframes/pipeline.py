@@ -76,7 +76,7 @@ class VideoInpainter(Pretrained, VideoMethod):
     def from_checkpoint(cls, checkpoint: str | Path | None = None, *, config: str | Path | None = None,
                         flow: str = "config", device: str | torch.device = "auto", overrides: Sequence[str] = (),
                         **options: Any) -> "VideoInpainter":
-        """With the generator of a checkpoint, see `Inpainter.from_checkpoint`; `options` as of the constructor."""
+        """With the generator of a checkpoint, see `Inpainter.from_checkpoint`; options: those of the class."""
         find_device(device)  # before anything slow
         trained = load_trained(checkpoint, config=config, flow=flow, overrides=overrides)
         made = cls(generator=trained.generator, guidance=trained.guidance, device=device, **options)
@@ -85,7 +85,10 @@ class VideoInpainter(Pretrained, VideoMethod):
 
     @classmethod
     def from_flow(cls, flow: str = "dis", **options: Any) -> "VideoInpainter":
-        """Without a network, along the optical flow of one of `gi.weights.pretrained.FLOWS`."""
+        """Without a network, along the optical flow of one of `gi.weights.pretrained.FLOWS`, such as "aligned".
+
+        options: those of the class.
+        """
         if FLOWS.get(flow) is None:
             raise InputError(f"flow: expected one of {', '.join(name for name in FLOWS if FLOWS[name])}, got {flow!r}")
         guidance = FlowGuidance(estimator=instantiate(FLOWS[flow], "flow"), mask_images=True)
