@@ -131,9 +131,10 @@ def test_interrupted_earlier_stage_goes_on(tmp_path, monkeypatch):
     assert called == [["-r", str(config.parents[1]), "--no_test"]]
 
 
-def test_nan_is_kept(tmp_path):
-    fake_run(tmp_path, "ours", [20.0])
-    assert math.isnan(families.scores(tmp_path / "ours", 0)["large_two"]["inpaint"]["psnr_hole"])
+def test_nan_and_zero_are_kept(tmp_path):
+    fake_run(tmp_path, "ours", [0.0])
+    scores = families.scores(tmp_path / "ours", 0)["large_two"]
+    assert math.isnan(scores["inpaint"]["psnr_hole"]) and scores["keyframes"]["psnr_hole"] == 0
 
 
 def test_networks_trained_together_become_what_each_becomes_alone(tmp_path):

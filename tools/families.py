@@ -192,8 +192,8 @@ def scores(folder: Path, seed: int) -> dict[str, dict]:
     sets = {}
     for path in sorted(folder.glob(f"seeds/*_seed{seed}/metrics/comparison/*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        sets[result["set"]] = {method: {key: float(total[key]["mean"] or math.nan) for key in MEASURES}
-                               for method, total in result["methods"].items()}
+        sets[result["set"]] = {method: {key: math.nan if total[key]["mean"] is None else total[key]["mean"]
+                                        for key in MEASURES} for method, total in result["methods"].items()}
     return sets
 
 
