@@ -41,8 +41,9 @@ def memory_named(message: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # Of a GPU's memory torch says "out of memory", of a CPU's "can't allocate" or "not enough memory".
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        # Of a GPU's memory torch says the first, of a CPU's the others.
+        words = "out of memory", "can't allocate memory", "not enough memory"
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
             raise
         raise InputError(message) from error
 

@@ -333,6 +333,7 @@ def test_wrong_arguments_are_named(inpainter):
     (torch.OutOfMemoryError("CUDA out of memory."), InputError, "not enough memory on cpu: lower"),
     (MemoryError(), InputError, "not enough memory on cpu: lower"),
     (NotImplementedError("no such operator on this device"), NotImplementedError, "no such operator"),
+    (RuntimeError("CUDA error: an illegal memory access"), RuntimeError, "illegal memory access"),
     (RuntimeError("sizes do not match"), RuntimeError, "sizes do not match"),
 ])
 def test_too_little_memory_is_told_from_other_errors(monkeypatch, error, expected, message):

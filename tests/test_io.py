@@ -1,3 +1,4 @@
+import errno
 import io as bytes_io
 import os
 import struct
@@ -6,6 +7,7 @@ import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,6 +256,19 @@ def test_names_as_long_as_file_systems_allow(tmp_path, stem, suffix):
     assert other != io.hidden_name(path.with_name(f"{stem[:-1]}b{suffix}"), ".0123456789abcdef.chunks")
 
 
+def test_disks_that_refuse_modes(tmp_path, monkeypatch):
+    """Such as memory cards of another owner."""
+    def refuse(*words, **options):
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with io.atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.unlink()
+        with open(temporary, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
 def test_list_images(tmp_path, photograph):
     for name in ("b/2.png", "b/1.png", "a.png"):
         io.write_image(tmp_path / name, photograph)
@@ -277,6 +292,8 @@ def test_pipes_are_not_waited_for(tmp_path, photograph, monkeypatch):
     (tmp_path / "d.png").symlink_to("nothing.png")
     (tmp_path / "e.png").symlink_to("a.png")
     (tmp_path / "f.png").mkdir()
+    for number in range(20):  # whatever order the disk has
+        (tmp_path / f"loop{number}.png").symlink_to(f"loop{number}.png")
     assert io.list_images(tmp_path) == ["a.png", "e.png"]
     monkeypatch.setattr(Image, "open", None)
     for name in "bcf":

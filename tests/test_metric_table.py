@@ -190,7 +190,8 @@ def test_a_checkpoint_is_the_best_of_a_score_there_is_and_stays_in_the_run(root,
         check_checkpoint(checkpoint, tmp_path, ["two"], chosen)
 
     check()
-    check("train/l1", filename="sub/best-{step}")
+    for name in "sub/best-{step}", "{epoch:02d}-{val/a+b/fid:.3f}", "{val/Places (256)/lpips:+.2%}":
+        check("train/l1", filename=name)
     for options, message in (
         ({"monitor": "val/two/psnr_hole"}, "monitor val/two/psnr_hole has mode min, expected max"),
         ({"monitor": "val/two/psnr_hold"}, "no validation gives val/two/psnr_hold; did you mean val/two/psnr_hole"),

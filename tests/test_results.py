@@ -164,5 +164,9 @@ def test_compare(tmp_path, run_script, capsys):
     assert any(line.startswith("steps images") for line in lines) and "steps" not in four  # said for one set only
     assert "against ours_big (paper, table 4)" in lines[after["try[1]"] + 1]
     assert "0.300 ± 0.000" in lines[after["other"]]
+    counted = json.loads((tmp_path / "other.json").read_text())
+    counted["totals"]["composite"]["psnr"]["count"] -= 1  # as when infinite scores were left out
+    (tmp_path / "other.json").write_text(json.dumps(counted))
+    assert "means of different images" in " ".join(run(second, tmp_path / "other.json")[1].out.split())
     status, printed = run(first, tmp_path)
     assert status == 2 and printed.err.startswith("error: ") and "no results" in printed.err

@@ -82,7 +82,8 @@ REFUSED = [  # before there is a Trainer, or by the Trainer
     ([CALLBACK.format("ModelCheckpoint", "dirpath: ../../elsewhere")], "lightning.callbacks: .*below the folder"),
     *(([CALLBACK.format("ModelCheckpoint", f"filename: '{name}'")], "lightning.callbacks: .*filename")
       for name in ("{step:c}{step:c}/best", "{step!s}", "{step:{step}}")),
-    ([CALLBACK.format("OnExceptionCheckpoint", "dirpath: .")], "lightning.callbacks.x.target: .*is not allowed"),
+    ([CALLBACK.format("OnExceptionCheckpoint", "dirpath: .")],
+     "lightning.callbacks.x.target: .*is not allowed here, expected a class of gi or Lightning's .*ModelCheckpoint"),
     (["lightning.callbacks.last.params.every_n_steps=0"], "lightning.callbacks.last: every_n_steps: expected at least"),
     (["model.params.base_lr=-1"], "model: base_lr: expected at least 0"),
     (["model.params.betas=[1,2]"], "model: betas: expected numbers in"),

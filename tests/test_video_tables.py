@@ -49,6 +49,9 @@ CLAIMS = {
     "a large box": struct.pack(">I4sQ", 1, b"moov", 16 + len(track(*SAMPLES))) + track(*SAMPLES),
     "chunks of sound": movie(track(table("stsz", 1, 9), table("stts", 1, 9, 1), table("stsc", 1, 1, 2**31, 1),
                                    table("stco", 9, *[0] * 9), handler="soun")),
+    "tables in metadata": movie(box("meta", bytes(4), box("hdlr", bytes(20)), *SAMPLES), track()),
+    "tables in metadata of QuickTime": movie(track(box("udta", box("meta", *SAMPLES)))),
+    "tables in a format": movie(track(box("stsd", bytes(8), box("mp4v", bytes(78), *SAMPLES)))),
     "chunks": movie(track(table("stco", 2**20))), "times": movie(track(table("stts", 2**20, 1, 1))),
 }
 HARMLESS = {

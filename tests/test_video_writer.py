@@ -346,20 +346,33 @@ def test_sound_after_a_gap_is_not_early(tmp_path, suffix):
     assert _onsets(tmp_path / f"b.{suffix}") == pytest.approx([0.1, 0.5, 0.8], abs=0.003)
 
 
-def test_silence_is_no_longer_than_the_video(tmp_path):
-    """Three times a gap of 0.4 s would be filled in a second of pictures."""
-    with av.open(str(tmp_path / "a.mkv"), "w") as file:
+def _gaps(path, frames):
+    """A video with four sounds of 0.1 s, every half second."""
+    with av.open(str(path), "w") as file:
         picture, sound = file.add_stream("mjpeg", rate=25), file.add_stream("pcm_s16le", rate=8000)
         picture.width, picture.height, picture.pix_fmt, sound.layout = 32, 32, "yuvj420p", "mono"
-        for _ in range(25):
+        for _ in range(frames):
             file.mux(picture.encode(av.VideoFrame(32, 32, "yuvj420p")))
         for number in range(4):
             block = av.AudioFrame.from_ndarray(np.ones((1, 800), np.int16), format="s16", layout="mono")
             block.sample_rate, block.pts, block.time_base = 8000, number * 4000, Fraction(1, 8000)
             file.mux(sound.encode(block))
+
+
+def test_silence_is_no_longer_than_the_video(tmp_path):
+    """Three times a gap of 0.4 s would be filled in a second of pictures."""
+    _gaps(tmp_path / "a.mkv", frames=25)
     _copy(tmp_path / "b.mov", open_video(tmp_path / "a.mkv"))
     heard = decoded_sound(tmp_path / "b.mov")[0]
     assert (heard == 1).sum() == 4 * 800 and (heard == 0).sum() == 2 * 3200
+
+
+def test_gaps_are_bounded_one_by_one(tmp_path, monkeypatch):
+    """A recording of hours may pause for longer in all than a gap can be."""
+    monkeypatch.setattr("gi.media.sound._Copied.LONGEST", 0.5)
+    _gaps(tmp_path / "a.mkv", frames=50)
+    _copy(tmp_path / "b.mov", open_video(tmp_path / "a.mkv"))
+    assert (decoded_sound(tmp_path / "b.mov")[0] == 0).sum() == 3 * 3200
 
 
 @pytest.mark.parametrize("layout, channels", [("mono", 1), ("stereo", 2), ("5.1(side)", 6)])

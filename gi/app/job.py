@@ -47,7 +47,7 @@ class Job:
     def is_sound(self) -> bool:
         """Whether it can be shown, and its result be sent, if its file comes from elsewhere."""
         return (isinstance(self.words, list) and all(isinstance(word, str) for word in self.words)
-                and isinstance(self.result, str) and Path(self.result).name == self.result
+                and isinstance(self.result, str) and Path(self.result).name == self.result not in ("", "..")
                 and self.state in (WAITING, RUNNING, CANCELLING, YIELDING, *ENDED))
 
     def names(self, upload: str) -> bool:

@@ -56,14 +56,13 @@ class Queue:
         self._ready: dict[str, tuple[float, list[list[int]]]] = {}  # when to look again, and what was there
         self._seal, self._foreign = Seal(), set[str]()
         for file in sorted(root.glob("*/job.json")):
-            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
                 content = json.loads(file.read_text(encoding="utf-8"))
-                seal = content.pop("seal", None)
+                own = self._seal.fits(content.pop("seal", None), content)
                 job = Job(**content)
                 if job.id == file.parent.name and job.is_sound():
+                    self._foreign |= set() if own else {job.id}
                     self.jobs[job.id] = job
-                    if not self._seal.fits(seal, content):
-                        self._foreign.add(job.id)
         for job in self.jobs.values():
             if job.id in self._foreign:
                 if job.state not in ENDED:
@@ -124,6 +123,8 @@ class Queue:
         elif job.state == RUNNING:
             job.state = CANCELLING
             self._interrupt()
+        else:
+            return
         self._save(job)
         self._tell_waiting()
 
@@ -282,7 +283,8 @@ class Queue:
         job.version += 1
         with io.atomic_write(self.folder(job) / "job.json") as temporary:
             content = asdict(job)
-            temporary.write_text(json.dumps({**content, "seal": self._seal.of(content)}, indent=1), encoding="utf-8")
+            seal = None if job.id in self._foreign else self._seal.of(content)
+            temporary.write_text(json.dumps({**content, "seal": seal}, indent=1), encoding="utf-8")
         self._told.pop(job.id, None)
         self._tell(job)
 

@@ -60,7 +60,7 @@ class Project:
         return (all(type(number) is int and number > 0 for number in numbers)
                 and (self.upload is None or bool(re.fullmatch(ID, self.upload)))
                 and len(self.names) in (0, self.count)
-                and all(Path(name).name == name for name in self.names)
+                and all(Path(name).name == name not in ("", "..") for name in self.names)
                 and all(0 <= number < self.count for number in self.keyframes))
 
     @property

@@ -30,7 +30,7 @@ class Projects:
         self.reader = pictures.Reader()
         self.projects: dict[str, Project] = {}
         for file in self.root.glob("*/project.json"):
-            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
                 project = Project(**{**json.loads(file.read_text(encoding="utf-8")), "folder": file.parent})
                 inside = io.resolved(project.source).is_relative_to(folder.path)
                 if project.id == file.parent.name and project.is_sound() and inside:

@@ -7,9 +7,12 @@ import hmac
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+_LENGTH = 32  # bytes of a key
 
 
 class Seal:
@@ -19,13 +22,18 @@ class Seal:
     """
 
     def __init__(self):
-        place = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gi" / "app.key"
-        self._key = secrets.token_bytes(32)
-        with contextlib.suppress(OSError):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError), open(place, "xb", opener=_for_the_user) as file:
-                file.write(self._key)
-            self._key = place.read_bytes()
+        self._key = secrets.token_bytes(_LENGTH)
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home
+            place = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gi" / "app.key"
+            kept = place.read_bytes() if place.exists() else b""
+            if len(kept) == _LENGTH:
+                self._key = kept
+            else:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                handle, temporary = tempfile.mkstemp(dir=place.parent)  # which only the user can read
+                with open(handle, "wb") as file:
+                    file.write(self._key)
+                os.replace(temporary, place)
 
     def of(self, content: Mapping[str, Any]) -> str:
         """Of what JSON can hold."""
@@ -33,8 +41,4 @@ class Seal:
 
     def fits(self, seal: object, content: Mapping[str, Any]) -> bool:
         """Whether `seal` is that of `content`, and so written by a server of this user."""
-        return isinstance(seal, str) and hmac.compare_digest(seal.encode(), self.of(content).encode())
-
-
-def _for_the_user(path, flags):
-    return os.open(path, flags, 0o600)
+        return isinstance(seal, str) and hmac.compare_digest(seal.encode(errors="replace"), self.of(content).encode())

@@ -113,6 +113,7 @@ def _exists(module):
 
 
 def _refused(name, path):
-    return InputError(f"{path}.target: {name} is not allowed here, expected a class of gi, torch.nn, "
-                      f"torchvision or, where it belongs, Lightning; for others that you trust, add --allow "
-                      f"{name.rpartition('.')[0]}")
+    of_lightning = LIGHTNING.get(path.rpartition(".")[0])
+    expected = f"Lightning's {', '.join(of_lightning)}" if of_lightning else "torch.nn or torchvision"
+    return InputError(f"{path}.target: {name} is not allowed here, expected a class of gi or {expected}; for others "
+                      f"that you trust, add --allow {name.rpartition('.')[0]}")

@@ -172,7 +172,9 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         mode = temporary.stat().st_mode
     try:
         yield temporary
-        temporary.chmod(mode)  # some libraries put a file of their own in its place, which only its owner may read
+        if temporary.stat().st_mode != mode:  # of a library that puts its own in its place, for its owner alone
+            with contextlib.suppress(OSError):
+                temporary.chmod(mode)
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -232,7 +234,8 @@ def list_images(root: str | Path) -> list[str]:
                     continue
                 if item.is_dir(follow_symlinks=False):
                     folders.append(item.path)
-                elif item.name.lower().endswith(SUFFIXES) and item.is_file():
+                elif item.name.lower().endswith(SUFFIXES) and (
+                        item.is_file(follow_symlinks=False) or os.path.isfile(item)):  # which raises for no link
                     found.append(Path(item.path).relative_to(root).as_posix())
     if not found:
         raise InputError(f"{root}: no image in this folder, expected files ending with {', '.join(SUFFIXES)}")

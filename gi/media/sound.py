@@ -34,6 +34,7 @@ def carry_sound(video: VideoSource, output: av.container.OutputContainer,
     Raises InputError if a track can neither be copied nor converted.
     """
     source, length = video.path, (video.times[-1] - video.times[0]) * video.time_base + 1 / video.rate
+    length = min(length, Fraction(max(_Copied.LONGEST, len(video.times))))  # with fewer frames, times are damage
     if not source.is_file():
         yield lambda until: None
         return
@@ -70,7 +71,7 @@ class _Copied:
     counts its samples: what follows them would be early. All of it is at most as long as the video.
     """
 
-    SHORTEST, LONGEST = 0.02, 3600  # seconds of a gap, of all gaps: shorter ones are rounded times, longer ones damage
+    SHORTEST, LONGEST = 0.02, 3600  # seconds of a gap: shorter ones are rounded times, longer ones damage
     FASTEST = 192_000  # samples a second, for how much silence there may be
 
     def __init__(self, stream: av.AudioStream, output: av.container.OutputContainer, length: Fraction):
@@ -82,7 +83,7 @@ class _Copied:
         counted = output.format.name == "mov" and name.startswith("pcm_")
         self._bytes = int(name[5:7]) // 8 * stream.layout.nb_channels if counted else 0  # a sample, such as pcm_s24le
         self._start, self._samples = Fraction(0), 0
-        self._room = round(min(length, self.LONGEST) * min(stream.rate, self.FASTEST))  # samples of silence
+        self._room = round(length * min(stream.rate, self.FASTEST))  # samples of silence, in all gaps together
 
     def packets(self, packet: av.Packet) -> Iterator[av.Packet]:
         if packet.dts is None:  # the empty packet at the end
@@ -105,7 +106,8 @@ class _Copied:
         if not self._begun:
             self._start = time
         end = round((time - self._start) * rate)
-        if self.SHORTEST * rate < end - self._samples <= self._room:
+        longest = min(self._room, self.LONGEST * min(rate, self.FASTEST))
+        if self.SHORTEST * rate < end - self._samples <= longest:
             self._room -= end - self._samples
             piece = min(rate, self.FASTEST)
             for at in range(self._samples, end, piece):

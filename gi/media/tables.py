@@ -2,6 +2,8 @@
 track, and it takes four bytes to say how many there are.
 """
 import contextlib
+import functools
+import re
 import struct
 import zlib
 from collections import Counter
@@ -14,9 +16,11 @@ import numpy as np
 
 from gi.errors import InputError
 
-_OF_BOXES = (b"moov", b"cmov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf")  # have others in them
+_OF_BOXES = (b"moov", b"cmov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"dinf", b"udta", b"mvex",
+             b"wave", b"tref", b"sinf", b"schi", b"ilst")  # have others in them, for FFmpeg any
 _DEEPEST = 10  # boxes in boxes; FFmpeg goes no further
 _WIDTHS = {b"elst": 12, b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8}  # bytes of an entry
+_TABLE = re.compile(rb"elst|stts|ctts|stsc|stco|co64|stsz|stz2")
 _FEW = 2**22  # samples that any file may claim
 _LONGEST = 2**26  # bytes of a compressed header
 _OF_DATA = {b"alis", b"url ", b"rsrc"}  # handlers that say where the data are, not what
@@ -66,7 +70,13 @@ def check_tables(path: Path) -> None:
     """Raises InputError, naming the file, if a table has more entries, or all tracks together more samples, than the
     file has bytes for. What is no mp4 or mov file, or unknown in one, is let through.
     """
-    size, tracks = path.stat().st_size, [_Track()]
+    facts = path.stat()
+    _check(path, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.lru_cache  # a video is opened many times, and a long one may have a fragment a frame
+def _check(path: Path, size: int, changed: int) -> None:
+    tracks = [_Track()]
     try:
         with open(path, "rb") as opened:
             for kind, file in _walk(opened, 0, size):
@@ -96,6 +106,14 @@ def _walk(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tupl
             yield from _compressed(file, stop - content, depth)
         elif kind in _OF_BOXES:
             yield from _walk(file, content, stop, depth + 1)
+        elif kind == b"meta":  # of ISO, with a version first, or of QuickTime
+            yield from _walk(file, content, stop, depth + 1)
+            yield from _walk(file, content + 4, stop, depth + 1)
+        elif kind == b"stsd":  # behind fields of each format
+            file.seek(content)
+            for found in _TABLE.finditer(file.read(min(stop - content, _LONGEST))):
+                file.seek(content + found.end())
+                yield found[0], file
         start = stop
 
 

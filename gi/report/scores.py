@@ -71,6 +71,9 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str, rows
     for _, result in results:
         shown |= {key: measure for key, measure in read_measures(result["measures"]).items()
                   if key not in shown and not key.endswith(HOLE)}
+    totals_of = [[result["totals"]["composite"].get(key) for _, result in results] for key in shown]
+    counts = [{total["count"] for total in totals if isinstance(total, Mapping)} for totals in totals_of]
+    alike = alike and all(len(numbers) < 2 for numbers in counts)  # once, infinite scores were left out
 
     def texts(scores: Mapping) -> list[str]:
         return [measure.text(scores.get(key)) for key, measure in shown.items()]
@@ -79,8 +82,7 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str, rows
     about = ["steps", "images"] if stepped else ["images"]
     blank = [""] * len(about)
     lines = [([row.label, *blank, *texts(row.scores)], ["muted"] * (1 + len(blank) + len(shown))) for row in rows]
-    best = [measure.best([result["totals"]["composite"].get(key) for _, result in results])
-            for key, measure in shown.items()]
+    best = [measure.best(totals) for measure, totals in zip(shown.values(), totals_of, strict=True)]
     for place, (name, result) in enumerate(results):
         totals = result["totals"]["composite"]
         steps = [f"{result['step']:,}" if result.get("step") else ""] if stepped else []
@@ -93,7 +95,7 @@ def comparison_table(results: Iterable[tuple[str, Mapping]], set_name: str, rows
                           ["", *blank, *(mark for _, mark in differences)]))
     marks = {(r, c): mark for r, (_, line) in enumerate(lines) for c, mark in enumerate(line) if mark}
     notes = [rows[0].note] if rows else []
-    notes += [] if alike else ["The results are of different images, so that none is the best."]
+    notes += [] if alike else ["The results are means of different images, so that none is the best."]
     of = "composites" if any(result.get("masks", True) for _, result in results) else "whole images"
     return Table(["", *about, *(measure.heading for measure in shown.values())], [cells for cells, _ in lines], marks,
                  title=f"{set_name}: {of}", note=" ".join(notes))

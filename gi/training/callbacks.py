@@ -25,7 +25,7 @@ from gi.report.results import file_name
 from gi.training.signals import StopRequested, StopSignals
 
 # Names with scores as numbers. Other formats make characters of scores, and of those any path.
-_FILENAME = r"[^{}:]*(\{[\w/. =-]+(:[\d.]*[defg]?)?\}[^{}:]*)*"
+_FILENAME = r"[^{}:]*(\{[^{}:!\[]+(:[-+ ]?[\d.]*[deEfFgG%]?)?\}[^{}:]*)*"
 
 
 class LastCheckpoint(pl.Callback):

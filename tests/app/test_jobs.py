@@ -199,7 +199,7 @@ def test_a_job_that_ends_servers_is_not_begun_for_ever(arguments):
     assert "resume" in job.error
 
 
-@pytest.mark.parametrize("seal", [None, "00" * 32, 7, "of another content"])
+@pytest.mark.parametrize("seal", [None, "00" * 32, 7, "\ud800", "of another content"])
 def test_a_job_that_came_with_the_folder_is_never_run(arguments, seal):
     place = put_job(arguments.folder, 1)
     own = json.loads((place / "job.json").read_text())
@@ -210,13 +210,20 @@ def test_a_job_that_came_with_the_folder_is_never_run(arguments, seal):
         assert told["state"] == "failed" and "added elsewhere" in told["error"]
         refused = server.client.post(f"/api/jobs/{place.name}/resume")
         assert refused.status_code == 409 and "added elsewhere" in refused.text
+        server.ok("POST", f"/api/jobs/{place.name}/cancel")
+    with serving(arguments) as server:  # which must not have made it one of ours
+        assert "added elsewhere" in server.ok("GET", f"/api/jobs/{place.name}")["error"]
     assert {path.name for path in place.iterdir()} == {"job.json"}
 
 
-@pytest.mark.parametrize("change", [{"result": "../../../secret"}, {"words": "abc"}, {"state": "other"}, {"result": 1}])
+@pytest.mark.parametrize("change", [{"result": "../../../secret"}, {"result": ".."}, {"words": "abc"},
+                                    {"state": "other"}, {"result": 1}])
 def test_a_job_that_cannot_be_shown_is_left_out(arguments, change):
     place = put_job(arguments.folder, 1, state="done")
     (place / "job.json").write_text(json.dumps({**read_job(place), **change}))
+    deep = place.with_name("0" * 15 + "2")
+    deep.mkdir()
+    (deep / "job.json").write_text("[" * 200_000)
     with serving(arguments) as server:
         assert server.ok("GET", "/api/jobs") == []
 
@@ -227,6 +234,8 @@ def test_the_key_of_seals_is_the_users_alone(tmp_path, monkeypatch):
     seal = Seal().of({"a": 1})
     assert Seal().fits(seal, {"a": 1}) and not Seal().fits(seal, {"a": 2})
     assert (tmp_path / "cache" / "gi" / "app.key").stat().st_mode & 0o077 == 0
+    (tmp_path / "cache" / "gi" / "app.key").write_bytes(b"")  # a disk was full
+    assert not Seal().fits(seal, {"a": 1}) and Seal().fits(Seal().of({"a": 1}), {"a": 1})
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # cannot be written
     assert not Seal().fits(seal, {"a": 1})
