@@ -17,12 +17,12 @@ def bundled(name: str | Path) -> Path:
     return (CLONE or _PACKAGE) / name
 
 
-def find(path: str | Path) -> Path:
-    """`path`, or if there is nothing, the file of that name that comes along, if there is one."""
-    path = Path(path)
+def find(path: str | Path, folder: str | Path = "") -> Path:
+    """`path` in `folder`, or if there is nothing, the file of that name that comes along, if there is one."""
+    path, own = Path(path), Path(folder, path)
     along = bundled(path)
     inside = not path.is_absolute() and path.parts[:1] in (("configs",), ("checkpoints",)) and ".." not in path.parts
-    return along if inside and not path.exists() and along.is_file() else path
+    return along if inside and not own.exists() and along.is_file() else own
 
 
 def home() -> Path:

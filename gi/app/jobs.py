@@ -61,8 +61,9 @@ class Queue:
                 own = self._seal.fits(content.pop("seal", None), content)
                 job = Job(**content)
                 if job.id == file.parent.name and job.is_sound():
-                    self._foreign |= set() if own else {job.id}
                     self.jobs[job.id] = job
+                    if not own:
+                        self._foreign.add(job.id)
         for job in self.jobs.values():
             if job.id in self._foreign:
                 if job.state not in ENDED:

@@ -68,7 +68,7 @@ def read_inherited(path: Path, done: dict[Path, Merged | None], by: Path | None 
     inherit = [inherit] if isinstance(inherit, str) else inherit
     if not isinstance(inherit, list) or not all(isinstance(entry, str) for entry in inherit):
         raise InputError(f"{path}: inherit: expected a file name or a list of file names")
-    below = [read_inherited(_inherited(path.parent, entry), done, path, notes) for entry in inherit]
+    below = [read_inherited(resources.find(entry, path.parent), done, path, notes) for entry in inherit]
     layers: dict[Path, dict] = {}
     for file in below:
         layers = {other: own for other, own in layers.items() if other not in file.layers} | file.layers
@@ -76,13 +76,6 @@ def read_inherited(path: Path, done: dict[Path, Merged | None], by: Path | None 
                               [*(file.content for file in below), content])
     done[key] = Merged(merged, {**layers, path: content})
     return done[key]
-
-
-def _inherited(folder: Path, entry: str) -> Path:
-    """The file `entry` beside the one that inherits, or a bundled one, such as configs/ours.yaml."""
-    bundled = resources.bundled(entry)
-    return bundled if entry.startswith("configs/") and bundled.is_file() and not (folder / entry).exists() \
-        else folder / entry
 
 
 def _read(path: Path, by: Path | None) -> dict:

@@ -20,7 +20,8 @@ _OF_BOXES = (b"moov", b"cmov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"mo
              b"wave", b"tref", b"sinf", b"schi", b"ilst")  # have others in them, for FFmpeg any
 _DEEPEST = 10  # boxes in boxes; FFmpeg goes no further
 _WIDTHS = {b"elst": 12, b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8}  # bytes of an entry
-_TABLE = re.compile(rb"elst|stts|ctts|stsc|stco|co64|stsz|stz2")
+_TABLES = (*_WIDTHS, b"stsz", b"stz2")
+_TABLE, _HANDLER = re.compile(b"|".join(_TABLES)), re.compile(b"(?:.{4})*?hdlr", re.DOTALL)
 _FEW = 2**22  # samples that any file may claim
 _LONGEST = 2**26  # bytes of a compressed header
 _OF_DATA = {b"alis", b"url ", b"rsrc"}  # handlers that say where the data are, not what
@@ -45,7 +46,7 @@ class _Track:
             self.handlers.add(head[8:12])
         elif kind == b"trun":  # of a fragment, of which there are many
             self.counts[kind] += count
-        elif kind in (*_WIDTHS, b"stsz", b"stz2"):
+        elif kind in _TABLES:
             self.counts[kind] = max(self.counts[kind], count)
         if kind == b"stts":
             self.every_unit &= count == third == 1
@@ -106,9 +107,10 @@ def _walk(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tupl
             yield from _compressed(file, stop - content, depth)
         elif kind in _OF_BOXES:
             yield from _walk(file, content, stop, depth + 1)
-        elif kind == b"meta":  # of ISO, with a version first, or of QuickTime
-            yield from _walk(file, content, stop, depth + 1)
-            yield from _walk(file, content + 4, stop, depth + 1)
+        elif kind == b"meta":  # with a version first or without: FFmpeg begins with the handler
+            file.seek(content)
+            found = _HANDLER.match(file.read(min(stop - content, _LONGEST)))
+            yield from _walk(file, content + max(0, found.end() - 8 if found else 0), stop, depth + 1)
         elif kind == b"stsd":  # behind fields of each format
             file.seek(content)
             for found in _TABLE.finditer(file.read(min(stop - content, _LONGEST))):
