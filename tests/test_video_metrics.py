@@ -288,6 +288,21 @@ def test_nothing_to_measure():
     assert math.isnan(VideoScores(metrics=["fid"], inception=Features()).compute()["totals"]["fid"])
 
 
+def test_pcons_is_capped_by_the_set_alone():
+    """DEVIL caps no pair; its summary lets an infinite video count with the largest finite one."""
+    frame, mask = noise(5), rectangle(20, 20, 30, 30)
+    changed = frame.copy()
+    changed[32, 32, 0] ^= 1  # one grey level in one sample of the patch
+    scores = VideoScores(metrics=["pcons"])
+    near = scores.update("near", [(frame, mask, frame), (changed, mask, changed)])["pcons"]
+    assert near == pytest.approx(10 * math.log10(255 ** 2 * 3 * 50 ** 2))
+    still = scores.update("still", [(frame, mask, frame)] * 2 + [(changed, mask, changed)])["pcons"]
+    assert still == math.inf
+    assert scores.compute()["totals"]["pcons"] == {"mean": pytest.approx(near), "std": 0, "count": 2}
+    [remark] = scores.remarks()
+    assert remark == "pcons: infinite (counts with the largest finite score) for 1 of 2 videos, such as still"
+
+
 def test_a_video_that_raises_does_not_count(network):
     scores = scores_of(network, metrics=["psnr", "vfid", "fid"])
     good = clip(3)

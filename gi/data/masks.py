@@ -1,7 +1,9 @@
 """Random holes. Every kind is a callable: `mask = kind(rng, height, width)`, uint8 (height, width), 1 = missing.
 
 Lengths are given in pixels at 256 x 256 and scale with the shorter side. `growth` in (0, 1] shrinks their upper limit,
-for holes that grow during training (`GrowthRamp`). The kinds and their numbers follow the original release.
+for holes that grow during training (`GrowthRamp`). Strokes and boxes, the kinds the paper's models train with, have the
+numbers of the original release. The others are its kinds with other numbers: there, outpainting begins at 4 % of a
+side, the central square has a side of 47 %, and the ramp goes by samples and shrinks the number of strokes and boxes.
 """
 from collections.abc import Sequence
 from typing import Literal, Protocol

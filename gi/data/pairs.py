@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class GuidedPairs(Dataset):
-    """Samples of distorted views of photographs (paper, section 3.3; numbers of the original release).
+    """Samples of distorted views of photographs (paper, section 4; numbers of the original release).
 
     A random square of `size + margin` pixels is the view all frames share (flipped, colours changed); each frame is
     distorted on its own from there. Smaller photographs are padded by mirroring, down to `min_side`.

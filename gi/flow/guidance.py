@@ -1,4 +1,4 @@
-"""From images with holes to the flow and flow error the generators use (paper, section 3.2)."""
+"""From images with holes to the flow and flow error the generators use (paper, section 3.3)."""
 from collections.abc import Sequence
 from typing import Any
 

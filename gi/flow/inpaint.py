@@ -1,4 +1,4 @@
-"""Filling the hole of a flow field from the pixels on its edge (original release; paper, supplement)."""
+"""Filling the hole of a flow field from the pixels on its edge (original release)."""
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What the discriminator minimises (paper, section 3.3): non-saturating, with the R1 penalty on real images."""
+"""What the discriminator minimises (LaMa; original release): non-saturating, with the R1 penalty on real images."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

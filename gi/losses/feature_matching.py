@@ -1,4 +1,4 @@
-"""Feature matching (paper, section 3.3): to the discriminator, the prediction should look as the image does."""
+"""Feature matching (LaMa; original release): to the discriminator, the prediction should look as the image does."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Pixel loss (paper, section 3.3)."""
+"""Pixel loss (LaMa; original release)."""
 from torch import Tensor, nn
 
 

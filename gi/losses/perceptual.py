@@ -1,4 +1,4 @@
-"""Perceptual loss of high receptive field (paper, section 3.3; LaMa), on features of a network that segments ADE20k."""
+"""Perceptual loss of high receptive field (LaMa; original release), on features of a network that segments ADE20k."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

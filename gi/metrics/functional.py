@@ -52,7 +52,7 @@ def perceptual_distance(a: Tensor, b: Tensor, network: nn.Module) -> Tensor:
 
 
 def harmonic(score: float, fid: float) -> float:
-    """Harmonic mean of a score in [0,1], the higher the better, and FID brought to that scale (paper's evaluation)."""
+    """Harmonic mean of a score in [0,1], the higher the better, and FID on that scale (original release)."""
     if math.isnan(fid):
         return math.nan
     quality = max(0.0, 100 - fid) / 100

@@ -106,7 +106,8 @@ def warp_error(frame: Tensor, following: Tensor, flow: Tensor, visible: Tensor) 
     """Mean over visible pixels and channels of (`frame` - `following` brought back along `flow`)^2: (N,) float32.
 
     frame, following (N,3,H,W) in [0,1]; `flow` (N,2,H,W) of the true video, from `frame` to `following`; `visible`
-    (N,1,H,W), those pixels that count. nan without any. E_warp of Lai et al. (2018), averaged over pairs of neighbours.
+    (N,1,H,W), those pixels that count. nan without any. E_warp of Lai et al. (2018), averaged over pairs of
+    neighbours. DEVIL's flow is FlowNet2's, ours that of any estimator.
     """
     squares = (frame.float() - warp(following.float(), flow)).square().mean(dim=1, keepdim=True)
     return (squares * visible).sum(dim=(1, 2, 3)) / visible.sum(dim=(1, 2, 3))
@@ -164,7 +165,7 @@ VIDEO_METRICS = table(
     Metric("VFID of clips", 4, False, "vfid_clips", lambda f: f.windows[0], I3D_NETWORK, per_set=True, span=WINDOW),
     Metric("PVCS", 4, False, "pvcs", lambda f: f.windows[1], I3D_NETWORK, span=WINDOW),
     Metric("PCons", 2, True, "pcons", lambda f: _each(pcons, f.composite[:-1], f.hole[:-1], f.composite[1:]), span=2,
-           optional=True, most=MOST_PSNR),
+           optional=True),  # as DEVIL has it: no pair is capped, and a patch that recurs exactly is infinite
     Metric("PSNR", 2, True, "psnr", lambda f: _each(psnr, f.truth, f.composite), most=MOST_PSNR),
     Metric("SSIM", 4, True, "ssim", lambda f: _each(ssim, f.truth, f.composite)),
     Metric("PSNR in the hole", 2, True, "psnr_hole", optional=True, most=MOST_PSNR,

@@ -56,8 +56,8 @@ class VideoScores:
         """{metric: score} of a video for the metrics that are not of the set.
 
         Means over its frames, pairs of neighbours, or windows, nan where there is nothing to measure. Frames without a
-        hole have no psnr_hole, ssim_hole and pcons, and do not count there. The PSNR of a frame or patch counts with
-        at most `gi.metrics.functional.MOST_PSNR`, as that of a perfect one is infinite.
+        hole have no psnr_hole, ssim_hole and pcons, and do not count there. The PSNR of a frame counts with at most
+        `gi.metrics.functional.MOST_PSNR`, as that of a perfect one is infinite. A pcons is infinite if one pair's is.
 
         name: unique within the set. frames: (truth, mask, prediction) of every frame: truth and prediction (H,W,3)
         uint8, mask (H,W) uint8 or bool with 1 = missing. count: how many frames there are, which "vfid" must know in
@@ -91,8 +91,9 @@ class VideoScores:
         score}, "videos": [{"name", "frames", "hole_area", metric: score, ...}]}; videos in the order of `update`.
 
         A total is {"mean", "std", "count"} over the videos that have the score (as in `gi.metrics.image`), every
-        video counting the same; that of a metric of the set is a Fréchet distance, "fid" with a feature per frame,
-        "vfid" per video, "vfid_clips" per window of 10 frames. "hole_area" is the share of missing pixels.
+        video counting the same, an infinite score with the set's largest finite one (DEVIL's summary); that of a metric
+        of the set is a Fréchet distance, "fid" with a feature per frame, "vfid" per video, "vfid_clips" per window of
+        10 frames. "hole_area" is the share of missing pixels.
         """
         totals: dict[str, Any] = {}
         for metric in self.metrics:
@@ -101,7 +102,8 @@ class VideoScores:
                 totals[metric.name] = frechet_distance(*torch.cat(parts, dim=1)) if parts else math.nan
             else:
                 values = np.array([scores[metric.name] for scores in self.videos])
-                totals[metric.name] = _statistics(values, metric)
+                finite = values[np.isfinite(values)]
+                totals[metric.name] = _statistics(np.minimum(values, finite.max()) if len(finite) else values, metric)
         return {"count": len(self.videos), "frames": sum(scores["frames"] for scores in self.videos),
                 "measures": {key: vars(measure) for key, measure in measures(self.metrics).items()},
                 "totals": totals, "videos": [dict(scores) for scores in self.videos]}
@@ -110,10 +112,11 @@ class VideoScores:
         """A line about each metric that some video has no finite score of."""
         lines = []
         for metric in self.metrics:
-            names = [scores["name"] for scores in self.videos if not math.isfinite(scores.get(metric.name, 0))]
-            if names:
-                lines.append(f"{metric.name}: infinite or not a number for {len(names)} of {len(self.videos)} videos, "
-                             f"such as {names[0]}")
+            for what, odd in (("infinite (counts with the largest finite score)", math.isinf),
+                              ("not a number", math.isnan)):
+                if names := [scores["name"] for scores in self.videos if odd(scores.get(metric.name, 0))]:
+                    lines.append(f"{metric.name}: {what} for {len(names)} of {len(self.videos)} videos, such as "
+                                 f"{names[0]}")
         return lines
 
     def _measure(self, pieces: Iterable[Frames], count: int | None) -> tuple[dict[str, Tensor], list[float]]:

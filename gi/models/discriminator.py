@@ -1,4 +1,4 @@
-"""Patch discriminator on RGB (paper, section 3.3; the plan of pix2pixHD's discriminator, as LaMa uses it)."""
+"""Patch discriminator on RGB (the plan of pix2pixHD's, as LaMa and the original release use it)."""
 from torch import Tensor, nn
 
 from gi.errors import expect_at_least
