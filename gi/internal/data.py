@@ -5,7 +5,7 @@ from typing import Any
 
 from gi.data.datamodule import GuidedDataModule
 from gi.data.masks import MaskKind
-from gi.errors import expect_at_least
+from gi.errors import InputError, expect_at_least
 from gi.internal.hidden import HiddenPixels, Translations
 from gi.internal.shot import BUDGET, Shot
 from gi.media.crop import working_size
@@ -30,6 +30,8 @@ class InternalData(GuidedDataModule):
                  translations: Translations | None = None, holes: MaskKind | None = None, antialias: bool = True,
                  budget: int = BUDGET, num_workers: int = 0, seed: int = 0, pin_memory: bool = False):
         expect_at_least(1, batch_size=batch_size, epoch=epoch, scored=scored)
+        if translations is not None and translations.shared:
+            raise InputError("translations: shared is for samples in order; here batches are of shuffled ones")
         source = open_video(video)
         holes_of = open_masks(masks, source, dilate=dilate)
         self._folder = tempfile.TemporaryDirectory()  # for a shot above the budget

@@ -63,10 +63,11 @@ class Fit(ABC):
     A subclass says what a step learns from, and how what was reached is scored and shown.
 
     Args:
-        folder: holds state.pt, written at every look and when the work is interrupted between two steps, and
-            preview.png. A state that is there is gone on with.
+        folder: holds state.pt, written every half minute and when the work is interrupted, and preview.png. A state
+            that is there is gone on with.
         minutes, steps: the budget, one of them; the time of earlier runs counts.
-        early_stop: end when the score no longer rises, after the decay of the rate.
+        early_stop: end when the score no longer rises, after the decay of the rate. Not with `steps`, as the clock
+            decides when scores are taken.
         say: takes the line that is said at every look.
     """
 
@@ -77,7 +78,7 @@ class Fit(ABC):
                  say: Callable[[str], None] = print):
         self.network, self.recipe, self.size = network, recipe, size
         self.device = next(network.parameters()).device
-        self.folder, self.early_stop, self.seed, self.say = folder, early_stop, seed, say
+        self.folder, self.early_stop, self.seed, self.say = folder, early_stop and steps is None, seed, say
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), scaled=False)
         self.total = 60 * minutes if steps is None else steps
@@ -85,7 +86,8 @@ class Fit(ABC):
         self.step, self.seconds, self.end = 0, 0.0, float(self.total)
         self.scores: list[list[float]] = []  # [step, seconds, score]
         self._regularised_from: int | None = None
-        self._look_cost = self._last_look = 0.0
+        self._look_cost = self._last_look = self._last_save = 0.0
+        self._whole = True  # whether network, optimiser and average are those of the same step
         if self._state.is_file():
             self._load()
 
@@ -125,19 +127,20 @@ class Fit(ABC):
         """
         total = max(1, round(self.total))
         yield self._done(total)
-        self._last_look = time.monotonic()
-        between_steps = True
+        self._last_look = self._last_save = time.monotonic()
         try:
             while self.progress < 1:
-                between_steps, start = False, time.monotonic()
+                start = time.monotonic()
                 self._train()
-                self.seconds += time.monotonic() - start
-                between_steps = True
-                if time.monotonic() - self._last_look > max(LOOK, self._look_cost / LOOK_SHARE):
+                now = time.monotonic()
+                self.seconds += now - start
+                if now - self._last_look > max(LOOK, self._look_cost / LOOK_SHARE):
                     self._look()
+                elif now - self._last_save > LOOK:  # looks at large frames are minutes apart
+                    self._save()
                 yield self._done(total)
         except BaseException:
-            if between_steps:
+            if self._whole:
                 self._save()
             raise
         if self.total and (not self.scores or self.scores[-1][0] != self.step):
@@ -153,8 +156,8 @@ class Fit(ABC):
     def _train(self):
         size, progress = self.recipe.batch_size, self.progress
         if self.regularises and self._regularised_from is None and progress >= 1 - self.recipe.regularise:
+            self.optimizer.state.clear()  # first: interrupted between the two, it is cleared again
             self._regularised_from = self.step
-            self.optimizer.state.clear()
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self._rate(progress)
         height, width = self.size
@@ -165,11 +168,13 @@ class Fit(ABC):
                 loss = self.loss(range(self.step * size, (self.step + 1) * size))
             self.optimizer.zero_grad()
             loss.backward()
+            self._whole = False
             self.optimizer.step()
         self.step += 1
         decay = min(self.recipe.average_decay, self.step / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+        self._whole = True
 
     def _rate(self, progress):
         """Of the learning rate: up at the start, down along a cosine at the end."""
@@ -205,6 +210,7 @@ class Fit(ABC):
                  "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
                  "end": self.end, "scores": self.scores, "regularised_from": self._regularised_from}
         write_state(self._state, state, durable=True)
+        self._last_save = time.monotonic()
 
     def _load(self):
         state = read_checkpoint(self._state, map_location=self.device)
@@ -249,7 +255,10 @@ class Fitting(Fit):
         return torch.stack(list(terms.values())).sum()
 
     def score(self) -> float:
-        """Mean PSNR in dB of the averaged network at known pixels that are hidden from it, always the same."""
+        """Mean PSNR in dB of the averaged network at known pixels that are hidden from it, always the same.
+
+        It has learned from these frames, so this tells how the fit advances, and is more than real holes will have.
+        """
         return self.score_of(lambda batch: self.average(*inputs(batch))[-1])
 
     @torch.no_grad()
@@ -265,7 +274,7 @@ class Fitting(Fit):
         return strip(self.average, self.shot)
 
     def verdict(self, score: float) -> str:
-        return f"{score:.2f} dB at hidden known pixels (cv2.inpaint {self._of_opencv():.2f})"
+        return f"{score:.2f} dB at hidden pixels it has learned from (cv2.inpaint {self._of_opencv():.2f})"
 
     def _of_opencv(self):
         if self._inpainted is None:

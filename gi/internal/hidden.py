@@ -24,7 +24,8 @@ class Translations:
     factor, band: the paper's boundary-aware sampling for large frames has factor 5 and band 1/12. A translation that
     puts the moved hole's centre within `band` of height and width from the border of the bounding box of the frame's
     own hole is `factor` times as likely as others.
-    shared: one translation for all samples of a batch, as in the release, instead of one each.
+    shared: one translation for all samples of a batch, as in the release, instead of one each. Batches must then be of
+        samples in order, which those of `InternalData` are not.
     """
 
     def __init__(self, *, factor: float = 1.0, band: float = 1 / 12, shared: bool = False):
@@ -99,6 +100,7 @@ class HiddenPixels(Dataset):
                 if self.translations.shared else rng
             moved = np.roll(moved, self.translations.draw(random, moved, mask), axis=(0, 1))
         sample: Any = make_sample([shot.frames[own], shot.frames[other]], [mask, shot.masks[other]], f"{epoch}/{index}")
+        shot.release()
         return sample | {"moved": torch.from_numpy(moved)[None]}
 
 

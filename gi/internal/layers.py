@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gi.errors import InputError
+
 Padding = Literal["zeros", "reflect", "symmetric"]
 Upsampling = Literal["nearest", "bilinear"]
 
@@ -63,6 +65,10 @@ class GatedConv(nn.Conv2d):
 
 
 def _pad(x, pixels, kind):
+    least = pixels + (kind == "reflect")
+    if min(x.shape[-2:]) < least:
+        raise InputError(f"padding {kind}: the network's features are {x.shape[-1]}x{x.shape[-2]} here, and {least} "
+                         "are needed on both sides; zeros as padding, or larger frames, help")
     if kind == "reflect":
         return F.pad(x, (pixels,) * 4, mode="reflect")
     for axis in (-2, -1):  # which torch has no mode for

@@ -21,7 +21,8 @@ from gi.video.outline import Core
 from gi.video.propagate_flow import Annotated, FlowFollower, Follower, decide
 
 SCORED = 8  # pasted objects that are scored
-LARGE_RATE = 1e-4  # the paper's learning rate, and the release's for its U-Net
+LEARNED = 50  # percent of overlap, below which a network has not learned the object
+LARGE_RATE = 1e-4  # the release's, of its U-Net
 
 
 class MaskFit(Fit):
@@ -57,6 +58,9 @@ class MaskFit(Fit):
         return np.concatenate([np.concatenate(images[:4], axis=1), np.concatenate(
             [laid_over(image, mask) for image, mask in zip(images[:4], masks[:4], strict=True)], axis=1)])
 
+    def _is_flat(self):
+        return max(score for _, _, score in self.scores) >= LEARNED and super()._is_flat()
+
     def verdict(self, score: float) -> str:
         return f"{score:.1f} % overlap with pasted objects"
 
@@ -79,7 +83,7 @@ class NetworkFollower(Follower):
         network: "base", the paper's, or "unet", the release's, 19 times as large.
         alpha: weight of false alarms in the loss.
         batch_size, learning_rate, bf16: of the fit; by default 2e-3, and for the U-Net the release's 1e-4.
-        early_stop: end earlier if pasted objects are found no better.
+        early_stop: end before `minutes` are over if pasted objects are found no better.
         seed: of all that is random.
     """
 
@@ -119,7 +123,7 @@ class NetworkFollower(Follower):
                       early_stop=self.early_stop, say=say)
         yield from fit.run()
         self.network, self.overlap = fit.average.eval(), fit.score() / 100
-        if self.overlap < 0.5:
+        if 100 * self.overlap < LEARNED:
             say(f"the network has not learned the object ({fit.verdict(100 * self.overlap)}); another seed=N, lower "
                 "learning_rate or more time may help")
 

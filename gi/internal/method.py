@@ -35,8 +35,8 @@ class Internal(VideoMethod):
     Args:
         minutes, steps: how long it is fitted, one of them (default: 10 minutes). An interrupted fit goes on, and the
             time it has had counts. 0 only with `start_from`.
-        network: base (the paper's), stacked or coarse_to_fine. The larger ones need two to three times as long a step,
-            and draw better after long fits.
+        network: base, stacked or coarse_to_fine (the paper's choice). The larger ones need two to three times as long a
+            step, and draw better after long fits.
         max_side, resize: the size at which it learns and draws: bounded (default: 216), or (width, height). Time grows
             with its area.
         stage_side: larger sizes are reached in stages, from no more than this on (default: 480). Each doubles the
@@ -45,7 +45,7 @@ class Internal(VideoMethod):
         batch_size, learning_rate: of the fit.
         bf16: fit in bfloat16, which GPUs and newer CPUs do faster; weights stay float32.
         regularise: fit the last quarter with the terms against blur, if VGG-19 is there, and flicker.
-        early_stop: end earlier if the score at hidden known pixels no longer rises.
+        early_stop: end before `minutes` are over if the score at hidden known pixels no longer rises.
         keep_network: a file for the fitted weights, *.pt.
         start_from: such a file, or a checkpoint of a training with Lightning, whose weights are the start.
         seed: of all that is random.
@@ -90,6 +90,7 @@ class Internal(VideoMethod):
                 "resize": self.resize, "stage_side": self.stage_side, "shares": self.shares,
                 "recipe": list(self.recipe), "regularise": self.regularise,
                 "early_stop": self.early_stop, "seed": self.seed,
+                "ambiguity": _has_vgg() if self.regularise else None,
                 "start_from": file_sha256(self.start_from) if self.start_from is not None else None}
 
     def parts(self, count: int, *, edited: Collection[int] = ()) -> list[Part]:
@@ -165,7 +166,7 @@ class Internal(VideoMethod):
             torch.manual_seed(self.seed)
             network = Progressive() if stage else NETWORKS[self.network_name]()
         if self.start_from is not None and not stage:
-            load_generator_weights(network, self.start_from)
+            _load_start(network, self.start_from)
         elif self.start_from is not None and stage <= len(self._later_stages) and self._later_stages[stage - 1]:
             load_strict(network, self._later_stages[stage - 1], self.start_from)
         return network.to(self.device)
@@ -195,6 +196,31 @@ def _regularisers():
     from gi.internal.ambiguity import Ambiguity  # only here: torchvision takes 80 MB
     from gi.internal.stabilisation import Stabilisation
     return {"ambiguity": Ambiguity(), "stabilisation": Stabilisation()}
+
+
+def _load_start(network, path):
+    """`load_generator_weights`, with the name of the right network if the file is of another one."""
+    try:
+        load_generator_weights(network, path)
+    except InputError:
+        for name, other in NETWORKS.items():
+            if type(network) is not other and _fits(other(), path):
+                raise InputError(f"{path}: is of the network {name}; expected network={name}") from None
+        raise
+
+
+def _fits(network, path):
+    try:
+        load_generator_weights(network, path)
+    except InputError:
+        return False
+    return True
+
+
+def _has_vgg():
+    """Whether the weights of the ambiguity term are there, without which it is left out."""
+    from gi.internal.ambiguity import VGG19
+    return VGG19.find().is_file()
 
 
 def say(line: str) -> None:

@@ -44,6 +44,9 @@ class InternalLearning(GuidedInpainting):
     def learning_rates(self) -> list[float]:
         return [self.learning_rate]
 
+    def explain_rate(self) -> str:
+        return ", whatever the size of the batches"
+
     def on_train_start(self) -> None:
         super().on_train_start()
         if self.even:

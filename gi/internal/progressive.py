@@ -165,7 +165,7 @@ class StageFitting(Fitting):
         return rows_of(*zip(*rows, strict=True))
 
     def verdict(self, score: float) -> str:
-        return f"{score:.2f} dB at hidden known pixels (the stage before, enlarged, {self._of_prior:.2f})"
+        return f"{score:.2f} dB at hidden pixels it has learned from (the stage before, enlarged, {self._of_prior:.2f})"
 
 
 def halved(box: Box, mask: np.ndarray) -> tuple[Box, np.ndarray]:

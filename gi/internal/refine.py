@@ -20,7 +20,7 @@ from gi.internal.moved import move, translations
 from gi.internal.networks import Base
 from gi.internal.objective import TwoPhases
 from gi.internal.reconstruction import Reconstruction
-from gi.internal.shot import Shot
+from gi.internal.shot import Shot, mapped
 from gi.media.crop import limited, resize_known
 from gi.video.method import Part, Pictures, VideoMethod, apart
 from gi.weights.files import load_strict, write_state
@@ -189,9 +189,8 @@ class Refine(VideoMethod):
 
 def _hidden(masks, places, folder):
     """Masks (N, H, W) and all that they hide at `places`; in a file of `folder` where `masks` are in one."""
-    mapped = isinstance(masks, np.memmap)
-    hidden = (np.lib.format.open_memmap(folder / "hidden.npy", "w+", np.uint8, masks.shape) if mapped
-              else np.empty_like(masks))
+    in_file = isinstance(masks, np.memmap)
+    hidden = mapped(folder / "hidden.npy", masks.shape) if in_file else np.empty_like(masks)
     for number, mask in enumerate(masks):
         hidden[number] = _with_moved(mask, places)
     return hidden

@@ -1,5 +1,6 @@
 """The frames of one video and their masks at the working size, held once."""
 import mmap
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Shot:
         """
         shapes = (count, *size, 3), (count, *size)
         if 4 * count * size[0] * size[1] > budget:
-            stored = [np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
+            stored = [mapped(folder / f"{name}.npy", shape)
                       for name, shape in zip(("frames", "masks"), shapes, strict=True)]
         else:
             stored = [np.empty(shape, np.uint8) for shape in shapes]
@@ -68,6 +69,21 @@ class Shot:
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.frames.shape[1:3]
+
+
+def mapped(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new file of uint8, mapped into memory, whose room on the disk is taken at once where the system can do that.
+
+    On a disk that is full later, the first access to a page would end the process. Raises OSError that names the file.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+    return array
 
 
 def _release(*arrays):

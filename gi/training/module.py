@@ -190,13 +190,16 @@ class GuidedInpainting(Scored):
         rate = self.base_lr * samples
         return [rate] if self.discriminator is None else [rate, rate * self.discriminator_lr_factor]
 
+    def explain_rate(self) -> str:
+        """What the log says after the generator's learning rate."""
+        return (f" = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x {self.trainer.world_size} "
+                f"process(es) x {self.accumulate_grad_batches} accumulated batch(es)")
+
     def configure_optimizers(self) -> tuple[list[torch.optim.Adam], list[LambdaLR]]:
         if self._helpers["objective"] is None:
             raise InputError("model.params.objective: training needs one")
         rates = self.learning_rates()
-        pl.utilities.rank_zero_info(
-            f"learning rate {rates[0]:.3g} = {self.base_lr:g} x batch {self.trainer.datamodule.batch_size} x "
-            f"{self.trainer.world_size} process(es) x {self.accumulate_grad_batches} accumulated batch(es)")
+        pl.utilities.rank_zero_info(f"learning rate {rates[0]:.3g}{self.explain_rate()}")
         precision = self.trainer.precision_plugin
         scaled = getattr(precision, "scaler", None) is not None
         if scaled:

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from gi.errors import InputError
+from gi.internal.fitting import Recipe
 from gi.internal.layers import even_out
-from gi.internal.mask_follower import CorrectedFlow, NetworkFollower
+from gi.internal.mask_follower import CorrectedFlow, MaskFit, NetworkFollower
 from gi.internal.mask_networks import MaskBase, MaskLarge, mask_loss
 from gi.internal.mask_samples import PastedObjects, deformed
 from gi.media import io
@@ -110,6 +111,15 @@ def test_an_interrupted_fit_goes_on(video, tmp_path, capsys):  # noqa: F811
     list(job(video, tmp_path / "whole", NetworkFollower(steps=4, **OPTIONS)).run())
     assert np.array_equal(found(tmp_path / "out"), found(tmp_path / "whole"))
     assert "only 4 steps" in capsys.readouterr().err
+
+
+def test_a_fit_that_has_learned_nothing_does_not_end_early(tmp_path):
+    frames, masks = object_video(1)
+    fit = MaskFit(MaskBase(), [Annotated(frames[0], masks[0])], Recipe(1, 2e-3), alpha=0.8, threshold=0.5, seed=0,
+                  folder=tmp_path, minutes=1)
+    for score, flat in (0.0, False), (60.0, True):
+        fit.scores = [[step, step, score] for step in range(20)]
+        assert fit._is_flat() == flat
 
 
 def test_every_frame_by_itself_needs_no_annotation_in_each_shot(tmp_path):

@@ -1,7 +1,9 @@
 """The method `internal`: fitting within a budget, interruptions, what a job makes of it."""
+import errno
 import importlib
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from gi.internal.method import Internal
 from gi.internal.networks import CoarseToFine, InternalNetwork
 from gi.internal.objective import TwoPhases
 from gi.internal.reconstruction import Reconstruction
-from gi.internal.shot import Shot
+from gi.internal.shot import Shot, mapped
 from gi.media import io
 from gi.video.method import build_method
 from tests.test_video_pipeline import scene
@@ -87,20 +89,31 @@ def test_signals_of_one_size():
     assert torch.equal(network.coarse_net.conv5.weight, before)
 
 
-@pytest.mark.parametrize("ending", ["stopped", "killed"])
+@pytest.mark.parametrize("ending", ["stopped", "interrupted", "killed", "killed before a look"])
 def test_goes_on_where_it_was(shot, tmp_path, ending, monkeypatch):
-    """Stopped between two steps, nothing is lost; killed, what came after the last look."""
+    """Stopped between two steps, or in one before its update, nothing is lost; killed, what came after the last half
+    minute (here: each step), be there a look then or not.
+    """
     regularisers = {"again": Reconstruction(weight=0.5)}
     whole = begin(shot, tmp_path / "whole", steps=8, regularisers=regularisers)
     list(whole.run())
     first = begin(shot, tmp_path / "parts", steps=8, regularisers=regularisers)
-    if ending == "killed":
+    if ending.startswith("killed"):
         monkeypatch.setattr(module, "LOOK", 0.0)
-        monkeypatch.setattr(module, "LOOK_SHARE", 1e9)
+        monkeypatch.setattr(module, "LOOK_SHARE", 1e9 if ending == "killed" else 1e-9)
+        first._look_cost = 1.0
     steps = first.run()
     assert [done for done, _ in itertools.islice(steps, 7)] == [0, 1, 2, 3, 4, 5, 6]
+    assert len(first.scores) == (6 if ending == "killed" else 0)
     if ending == "stopped":
         steps.close()
+    elif ending == "interrupted":
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(first.network, "stages", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(steps)
     second = begin(shot, tmp_path / "parts", seed=1, steps=8, regularisers=regularisers)
     assert second.step == 6
     assert next(second.run()) == (6, 8)
@@ -141,12 +154,28 @@ def test_ends_early_when_nothing_rises(shot, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOOK", 0.0)
     monkeypatch.setattr(module, "LOOK_SHARE", 1e9)
     monkeypatch.setattr(Fitting, "score", lambda self: 20.0)
-    fitting = begin(shot, tmp_path / "a", steps=100)
-    progress = list(fitting.run())
-    assert progress[-1] == (100, 100) and fitting.step == math.ceil(7 / 0.85)
-    patient = begin(shot, tmp_path / "b", steps=12, early_stop=False)
-    list(patient.run())
-    assert patient.step == 12
+    clock = itertools.count()  # a step takes one second, and so does a look
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    counts = []
+    for name, options in ("a", {"minutes": 1}), ("b", {"minutes": 1, "early_stop": False}), ("c", {"steps": 30}):
+        fitting = begin(shot, tmp_path / name, **options)
+        assert list(fitting.run())[-1] == (fitting.total, fitting.total)
+        counts.append(fitting.step)
+    early, late, counted = counts
+    assert early < 0.4 * late and counted == 30  # the clock, which says when scores are taken, has no say in steps
+
+
+def test_room_on_the_disk_is_taken_at_once(tmp_path, monkeypatch):
+    """Or a disk that is full later would end the process at the first access to a page."""
+    assert mapped(tmp_path / "a.npy", (3, 500, 500)).shape == (3, 500, 500)
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 3 * 500 * 500
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left on device: .*b.npy"):
+        mapped(tmp_path / "b.npy", (3, 500, 500))
 
 
 def test_memory_that_is_short(shot, tmp_path, monkeypatch):
@@ -262,7 +291,10 @@ def test_options(video, tmp_path, options, message):
 
 def test_network_of_another_kind(video, tmp_path):
     torch.save({"state_dict": CoarseToFine().state_dict()}, tmp_path / "network.pt")
-    with pytest.raises(InputError, match=r"network.pt does not fit Base: \d+ unexpected"):
+    with pytest.raises(InputError, match="network.pt: is of the network coarse_to_fine; expected network=coarse_to_f"):
+        job(video, tmp_path / "a", start_from=str(tmp_path / "network.pt"))
+    torch.save({"state_dict": Tiny().state_dict()}, tmp_path / "network.pt")
+    with pytest.raises(InputError, match=r"network.pt does not fit Base: \d+ missing"):
         job(video, tmp_path / "a", start_from=str(tmp_path / "network.pt"))
 
 

@@ -35,6 +35,14 @@ def test_any_size(height, width):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("padding, least", [("reflect", 68), ("symmetric", 64)])
+def test_size_that_a_padding_needs(padding, least):
+    network = Base(padding=padding)
+    network(torch.rand(1, 3, least, 72), torch.zeros(1, 1, least, 72))
+    with pytest.raises(InputError, match=f"padding {padding}: the network's features are 18x{least // 4 - 1} here"):
+        network(torch.rand(1, 3, least - 4, 72), torch.zeros(1, 1, least - 4, 72))
+
+
 def test_nothing_in_the_hole_matters():
     hole = torch.zeros(1, 1, 32, 48)
     hole[..., 8:20, 10:30] = 1

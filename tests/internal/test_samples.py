@@ -121,3 +121,6 @@ def test_video_as_data(tmp_path):
     assert working_size((48, 64), max_side=32, resize=[20, 10]) == (10, 20)
     with pytest.raises(InputError, match="resize"):
         working_size((48, 64), max_side=None, resize=[4, 4])
+    with pytest.raises(InputError, match="translations: shared"):
+        InternalData(video=str(tmp_path / "frames"), masks=str(tmp_path / "masks"),
+                     translations=Translations(shared=True))
