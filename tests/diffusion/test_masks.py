@@ -74,5 +74,9 @@ def test_keyframes():
     expected = {"none": 0.1, "first": 0.3 + 0.3 / 7, "several": 0.3, "last": 0.3 / 7}
     assert share == pytest.approx(expected, abs=4 * (0.25 / count) ** 0.5)
     assert Keyframes(first=1, none=0, one=0, several=0).sample(rng(0), 1) == []
+    many = Keyframes(first=0, none=0, one=0, several=1, most=20)
+    counts = np.bincount([len(many.sample(rng(seed), 5)) for seed in range(300)], minlength=5)
+    assert counts[2:].min() > 70 and counts.sum() == counts[2:5].sum()  # of clips with fewer frames as many of each
+    assert len(many.sample(rng(0), 2)) == 1
     with pytest.raises(InputError, match="weights"):
         Keyframes(none=0, first=0, one=0, several=0)
