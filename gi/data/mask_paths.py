@@ -128,7 +128,7 @@ class Keyframes:
     """Which frames of a clip are whole, by the weight of each pattern; the paper leaves this open.
 
     none; first: the first frame; one: one anywhere; several: 2 to `most`, but not all frames, spread evenly with both
-    ends among them.
+    ends among them. Few are likelier than many: the logarithm of their number is uniform.
     """
 
     none: float = 0.1
@@ -148,7 +148,7 @@ class Keyframes:
         weights = np.array([self.none, self.first, self.one, self.several])
         pattern = rng.choice(4, p=weights / weights.sum())
         most = max(2, min(self.most, frames - 1))
-        anywhere, count = int(rng.integers(frames)), int(rng.integers(2, most + 1))
+        anywhere, count = int(rng.integers(frames)), int(2 * ((most + 1) / 2) ** rng.random())
         if pattern == 0 or frames == 1:
             return []
         if pattern == 3 and frames > 2:
