@@ -127,7 +127,8 @@ class MixedPath:
 class Keyframes:
     """Which frames of a clip are whole, by the weight of each pattern; the paper leaves this open.
 
-    none; first: the first frame; one: one anywhere; several: 2 to `most`, spread evenly with both ends among them.
+    none; first: the first frame; one: one anywhere; several: 2 to `most`, but not all frames, spread evenly with both
+    ends among them. Few are likelier than many: the logarithm of their number is uniform.
     """
 
     none: float = 0.1
@@ -146,11 +147,12 @@ class Keyframes:
         """Numbers of the keyframes of a clip of `frames`, in order; one frame at least is none."""
         weights = np.array([self.none, self.first, self.one, self.several])
         pattern = rng.choice(4, p=weights / weights.sum())
-        anywhere, count = int(rng.integers(frames)), int(rng.integers(2, self.most + 1))
+        most = max(2, min(self.most, frames - 1))
+        anywhere, count = int(rng.integers(frames)), int(2 * ((most + 1) / 2) ** rng.random())
         if pattern == 0 or frames == 1:
             return []
         if pattern == 3 and frames > 2:
-            return np.linspace(0, frames - 1, min(count, frames - 1)).round().astype(int).tolist()
+            return np.linspace(0, frames - 1, count).round().astype(int).tolist()
         return [0 if pattern == 1 else anywhere]
 
 

@@ -34,8 +34,7 @@ class SmallDiffusion(KeyframeDiffusion):
                  token_dim: int = 32, codec: Codec | None = None, condition: Kind = "symmetric", frames: int = 8,
                  sigma_max: float = 80.0, max_side: int = 128):
         expect_within(1, 64, layers=layers, widths=len(widths))  # a file from elsewhere may ask for any number
-        expect_within(1, 1024, frames=frames)
-        expect_within(8, 2**14, max_side=max_side)
+        _expect_clips(frames, max_side)
         if len(widths) < 2 or any(width < GROUPS or width % GROUPS or width % head_width for width in widths):
             raise InputError(f"widths: expected two or more multiples of {GROUPS} and of head_width {head_width}, "
                              f"got {', '.join(map(str, widths))}")
@@ -68,11 +67,14 @@ class StableVideoDiffusion(KeyframeDiffusion):
         condition: see `gi.diffusion.condition.Condition`.
         dtype: of frozen weights; what is trained is in float32, the autoencoder as well.
         chunk, overlap: frames that are encoded or decoded at once, see `gi.diffusion.codec.VideoAutoencoder`.
+        frames, max_side: see `KeyframeDiffusion`; None: the backbone's number of frames, and 1024.
     """
 
     def __init__(self, *, backbone: str = "svd-xt", rank: int = 32, alpha: float | None = None,
                  target_modules: tuple[str, ...] = lora.ATTENTION, condition: Kind = "symmetric",
-                 dtype: Literal["float32", "bfloat16"] = "float32", chunk: int = 8, overlap: int = 3):
+                 dtype: Literal["float32", "bfloat16"] = "float32", chunk: int = 8, overlap: int = 3,
+                 frames: int | None = None, max_side: int | None = None):
+        _expect_clips(frames, max_side)
         parts = diffusers_folder.load(backbone, getattr(torch, dtype))
         unet, vae = parts.unet, parts.vae
         codec, conditioning = VideoAutoencoder(vae, chunk=chunk, overlap=overlap), Condition(condition)
@@ -84,9 +86,12 @@ class StableVideoDiffusion(KeyframeDiffusion):
         lora.widen(unet, codec.channels + conditioning.channels(codec))
         lora.add_lora(unet, rank, alpha, target_modules)
         super().__init__(unet, codec, conditioning, ClipToken(parts.image_encoder))
-        self.frames, self.sigma_max, self._about = unet.config.num_frames, parts.sigma_max, parts.about
+        self.sigma_max, self._about = parts.sigma_max, parts.about
+        self.frames = unet.config.num_frames if frames is None else frames
+        self.max_side = type(self).max_side if max_side is None else max_side
         self._settings = {"backbone": backbone, "rank": rank, "alpha": alpha, "target_modules": list(target_modules),
-                          "condition": condition, "dtype": dtype, "chunk": chunk, "overlap": overlap}
+                          "condition": condition, "dtype": dtype, "chunk": chunk, "overlap": overlap,
+                          "frames": frames, "max_side": max_side}
         log.info("%s: %s of the UNet's %s parameters are trained", backbone,
                  *(f"{sum(p.numel() for p in some):,}" for some in (self.trainable_parameters(), unet.parameters())))
 
@@ -95,3 +100,12 @@ class StableVideoDiffusion(KeyframeDiffusion):
 
     def backbone(self) -> dict[str, Any]:
         return self._about
+
+    def licence(self) -> str:
+        return diffusers_folder.licence(str(self._settings["backbone"]))
+
+
+def _expect_clips(frames, max_side):
+    """A file from elsewhere may ask for any number."""
+    expect_within(1, 1024, frames=1 if frames is None else frames)
+    expect_within(8, 2**14, max_side=8 if max_side is None else max_side)

@@ -82,7 +82,7 @@ def load(backbone: str, dtype: torch.dtype = torch.float32) -> Parts:
         made = {name: _make(name, _read_config(config, name), config, dtypes[name])
                 for name, (config, _) in files.items()}
         digests = {name: _read_weights(made[name], weights) for name, (_, weights) in files.items()}
-        log.info("%s: licence: %s", folder, licence(folder))
+        log.info(licence(backbone))
     config = made["unet"].config
     about = {key: config[key] for key in ("num_frames", "block_out_channels", "layers_per_block")}
     about = json.loads(json.dumps(about)) | {"sha256": digests["unet"]}
@@ -195,8 +195,15 @@ def _read_weights(module, path):
     return digest
 
 
-def licence(folder: Path) -> str:
-    """What the folder says of its licence, in a line: the model card's words, or the file's name."""
+def licence(backbone: str) -> str:
+    """What the folder of a backbone, see `load`, says of its licence, in a line: the model card's words, or the file's
+    name.
+    """
+    folder = locate(backbone)
+    return f"{folder}: licence: {_licence(folder)}"
+
+
+def _licence(folder):
     card = folder / "README.md"
     if card.is_file():
         head = card.read_text(encoding="utf-8", errors="replace")[:4096].split("---")

@@ -1,6 +1,6 @@
 """How much memory a training step takes, counted on the meta device: nothing is computed, no weights are needed."""
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,8 @@ GIB = 2**30
 
 
 class Memory(NamedTuple):
-    """Bytes. weights: of all networks. kept: for the backward pass. optimiser: gradients, AdamW's two averages.
+    """Bytes. weights: of all networks. kept: for the backward pass, copies of weights in another precision among it.
+    optimiser: gradients, AdamW's two averages.
 
     Passing peaks and what the GPU's libraries take come on top.
     """
@@ -48,8 +49,9 @@ def of_config(config: DictConfig) -> str:
     if size is None:
         raise InputError("data.params.train: says no frames, height and width, without which memory cannot be told")
     saving = bool(OmegaConf.select(config, "model.params.checkpointing"))
-    half = "16" in str(OmegaConf.select(config, "lightning.trainer.precision"))
     network = on_meta(node, "model.params.generator")
+    half = "16" in str(OmegaConf.select(config, "lightning.trainer.precision")) or any(
+        parameter.dtype == torch.bfloat16 for parameter in network.unet.parameters())  # see its `forward`
     if saving:
         network.checkpointing()
     memory = step(network, data["batch_size"], *size, dtype=torch.bfloat16 if half else torch.float32)
@@ -89,17 +91,21 @@ def step(network: KeyframeDiffusion, batch: int, frames: int, height: int, width
     weights = sum(parameter.numel() * (4 if parameter.requires_grad else parameter.element_size())
                   for parameter in network.parameters())
     unet = nn.Module.to(copy.deepcopy(network.unet), dtype)
+    copies = {name for name, parameter in network.unet.named_parameters() if parameter.dtype != dtype}
     shape = batch, frames, unet.config.in_channels, height // network.codec.factor, width // network.codec.factor
     inputs = torch.empty(shape, device="meta", dtype=dtype)
     token = torch.empty(batch, 1, unet.config.cross_attention_dim, device="meta", dtype=dtype)
     ids, noise = torch.empty(batch, 3, device="meta"), torch.empty(batch, device="meta")
-    kept = kept_bytes(unet.train(), lambda: unet(inputs, noise, token, ids, return_dict=False))
+    kept = kept_bytes(unet.train(), lambda: unet(inputs, noise, token, ids, return_dict=False), copies)
     return Memory(weights, kept, 3 * 4 * trained)
 
 
-def kept_bytes(module: nn.Module, call: Callable[[], object]) -> int:
-    """Bytes that `call` keeps for the backward pass, without the weights of `module`. Each storage counts once."""
-    own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
+def kept_bytes(module: nn.Module, call: Callable[[], object], copies: Collection[str] = ()) -> int:
+    """Bytes that `call` keeps for the backward pass, without the weights of `module`. Each storage counts once.
+
+    copies: names of weights that count nevertheless, as autocast makes them of weights in another precision.
+    """
+    own = {parameter.untyped_storage()._cdata for name, parameter in module.named_parameters() if name not in copies}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:

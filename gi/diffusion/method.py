@@ -1,4 +1,5 @@
 """The video method `diffusion`: what edited keyframes show is carried to all other frames."""
+import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from gi import resources
 from gi.config.device import find_device
 from gi.diffusion.anchors import CoarseToFine
+from gi.diffusion.codec import VideoAutoencoder
 from gi.diffusion.extra import extra
 from gi.diffusion.filler import ClipFiller
 from gi.diffusion.multidiffusion import MultiDiffusion
@@ -34,6 +36,8 @@ class Diffusion(VideoMethod):
         plan: of a video longer than a clip. "coarse_to_fine": first frames spread over all of it, then what lies
             between them; these are fixed. "multidiffusion": overlapping clips at once, averaged after each step.
         frames: of a clip (default: as in training). Fewer take less memory, and see less.
+        codec_chunk: of these, how many the autoencoder takes at once (default: as in training). Fewer take less
+            memory, and may leave seams.
         steps: of sampling, calls of the network for each clip; time grows with them.
         guidance: how far to exaggerate what keyframes and known pixels ask for: at keyframes, and a clip's length from
             them. 1: not at all, with half the arithmetic; too much looks overdrawn.
@@ -42,7 +46,8 @@ class Diffusion(VideoMethod):
         augmentation: how noisy the network is told its conditions are.
         soften: pixels inside the hole over which a step of brightness at its border fades; 0: none.
         max_side, resize: the working size: bounded (default: as in training), or (width, height).
-        precision: of the UNet. bf16 takes half the memory; auto: for large networks on CUDA.
+        precision: of the UNet, whatever the file says. bf16 takes half the memory; auto: bf16 for large networks on
+            CUDA, else 32.
         seed: of the noise.
     """
 
@@ -51,19 +56,26 @@ class Diffusion(VideoMethod):
                  steps: int = 25, guidance: float | Sequence[float] = (1.0, 3.0), fps: float = 7.0,
                  motion_bucket: float = 127.0, augmentation: float = 0.0, soften: int = 0, max_side: int | None = None,
                  resize: Sequence[int] | None = None, precision: Literal["auto", "32", "bf16"] = "auto",
-                 device: str | torch.device = "auto", seed: int = 0):
+                 codec_chunk: int | None = None, device: str | torch.device = "auto", seed: int = 0):
         bounds = [guidance] * 2 if isinstance(guidance, (int, float)) else list(guidance)
         if len(bounds) != 2:
             raise InputError(f"guidance: expected one number or two, at keyframes and far from them, got {guidance}")
         expect_at_least(0, motion_bucket=motion_bucket, augmentation=augmentation, soften=soften, seed=seed)
-        expect_at_least(1, steps=steps, fps=fps, max_side=8 if max_side is None else max_side)
+        expect_at_least(1, steps=steps, fps=fps, max_side=8 if max_side is None else max_side,
+                        codec_chunk=1 if codec_chunk is None else codec_chunk)
         extra("diffusers")
         if checkpoint is None and not SMALL.is_file():
             raise InputError(f"checkpoint: none is named, and the small model {SMALL} is not there; expected "
                              "checkpoint=FILE.safetensors of a trained one")
         network = KeyframeDiffusion.from_pretrained(checkpoint or SMALL, backbone, find_device(device))
-        if precision == "bf16" or (precision == "auto" and network.backbone() and next(network.parameters()).is_cuda):
-            network.unet.to(torch.bfloat16)
+        if licence := network.licence():
+            print(licence, file=sys.stderr, flush=True)
+        large = network.backbone() and next(network.parameters()).is_cuda
+        half = precision == "bf16" or (precision == "auto" and large)
+        # diffusers' own `to` warns of layers that this network does not have.
+        torch.nn.Module.to(network.unet, torch.bfloat16 if half else torch.float32)
+        if codec_chunk is not None and isinstance(network.codec, VideoAutoencoder):
+            network.codec.chunk, network.codec.overlap = codec_chunk, min(network.codec.overlap, codec_chunk - 1)
         frames = network.frames if frames is None else frames
         expect_at_least(3, frames=frames)
         self.filler = ClipFiller(network, steps=steps, guidance=(bounds[0], bounds[1]), soften=soften, seed=seed,

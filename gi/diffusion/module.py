@@ -50,7 +50,7 @@ class DiffusionTraining(GuidedInpainting):
             SVD's are -3 and 0.5; None for no noise.
         motion_bucket: the second of SVD's three numbers; the first is the clips' rate − 1, the third s.
         checkpointing: keeps less for the backward pass and computes blocks again.
-        latents: keeps what the codec makes of the clips on disk.
+        latents: keeps what the codec makes of the clips on disk; not with `condition_noise`, which never comes again.
         seed: of noise and what is dropped, which follow from it, the step and the process.
         others: as there.
     """
@@ -77,6 +77,8 @@ class DiffusionTraining(GuidedInpainting):
                         seed=seed)
         expect_within(0, 1, drop_token=drop_token, drop_conditions=drop_conditions,
                       drop_token_and_drop_conditions=drop_token + drop_conditions)
+        if latents is not None and condition_noise is not None:
+            raise InputError("latents and condition_noise: expected one of them, as noisy conditions never come again")
         self.learning_rate, self.weight_decay, self.decay = learning_rate, weight_decay, decay
         self.warmup_steps, self._multiplier = warmup_steps, self._rate
         self.sigma = sigma_mean, sigma_deviation
@@ -100,7 +102,7 @@ class DiffusionTraining(GuidedInpainting):
             ids[:, 2] = strength
             noise = torch.randn(pixels.shape, generator=device, device=pixels.device)
             shown = pixels + noise * denoiser.over(strength / 2, pixels)  # s is of pixels in [-1, 1]
-        if self.latents is None or shown is not pixels:
+        if self.latents is None:
             latents, condition = network.codec.encode(pixels), network.condition(shown, masks, network.codec)
         else:
             latents, condition = self.latents.encode(network, pixels, masks)
@@ -122,8 +124,9 @@ class DiffusionTraining(GuidedInpainting):
         key = (self.seed,)
         if device is not None:
             key = self.seed, self.global_step, self.turn, self.global_rank
-        state = int(np.random.SeedSequence(key).generate_state(1)[0])
-        return [torch.Generator(place).manual_seed(state) for place in ("cpu", device or self.device)]
+        # A seed each: with the same one, noise levels and noise would be the same numbers where the device is the CPU.
+        noise, levels = np.random.SeedSequence(key).generate_state(2).tolist()
+        return torch.Generator().manual_seed(levels), torch.Generator(device or self.device).manual_seed(noise)
 
     def _drop(self, conditions, chance):
         latents = (chance >= self.drop_conditions).float()
@@ -145,6 +148,8 @@ class DiffusionTraining(GuidedInpainting):
         self.strict_loading = not self.fully_sharded()  # frozen weights are in no checkpoint, see `on_load_checkpoint`
         if stage == "fit":
             self.generator.checkpointing(self.checkpointing)
+            if licence := self.generator.licence():
+                rank_zero_info(licence)
             numbers = [sum(p.numel() for p in parameters) for parameters in
                        (self.generator.trainable_parameters(), self.generator.parameters())]
             rank_zero_info(f"{numbers[0]:,} of {numbers[1]:,} parameters are trained; learning rate "
@@ -164,8 +169,11 @@ class DiffusionTraining(GuidedInpainting):
         if self.decay:
             end = self.trainer.max_steps if self.trainer.max_steps > 0 else end
             for timer in self.trainer.callbacks:
-                if isinstance(timer, Timer) and (spent := timer.time_elapsed("train")):
-                    end = min(end, step * (spent + (timer.time_remaining("train") or 0)) / spent)
+                if isinstance(timer, Timer):
+                    # One clock for all processes: rates that differ would let their weights drift apart.
+                    spent, left = self.trainer.strategy.broadcast((timer.time_elapsed("train"),
+                                                                   timer.time_remaining("train") or 0))
+                    end = min(end, step * (spent + left) / spent) if spent else end
         return warmup_cosine(step, warmup=self.warmup_steps, end=int(end))
 
     def on_before_optimizer_step(self, optimizer) -> None:

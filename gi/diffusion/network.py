@@ -107,6 +107,10 @@ class KeyframeDiffusion(nn.Module):
         """What the frozen weights were made of; a file for another backbone is refused."""
         return {}
 
+    def licence(self) -> str | None:
+        """A line on the licence of the frozen weights, None for a network without any."""
+        return None
+
     def trained_state(self) -> dict[str, Tensor]:
         """{name: weights} of what is trained, all that a file has to hold."""
         return {name: parameter.detach() for name, parameter in self.named_parameters() if name in self._trained}

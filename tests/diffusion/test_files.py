@@ -86,6 +86,21 @@ def test_a_file_for_another_network_is_refused(svd_folder, tmp_path):
         KeyframeDiffusion.from_pretrained(path, shorter)
 
 
+def test_what_a_network_was_trained_on_is_kept(svd_folder, tmp_path):
+    """Frames of a clip and longer side; another stage may have others."""
+    path = tmp_path / "network.safetensors"
+    svd(svd_folder, frames=14, max_side=576).save_pretrained(path)
+    loaded = KeyframeDiffusion.from_pretrained(path)
+    assert (loaded.frames, loaded.max_side) == (14, 576)
+    following = svd(svd_folder)
+    assert (following.frames, following.max_side) == (25, 1024)
+    load_generator_weights(following, path)
+    assert (following.frames, following.max_side) == (25, 1024)
+    for options, message in ({"frames": 10**9}, "frames: expected"), ({"max_side": 0}, "max_side: expected"):
+        with pytest.raises(InputError, match=message):
+            svd(svd_folder, **options)
+
+
 def test_another_backbone_of_the_same_form_is_a_warning(svd_folder, tmp_path, caplog):
     """As weights in 16 bits are; they lie where they lie."""
     path, moved = tmp_path / "network.safetensors", shutil.copytree(svd_folder, tmp_path / "moved")

@@ -74,5 +74,11 @@ def test_keyframes():
     expected = {"none": 0.1, "first": 0.3 + 0.3 / 7, "several": 0.3, "last": 0.3 / 7}
     assert share == pytest.approx(expected, abs=4 * (0.25 / count) ** 0.5)
     assert Keyframes(first=1, none=0, one=0, several=0).sample(rng(0), 1) == []
+    many = Keyframes(first=0, none=0, one=0, several=1, most=20)
+    for frames, most in (5, 4), (25, 20):
+        shares = np.bincount([len(many.sample(rng(seed), frames)) for seed in range(2000)], minlength=26) / 2000
+        expected = np.log(np.arange(3, most + 2) / np.arange(2, most + 1)) / np.log((most + 1) / 2)
+        assert shares[2:most + 1] == pytest.approx(expected, abs=0.04) and shares[2:most + 1].sum() == 1
+    assert len(many.sample(rng(0), 2)) == 1
     with pytest.raises(InputError, match="weights"):
         Keyframes(none=0, first=0, one=0, several=0)

@@ -14,7 +14,7 @@ SVD = {"target": "gi.diffusion.backbone.StableVideoDiffusion"}
 
 @pytest.fixture(scope="module")
 def svd():
-    return memory.on_meta(SVD)
+    return memory.on_meta({**SVD, "params": {"dtype": "bfloat16"}})  # as svd_xt_stage1.yaml has it
 
 
 def count(parameters):
@@ -55,7 +55,7 @@ def test_memory_of_all_sizes(svd, frames, height, width, plain, diffusers, all_b
     svd.checkpointing()
     step = memory.step(svd, 1, frames, height, width)
     kept.append(step.kept)
-    assert step.optimiser == 3 * 4 * 13_314_112 and step.weights == 4 * count(svd.parameters())
+    assert step.optimiser == 3 * 4 * 13_314_112 and step.weights == sum(p.nbytes for p in svd.parameters())
     assert [size / memory.GIB for size in kept] == pytest.approx([plain, diffusers, all_blocks], rel=0.01, abs=0.05)
 
 
@@ -72,6 +72,16 @@ def test_counted_as_it_is(svd_folder):
     assert memory.step(blank, 2, 5, 32, 48, dtype=torch.float32).kept == pytest.approx(kept, rel=0.02)
 
 
+def test_copies_in_16_bits_count(svd_folder):
+    """Those that autocast makes of weights in 32 bits, for a clip so small that they are most of what is kept."""
+    node = {**SVD, "params": {"backbone": str(svd_folder), "rank": 4}}
+    blank, real = memory.on_meta(node), instantiate(node).train()
+    inputs = torch.randn(1, 2, 12, 2, 2), torch.ones(1), torch.randn(1, 1, 32), torch.ones(1, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        kept = memory.kept_bytes(real.unet, lambda: real.unet(*inputs, return_dict=False))
+    assert memory.step(blank, 1, 2, 4, 4).kept == pytest.approx(kept, rel=0.01)
+
+
 def small_config(**changes):
     train = {"target": "torch.nn.Identity", "params": {"source": {"target": "gi.diffusion.backbone.SmallDiffusion",
                                                                   "params": {"frames": 4, "height": 32, "width": 64}}}}
@@ -81,9 +91,12 @@ def small_config(**changes):
     } | changes)
 
 
-def test_a_line_for_a_configuration():
+def test_a_line_for_a_configuration(svd_folder):
     line = memory.of_config(small_config())
     assert line.startswith("2 clips of 4x32x64, 16 bits, checkpointing on: weights 0.01 GiB, kept for the backward ")
+    half = {"params": {"generator": {**SVD, "params": {"backbone": str(svd_folder), "rank": 2, "dtype": "bfloat16"}}}}
+    line = memory.of_config(small_config(model=half, lightning={"trainer": {"precision": "32-true"}}))
+    assert ", 16 bits, checkpointing off" in line  # as it is computed, where frozen weights are
     with pytest.raises(InputError, match="TwoStreamGenerator: its memory cannot be told beforehand"):
         train.main(["--base", "configs/ours.yaml", "--print-memory"])
     with pytest.raises(InputError, match="data.params.train: says no frames, height and width"):

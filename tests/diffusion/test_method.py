@@ -2,6 +2,7 @@
 import importlib
 import inspect
 import itertools
+import logging
 import re
 import shutil
 import subprocess
@@ -142,16 +143,26 @@ def test_short_videos_and_sizes(build):
     assert np.array_equal(larger[masks == 0], frames[masks == 0]) and not np.array_equal(larger, run(build())[0])
 
 
-def test_stable_video_diffusion(svd_folder, tmp_path):
+def test_stable_video_diffusion(svd_folder, tmp_path, capsys, caplog):
     """The real classes, small: LoRA's file, and the backbone's folder, which is not where the file says any more."""
-    network = StableVideoDiffusion(backbone=str(shutil.copytree(svd_folder, tmp_path / "svd")), rank=2)
+    network = StableVideoDiffusion(backbone=str(shutil.copytree(svd_folder, tmp_path / "svd")), rank=2, frames=4,
+                                   max_side=64, dtype="bfloat16")
     for parameter in network.trainable_parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     network.save_pretrained(tmp_path / "lora.safetensors")
     (tmp_path / "svd").rename(tmp_path / "elsewhere")
-    method = Diffusion(checkpoint=tmp_path / "lora.safetensors", backbone=tmp_path / "elsewhere", steps=1, device="cpu",
-                       precision="bf16", frames=4)
-    assert method.filler.multiple == 4 and method.filler.levels[0] == 700
+    logger = logging.getLogger("diffusers")
+    logger.addHandler(caplog.handler)
+    for precision, dtype in ("bf16", torch.bfloat16), ("32", torch.float32), ("auto", torch.float32):
+        method = Diffusion(checkpoint=tmp_path / "lora.safetensors", backbone=tmp_path / "elsewhere", steps=1,
+                           device="cpu", precision=precision, codec_chunk=2)
+        assert {parameter.dtype for parameter in method.filler.network.unet.parameters()} == {dtype}
+        assert capsys.readouterr().err == f"{tmp_path / 'elsewhere'}: licence: small-test-licence\n"
+    logger.removeHandler(caplog.handler)
+    assert not caplog.text  # diffusers' own `to` warns of layers that are not there
+    assert method.filler.multiple == 4 and method.filler.levels[0] == 700 and method.max_side == 64
+    codec = method.filler.network.codec
+    assert (codec.chunk, codec.overlap) == (2, 1)  # of which a file has 8 and 3
     calls = calls_of(method)
     result, frames, masks = run(method)
     assert np.array_equal(result[masks == 0], frames[masks == 0]) and calls == [4] * 4
@@ -207,6 +218,7 @@ def test_soft_edge():
     ({"guidance": [1, 2, 3]}, "guidance: expected one number or two"),
     ({"frames": 2}, "frames: expected at least 3"),
     ({"seed": -1}, "seed: expected at least 0"),
+    ({"codec_chunk": 0}, "codec_chunk: expected at least 1"),
     ({"checkpoint": "nowhere.safetensors"}, "nowhere.safetensors: no such file"),
     ({"plan": "fine_to_coarse"}, "expected one of coarse_to_fine, multidiffusion"),
     ({"resize": [4, 4]}, "resize: expected width and height of 8"),

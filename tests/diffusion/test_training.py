@@ -3,8 +3,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from gi import main
+from gi.config import check, load_config
 from gi.data.clips import Clips
 from gi.data.datamodule import collate
 from gi.data.photo_clips import PhotoClips
@@ -15,6 +17,7 @@ from gi.diffusion.module import DiffusionTraining
 from gi.diffusion.network import Conditions, KeyframeDiffusion
 from gi.errors import InputError
 from gi.media import io
+from gi.training.trainer import MODULE_OPTIONS
 from gi.weights.unpickle import read_checkpoint
 from tests.video_helpers import moving_pictures
 
@@ -67,6 +70,23 @@ def test_run_resumes_exactly_and_leaves_network_and_pictures(arguments, tmp_path
     pictures = sorted((whole / "images" / "val_object").iterdir())
     assert [path.stem for path in pictures] == ["step_0000002", "step_0000004"]
     assert io.read_image(pictures[0]).shape == (2 * (4 * 18 + 2), 4 * 18, 3)
+
+
+@pytest.mark.parametrize(("name", "source", "max_side"), [
+    ("svd_xt_stage1", "train.params", 576), ("svd_xt_stage2", "train.params", 1024),
+    ("shapes_and_videos", "train.params.parts.videos.params", 32)])
+def test_what_follows_the_clips_of_videos(root, name, source, max_side):
+    """Held-out clips are of the rate of those trained on, and a file that is too short ends no training; what the
+    network says of its clips, which videos are filled at, is true.
+    """
+    config = load_config([root / "configs" / "diffusion" / f"{name}.yaml"], [
+        f"data.params.{source}.source.params.{option}" for option in ("rate=3", "frames=8")])
+    check(config, provided={"model": MODULE_OPTIONS})
+    sets, network = config.data.params.validation, config.model.params.generator.params
+    held_out = [clips.params for clips in sets.values() if "VideoClips" in clips.params.source.target]
+    assert held_out and all(params.source.params.rate == 3 and params.on_bad == "skip"
+                            for params in [*held_out, OmegaConf.select(config.data.params, source)])
+    assert (network.frames, network.max_side) == (8, max_side)
 
 
 @pytest.mark.slow
@@ -130,6 +150,34 @@ def test_noise_of_conditions_leaves_the_token(batch, monkeypatch):
     assert not torch.allclose(data["conditions"].latents, clean.latents, atol=0.1) and data["ids"][:, 2].min() > 0.5
 
 
+def test_streams_of_random_numbers_are_apart(batch):
+    """On a CPU, too: noise levels do not follow from the noise, and both are the same again in the same step."""
+    module = module_of().train()
+    module._trainer = SimpleNamespace(global_step=0, global_rank=0, fit_loop=SimpleNamespace(batch_idx=0))
+    batch = {key: value * 16 if key == "name" else value.repeat(16, *[1] * (value.ndim - 1))
+             for key, value in batch.items()}
+    drawn, again = module.prepare(batch), module.prepare(batch)
+    levels = (drawn["sigma"].log() - 0.7) / 1.6
+    assert (levels - drawn["noise"].flatten()[:32]).abs().max() > 1
+    assert torch.equal(drawn["sigma"], again["sigma"]) and torch.equal(drawn["z_sigma"], again["z_sigma"])
+    module.seed = 1
+    assert not torch.equal(module.prepare(batch)["sigma"], drawn["sigma"])
+
+
+def test_latents_with_noise_are_refused(tmp_path):
+    with pytest.raises(InputError, match="latents and condition_noise: expected one of them"):
+        module_of(latents=LatentCache(folder=str(tmp_path)), condition_noise=(-3.0, 0.5))
+
+
+def test_the_licence_is_told(monkeypatch):
+    module, told = module_of(), []
+    module.resumes, module._trainer = True, SimpleNamespace(precision="32-true", strategy=None)
+    monkeypatch.setattr("gi.diffusion.module.rank_zero_info", told.append)
+    monkeypatch.setattr(module.generator, "licence", lambda: "svd: licence: research")
+    module.setup("fit")
+    assert told.count("svd: licence: research") == 1
+
+
 def test_what_is_dropped():
     module, chance = module_of(drop_token=0.2, drop_conditions=0.1), torch.linspace(0, 1, 1001)
     told = module._drop(Conditions(torch.ones(1001, 2, 3, 4, 4), torch.ones(1001, 1, 5)), chance)
@@ -140,11 +188,14 @@ def test_what_is_dropped():
 def test_rate_ends_with_the_training(monkeypatch):
     from pytorch_lightning.callbacks import Timer
     module, timer = module_of(warmup_steps=10, decay=True), Timer(duration={"seconds": 100})
-    module._trainer = SimpleNamespace(max_steps=1000, callbacks=[timer])
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+    module._trainer = SimpleNamespace(max_steps=1000, callbacks=[timer], strategy=strategy)
     rates = [module._rate(step) for step in (5, 10, 505, 1000)]
     assert rates == pytest.approx([0.5, 1, 0.5, 0], abs=1e-3)
     monkeypatch.setattr(timer, "time_elapsed", lambda stage: 50.0)
     assert module._rate(10 + 50) == pytest.approx(0.5, abs=0.1)  # half of the time is over
+    strategy.broadcast = lambda value: (99.0, 1.0)  # by the clock of the first process
+    assert module._rate(10 + 50) < 0.1
     module.decay = False
     assert module._rate(900) == pytest.approx(1)
 
