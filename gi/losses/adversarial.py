@@ -1,4 +1,4 @@
-"""Adversarial loss of the generator (paper, section 3.3): non-saturating, the whole prediction meant to look real."""
+"""Adversarial loss of the generator (paper, section 3.3): non-saturating, on the whole prediction."""
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""Feature matching (paper, section 3.3): to the discriminator, the prediction should look as the image does."""
+"""Feature matching (paper, section 3.3): prediction and image should have the same activations in the discriminator."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
