@@ -1,4 +1,5 @@
-"""The command `gi NAME …`, also `python -m gi NAME …`: NAME-with-dashes is `main` of gi/commands/name_with_dashes.py.
+"""The command `gi NAME …`, also `python -m gi NAME …`: it calls `main` of gi/commands/NAME.py, with underscores for
+dashes.
 
 Nothing slow is imported here, nor by the files of gi/commands before they have read their arguments.
 """
@@ -15,15 +16,15 @@ COMMANDS = {
     "inpaint": "fill holes in pictures, with or without keyframes",
     "inpaint-video": "fill holes in a video",
     "edit-keyframe": "cut a frame's hole out for an image tool, paste its result back",
-    "propagate-masks": "find an object in a whole video that is marked in one frame",
-    "evaluate": "score anyone's pictures",
-    "evaluate-video": "score anyone's videos",
+    "propagate-masks": "segment an object, marked in one frame, in a whole video",
+    "evaluate": "score pictures, of any origin, against ground truth",
+    "evaluate-video": "score videos, of any origin, against ground truth",
     "compare": "print the results of runs side by side",
     "make-validation": "make a validation set from photographs",
     "fetch": "download the weights that a configuration needs",
-    "app": "open the page in the browser: mark an object, watch it go",
-    "export": "write a network's weights to a small file to hand on",
-    "benchmark": "measure times on this machine (in a clone)",
+    "app": "open the app in the browser: mark an object, remove it",
+    "export": "write a network's weights to a small file for sharing",
+    "benchmark": "measure run times on this machine (needs a clone)",
 }
 
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     name, *rest = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if name in ("-h", "--help", "--version"):
         if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")  # a sign that the terminal cannot show is no reason to stop
+            sys.stdout.reconfigure(errors="replace")  # what the terminal cannot encode is no reason to fail
         sys.exit(print(_version() if name == "--version" else _help()))
     if name not in COMMANDS:
         match = difflib.get_close_matches(name, COMMANDS, 1)
@@ -43,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def run_module(name: str, argv: Sequence[str]) -> NoReturn:
-    """Runs `main` of a module and exits with its status; with one line where packages are missing, and for Ctrl-C while
-    they are imported.
+    """Runs `main` of a module and exits with its status. Missing packages, and Ctrl-C during imports, end in one line
+    instead of a traceback.
     """
     try:
         from gi.commands import script

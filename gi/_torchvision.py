@@ -15,7 +15,7 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def guard() -> None:
-    """From now on, the operators are declared just before torchvision is imported, by whomever."""
+    """Installs an import hook that declares the operators just before torchvision is imported, whoever imports it."""
     if "torchvision" not in sys.modules and not any(isinstance(finder, _Guard) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Guard())
 

@@ -1,5 +1,5 @@
-"""Holes: how a network sees an image with one, and how its prediction meets the known pixels. And how pixels of 8 bits
-become a network's tensors, and these pixels again.
+"""A network's input with its hole emptied, its prediction composited with the known pixels, and conversion between
+8-bit pixels and float tensors.
 """
 import numpy as np
 import torch
@@ -22,11 +22,11 @@ def composite(prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
 
 def tensor_of_pixels(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (...,H,W,3) -> float32 (...,3,H,W) in [0,1], on a device."""
-    # A picture as Pillow gives it is not writable, which torch warns of.
+    # Arrays of Pillow images are read-only, which torch warns about.
     tensor = torch.from_numpy(np.require(pixels, requirements="W")).to(device)
     return tensor.movedim(-1, -3).float() / 255
 
 
 def pixels_of_tensor(image: Tensor) -> np.ndarray:
-    """(...,3,H,W), clipped to [0,1] -> uint8 (...,H,W,3). What is not clipped would wrap around: 1.01 to black."""
+    """(...,3,H,W), clipped to [0,1] -> uint8 (...,H,W,3). Without clipping, 1.01 would wrap around to black."""
     return (255 * image.float().clamp(0, 1)).round().byte().movedim(-3, -1).cpu().numpy()

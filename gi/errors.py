@@ -1,4 +1,4 @@
-"""Errors of the user, and the checks of arguments that recur."""
+"""Errors that a user caused, and recurring checks of arguments."""
 import contextlib
 import math
 import traceback
@@ -14,7 +14,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str):
-        # A DataLoader makes the error of its worker anew, with the worker's traceback before the message.
+        # A DataLoader re-raises an error of its worker with the worker's traceback before the message.
         traceback_ends = f"\n{type(self).__module__}.{type(self).__qualname__}: "
         super().__init__(message.rpartition(traceback_ends)[2].rstrip())
 
@@ -24,8 +24,7 @@ class MissingFile(InputError):
 
 
 def one_line(error: BaseException, longest: int = 400) -> str:
-    """The message of another library's error in one line; with its kind and place where that may be a mistake in code.
-    """
+    """The message of an error from another library in one line; with its type and source line where it may be a bug."""
     text = " ".join(str(error).split())
     if len(text) > longest:
         text = f"{text[:longest]} …"
@@ -37,11 +36,11 @@ def one_line(error: BaseException, longest: int = 400) -> str:
 
 @contextlib.contextmanager
 def memory_named(message: str) -> Iterator[None]:
-    """Turns an error of too little memory into an InputError with this message, which should say what helps."""
+    """Turns an out-of-memory error into an InputError with this message, which should say what helps."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # Of a GPU's memory torch says the first, of a CPU's the others.
+        # torch's messages: the first for a GPU, the others for the CPU.
         words = "out of memory", "can't allocate memory", "not enough memory"
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
             raise
@@ -71,7 +70,7 @@ def expect_kind(part: Any, kind: type, name: str) -> Any:
 
 
 def expect_finite(prediction: Any) -> Any:
-    """The tensor, if all of it is finite; else raises InputError: rounding to pixels would make anything of it."""
+    """The tensor, if all of it is finite; else raises InputError: as pixels, NaN would become arbitrary colours."""
     if not prediction.isfinite().all():
         raise InputError("the network's result is not finite: its weights are damaged, or not for this precision")
     return prediction

@@ -17,7 +17,9 @@ from gi.__main__ import run_module  # noqa: F401  for scripts/
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
-    """For Python: `gi train` with these arguments. Returns the results; raises InputError, and what ends a training."""
+    """For Python: `gi train` with these arguments. Returns the results; raises InputError, and whatever ends a training
+    early.
+    """
     from gi.commands.train import run_from
     return run_from(sys.argv[1:] if argv is None else argv)
 

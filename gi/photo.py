@@ -29,7 +29,7 @@ from gi.weights.pretrained import Pretrained, load_trained
 
 
 class Inpainter(Pretrained):
-    """Fills the hole of a picture, guided by any number of keyframes, other pictures of the same scene, also none.
+    """Fills the hole of a picture, guided by any number of keyframes: other pictures of the same scene, or none.
 
     Known pixels of the result are the input's, bit for bit, at its full size. Nothing in the holes, of the picture or
     of the keyframes, has any influence, as what is there is to be removed.
@@ -58,7 +58,8 @@ class Inpainter(Pretrained):
     def from_checkpoint(cls, checkpoint: str | Path | None = None, *, config: str | Path | None = None,
                         device: str | torch.device = "auto", flow: str = "config", max_side: int = 512,
                         overrides: Sequence[str] = ()) -> "Inpainter":
-        """The generator of a checkpoint, ours or the original release's; of the small one in the repository without it.
+        """An Inpainter with the generator of a checkpoint, ours or the original release's; by default the small bundled
+        one.
 
         config: the network's YAML; without it, the checkpoint's own (`checkpoint_config`). flow: one of `FLOWS`;
         "config" takes what the network was trained with. overrides: "key.path=value" on top of the config. Raises
@@ -87,8 +88,8 @@ class Inpainter(Pretrained):
         With `return_details` also a dictionary: "prediction" float32 (h, w, 3) in [0, 1] of the network, "box" (top,
         left, bottom, right) that it belongs to, "flows" (T, 2, h, w) in pixels of it and "flow_errors" (T, 1, h, w).
 
-        Raises InputError naming the argument and the sizes if they do not fit; if everything is missing, of keyframes
-        too; if the memory is not enough; if the network's result is not finite.
+        Raises InputError if sizes do not fit, naming the argument; if the target and all keyframes are missing as a
+        whole; if memory runs out; if the network's result is not finite.
         """
         image, mask = pixels_of(image, "image"), mask_of(mask, "mask")
         same_size(mask, image, "mask", "its image")
@@ -146,7 +147,7 @@ def _keyframes(keyframes, masks, size):
 
 
 def _listed(name, items, dimensions):
-    """A list, also of an array that has one dimension more than a picture."""
+    """`items` as a list; an array with one dimension more than a picture is a list of pictures."""
     single = isinstance(items, (Image.Image, str, Path)) or getattr(items, "ndim", dimensions) != dimensions
     if single or not hasattr(items, "__iter__"):
         what = f"one array {tuple(items.shape)}" if hasattr(items, "shape") else f"a {type(items).__name__}"

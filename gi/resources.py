@@ -1,7 +1,7 @@
-"""Where the files lie that come along, configurations and the small trained network, and those that are downloaded.
+"""Paths of the bundled files, configurations and the small trained network, and of downloaded ones.
 
-In a clone, and after `pip install -e`, they are in its folders configs/ and checkpoints/; a wheel has both inside the
-package.
+In a clone, and after `pip install -e`, bundled files are in the clone's configs/ and checkpoints/; a wheel has both
+folders inside the package.
 """
 import os
 from importlib import resources
@@ -13,16 +13,16 @@ CLONE = None if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
 
 
 def bundled(name: str | Path) -> Path:
-    """Place of a file that comes along, such as "configs/ours.yaml" or "checkpoints/ours_small.safetensors"."""
+    """Path of a bundled file, such as "configs/ours.yaml" or "checkpoints/ours_small.safetensors"."""
     return (CLONE or _PACKAGE) / name
 
 
 def find(path: str | Path, folder: str | Path = "") -> Path:
-    """`path` in `folder`, or if there is nothing, the file of that name that comes along, if there is one."""
+    """`path` in `folder`; if no such file exists, the bundled file of that name, if there is one."""
     path, own = Path(path), Path(folder, path)
-    along = bundled(path)
+    packaged = bundled(path)
     inside = not path.is_absolute() and path.parts[:1] in (("configs",), ("checkpoints",)) and ".." not in path.parts
-    return along if inside and not own.exists() and along.is_file() else own
+    return packaged if inside and not own.exists() and packaged.is_file() else own
 
 
 def home() -> Path:

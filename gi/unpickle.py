@@ -1,4 +1,4 @@
-"""The name under which `gi.weights.unpickle` was known before."""
+"""The earlier name of `gi.weights.unpickle`, kept for code that imports it."""
 from gi.weights.rebuild import Refused, StandIn, _tensor
 from gi.weights.unpickle import read_checkpoint
 

@@ -108,7 +108,7 @@ def test_part_of_another_run(run, tmp_path):
     with pytest.raises(InputError, match="no part 'network'"):
         export_generator(config, checkpoint, out, parts={"network": part})
     for own, parts in (checkpoint, {}), (out, {"pixel_write": checkpoint}):
-        with pytest.raises(InputError, match="is what is to be exported"):
+        with pytest.raises(InputError, match="is a file to be exported"):
             export_generator(config, own, checkpoint, parts=parts)
     assert stat.S_IMODE(out.stat().st_mode) == stat.S_IMODE(checkpoint.stat().st_mode)
 

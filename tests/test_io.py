@@ -297,7 +297,7 @@ def test_pipes_are_not_waited_for(tmp_path, photograph, monkeypatch):
     assert io.list_images(tmp_path) == ["a.png", "e.png"]
     monkeypatch.setattr(Image, "open", None)
     for name in "bcf":
-        with pytest.raises(InputError, match=rf"{name}\.png: is no file"):
+        with pytest.raises(InputError, match=rf"{name}\.png: is not a file"):
             io.read_image(tmp_path / f"{name}.png")
 
 

@@ -243,7 +243,7 @@ def test_frames_and_masks_as_python_has_them(video):
     ]:
         with pytest.raises(InputError, match=message):
             fill(*arguments)
-    for edited, message in [(edit, "edited: is one array"), ({"0": edit}, "'0' is no number of a frame"),
+    for edited, message in [(edit, "edited: is one array"), ({"0": edit}, "'0' is not a frame number"),
                             ({1: edit / 2}, "edited frame 1: is float64")]:
         with pytest.raises(InputError, match=message):
             fill(frames, masks, edited=edited)

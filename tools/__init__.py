@@ -1,1 +1,1 @@
-"""What this project measures and studies itself with; not part of the package."""
+"""Benchmarks, studies, trainings and the demo of this project; not part of the package."""

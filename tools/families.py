@@ -1,7 +1,7 @@
 """Trains small networks of every family with one budget and compares them (`configs/small`).
 
-Everything of a network lies in one folder: its run, and below `seeds` an evaluation for every seed of the test samples,
-that is of crops, motions and holes. What is complete is not done again; a run that was interrupted goes on.
+Each network has a folder: its run, and below `seeds` an evaluation for every seed of the test samples, that is of
+crops, motions and holes. What is complete is not repeated; an interrupted run is resumed.
 """
 import json
 import math
@@ -28,9 +28,9 @@ from gi.weights.unpickle import read_checkpoint
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "small"
 SHARED = ("common", "unaligned", "unguided", "without_keyframes")
-OTHERS = ("real_pairs",)  # which continues a training on videos of one's own
-START = "_start"  # what names of earlier stages add to the network's, see `stages`
-EXTRA = ("full_objective", "ours_small", "trusted_copy")  # of another question: they are trained if asked for
+OTHERS = ("real_pairs",)  # continues a training on the user's own videos
+START = "_start"  # suffix in the names of earlier stages, see `stages`
+EXTRA = ("full_objective", "ours_small", "trusted_copy")  # for other questions; trained on request only
 MEASURES = {"psnr_hole": ("PSNR", 2), "ssim_hole": ("SSIM", 3), "l1_hole": ("L1", 4)}  # in the hole
 BASELINES = ("copy", "inpaint")
 
@@ -48,7 +48,7 @@ def stages(name: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class Budget:
-    """What all families get alike. None leaves a number to the configurations.
+    """What is the same for all families. None leaves a number to the configurations.
 
     `train` and `test` are folders of photographs, `count` samples a test set.
     """
@@ -69,7 +69,7 @@ def named(network: str) -> tuple[str, int]:
 
 
 def own_folder(network: str, out: Path) -> Path:
-    """Where a network's training and scores lie: `out`/lama for "lama", `out`/lama_1 for "lama:1"."""
+    """The folder of a network's training and scores: `out`/lama for "lama", `out`/lama_1 for "lama:1"."""
     family, seed = named(network)
     return out / (f"{family}_{seed}" if seed else family)
 
@@ -113,7 +113,7 @@ def _train(config: Path, out: Path, budget: Budget, seed: int, *options: object)
 
 
 def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str, str]], dict]:
-    """Tables of all test sets, facts on each family, and learning curves, of the families trained so far.
+    """Tables of all test sets, facts about each family, and learning curves, of the families trained so far.
 
     Also writes them to `out`: results.json, report.md, curves.svg, report.html.
     """
@@ -162,14 +162,14 @@ def find_run(folder: Path) -> Path | None:
 
 
 def _main(*words: object) -> None:
-    """Runs gi/main.py: in a process of its own, so that no run leaves anything behind for the next."""
+    """Runs gi/main.py in a separate process, so that no run affects the next."""
     status = subprocess.run([sys.executable, str(ROOT / "gi" / "main.py"), *map(str, words)], check=False).returncode
     if status:
         raise InputError(f"gi/main.py {' '.join(map(str, words[:4]))} …: ended with status {status}, see above")
 
 
 def overrides(budget: Budget) -> list[str]:
-    """Of the configurations: what the budget says."""
+    """The overrides of a configuration that apply the budget."""
     photographs = "params.images.params.root"
     options = [f"data.params.train.params.parts.large.{photographs}={budget.train.resolve()}",
                f"data.params.validation.large.{photographs}={budget.test.resolve()}"]
@@ -177,7 +177,7 @@ def overrides(budget: Budget) -> list[str]:
 
 
 def _last(folder: Path | None) -> Path | None:
-    """The last checkpoint of a run; None before there is one, and a run knows of no weights it began with."""
+    """The last checkpoint of a run; None before the first: on resuming, initial weights have to be given again."""
     last = folder and folder / "checkpoints" / "last.ckpt"
     return last if last and last.is_file() else None
 
@@ -188,7 +188,7 @@ def _is_trained(folder: Path) -> bool:
 
 
 def scores(folder: Path, seed: int) -> dict[str, dict]:
-    """{set: {method: {measure: mean}}} of the evaluation with a seed, as far as it is complete."""
+    """{set: {method: {measure: mean}}} of the evaluation with a seed, of the sets that are complete."""
     sets = {}
     for path in sorted(folder.glob(f"seeds/*_seed{seed}/metrics/comparison/*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Draws what the small network of this repository makes of photographs that come with scikit-image (docs/small.jpg).
+"""Draws results of this repository's small network on photographs that come with scikit-image (docs/small.jpg).
 
     python -m tools.show_small --out docs/small.jpg
 
-The pictures are the first ones of the demo, in which a row is one of `tools.demo.scenes.photographs`.
+The images are the first ones of the demo; each row is a sample of `tools.demo.scenes.photographs`.
 """
 from pathlib import Path
 

@@ -1,15 +1,15 @@
-"""Trains small networks of many families at once on one graphics card, and scores them like `tools.train_small`.
+"""Trains small networks of many families concurrently on one GPU, and scores them like `tools.train_small`.
 
     python -m tools.together ours:0 ours:1 lama:0 --train PHOTOGRAPHS --test OTHERS --out logs/together --minutes 9
 
 FAMILY:SEED names a configuration of `configs/small` and the seed of its weights. All networks see the same samples in
 the same order, those of `python -m tools.train_small`. A step of such a network is thousands of small kernels, which a
-program cannot ask for as fast as a card runs them, so each network's step is recorded as a CUDA graph, and the graphs
-run beside each other. Without CUDA the steps are taken in turn.
+GPU runs faster than a program can launch them, so each network's step is recorded as a CUDA graph, and the graphs run
+concurrently. Without CUDA the steps are taken in turn.
 
-OUT gets the weights, FAMILY_SEED.safetensors, losses.json, and the scores below FAMILY_SEED/. Weights that are there
-are only scored. If --minutes are too few, the networks named last are left out, and then steps: the schedule ends with
-the last one. A training that is interrupted starts anew; what --save wrote stays.
+OUT gets the weights, FAMILY_SEED.safetensors, losses.json, and the scores below FAMILY_SEED/. Networks whose weights
+exist are only scored. If --minutes are too few, first the networks named last are left out, then the number of steps is
+reduced, and the learning rate schedule with it. A training that is interrupted starts anew; what --save wrote stays.
 """
 import json
 import os
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # graphs that run beside each other; read when CUDA starts
+os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # for concurrent graphs; read when CUDA starts
 
 import cv2  # noqa: E402
 import torch  # noqa: E402
@@ -40,8 +40,8 @@ from gi.training.schedule import warmup_cosine  # noqa: E402
 from gi.weights.export import write_generator  # noqa: E402
 from tools.families import CONFIGS, Budget, named, overrides, score, scores, stages, tables  # noqa: E402
 
-MEASURED = 20  # steps, to see how many networks there is time for
-SETTLED = 500  # steps after which it is known how many there is time for
+MEASURED = 20  # steps timed to decide how many networks there is time for
+SETTLED = 500  # steps after which the number of steps is adapted to the time left
 
 
 @dataclass(eq=False)
@@ -52,8 +52,8 @@ class Training:
     config: DictConfig
     module: GuidedInpainting
     device: torch.device
-    batch: dict = field(default_factory=dict)  # prepared; a graph reads it where it was when recorded
-    losses: list[list[float]] = field(default_factory=list)  # [step, mean since the entry before]
+    batch: dict = field(default_factory=dict)  # prepared; a graph reads it at the address it was recorded with
+    losses: list[list[float]] = field(default_factory=list)  # [step, mean since the previous entry]
 
     def __post_init__(self):
         cuda, params = self.device.type == "cuda", self.config.model.params
@@ -78,7 +78,7 @@ class Training:
         self.total += loss.detach()
 
     def record(self) -> None:
-        """The step as a graph. Weights, statistics and moments stay what they are."""
+        """Records the step as a graph. Weights, statistics and moments are unchanged afterwards."""
         if self.stream is None:
             return
         before = self.state()
@@ -98,7 +98,7 @@ class Training:
         return {name: value.clone() for name, value in self.generator.state_dict().items()}
 
     def restart(self, weights: dict[str, Tensor]) -> None:
-        """In place, as a graph needs it."""
+        """Sets the weights and resets the optimiser, in place, since a graph reads fixed addresses."""
         for name, value in self.generator.state_dict().items():
             value.copy_(weights[name])
         for moments in self.optimizer.state.values():
@@ -107,7 +107,7 @@ class Training:
         self.total.zero_()
 
     def advance(self, rate: float, ready: "torch.cuda.Event | None") -> "torch.cuda.Event | None":
-        """A step; on CUDA it is begun once `ready`, and the event of its end returned."""
+        """Takes a step; on CUDA it starts after the event `ready`, and the event of its end is returned."""
         if self.graph is None:
             self.rate.fill_(rate)
             self.step()
@@ -123,7 +123,7 @@ class Training:
 
 
 class Prepared(Dataset):
-    """Training batches by step, as the networks get them; a training's batches depend on nothing but the step."""
+    """Training batches by step, prepared as inputs of the networks; a batch depends on nothing but its step."""
 
     def __init__(self, module: GuidedInpainting, data: GuidedDataModule, steps: int):
         self.module, self.data, self.steps = module, data, steps
@@ -145,7 +145,7 @@ class Prepared(Dataset):
 
 
 class Group:
-    """Networks that get the same batches, and these batches, on the device one after the other in the same place."""
+    """Networks that get the same batches, which are copied one after the other into the same memory of the device."""
 
     def __init__(self, members: list[Training], steps: int):
         config, self.device = members[0].config, members[0].device
@@ -153,19 +153,19 @@ class Group:
         self.batch = on_device(self.batches[0], self.device)
         begun = time.monotonic()
         self.batches[min(1, steps - 1)]
-        self.seconds = time.monotonic() - begun  # that a batch takes
+        self.seconds = time.monotonic() - begun  # to prepare a batch
         for member in members:
             member.batch = self.batch
 
     def start(self, workers: int) -> None:
-        """Begins to prepare the batches after the first."""
+        """Starts the workers that prepare the batches after the first."""
         options: dict = {"prefetch_factor": 8} if workers else {}
         self.rest: Iterator[dict] = iter(DataLoader(
             Subset(self.batches, range(1, len(self.batches))), batch_size=None, num_workers=workers,
             pin_memory=self.device.type == "cuda", **options))
 
     def proceed(self) -> None:
-        """The next batch, in the place of the last."""
+        """Copies the next batch over the current one."""
         batch = next(self.rest)
         for key, value in batch.items():
             for old, new in zip(*([v] if isinstance(v, Tensor) else v for v in (self.batch[key], value)), strict=True):
@@ -173,7 +173,7 @@ class Group:
 
 
 class Together:
-    """Steps of all networks, each with its group's batch."""
+    """Takes steps of all networks, each with its group's batch."""
 
     def __init__(self, groups: list[Group], workers: int):
         self.groups, self.members = groups, [member for group in groups for member in group.members]
@@ -186,7 +186,7 @@ class Together:
             member.record()
 
     def step(self, multiplier: float) -> None:
-        """Begins a step of all, which everything that is asked of the card afterwards waits for."""
+        """Starts a step of all networks; work submitted to the current stream afterwards waits for it."""
         if self.pool is None:
             for member in self.members:
                 member.advance(multiplier * member.base_lr, None)
@@ -197,7 +197,7 @@ class Together:
             now.wait_event(done)
 
     def seconds_a_step(self) -> float:
-        """Measured, without any effect, and without what preparing batches takes."""
+        """Seconds per step, measured without preparing batches; the networks are unchanged afterwards."""
         states = [member.state() for member in self.members]
         torch.cuda.synchronize()
         begun = time.monotonic()
@@ -231,7 +231,7 @@ def grouped(trainings: list[Training], steps: int) -> list[Group]:
 
 def train(trainings: list[Training], budget: Budget, out: Path, minutes: float | None, save: list[int], workers: int
           ) -> None:
-    """Weights of all trainings, or of those there is time for, in `out`."""
+    """Trains all networks, or those there is time for, and writes their weights to `out`."""
     started, steps = time.monotonic(), budget.steps
 
     def left() -> float:
@@ -281,10 +281,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--test", type=Path, default=Path("data/photos/val"), help="photographs to score on")
     parser.add_argument("--out", type=Path, default=Path("logs/together"))
     parser.add_argument("--steps", type=int, default=7000, help="optimiser steps")
-    parser.add_argument("--minutes", type=float, help="time for the training")
+    parser.add_argument("--minutes", type=float, help="time limit of the training")
     parser.add_argument("--save", type=int, nargs="*", default=[], help="steps after which weights are saved as well")
     parser.add_argument("--count", type=int, help="samples a test set; default: one a photograph")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of the test samples; 0: nothing is scored")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds of the test samples; 0: do not score")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that prepare batches")
     args = parser.parse_args(argv)
     expect_at_least(1, steps=args.steps)

@@ -3,8 +3,8 @@
     python -m tools.train_small --train PHOTOGRAPHS --test OTHER_PHOTOGRAPHS --out logs/small
     python -m tools.train_small --train A --test B --out logs/small --only ours lama:1 --steps 200 --count 20 --seeds 1
 
-Started again it goes on where it was stopped. OUT gets report.html, report.md and results.json with the scores inside
-the holes, learning curves, training time and size of each family.
+If interrupted, the same command continues. OUT gets report.html, report.md and results.json with the scores inside the
+holes, learning curves, training time and size of each family.
 """
 from pathlib import Path
 
@@ -26,8 +26,8 @@ def main(argv: list[str] | None = None) -> None:
                              f"{' and '.join(EXTRA)}")
     parser.add_argument("--steps", type=int, help="optimiser steps; default: as configured")
     parser.add_argument("--count", type=int, help="samples a test set; default: one a photograph")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of the test samples")
-    parser.add_argument("--report", action="store_true", help="only gather what is there")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds of the test samples")
+    parser.add_argument("--report", action="store_true", help="only report what has been trained so far")
     args = parser.parse_args(argv)
     for name in args.only:
         named(name)

@@ -1,1 +1,1 @@
-"""The page in the browser: mark an object, watch it go, take the video home."""
+"""The app in the browser: mark an object, remove it, download the video."""

@@ -19,7 +19,7 @@ import gi
 from gi.errors import InputError
 
 PATIENCE = 20
-# The folder that has the package: of all places, Python would else look for modules where uploads lie.
+# The folder that has the package, as working directory: otherwise Python would look for modules where uploads lie.
 PLACE = Path(gi.__file__).resolve().parents[1]
 
 
@@ -40,7 +40,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 
 def _environment():
-    """A child finds this very package, and says at once what it has to say."""
+    """The environment of a child, which finds this very package and does not buffer its output."""
     return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(
         [str(PLACE), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_wait_for_the_end, daemon=True).start()
     if hasattr(os, "nice"):
-        os.nice(5)  # the page stays quick
+        os.nice(5)  # so that the page stays responsive
     del sys.argv[0]
     try:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,4 +1,4 @@
-"""What happens, told to all pages that are open: server-sent events."""
+"""Server-sent events that tell all open pages what happens."""
 import asyncio
 import contextlib
 import json
@@ -20,7 +20,7 @@ class Events:
         self.soon(self._put, f"event: {name}\ndata: {json.dumps(data)}\n\n")
 
     def soon(self, function: Callable, *arguments: object) -> None:
-        """Has the event loop call a function; nothing happens before it runs or after it has ended."""
+        """Schedules a call in the event loop; ignored before the loop runs and after it has ended."""
         with contextlib.suppress(RuntimeError, AttributeError):
             self.loop.call_soon_threadsafe(function, *arguments)
 

@@ -25,7 +25,7 @@ SPARE = 200 * 2**20  # bytes that stay free on the disk
 
 
 class Problem(Exception):
-    """An answer other than 200, with the status of HTTP and one line for people."""
+    """An answer other than 200, with the HTTP status and one line for the user."""
 
     def __init__(self, message: str, status: int = 400):
         super().__init__(message)
@@ -48,7 +48,7 @@ class Folder:
         if any(not part.resolve().is_relative_to(self.path) for part in parts):
             raise InputError(f"{self.own}: is a link that leads out of the working folder")
         for place in (*self.own.glob("*/*"), *self.own.glob("*/*/*")):
-            if place.is_symlink():  # of somebody else's making: what is written there would land elsewhere
+            if place.is_symlink():  # made by somebody else, and would redirect what is written there
                 raise InputError(f"{place}: is a link, expected none in the page's own folder; delete it")
         if fcntl is not None:
             try:
@@ -62,7 +62,7 @@ class Folder:
         return self.path / OWN
 
     def close(self) -> None:
-        """Lets another server work here."""
+        """Releases the lock, so that another server can work here."""
         self._lock.close()
 
     def resolve(self, relative: str) -> Path:
@@ -177,8 +177,8 @@ class Uploads:
                 place.rmdir()
 
     def check(self, upload: str, file: Path) -> dict:
-        """What came in, as the page gets it. Raises Problem, and deletes the file, unless it can be read as a video or
-        picture, by its content, or together with what the upload has as pictures.
+        """A description of an uploaded file for the page. Raises Problem, and deletes the file, unless it can be read
+        as a video or picture, by its content, or together with what the upload has as pictures.
         """
         try:
             others = [item for item in self.place(upload).iterdir() if item.name[0] != "." and item != file]
@@ -198,7 +198,7 @@ class Uploads:
     def clean(self) -> None:
         """Deletes uploads that no project and no job names, and files that came in part; for the start of a server.
 
-        The records are searched as text: what this version cannot read of them keeps its uploads.
+        Records are searched as text, so that uploads named by records that this version cannot read are kept.
         """
         records = [*self.folder.own.glob("projects/*/project.json"), *self.folder.own.glob("jobs/*/job.json")]
         named = "".join(file.read_text(encoding="utf-8", errors="replace") for file in records)
@@ -210,7 +210,7 @@ class Uploads:
 
 
 def kind_by_content(path: Path) -> str:
-    """What a file holds by its content, video or image. Raises Problem for anything else."""
+    """The kind of a file by its content, video or image. Raises Problem for anything else."""
     from gi.media import container  # PyAV takes 20 MB, which a page that only lists runs does not need
     with contextlib.suppress(InputError):
         io.read_size(path)

@@ -1,4 +1,4 @@
-"""A job: what is to be done, how far it is, and what its folder tells about it."""
+"""A job: its command, its progress, and what its folder shows about it."""
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Job:
     result: str
     options: dict[str, Any] = field(default_factory=dict)
     module: str = "gi"
-    about: dict[str, Any] = field(default_factory=dict)  # what is needed when it has finished
+    about: dict[str, Any] = field(default_factory=dict)  # values for the time when it has finished
     state: str = WAITING
     created: float = 0.0
     started: float | None = None
@@ -45,7 +45,7 @@ class Job:
         return self.state in (RUNNING, CANCELLING, YIELDING)
 
     def is_sound(self) -> bool:
-        """Whether it can be shown, and its result be sent, if its file comes from elsewhere."""
+        """Whether it is safe to show, and to send its result, even if its file comes from elsewhere."""
         return (isinstance(self.words, list) and all(isinstance(word, str) for word in self.words)
                 and isinstance(self.result, str) and Path(self.result).name == self.result not in ("", "..")
                 and self.state in (WAITING, RUNNING, CANCELLING, YIELDING, *ENDED))
@@ -56,7 +56,7 @@ class Job:
 
 
 def log_of(folder: Path) -> str:
-    """The end of what a job said."""
+    """The end of a job's log."""
     try:
         with open(folder / "log.txt", "rb") as file:
             file.seek(max(0, file.seek(0, 2) - LOG))
@@ -66,7 +66,7 @@ def log_of(folder: Path) -> str:
 
 
 def shell_command(job: Job) -> str:
-    """What does the same from a command line."""
+    """The equivalent command line."""
     words = list(job.words)
     for option in "--progress", "--preview":
         if option in words:

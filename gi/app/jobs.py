@@ -1,7 +1,7 @@
 """The queue: one job after the other, each a child process; on disk, so that it outlives the server.
 
-jobs/ID/ has job.json (what is to be done and how it ended), log.txt (what the child said to people), progress.jsonl
-(what it said to programs), preview/ (frames that are filled) and the inputs and result of the job.
+jobs/ID/ has job.json (what is to be done and how it ended), log.txt (the child's standard error), progress.jsonl (its
+progress), preview/ (frames that are filled) and the inputs and result of the job.
 """
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ from gi.media import io
 
 PAUSE = 0.2  # seconds between two events of a job
 FOREIGN = "this job was added elsewhere or by an earlier version, so it is not run: add it again"
-MOST_INTERRUPTIONS = 3  # by ends of the server, before a job waits for somebody to resume it
+MOST_INTERRUPTIONS = 3  # by ends of the server; then a job has to be resumed by hand
 
 
 class Queue:
@@ -53,7 +53,7 @@ class Queue:
         self._wake = asyncio.Event()
         self._child: asyncio.subprocess.Process | None = None
         self._told: dict[str, float] = {}
-        self._ready: dict[str, tuple[float, list[list[int]]]] = {}  # when to look again, and what was there
+        self._ready: dict[str, tuple[float, list[list[int]]]] = {}  # when to look again, and the last result
         self._seal, self._foreign = Seal(), set[str]()
         for file in sorted(root.glob("*/job.json")):
             with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
@@ -90,7 +90,7 @@ class Queue:
         return self.jobs[job_id]
 
     def new_folder(self) -> Path:
-        """For the inputs of a job that is to be added; its name is the job's id, and ids sort by time."""
+        """A folder for the inputs of a job that is to be added; its name is the job's id, and ids sort by time."""
         folder = self.root / f"{time.time_ns():016x}"
         folder.mkdir()
         return folder
@@ -105,7 +105,7 @@ class Queue:
         return job
 
     def _look(self) -> None:
-        """Has the queue go on; a measurement makes room for what somebody waits for."""
+        """Wakes the queue; a running measurement yields to a job that a user waits for."""
         self._wake.set()
         running = next((job for job in self.jobs.values() if job.state == RUNNING), None)
         if running and running.kind == MEASURE and self.waiting()[:1] != [] and self.waiting()[0].kind != MEASURE:
@@ -113,7 +113,7 @@ class Queue:
             self._interrupt()
 
     def _interrupt(self) -> None:
-        """Tells the child to end. One that is only just being started is told once it is there."""
+        """Tells the child to end; one that is just being started is told once it exists."""
         if self._child is not None:
             self._child.stdin.close()
 
@@ -219,13 +219,13 @@ class Queue:
         elif status == 0:
             try:
                 await asyncio.to_thread(self.finish, job)
-            except Exception as error:  # a result that is no use must not stop the queue
+            except Exception as error:  # an unusable result must not stop the queue
                 said["error"] = one_line(error)
         if status == 0 and "error" not in said:
             job.state, job.seconds_left = DONE, 0.0
         elif cancelled:
             job.state = CANCELLED
-        elif job.state == YIELDING:  # it begins anew
+        elif job.state == YIELDING:  # it starts over later
             job.state, job.attempts, job.seconds = WAITING, 0, 0.0
             for chunks in folder.glob(".gi-*"):
                 shutil.rmtree(chunks, ignore_errors=True)
@@ -273,7 +273,7 @@ class Queue:
                 "command": shell_command(job), "frames_ready": self._frames_ready(job)}
 
     def _frames_ready(self, job: Job) -> list[list[int]]:
-        """Looked up seldom where it takes long, as for a video of an hour."""
+        """Cached for a time where listing takes long, as for a video of an hour."""
         start, (due, ready) = time.monotonic(), self._ready.get(job.id, (0.0, []))
         if start >= due or not job.active:
             ready = ready_frames(self.folder(job) / "preview")

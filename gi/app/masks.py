@@ -1,4 +1,4 @@
-"""Reads masks that somebody has, one picture for all frames, a video or a folder, into the PNG files of a project.
+"""Converts a user's masks, one picture for all frames, a video or a folder, into the PNG files of a project.
 
     python -m gi.app.masks VIDEO MASKS FOLDER [--fps 25]
 """

@@ -22,7 +22,7 @@ MINUTES = {"name": "minutes", "label": "Minutes to learn", "kind": "number", "de
            "step": 1}
 STEPS = {"name": "steps", "label": "Steps of sampling", "kind": "number", "default": 25, "min": 1, "max": 1000,
          "step": 1}
-SMALL_DIFFUSION = "checkpoints/ours_diffusion_small.safetensors"  # which may come along
+SMALL_DIFFUSION = "checkpoints/ours_diffusion_small.safetensors"  # which may be bundled
 
 
 def _side(default: int, most: int = 4096) -> dict:
@@ -111,7 +111,7 @@ class Methods:
             return []
 
     def keep_time(self, name: str, *, start: float, work: float, amount: float) -> None:
-        """Takes note of how long a job took that began anew and came to its end."""
+        """Records how long a job took that ran from start to end without interruption."""
         kept = {other: self.times(other) for other in METHODS}
         kept[name] = [*kept[name], {"start": start, "work": work, "amount": amount}][-KEPT:]
         with io.atomic_write(self._times) as temporary:
@@ -136,8 +136,8 @@ class Methods:
 
 
 def amount_of(name: str, project: Project, options: Mapping[str, Any]) -> float:
-    """What the time of a job grows with: megapixels of all frames at the size that is worked at; of diffusion, whose
-    size is the network's, frames and steps; of photos, one.
+    """What the time of a job grows with: megapixels of all frames at the working size; of diffusion, whose size is the
+    network's, frames and steps; of photos, one.
     """
     if name == "photo":
         return 1.0

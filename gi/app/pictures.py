@@ -18,7 +18,7 @@ from gi.media.source import VideoSource
 SIDE = 960  # pixels of the longer side of a proxy
 QUALITY = 82
 LONGEST = 960  # columns of a slice through time
-AHEAD = 12  # frames that are decoded on the way to a later one, rather than looked up anew
+AHEAD = 12  # frames that are decoded on the way to a later one, rather than seeking again
 _PHOTOS = ThreadPoolExecutor(1)
 
 
@@ -68,7 +68,7 @@ def small_jpeg(path: Path, side: int) -> bytes:
 
 
 def read_mark(data: bytes, sizes: list[tuple[int, int]]) -> Image.Image:
-    """What somebody has painted: white and opaque is the object; L, 0 or 255, at the last of the sizes.
+    """A painted mask, in which white and opaque is the object, as an image L, 0 or 255, at the last of the sizes.
 
     Raises Problem for what is no PNG, or of none of these sizes (width, height), before anything is decoded.
     """
@@ -102,7 +102,7 @@ def small_frames(video: VideoSource, start: int) -> Iterator[np.ndarray]:
 
 
 class Reader:
-    """Frames of videos one by one, for what has no proxy yet. Of the last video the decoder is kept for the frames that
+    """Frames of videos one by one, for what has no proxy yet. The decoder of the last video is kept for the frames that
     follow. One frame is decoded at a time, so memory does not grow with the number of requests.
     """
 
@@ -114,13 +114,13 @@ class Reader:
         self._small, self._next = False, 0
 
     def keep(self, key: str, video: VideoSource) -> None:
-        """Has a video that is open already at hand."""
+        """Takes over a video that is open already."""
         with self._lock:
             self._drop()
             self._key, self._video = key, video
 
     def close(self) -> None:
-        """Lets the last video go."""
+        """Releases the last video."""
         with self._lock:
             self._drop()
 

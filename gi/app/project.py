@@ -45,7 +45,7 @@ class Project:
     version: int = 0
     proxies_done: int = 0
     problem: str | None = None  # of the proxies
-    stamp: list[int] | None = None  # by which one tells whether the source was replaced; None in old projects
+    stamp: list[int] | None = None  # shows whether the source was replaced; None in old projects
 
     def __post_init__(self) -> None:
         self.source, self.folder = Path(self.source), Path(self.folder)
@@ -55,7 +55,7 @@ class Project:
         self.inputs = threading.RLock()
 
     def is_sound(self) -> bool:
-        """Whether numbers are numbers and names only names, of files that may come from elsewhere."""
+        """Whether the values are valid, as project files may come from elsewhere."""
         numbers = self.width, self.height, self.count
         return (all(type(number) is int and number > 0 for number in numbers)
                 and (self.upload is None or bool(re.fullmatch(ID, self.upload)))
@@ -99,7 +99,7 @@ class Project:
 
     @property
     def rate_words(self) -> list[str]:
-        """What tells a command the frames a second, where the video is a folder."""
+        """The words of a command that give the frames a second, where the video is a folder."""
         return ["--fps", self.fps_given] if self.fps_given else []
 
     @property
@@ -113,7 +113,7 @@ class Project:
             raise Problem(f"there is no frame {number}, only 0 to {self.count - 1}", 404)
 
     def frame_names(self) -> list[str]:
-        """Names of masks that commands take for this video's, without suffix."""
+        """Names, without suffix, by which commands match masks with this video's frames."""
         return self.names or [f"{number:06d}" for number in range(self.count)]
 
 

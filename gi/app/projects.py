@@ -79,7 +79,7 @@ class Projects:
 
     @staticmethod
     def _name(source: Path, upload: str | None) -> str:
-        """For people: of the pictures of an upload, whose folder has an id for a name, that of the first."""
+        """The name to show; for the pictures of an upload, whose folder is named by an id, that of the first one."""
         if upload is None or source.is_file():
             return source.name
         return min((item.name for item in source.iterdir() if item.name[0] != "."), key=natural_order)
@@ -94,10 +94,10 @@ class Projects:
         self.events.publish("project-removed", {"id": project.id})
 
     def changed(self, project: Project) -> None:
-        """Keeps a project on disk and tells the pages. Raises Problem if it has been deleted meanwhile."""
+        """Saves a project and tells the pages. Raises Problem if it has been deleted meanwhile."""
         with project.lock:
             if self.projects.get(project.id) is not project:
-                shutil.rmtree(project.folder, ignore_errors=True)  # what was written since
+                shutil.rmtree(project.folder, ignore_errors=True)  # files that were written since
                 raise Problem("there is no such project", 404)
             project.version += 1
             with io.atomic_write(project.folder / "project.json") as temporary:
@@ -106,7 +106,7 @@ class Projects:
         self.events.publish("project", self.describe(project))
 
     def proxies_made(self, project: Project, done: int | None, problem: str | None = None) -> None:
-        """Takes note of how far the proxies are, unless the project has been deleted."""
+        """Records the progress of the proxies, unless the project has been deleted."""
         if self.projects.get(project.id) is not project:
             return
         project.proxies_done = project.proxies_done if done is None else done

@@ -40,7 +40,9 @@ def make(video: VideoSource, folder: Path) -> Iterator[int]:
 
 
 class Maker:
-    """Has proxies made, of one video at a time. `tell(project, done)` is called once a second, in the event loop."""
+    """Makes proxies in a child process, of one video at a time. `tell(project, done)` is called once a second, in the
+    event loop.
+    """
 
     def __init__(self, tell: Callable):
         self.tell = tell

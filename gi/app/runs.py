@@ -92,7 +92,7 @@ class Runs:
         return path
 
     def _read(self, run: Path) -> Curves:
-        from gi.report.plots import read_curves  # matplotlib takes its time
+        from gi.report.plots import read_curves  # importing matplotlib takes long
         files = _event_files(run)
         inside = [file for file in files if file.is_file() and file.resolve().is_relative_to(self.folder)]
         state = [(file.name, file.stat().st_size) for file in inside]

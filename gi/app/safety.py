@@ -1,8 +1,8 @@
-"""What keeps a page on this machine from being used by others: whom a request is from, and where it may lead.
+"""Protects a page on this machine from use by others: checks where requests come from, and where they may lead.
 
 `Guard` is around the whole application. A browser sends requests for any page that is open in it, so those that other
-pages start are refused (Origin and Sec-Fetch-Site), as are names of this machine that others made up (Host: DNS
-rebinding). Paths of requests go through `Folder.resolve` of gi/app/folder.py.
+pages start are refused (Origin and Sec-Fetch-Site), as are requests to foreign host names (Host: DNS rebinding). Paths
+of requests go through `Folder.resolve` of gi/app/folder.py.
 """
 import asyncio
 import hmac
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 READS = ("GET", "HEAD")
 PAUSE = 1.0  # seconds after a wrong password
-SESSIONS = 1000  # that are remembered: the oldest go
+SESSIONS = 1000  # that are remembered; the oldest are dropped
 # Names that Windows gives to devices, whatever their suffix.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(1, 10))}
 HEADERS = {
@@ -35,7 +35,8 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses requests for other hosts, from other pages and, where there is a password, of whom has not given it.
+    """Refuses requests for other hosts, from other pages and, where there is a password, from browsers that have not
+    given it.
 
     hosts: names of this machine besides localhost, addresses and its own; sessions: None without a password.
     """
@@ -131,8 +132,8 @@ def refuse(message: str, status: int) -> JSONResponse:
 
 
 def safe_name(name: str, longest: int = 120) -> str:
-    """A name of a file for any system, made of what a browser says: the last part, without signs that mean something to
-    a system, no device of Windows, no hidden file, at most `longest` bytes; the suffix stays.
+    """A name of a file for any system, made from the name that a browser sent: its last part, without characters that
+    have a meaning, no device of Windows, no hidden file, at most `longest` bytes; the suffix stays.
     """
     name = re.split(r"[/\\]", name.encode(errors="ignore").decode())[-1]
     name = re.sub(r'[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069<>:"|?*]', "", name).strip(". ")

@@ -1,6 +1,6 @@
-"""Tells what this user's servers wrote from what came with a folder: by a seal whose key lies elsewhere.
+"""Tells jobs that this user's servers wrote from those that came with a folder, by a seal whose key is kept elsewhere.
 
-A working folder may be somebody else's, and what a job names is run.
+A working folder may come from somebody else, and the command line of a job is run.
 """
 import contextlib
 import hmac
@@ -36,7 +36,7 @@ class Seal:
                 os.replace(temporary, place)
 
     def of(self, content: Mapping[str, Any]) -> str:
-        """Of what JSON can hold."""
+        """The seal (HMAC) of content that JSON can hold."""
         return hmac.digest(self._key, json.dumps(content, sort_keys=True).encode(), "sha256").hex()
 
     def fits(self, seal: object, content: Mapping[str, Any]) -> bool:

@@ -42,7 +42,7 @@ PAGE = Path(__file__).parent / "page"
 
 
 def create_app(args: argparse.Namespace, *, make_example: bool = True) -> Starlette:
-    """The application for the arguments of `gi app`. Raises InputError if its folder is no use.
+    """The application for the arguments of `gi app`. Raises InputError if its folder cannot be used.
 
     make_example: at once, in the background, so that the first screen need not wait for it.
     """
@@ -107,7 +107,7 @@ def _say(request: Request, error: Exception) -> Response:
         return refuse(" ".join(str(error).split()), 400)
     if isinstance(error, OSError):
         return refuse(f"the server cannot read or write a file: {io.reason(error)}", 500)
-    return refuse(f"the server has met an error: {type(error).__name__}; its window tells more", 500)
+    return refuse(f"error in the server: {type(error).__name__}; its terminal shows more", 500)
 
 
 class _Server(uvicorn.Server):
@@ -120,8 +120,8 @@ class _Server(uvicorn.Server):
 
 
 def serve(args: argparse.Namespace) -> None:
-    """Answers until Ctrl-C. Raises InputError if the port is taken, the host unknown or the folder no use."""
-    mimetypes.add_type("text/javascript", ".js")  # systems have other ideas
+    """Answers until Ctrl-C. Raises InputError if the port is taken, the host unknown or the folder unusable."""
+    mimetypes.add_type("text/javascript", ".js")  # some systems have another type for it
     listener = _listen(args.host, args.port)
     with listener:
         args.port = listener.getsockname()[1]

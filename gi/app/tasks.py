@@ -1,4 +1,4 @@
-"""From what the page asks to the command lines of jobs, and what is done with their results.
+"""Turns requests of the page into command lines of jobs, and takes over their results.
 
 A job is given links to the masks and keyframes as they are now, so that it can be resumed whatever is painted since.
 """
@@ -28,7 +28,7 @@ MEASURED = 8  # frames of the example that are filled to see how long it takes
 
 
 class Tasks:
-    """Adds jobs to the queue, and takes what they make into projects."""
+    """Adds jobs to the queue, and takes their results into projects."""
 
     def __init__(self, folder: Folder, projects: Projects, queue: Queue, methods: Methods):
         self.folder, self.projects, self.queue, self.methods = folder, projects, queue, methods
@@ -105,7 +105,7 @@ class Tasks:
                              about={"marks": marks_state(project)})
 
     def fill(self, project: Project, number: int) -> Job:
-        """Has a frame filled by the photo inpainter, which becomes a keyframe."""
+        """Adds a job that fills a frame by the photo inpainter; the result becomes a keyframe."""
         project.check(number)
 
         def prepare(folder: Path) -> tuple[list[str], str]:
@@ -130,7 +130,7 @@ class Tasks:
         io.write_image(mask, 255 * grow(missing, round(video_pixels(DILATE, missing.shape))))
 
     def clicks(self, project: Project, frame: int, points: Any, carry: bool) -> Job:
-        """Has SAM 2 make a mark of clicks on a frame, or with `carry` masks of all frames."""
+        """Adds a job in which SAM 2 makes a mark from clicks on a frame, or with `carry` masks of all frames."""
         if why := self.methods.why_no_clicks():
             raise Problem(f"Clicks: {why}", 409)
         project.check(frame)
@@ -182,7 +182,7 @@ class Tasks:
         return job
 
     def finish(self, job: Job) -> None:
-        """Takes the result of a job that has come to its end into its project. Raises Problem if it is no use."""
+        """Takes the result of a job that has come to its end into its project. Raises Problem if it cannot be used."""
         result = self.queue.folder(job) / job.result
         if job.kind in ("run", MEASURE, "keyframe"):
             self._keep_time(job)
@@ -204,19 +204,19 @@ class Tasks:
         self.projects.changed(project)
 
     def _keep_time(self, job: Job) -> None:
-        """Only of jobs in one go: what a resumed one had done before is not in its time."""
+        """Only for uninterrupted jobs: the time of a resumed one lacks what was done before."""
         if job.attempts == 1 and job.seconds > 0:
             start = min(job.stages.get("frames filled", 0.0), job.seconds)
             self.methods.keep_time(job.method, start=start, work=job.seconds - start, amount=job.about["amount"])
 
 
 def marks_state(project: Project) -> dict[str, int]:
-    """By which one tells whether something was painted since: when each mark was made."""
+    """When each mark was made, which shows whether something was painted since."""
     return {f"{number}": project.mark(number).stat().st_mtime_ns for number in project.marks}
 
 
 def result_name(project: Project) -> str:
-    """Name of a result: that of the video, as the format it has where that can be written, else mp4."""
+    """Name of a result: in the format of the video where that can be written, else mp4."""
     suffix = project.source.suffix.lower() if project.source.is_file() else ""
     return f"filled{suffix}" if is_file(Path(f"x{suffix}")) else "filled.mp4"
 

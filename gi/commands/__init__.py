@@ -1,1 +1,1 @@
-"""Command lines: what is typed becomes one call."""
+"""Command lines: each parses its arguments and makes one call."""

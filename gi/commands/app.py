@@ -1,4 +1,4 @@
-"""Opens a page in the browser: mark an object in a video once, watch it go, paint a keyframe, take the video home.
+"""Opens a page in the browser: mark an object in a video once, remove it, paint a keyframe, download the video.
 
   gi app                      # works in the folder gi-page of your home; open http://127.0.0.1:7860
   gi app FOLDER --runs logs   # videos and results lie in FOLDER; the page shows the training runs of logs, too
@@ -20,11 +20,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Raises InputError."""
     parser = script.Parser(prog="gi app", description=__doc__, allow_abbrev=False, formatter_class=script.Wide)
     parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=Path("~/gi-page"),
-                        help="all that the page reads and writes lies in it (default: ~/gi-page)")
+                        help="working folder for all that the page reads and writes (default: ~/gi-page)")
     parser.add_argument("--host", default="127.0.0.1", help="address to answer at (default: this machine alone; "
                         "0.0.0.0: the network, with a password)")
     parser.add_argument("--port", type=int, default=7860, help="(default %(default)s)")
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help="its first line is asked for")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="its first line is the password")
     parser.add_argument("--password", metavar="TEXT", help="the same, but others on this machine can see it")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                         help="a name by which browsers reach this machine; repeatable")

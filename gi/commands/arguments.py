@@ -55,8 +55,10 @@ def parse_args(argv: Sequence[str], *, test: bool = False) -> argparse.Namespace
 
 
 def _take_trained(args):
-    """What `gi test` is given: the folder of a run, a checkpoint in one, or weights for the network of --base."""
-    swallowed = [path for path in args.base if path.suffix not in (".yaml", ".yml")]  # by --base, before it
+    """Resolves what `gi test` is given: the folder of a run, a checkpoint in one, or weights for the network of
+    --base.
+    """
+    swallowed = [path for path in args.base if path.suffix not in (".yaml", ".yml")]  # parsed as values of --base
     given = [*([args.trained] if args.trained else []), *swallowed]
     if len(given) > 1:
         raise InputError(f"{given[1]}: expected one run or checkpoint, there is {given[0]} already")
@@ -92,7 +94,7 @@ def _parser(test):
         parser.add_argument("-t", "--train", default=True, const=True, type=_boolean, **switch,
                             help="whether to train (default true); with false only the test runs")
         parser.add_argument("--no-test", "--no_test", dest="test", default=True, const=False,
-                            type=lambda text: not _boolean(text), **switch, help="leave the test at the end out")
+                            type=lambda text: not _boolean(text), **switch, help="skip the test at the end")
     parser.add_argument("--gpus", metavar="0,1|0,|2", help="these GPUs (a comma makes a list) or that many; default: "
                         "what the machine has")
     parser.add_argument("--resume_from_checkpoint", type=Path, metavar="F",
@@ -145,7 +147,7 @@ def _boolean(text):
 
 
 def _devices(text):
-    """--gpus as overrides of the Trainer's options, and what there is to say about it."""
+    """--gpus as overrides of the Trainer's options, and notes for the user."""
     if not re.fullmatch(r"-1|\d+|\d+(,\d+)*,?", text.replace(" ", "")):
         raise InputError(f"--gpus: {text!r}, expected numbers of GPUs (0,1 or 0,) or how many (2)")
     import torch

@@ -1,4 +1,4 @@
-"""`gi benchmark`: what tools/benchmark does, which is in a clone alone."""
+"""`gi benchmark`: runs tools/benchmark, which only a clone of the repository has."""
 import importlib
 from collections.abc import Sequence
 

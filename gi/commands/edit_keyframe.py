@@ -43,7 +43,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=SIDE, metavar="N",
                         help="pixels of the cut's side; a larger region is reduced (default %(default)s)")
     parser.add_argument("--place", type=Path, metavar="FILE.json",
-                        help="for --paste, what --cut wrote (default: beside EDITED, of its name)")
+                        help="for --paste, the file that --cut wrote (default: beside EDITED, of its name)")
     parser.add_argument("--soften", type=int, default=0, metavar="N",
                         help="for --paste, let a step of brightness at the hole's border fade over N pixels inside")
     parser.add_argument("--dilate", type=int, metavar="N",
@@ -68,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     video = open_video(args.video)
     for path in _outputs(args):
         for source in args.video, args.masks:
-            here, there = path.resolve(), source.resolve()
-            if here == there or there == here.parent or io.same_file(path, source):
+            output, origin = path.resolve(), source.resolve()
+            if output == origin or origin == output.parent or io.same_file(path, source):
                 raise InputError(f"{path}: would overwrite the input or be a frame of it, {source}")
     print((_cut if args.cut else _paste if args.paste else _fill)(args, video))
     return 0
@@ -125,7 +125,7 @@ def _cut(args, video):
     size = limited(box.size, args.size)
     mask, place = _companions(args.cut)
     io.write_image(args.cut, resize(box.of(frame), size, cv2.INTER_AREA))
-    missing = resize(box.of(hole).astype("float32"), size, cv2.INTER_AREA) > 0  # with all that it touches
+    missing = resize(box.of(hole).astype("float32"), size, cv2.INTER_AREA) > 0  # every pixel that the hole touches
     io.write_image(mask, missing.astype("uint8") * 255)
     with io.atomic_write(place) as temporary:
         temporary.write_text(json.dumps({"frame": args.frame, "box": box, "dilate": args.dilate}), encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Scores anyone's pictures with the code that scores our own.
+"""Scores the pictures of any method with the code that scores our own.
 
     gi evaluate data/my_validation other_method/ --masks data/my_validation --out other.json
 
-Files belong together by their names, whatever their suffix. With masks (bright = missing, see docs/masks.md),
-composites are scored too, inside the hole as well. FID and LPIPS need weights (gi fetch inception vgg16), and are left
-out without them.
+Files are matched by their names, whatever their suffix. With masks (bright = missing, see docs/masks.md), composites
+are scored too, inside the hole as well. FID and LPIPS need weights (gi fetch inception vgg16), and are left out
+without them.
 Pictures that are missing or bad are left out and reported, and the exit status is 1. Results written with --out can be
 set beside others with `gi compare`.
 """
@@ -19,18 +19,18 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
     parser = script.Parser(prog="gi evaluate", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("truth", metavar="TRUTH", type=Path, help="folder of the complete images")
-    parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="folder of what a method made of them")
+    parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="folder of a method's results")
     parser.add_argument("--masks", type=Path, help="folder of masks; may be TRUTH")
     parser.add_argument("--metrics", nargs="+", metavar="METRIC",
-                        help="some of those of docs/metrics.md, or module.name; None: all whose weights are there")
+                        help="some of those of docs/metrics.md, or module.name; default: all whose weights are there")
     parser.add_argument("--out", type=Path, metavar="F.json", help="write results there, and a table to F.csv")
-    parser.add_argument("--name", help="name of the method; None: the folder's")
-    parser.add_argument("--set", help="name of the set; None: TRUTH's")
-    parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to stand beside, such as 4:ours")
-    parser.add_argument("--cache", type=Path, default=Path("~/.cache/gi"), help="folder that keeps features of images")
+    parser.add_argument("--name", help="name of the method; default: the folder's")
+    parser.add_argument("--set", help="name of the set; default: TRUTH's")
+    parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to show as well, such as 4:ours")
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/gi"), help="folder that caches features of images")
     parser.add_argument("--batch-size", type=int, default=8)
     script.allow_option(parser)
-    parser.add_argument("--device", help="None: a CUDA GPU if there is one, else the CPU")
+    parser.add_argument("--device", help="default: a CUDA GPU if there is one, else the CPU")
     args = parser.parse_args(argv)
     if args.out is not None and args.out.suffix != ".json":
         raise InputError(f"--out {args.out}: expected a name ending in .json")

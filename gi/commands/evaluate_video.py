@@ -1,4 +1,4 @@
-"""Scores anyone's inpainted videos as the paper's table 3 does, and shows them beside the truth.
+"""Scores inpainted videos of any method as the paper's table 3 does, and shows them beside the ground truth.
 
     gi evaluate-video data/devil/input other_method/ --out other_report
     gi evaluate-video truth.mp4 filled.mp4 --masks holes.mp4
@@ -30,21 +30,21 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
     parser = script.Parser(prog="gi evaluate-video", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("truth", metavar="GT_AND_MASKS", type=Path, help="complete videos and their masks")
-    parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="what a method made of them")
+    parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="a method's results")
     parser.add_argument("--method", action="append", metavar="NAME", help="fill the videos by it first: "
                         "'NAME key=value …' as in gi inpaint-video --help; repeatable")
     parser.add_argument("--masks", type=Path, help="video, folder or still, if GT_AND_MASKS is only a video")
-    parser.add_argument("--invert-masks", action="store_true", help="masks are the other way round than said above")
+    parser.add_argument("--invert-masks", action="store_true", help="masks are inverted: known and missing exchanged")
     parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="some of those of docs/metrics.md, or "
-                        "module.name; None: all for videos whose weights are there")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report; None: PREDICTIONS_scores")
-    parser.add_argument("--name", help="name of the method; None: that of PREDICTIONS")
-    parser.add_argument("--set", help="name of the set; None: that of GT_AND_MASKS")
-    parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to stand beside, such as 3:14_keyframes")
-    parser.add_argument("--fps", help="frames per second of folders, for the page's films; None: 25")
+                        "module.name; default: all for videos whose weights are there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report; default: PREDICTIONS_scores")
+    parser.add_argument("--name", help="name of the method; default: that of PREDICTIONS")
+    parser.add_argument("--set", help="name of the set; default: that of GT_AND_MASKS")
+    parser.add_argument("--paper", metavar="TABLE:ROW", help="row of the paper to show as well, such as 3:14_keyframes")
+    parser.add_argument("--fps", help="frames per second of folders, for the page's films; default: 25")
     parser.add_argument("--strict", action="store_true", help="stop at the first video that is missing or bad")
     script.allow_option(parser)
-    parser.add_argument("--device", help="None: a CUDA GPU if there is one, else the CPU")
+    parser.add_argument("--device", help="default: a CUDA GPU if there is one, else the CPU")
     args = parser.parse_args(argv)
     from gi.config.device import cuda_or_cpu
     from gi.media.files import parse_rate
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def fill(args: argparse.Namespace, method: "VideoMethod", folder: Path) -> tuple[list["Clip"], dict[str, str]]:
-    """Truth and what the method made of it, in `folder`, and {name: what is wrong} of the others."""
+    """Ground truth with the method's results, in `folder`, and {name: what is wrong} of the others."""
     from gi.metrics.video_folder import find_videos
     from gi.video.evaluation import fill_video, open_clips, stop_at
     truths, problems = find_videos(args.truth, None, args.masks, inverted=args.invert_masks)

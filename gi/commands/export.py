@@ -2,7 +2,7 @@
 
     gi export logs/<run>/checkpoints/last.ckpt --out ours_small.safetensors
 
-The network's configuration is in the file, so that it goes wherever a checkpoint does: `gi inpaint --checkpoint
+The network's configuration is in the file, so that it can be used like a checkpoint: `gi inpaint --checkpoint
 ours_small.safetensors …`, `Inpainter.from_pretrained("ours_small.safetensors")`.
 """
 from pathlib import Path
@@ -14,9 +14,9 @@ from gi.errors import InputError
 def main(argv: list[str] | None = None) -> None:
     """Raises InputError."""
     parser = script.Parser(prog="gi export", description=__doc__, formatter_class=script.Layout)
-    parser.add_argument("checkpoint", type=Path, help="of ours or the original's")
+    parser.add_argument("checkpoint", type=Path, help="ours, or the original release's")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .safetensors")
-    parser.add_argument("--config", type=Path, help="of the network; default: that of the run")
+    parser.add_argument("--config", type=Path, help="the network's configuration; default: that of the run")
     script.allow_option(parser)
     parser.add_argument("--full", action="store_true", help="32 bits; default: 16 for the larger weights")
     parser.add_argument("--part", nargs="*", default=[], metavar="PART=CHECKPOINT",

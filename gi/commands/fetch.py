@@ -4,8 +4,8 @@ alexnet, i3d, vgg19.
     gi fetch --config configs/ours.yaml
     gi fetch inception vgg16 --mirror /media/weights
 
-Every file is verified. What is there is left alone, and an interrupted download goes on where it was. ade20k is for
-training only. checkpoints/README.md says what each file is for and where it comes from.
+Every file is verified. Existing files are left alone, and interrupted downloads are resumed. ade20k is for training
+only. checkpoints/README.md says what each file is for and where it comes from.
 """
 import sys
 from pathlib import Path
@@ -18,10 +18,10 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
     parser = script.Parser(prog="gi fetch", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("names", metavar="NAME", nargs="*", help="one of those above")
-    parser.add_argument("--config", type=Path, help="configuration; None: configs/ours.yaml, if nothing is named")
+    parser.add_argument("--config", type=Path, help="configuration; default: configs/ours.yaml, if nothing is named")
     parser.add_argument("--mirror", help="base URL or folder to take the files from instead of their projects")
     parser.add_argument("--to", type=Path, default=resources.home(),
-                        help="folder that their places (checkpoints/...) are below")
+                        help="folder that has checkpoints/..., where the files are put")
     script.allow_option(parser)
     args = parser.parse_args(argv)
     from gi.commands.weights import wanted

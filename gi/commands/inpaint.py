@@ -1,4 +1,4 @@
-"""Fills holes in one's own pictures, guided by any number of other pictures of the same scene (keyframes), also none.
+"""Fills holes in pictures, guided by any number of other pictures of the same scene (keyframes), or by none.
 
 one picture:  gi inpaint --image I --mask M [--keyframe K [--keyframe-mask KM]] ... --out O.png
 a folder:     gi inpaint --folder DIR --out DIR
@@ -46,7 +46,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.Parser(prog="gi inpaint", description=__doc__, epilog=EPILOG, allow_abbrev=False,
                            formatter_class=script.Wide)
     parser.add_argument("--checkpoint", type=Path,
-                        help="ours, the original release's or a folder (default: the small one that comes along)")
+                        help="ours, the original release's or a folder (default: the small bundled one)")
     parser.add_argument("--config", type=Path, help="the network's YAML (default: the checkpoint's own)")
     parser.add_argument("--image", type=Path)
     parser.add_argument("--mask", type=Path)
@@ -56,7 +56,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="instead of --image: all pictures in it")
     parser.add_argument("--out", type=Path, required=True, help="PNG file, or with --folder a folder")
     parser.add_argument("--overwrite", action="store_true",
-                        help="with --folder: fill again what --out has already, from whatever network")
+                        help="with --folder: fill again what --out has already")
     from gi.weights.pretrained import FLOWS
     parser.add_argument("--flow", default="config", choices=sorted(FLOWS),
                         help="estimator of optical flow (default config: as in training)")
@@ -80,7 +80,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def load(args: argparse.Namespace, samples: Sequence["SampleFiles"]) -> "Inpainter":
     """The network that the arguments name; flow is only estimated where one of the samples has keyframes."""
     from gi.photo import Inpainter
-    flow = args.flow if any(sample.keyframes for sample in samples) else "zero"  # no weights for what is not needed
+    flow = args.flow if any(sample.keyframes for sample in samples) else "zero"  # so no weights are needed for it
     return Inpainter.from_checkpoint(args.checkpoint, config=args.config, device=args.device, flow=flow,
                                      max_side=args.max_side, overrides=args.overrides)
 

@@ -24,7 +24,7 @@ Methods, each with options key=value, which --method NAME --help describes:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """`options` are those of the method, those that are given alone. Raises InputError."""
+    """`options` are those of the method that were given. Raises InputError."""
     from gi.media.writer import QUALITY
     from gi.video.method import describe_methods, describe_options, parse_options
     asked = describe_options(sys.argv if argv is None else argv)
@@ -67,7 +67,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _method_options(parser):
-    """The group of them, those that are not given left out of the result."""
+    """Adds their group; options that are not given are left out of the parsed arguments."""
     from gi.weights.pretrained import FLOWS
     options = parser.add_argument_group("options of methods", argument_default=argparse.SUPPRESS)
     options.add_argument("--checkpoint", help="ours, the original release's or a folder (default: the small one)")
@@ -83,7 +83,7 @@ def _method_options(parser):
     options.add_argument("--resize", metavar="WxH", help="work at this size")
     options.add_argument("--minutes", type=float, help="how long --method internal or refine is fitted to the video "
                          "(default 10)")
-    options.add_argument("--steps", type=int, help="that in steps instead; for --method diffusion, of sampling (25)")
+    options.add_argument("--steps", type=int, help="the same in steps; for --method diffusion, of sampling (25)")
     options.add_argument("--keep-network", metavar="FILE.pt", help="where to keep the fitted network")
     options.add_argument("--start-from", metavar="FILE", help="a network fitted to another video as the start")
     options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")

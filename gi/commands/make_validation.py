@@ -2,8 +2,8 @@
 
     gi make-validation photographs data/my_validation --keyframes 4 --count 2000 --seed 0
 
-The files are named as in the original release and load with gi.data.validation.GuidedFolder. Interrupted, the same
-command goes on where it was. Files are stored without compression, 0.25 MB a frame at 256x256, so that they are the
+The files are named as in the original release and load with gi.data.validation.GuidedFolder. The same command
+continues an interrupted run. Files are stored without compression, 0.25 MB a frame at 256x256, so that they are the
 same on every machine. Exit status: 1 if samples are missing because photographs are bad.
 """
 import os
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
     parser = script.Parser(prog="gi make-validation", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of photographs, with the folders below it")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the set; new, or one to go on with")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the set; new, or to be continued")
     parser.add_argument("--keyframes", type=int, default=4, help="per sample")
     parser.add_argument("--count", type=int, default=2000, help="number of samples, each of another photograph")
     parser.add_argument("--seed", type=int, default=0)

@@ -16,7 +16,7 @@ from gi.errors import InputError
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """`options` are those of the method, those that are given alone. Raises InputError."""
+    """`options` are those of the method that were given. Raises InputError."""
     from gi.video.follow_methods import METHODS
     from gi.video.method import describe_methods, describe_options, parse_options
     parser = script.Parser(prog="gi propagate-masks", usage="gi propagate-masks VIDEO MASK OUT [options] [key=value …]",
@@ -30,7 +30,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mask", action="append", default=[], metavar="N=FILE",
                         help="the mask of another frame; an empty one says that the object is not there; repeatable")
     parser.add_argument("--method", metavar="NAME", default="flow", help="see below (default: %(default)s)")
-    parser.add_argument("--overlay", metavar="FILE", type=Path, help="a video with the masks on it, to look at")
+    parser.add_argument("--overlay", metavar="FILE", type=Path, help="also write a video with the masks drawn on it")
     parser.add_argument("--dilate", type=int, default=0, metavar="N", help="grow all masks by N pixels (default 0; "
                         "gi inpaint-video grows them as well)")
     parser.add_argument("--components", type=int, metavar="N",
@@ -43,7 +43,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--threshold", type=float, metavar="P",
                          help="how sure the method has to be of a pixel, 0 to 1 (default 0.5)")
     options.add_argument("--minutes", type=float, help="how long a network is fitted (default 10)")
-    options.add_argument("--steps", type=int, help="that in steps instead, for results that do not depend on the clock")
+    options.add_argument("--steps", type=int, help="the same in steps, for results that do not depend on the clock")
     options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")
     options.add_argument("words", nargs="*", metavar="key=value", default=[], help="any other option of the method")
     args = parser.parse_intermixed_args(argv)

@@ -32,7 +32,7 @@ class Layout(Wide, argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose complaints are one line, like those of everything else here."""
+    """An argparse parser whose errors are one line, like all others here."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; --help lists the options")
@@ -70,10 +70,12 @@ def file_of_frame(option: str, text: str) -> tuple[int, Path]:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Exits with what a program returns; with one line and 2 for bad input, or 1 for a full disk and its like."""
+    """Exits with the status that `main` returns; with one line and 2 for bad input, or 1 for errors such as a full
+    disk.
+    """
     share_heap()
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a name or sign that the terminal cannot show is no reason to stop
+        sys.stdout.reconfigure(errors="replace")  # what the terminal cannot encode is no reason to fail
     try:
         sys.exit(main() or 0)
     except (InputError, OSError) as error:
@@ -112,7 +114,8 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def follow(steps: Iterable[tuple[str, int, int]], name: str = "") -> None:
-    """Runs through the (what, done, total) of a work, and shows a `progress` for each `what`, of what is left of it."""
+    """Runs through the (what, done, total) of some work, and shows `progress` for each `what`, from where it starts.
+    """
     for what, stage in itertools.groupby(steps, key=operator.itemgetter(0)):
         _, before, total = next(stage)
         with progress(f"{name}: {what}" if name else what, total - before) as advance:

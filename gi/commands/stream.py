@@ -3,7 +3,7 @@
     {"what": "frames filled", "done": 3, "total": 60, "seconds_left": 12.3}
     {"result": "out.mp4", "frames": 60}        or        {"error": "masks.png: …"}
 
-What is meant for people stays on standard error.
+Text for the user stays on standard error.
 """
 import argparse
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from gi.commands.script import Parser
 from gi.errors import InputError
 
-INTERVAL = 0.2  # seconds between lines, but for the first and the last of a kind of work
+INTERVAL = 0.2  # seconds between lines, except for the first and the last of a kind of work
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +25,13 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 
 class Stream:
-    """What a command tells the program that started it; nothing unless that is `wanted`."""
+    """Lines of JSON for the program that started a command; none unless `wanted`."""
 
     def __init__(self, wanted: bool):
         self.wanted = wanted
 
     def watch(self, steps: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, int, int]]:
-        """Hands on the (what, done, total) of a work, and tells them with the time that is left."""
+        """Yields the (what, done, total) of some work unchanged, and tells them with the time that is left."""
         kind, start, before, told = None, 0.0, 0, 0.0
         for what, done, total in steps:
             now = time.monotonic()

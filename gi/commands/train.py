@@ -16,17 +16,19 @@ from gi.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None, *, test: bool = False) -> None:
-    """Runs it, with one line for what ends a training early. Raises InputError for what the user gave."""
+    """Runs the command; an early end of the training is one line. Raises InputError for wrong arguments or
+    configurations.
+    """
     args = parse_args(sys.argv[1:] if argv is None else argv, test=test)
     from gi.training.module import NonFiniteLoss
     from gi.training.signals import StopRequested
     try:
         _run(args)
     except NonFiniteLoss as error:
-        _let_the_first_process_speak()
+        _wait_for_first_process()
         sys.exit(f"error: {error}; training stopped, the last good checkpoint stays")
     except InputError:
-        _let_the_first_process_speak()
+        _wait_for_first_process()
         raise
     except StopRequested as stop:
         from pytorch_lightning.utilities import rank_zero_only
@@ -35,8 +37,8 @@ def main(argv: Sequence[str] | None = None, *, test: bool = False) -> None:
             sys.exit(128 + stop.signum)
 
 
-def _let_the_first_process_speak():
-    """The same error in all processes is one line: the first one ends the others with it, those that wait here."""
+def _wait_for_first_process():
+    """Waits in all processes but the first, which ends the others: so an error that all of them have is one line."""
     from pytorch_lightning.utilities import rank_zero_only
     if rank_zero_only.rank != 0:
         time.sleep(3)
@@ -96,6 +98,8 @@ def make_logdir(args: Namespace) -> Path:
 
 
 def _quieten_lightning():
-    """It advertises services of its maker at every start, and uses what it says is deprecated."""
+    """Hides Lightning's advertisements at every start, and its warnings about deprecated functions that it uses
+    itself.
+    """
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)` is deprecated")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())

@@ -1,4 +1,4 @@
-"""The files with weights that can be fetched by name: each is declared beside the network that reads it."""
+"""The weights files that can be fetched by name: each is declared beside the network that reads it."""
 from gi.errors import InputError
 from gi.flow.estimate import RAFT_THINGS
 from gi.internal.ambiguity import VGG19

@@ -5,12 +5,14 @@ from gi.errors import InputError
 
 
 def cuda_or_cpu(device: str | None) -> torch.device:
-    """For scores, which want 64 bits: `device`, or without one a CUDA GPU if there is any. Raises InputError."""
+    """The device for scores, which need float64: `device` if given, else a CUDA GPU or the CPU. Raises InputError."""
     return find_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def find_device(device: str | torch.device) -> torch.device:
-    """Raises InputError for a device that does not exist here."""
+    """The device of this name; "auto" takes a CUDA GPU, else Apple's, else the CPU. Raises InputError if it is not
+    usable.
+    """
     if device == "auto":
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")

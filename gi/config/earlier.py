@@ -1,6 +1,6 @@
-"""Configurations of earlier versions, such as those that finished runs have kept, in the form of today."""
+"""Converts configurations of earlier versions, such as those saved in finished runs, to the current form."""
 _COPY = "gi.models.guided_copy.GuidedCopy"
-_TERMS = {  # with the weights that are the default, then as now
+_TERMS = {  # their default weights have not changed
     "l1": {"target": "gi.losses.l1.L1Loss"},
     "adversarial": {"target": "gi.losses.adversarial.AdversarialLoss"},
     "feature_matching": {"target": "gi.losses.feature_matching.FeatureMatchingLoss"},
@@ -8,7 +8,7 @@ _TERMS = {  # with the weights that are the default, then as now
 
 
 def update(config: dict) -> None:
-    """Describes loss and generator of a merged configuration as they are described now, in place."""
+    """Converts loss and generator of a merged configuration to the current form, in place."""
     model = config.get("model")
     params = model.get("params") if isinstance(model, dict) else None
     if isinstance(params, dict):
@@ -18,7 +18,8 @@ def update(config: dict) -> None:
 
 
 def _objective(node, model):
-    """Weights were parameters of the objective. Without a discriminator, what needs one was left out."""
+    """Earlier, weights were parameters of the objective, and terms that need a discriminator were skipped without one.
+    """
     params = _params(node, "gi.losses.objective.Objective")
     if params is None:
         return node
@@ -42,7 +43,7 @@ def _objective(node, model):
 
 
 def _generator(node, model):
-    """Copying from keyframes was a part of the two-stream generator, or was alone."""
+    """Earlier, copying from keyframes was part of the two-stream generator, or a generator of its own."""
     if (old := _params(node, "gi.models.trusted_copy.TrustedCopy")) is not None:
         return {"target": _COPY, "params": old}
     old = _params(node, "gi.models.two_stream.TwoStreamGenerator") or {}

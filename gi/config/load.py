@@ -33,7 +33,7 @@ def load_config(paths: str | Path | Sequence[str | Path | dict], overrides: Sequ
                 notes: list[str] | None = None) -> DictConfig:
     """The files merged left to right, then the overrides ("a.b=value"), as a read-only DictConfig.
 
-    A mapping may stand in place of a file. A file that is not there may be one that comes along, see `gi.resources`.
+    A mapping may be given instead of a file. A path that does not exist may name a bundled file, see `gi.resources`.
     Interpolations (`${model.params.width}`) refer to the merged whole. See `gi.config.earlier` for older forms.
     notes: a list that gets a line for each node that was replaced together with its params.
     """
@@ -60,42 +60,42 @@ def parse_value(text: str, path: str) -> Any:
     check_form(text, path)
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeEncodeError) as error:  # names of files may be no text
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeEncodeError) as error:  # a file name may not be valid text
         raise InputError(f"{path}: {text!r} is not valid YAML: {first_line(error)}") from error
 
 
 def _override(config, override, overrides, notes):
-    """Sets one "a.b.c=value" of all in place. Numbers address entries of lists."""
+    """Applies one of all `overrides`, "a.b.c=value", in place. Numbers address entries of lists."""
     key, equals, text = override.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):
         raise InputError(f"{override!r}: expected an override of the form key.path=value")
-    value, here, last = parse_value(text, key), config, len(parts) - 1
+    value, section, last = parse_value(text, key), config, len(parts) - 1
     for depth, part in enumerate(parts):
         path = ".".join(parts[:depth + 1])
-        if isinstance(here, list):
-            if not part.isdecimal() or int(part) >= len(here):
-                raise InputError(f"{path}: the list has {len(here)} entries, the first is 0")
+        if isinstance(section, list):
+            if not part.isdecimal() or int(part) >= len(section):
+                raise InputError(f"{path}: the list has {len(section)} entries, the first is 0")
             part = int(part)
-        elif isinstance(here, dict):
-            here.setdefault(part, None)
+        elif isinstance(section, dict):
+            section.setdefault(part, None)
         else:
-            raise InputError(f"{path}: {'.'.join(parts[:depth])} is {here!r}, not a section")
+            raise InputError(f"{path}: {'.'.join(parts[:depth])} is {section!r}, not a section")
         if depth == last:
-            if part == "target" and here[part] not in (None, value):
+            if part == "target" and section[part] not in (None, value):
                 node, start = ".".join(parts[:depth]), len(f"{'.'.join(parts[:depth])}.params.")
                 given = [other[start:].partition("=")[0].partition(".")[0] for other in overrides
                          if other.startswith(f"{node}.params.")]
-                note_dropped(here, {"target": value, "params": dict.fromkeys(given)}, notes, node)
-                here.pop("params", None)  # the same rule as in merge
-            here[part] = merge(here[part], value, notes, path)
-        elif here[part] is None:
-            here[part] = {}
-        here = here[part]
+                note_dropped(section, {"target": value, "params": dict.fromkeys(given)}, notes, node)
+                section.pop("params", None)  # the same rule as in merge
+            section[part] = merge(section[part], value, notes, path)
+        elif section[part] is None:
+            section[part] = {}
+        section = section[part]
 
 
 def instantiate(node: DictConfig | Mapping[str, Any], path: str = "model", **extra: Any) -> Any:
-    """The object a node stands for, called with its params, built first where they are nodes, and `extra`.
+    """The object a node stands for: its target called with its params, of which nodes are built first, and `extra`.
 
     The whole node is checked before anything is built. Raises InputError with the YAML path `path`….
     """
@@ -120,11 +120,11 @@ def _build(node, path, **extra):
     target, arguments = schema.node_arguments(node, path, _build, extra)
     try:
         return target(**arguments, **extra)
-    except InputError as error:  # of the constructor itself: what is inside has been built already
+    except InputError as error:  # of this constructor, as the nodes inside have been built already
         raise type(error)(f"{path}: {error}") from error
-    except OSError:  # says what it is about
+    except OSError:  # names its file
         raise
-    except Exception as error:  # of values that only the constructor judges, a package that it lacks
+    except Exception as error:  # a value that only the constructor checks, or a missing package
         raise InputError(f"{path}: {one_line(error)}") from error
 
 

@@ -14,7 +14,8 @@ COMMAND_LINE, DEFAULT = "command line", "default"
 
 
 def with_origins(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> str:
-    """What `load_config` makes of the same arguments as YAML, each value with its file as a comment.
+    """The configuration that `load_config` makes of these arguments, as YAML with the origin of each value as a
+    comment.
 
     A value belongs to the last file that sets it: mappings are merged key by key, so nothing later has touched it.
     """
@@ -55,5 +56,5 @@ def _lines(node, keys, origin) -> Iterator[str]:
 def _in_a_line(value):
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     text = text.removesuffix("...\n").rstrip("\n")
-    plain = "\n" not in text and parse_value(text, "") == value  # not so text like 1e-5, for OmegaConf a number
+    plain = "\n" not in text and parse_value(text, "") == value  # false for "1e-5": OmegaConf reads a number
     return text if plain else json.dumps(value)

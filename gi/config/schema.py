@@ -16,7 +16,7 @@ from typing import Any, Literal, Union
 from gi.config.targets import find_target, nearest
 from gi.errors import InputError
 
-Make = Callable[[Any, str], Any]  # of a node and its path: what stands in its place
+Make = Callable[[Any, str], Any]  # (node, path) -> what replaces the node
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _LISTS = (list, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
@@ -46,7 +46,7 @@ def parameters(target: Callable) -> tuple[dict[str, tuple[Any, inspect.Parameter
             hint = Any if hint is parameter.empty or isinstance(hint, str) else hint
             found[name] = (Union[hint, None] if parameter.default is None else hint, parameter)  # noqa: UP007
     owner = getattr(target, "__self__", None)
-    if open_ended and isinstance(owner, type):  # a classmethod hands options on to its class, and makes what that needs
+    if open_ended and isinstance(owner, type):  # a classmethod that passes options on to its class, and makes the rest
         others, open_ended = parameters(owner)
         found = {name: other for name, other in others.items() if other[1].default is not other[1].empty} | found
     return found, open_ended
@@ -95,7 +95,7 @@ def arguments(target: Callable, params: Mapping[str, Any], path: str, make: Make
 def convert(value: Any, hint: Any, path: str, make: Make) -> Any:
     """`value` as the type `hint` wants it, the nodes in it replaced by `make(node, path)`.
 
-    An int or a string that spells a number (YAML 1.1 reads `1e-4` as one) does for a float, a whole float such as `1e6`
+    Accepted are an int or a numeric string (YAML 1.1 reads `1e-4` as a string) for a float, a whole float such as `1e6`
     for an int, a list for a tuple, a string for a path. A bool is never a number.
     """
     if is_node(value):
@@ -114,7 +114,7 @@ def convert(value: Any, hint: Any, path: str, make: Make) -> Any:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         for choice in args:
             if type(choice) is type(value) and choice == value or number and choice == str(value):
-                return choice  # a number may be the name of a choice, as a precision of 32
+                return choice  # a choice may be written as a number, such as precision 32
         raise InputError(f"{path}: found {_show(value)}, expected {describe(hint)}{nearest(value, args)}")
     if origin is tuple and isinstance(value, list):
         each = args if args and args[-1] is not ... else [*args, Any][:1] * len(value)

@@ -1,4 +1,4 @@
-"""What a target of a configuration may name, and the class or function it stands for.
+"""Which classes and functions a `target` of a configuration may name, and how they are looked up.
 
 A configuration often comes with a checkpoint from elsewhere, and `os.system` is a function like any other. So it may
 only name the classes that configurations are made of, which do nothing worse than compute and read, and what the user
@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable
 
 from gi.errors import InputError
 
-_ROOMS = "models", "losses", "flow", "data", "metrics", "training", "internal", "diffusion"
+_PACKAGES = "models", "losses", "flow", "data", "metrics", "training", "internal", "diffusion"
 # Where the public classes that may be named are defined. Not functions: some of those write files or fetch them.
 CLASSES_OF = (
-    *(f"gi.{room}" for room in _ROOMS),
+    *(f"gi.{folder}" for folder in _PACKAGES),
     "torch.nn",
     *(f"torchvision.{part}" for part in ("transforms", "models", "ops")),
 )
-# Of Lightning, the classes that may be named and the only section where. Others write, delete or send files as soon as
-# they are built; these do so below the folder of a run, which is looked at where a run is built, and nowhere else.
+# The classes of Lightning that may be named, by the only section where each may be. Others write, delete or send files
+# as soon as they are built; these write below the folder of a run only, which is checked where a run is built.
 LIGHTNING = {
     "lightning.callbacks": ("DeviceStatsMonitor", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint",
                             "ModelSummary", "RichModelSummary", "RichProgressBar", "Timer", "TQDMProgressBar"),
@@ -47,8 +47,8 @@ def nearest(name: object, known: Iterable, otherwise: str = "") -> str:
 def find_target(name: str, path: str) -> Callable:
     """The class or function `name` ("package.module.Name") stands for.
 
-    Modules of other packages are not even imported. What is found must be *defined* in one of the packages, not only
-    imported there. Raises InputError that begins with `path`, for what does not exist, too.
+    Modules of other packages are not even imported. The object must be *defined* in one of the allowed packages, not
+    only imported there. Raises InputError that begins with `path`, also for a name that does not exist.
     """
     parts = name.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
@@ -56,26 +56,27 @@ def find_target(name: str, path: str) -> Callable:
     module, depth = _import(name, parts, path)
     if module is None:
         raise InputError(f"{path}.target: {name}: there is no module {parts[0]}{nearest(parts[0], ['gi', 'torch'])}")
-    found = module
+    target = module
     for position in range(depth, len(parts)):
-        owner, part = found, parts[position]
-        found = None if part.startswith("_") else getattr(owner, part, None)
-        if found is None:
+        owner, part = target, parts[position]
+        target = None if part.startswith("_") else getattr(owner, part, None)
+        if target is None:
             here, rest = ".".join(parts[:position]), parts[position + 1:]
             known = [key for key, value in getattr(owner, "__dict__", {}).items() if callable(value)]
             if owner is module:
                 known += [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", ()))]
             full = [".".join([here, key, *rest]) for key in known if not key.startswith("_")]
             raise InputError(f"{path}.target: {name}: {here} has no {part}{nearest(name, full)}")
-    if not callable(found):
+    if not callable(target):
         raise InputError(f"{path}.target: {name} is neither a class nor a function")
-    named = isinstance(found, type) or inspect.isroutine(found)
-    origin = str(getattr(found, "__module__", None)) if named else module.__name__  # of an object: where it is a name
-    known = isinstance(found, type) and (_within(origin, CLASSES_OF) or _within(origin, _LIGHTNING_PARTS)
-                                         and found.__name__ in LIGHTNING.get(path.rpartition(".")[0], ()))
+    named = isinstance(target, type) or inspect.isroutine(target)
+    # An instance has no module of its own, so that of its name counts.
+    origin = str(getattr(target, "__module__", None)) if named else module.__name__
+    known = isinstance(target, type) and (_within(origin, CLASSES_OF) or _within(origin, _LIGHTNING_PARTS)
+                                          and target.__name__ in LIGHTNING.get(path.rpartition(".")[0], ()))
     if not known and not _within(origin, _allowed):
         raise _refused(name, path)
-    return found
+    return target
 
 
 def _import(name, parts, path):

@@ -1,6 +1,6 @@
-"""YAML files of configurations: inheritance and merging, and bounds on what a file from elsewhere can make of itself.
+"""YAML files of configurations: inheritance and merging, and limits on how far an untrusted file can expand.
 
-A file may inherit from any other, wherever it lies: reading YAML does nothing, and nothing of it is sent anywhere.
+A file may inherit from any other, wherever it lies: reading YAML has no side effects, and its content is sent nowhere.
 """
 import functools
 import io
@@ -17,7 +17,7 @@ from gi.config.targets import nearest
 from gi.errors import InputError, MissingFile
 
 MAX_BYTES = 1 << 20  # of one file
-MAX_SIZE = 1_000_000  # entries and characters of all of it, once references are replaced by what they stand for
+MAX_SIZE = 1_000_000  # entries and characters in total, with references expanded
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.-]*)\}")
 
 
@@ -102,7 +102,7 @@ def parse_mapping(text: str, path: str) -> dict:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             if isinstance(event, yaml.ScalarEvent):
                 check_form(event.value, f"{path}:{event.start_mark.line + 1}")
-                # YAML has sexagesimal numbers, too, whose value takes time with the square of their length.
+                # YAML also has sexagesimal numbers; parsing them takes time quadratic in their length.
                 if event.implicit[0] and re.fullmatch(r"[-+.:\w]{1000,}", event.value):
                     raise InputError(f"{path}:{event.start_mark.line + 1}: too long a number, put texts in quotes")
         content = OmegaConf.load(io.StringIO(text))  # with a limit on aliases of aliases
@@ -122,14 +122,14 @@ def parse_mapping(text: str, path: str) -> dict:
 def check_form(text: str, path: str) -> None:
     """Refuses a value with a `${…}` other than `${path.to.key}`.
 
-    OmegaConf would look into the environment (`${oc.env:HOME}`), and take hours for references in references.
+    OmegaConf would read environment variables (`${oc.env:HOME}`), and take hours for nested references.
     """
     if "${" in REFERENCE.sub("", text):
         raise InputError(f"{path}: found {text!r:.80}, expected a reference of the form ${{path.to.key}}")
 
 
 def check_size(config: dict) -> None:
-    """Refuses references that multiply: ten that stand for ten of the next, and so on, fill any memory."""
+    """Refuses references that expand exponentially: ten that refer to ten of the next, and so on, fill any memory."""
     sizes = {}
 
     def size(value):

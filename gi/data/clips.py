@@ -1,4 +1,4 @@
-"""Clips with holes, to train on: what shows them (`ClipSource`), holes on a path, and whole keyframes.
+"""Training clips: a source of frames (`ClipSource`), holes that move along a path, and keyframes without a hole.
 
 For any method that learns from videos; `gi.data.photo_clips` makes clips of photographs, `gi.data.video_clips` takes
 them from videos.
@@ -52,11 +52,12 @@ class Clips(Dataset):
         masks: a path of `gi.data.mask_paths`, `MixedPath()` if None.
         keyframes: `Keyframes()` if None.
         mask_growth: lets the holes grow with the epoch.
-        hide_object: probability that the hole is a known object and a margin around it, on all its way; only a keyframe
+        hide_object: probability that the hole is a known object and a margin around it, in all frames; only a keyframe
             then shows what is in the hole.
         length: samples an epoch; None: every clip of the source once. Otherwise they are taken from reshuffled passes.
         seed: of all randomness.
-        repeat: epochs after which the same samples come again, for what is computed of each once; None: never.
+        repeat: epochs after which the same samples come again, so that what is computed from each can be cached; None:
+            never.
         on_bad: "skip" takes the next of the source instead of a file that cannot be used, and logs a warning.
     """
 

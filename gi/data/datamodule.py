@@ -149,7 +149,8 @@ def collate(samples: list[Sample], where: str = "data set") -> Batch:
 
 
 def _init_worker(worker: int) -> None:
-    """Workers go on until their parent has saved the state: a terminal and a scheduler signal all processes of a job.
+    """Workers ignore signals until their parent has saved the state: a terminal or scheduler signals all processes of a
+    job.
     """
     for name in "SIGINT", "SIGUSR1":
         if hasattr(signal, name):  # Windows has one

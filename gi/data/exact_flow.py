@@ -4,9 +4,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-_STEPS = 4  # of Newton's method with slopes taken once: a homography is a guess within a few pixels
+_STEPS = 4  # of Newton's method with fixed slopes: the homography it starts from is off by a few pixels
 _TOLERANCE = 0.01  # pixels of the view, before the last step
-_SMALLEST_AREA = 0.02  # of the view a pixel may stand for, in pixels of it; less, and a border is being replicated
+_SMALLEST_AREA = 0.02  # of the view that a pixel covers, in pixels of it; a smaller one is a replicated border
 
 
 def exact_flow(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -29,20 +29,20 @@ def exact_flow(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarr
     determinant = a * d - b * c
     determinant = np.where(np.abs(determinant) < _SMALLEST_AREA, np.inf, determinant)
     for _ in range(_STEPS):
-        x, y = q - inside  # beyond the frame the map goes on straight
-        missing = start - _read(end, inside) - np.stack([a * x + b * y, c * x + d * y])
-        q = q + np.stack([d * missing[0] - b * missing[1], a * missing[1] - c * missing[0]]) / determinant
+        x, y = q - inside  # beyond the frame the map is extrapolated linearly
+        residual = start - _read(end, inside) - np.stack([a * x + b * y, c * x + d * y])
+        q = q + np.stack([d * residual[0] - b * residual[1], a * residual[1] - c * residual[0]]) / determinant
         inside = np.clip(q, 0, last)
-    found = np.abs(missing).max(axis=0) < _TOLERANCE
-    found &= (np.abs(q - inside).max(axis=0) < 1e-2) & (_read(seen[None].astype(np.float32), inside)[0] > 0.999)
-    found &= upright(start)
+    valid = np.abs(residual).max(axis=0) < _TOLERANCE
+    valid &= (np.abs(q - inside).max(axis=0) < 1e-2) & (_read(seen[None].astype(np.float32), inside)[0] > 0.999)
+    valid &= upright(start)
     y, x = np.indices((height, width))
-    return np.where(found, q - np.stack([x, y]), 0).astype(np.float32), found
+    return np.where(valid, q - np.stack([x, y]), 0).astype(np.float32), valid
 
 
 def upright(coordinates: np.ndarray) -> np.ndarray:
-    """Where a map (2, H, W) shows the view itself, bool (H, W), and neither its mirrored or replicated border, nor that
-    beside: mirroring turns the map's slopes around, along one axis or both; replicating makes them 0.
+    """Where a map (2, H, W) shows the view itself, bool (H, W), not its mirrored or replicated border, nor pixels next
+    to that: mirroring turns the map's slopes around, along one axis or both; replicating makes them 0.
     """
     slopes = _slopes(coordinates)
     a, b, c, d = slopes

@@ -7,8 +7,8 @@ apart for target and keyframes: with more keyframes, the first ones stay the sam
 
 A set is the same, bit for bit, whatever the number of workers, and on every machine with the same versions of Pillow
 (which decodes), NumPy (random numbers) and OpenCV (which draws strokes): all else is computed in whole numbers, or in
-floating point steps that all machines round alike. Sines, cosines and tangents may differ in their last bit, which is
-rounded off but for odds below one to a thousand in a set of 2,000.
+floating point steps that all machines round alike. Sines, cosines and tangents may differ in their last bit, which
+changes any file of a set of 2,000 with a probability below one in a thousand.
 """
 import dataclasses
 import functools
@@ -42,7 +42,7 @@ MIN_SIDE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What decides on a set, beside the photographs. `margin` belongs to `size` as in training."""
+    """What determines a set, apart from the photographs. `margin` belongs to `size` as in training."""
 
     seed: int = 0
     count: int = 2000
@@ -60,11 +60,11 @@ class Settings:
 
 
 class Made(NamedTuple):
-    """What `make_validation` has done."""
+    """The outcome of `make_validation`."""
 
     count: int  # type: ignore[assignment]  # samples in the set
     kept: int  # how many of them were there before
-    bad: dict[str, str]  # photograph: what is bad about it
+    bad: dict[str, str]  # photograph: why it cannot be used
 
 
 def make_validation(images: str | Path, out: str | Path, settings: Settings, *, workers: int = 1,
@@ -100,13 +100,13 @@ def make_validation(images: str | Path, out: str | Path, settings: Settings, *, 
         while assigned:
             failed = []
             jobs = [(index, entry, finished.get((index, entry))) for index, entry in assigned.items()]
-            for (index, entry, _), (record, stands, reason) in zip(jobs, _shared_out(make, jobs, workers), strict=True):
+            for (index, entry, _), (record, intact, reason) in zip(jobs, _shared_out(make, jobs, workers), strict=True):
                 if record is None:
                     failed.append(index)
                     bad[entry] = reason
                     continue
-                kept += stands
-                if not stands:
+                kept += intact
+                if not intact:
                     journal.write(json.dumps(record) + "\n")
                     journal.flush()
                 records[index] = record
@@ -137,10 +137,10 @@ def _shared_out(make: Callable, jobs: list, workers: int) -> Iterator:
 
 def _sample(images: Path, out: Path, settings: Settings,
             job: tuple[int, str, dict | None]) -> tuple[dict | None, bool, str]:
-    """The manifest's record of a sample, whether its files were there already, and why there is no record."""
+    """The manifest's record of a sample, whether its files were complete already, and why there is no record."""
     index, entry, record = job
     path = io.resolve_inside(images, entry)
-    if record is not None and _stands(record, path, out):
+    if record is not None and _is_intact(record, path, out):
         return record, True, ""
     try:
         photograph = io.read_image(path)
@@ -211,7 +211,7 @@ def _write(path: Path, picture: np.ndarray) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-# Going on with what is there ------------------------------------------------------------------------------------------
+# Resuming -------------------------------------------------------------------------------------------------------------
 
 def _finished(out: Path, header: dict) -> dict[tuple[int, str], dict]:
     """Records of what an earlier call wrote to `out`, by index and photograph; a folder ready for the journal."""
@@ -240,7 +240,7 @@ def _finished(out: Path, header: dict) -> dict[tuple[int, str], dict]:
     return finished
 
 
-def _stands(record: dict, path: Path, out: Path) -> bool:
+def _is_intact(record: dict, path: Path, out: Path) -> bool:
     try:
         return file_sha256(path) == record["source_sha256"] and all(
             file_sha256(io.resolve_inside(out, file)) == digest for file, digest in record["files"].items()

@@ -38,7 +38,7 @@ class Motion:
     frame is as it was drawn. With probability `still` nothing changes.
 
     shift: down and to the right, a share of the shorter side. growth: factor of size. rotation: degrees. deformation:
-    displacement by a smooth field, about, a share of the shorter side.
+    displacement by a smooth field, approximately, a share of the shorter side.
     """
 
     still: float = 0.5
@@ -125,7 +125,7 @@ class MixedPath:
 
 @dataclass(frozen=True, kw_only=True)
 class Keyframes:
-    """Which frames of a clip are whole, by the weight of each pattern; the paper leaves this open.
+    """Which frames of a clip are keyframes, without a hole, by the weight of each pattern; the paper leaves this open.
 
     none; first: the first frame; one: one anywhere; several: 2 to `most`, but not all frames, spread evenly with both
     ends among them. Few are likelier than many: the logarithm of their number is uniform.
@@ -144,7 +144,7 @@ class Keyframes:
         expect_at_least(2, most=self.most)
 
     def sample(self, rng: np.random.Generator, frames: int) -> list[int]:
-        """Numbers of the keyframes of a clip of `frames`, in order; one frame at least is none."""
+        """Numbers of the keyframes of a clip of `frames`, in order; at least one frame is not a keyframe."""
         weights = np.array([self.none, self.first, self.one, self.several])
         pattern = rng.choice(4, p=weights / weights.sum())
         most = max(2, min(self.most, frames - 1))

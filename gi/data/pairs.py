@@ -115,7 +115,7 @@ class GuidedPairs(Dataset):
                     raise
                 log.warning("skipped a photograph: %s", error)
                 continue
-            # A name is unique within an epoch, also when photographs repeat or stand in for others.
+            # A name is unique within an epoch, also when photographs repeat or replace bad ones.
             suffix = f"#{repetition}" if repetition else ""
             return photograph, self.images.name(candidate) + suffix + (f"@{index}" if attempt else "")
         raise InputError(f"{self.images.root}: no readable photograph among {len(self.images)}")

@@ -1,4 +1,5 @@
-"""Clips of photographs, where there are no videos: a camera moves over one, an object out of another through the view.
+"""Synthetic clips, where there are no videos: a camera moves over a photograph, and an object cut out of another one
+moves through the view.
 """
 from collections.abc import Sequence
 
@@ -22,11 +23,11 @@ class PhotoClips:
         detail: shorter side of the photographs, which are reduced to it, as a multiple of the frames' longer one.
         camera: motion of the view, which begins anywhere on the photograph; beyond its edges that is mirrored.
         objects: probability of an object: a part of another photograph with a smooth outline of random shape.
-        object_motion: its own, relative to the frame.
+        object_motion: motion of the object, relative to the frame.
         object_size: smallest and largest radius, as shares of the shorter side.
         flip: probability of mirroring left to right, for each photograph.
-        fps: what the clips say of their rate.
-        cache: MiB that each process keeps of reduced photographs, so that these are decoded once.
+        fps: the rate that clips state.
+        cache: MiB of reduced photographs that each process keeps, so that these are decoded once.
     """
 
     def __init__(self, *, images: ImageSource, frames: int = 8, height: int = 64, width: int = 64, detail: float = 1.5,
@@ -78,7 +79,7 @@ class PhotoClips:
         return photograph[:, ::-1] if rng.random() < self.flip else photograph
 
     def _maps(self, maps):
-        """What `Motion.sample` gives, also where nothing moves."""
+        """The maps of `Motion.sample`, also where nothing moves."""
         if maps is not None:
             return maps
         still = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in self.size[::-1])))

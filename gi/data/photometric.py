@@ -30,7 +30,9 @@ class Photometric:
 
     @classmethod
     def of_frames(cls) -> "Photometric":
-        """What tells the frames of one sample apart: a few grey levels. The defaults are what they share."""
+        """Differences between the frames of one sample: a few grey levels. The defaults are for the view that they
+        share.
+        """
         return cls(clahe_probability=0.0, brightness=0.01, contrast=0.01, hue=0.0, saturation=3.0, value=1.0)
 
     def __post_init__(self):

@@ -16,11 +16,11 @@ from gi.media.files import open_video, video_name
 from gi.media.io import SUFFIXES
 from gi.media.masks import open_masks
 
-_TRIES = 50  # random squares, until one has no pixel that nobody knows
+_TRIES = 50  # random squares, until one has no missing pixel
 
 
 class RealPairs(Dataset):
-    """Squares of the frames of one video, or of a folder of them; what their own holes hide is never a target's.
+    """Square crops of the frames of one video, or of a folder of videos; the videos' own holes are never in a target.
 
     A sample's target is a square in which everything is known, so that any loss may look at all of it. Its hole, and
     those of the keyframes, which are the same square of other frames, are the video's own, moved by the same random
@@ -110,13 +110,13 @@ class RealPairs(Dataset):
             kind = self.mask or MixedMask()
             return [kind(rng, self.size, self.size) for _ in own]
         first = own[0] if own[0].any() else marked[0]  # the target's: without any, there would be nothing to learn
-        y, x = rng.choice(np.argwhere(first))  # a pixel that comes into the square
+        y, x = rng.choice(np.argwhere(first))  # a missing pixel that is moved into the square
         down, right = (int(rng.integers(rows.start, rows.stop)) - int(i) for rows, i in zip(place, (y, x), strict=True))
         return [np.roll(hole, (down, right), axis=(0, 1))[place] for hole in (first, *own[1:])]
 
     @cachedmethod(attrgetter("_cache"))
     def _frame(self, number, i):
-        """Frame uint8 (H, W, 3), 0 in its hole, and hole uint8 (H, W), 1 = missing, at the size for work."""
+        """Frame uint8 (H, W, 3), 0 in its hole, and hole uint8 (H, W), 1 = missing, at the working size."""
         video, masks = self.videos[number], self._masks[number]
         frame = next(video.frames(i, i + 1))
         hole = np.zeros(frame.shape[:2], np.uint8) if masks is None else next(masks.frames(i, i + 1))

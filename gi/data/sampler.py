@@ -15,8 +15,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     its consecutive share: with a constant product the training stays the same. Of the `length` samples, those that do
     not fill the last joint batch are left out; they differ from epoch to epoch.
 
-    `position` is asked whenever an iteration starts: the epoch, and how many of its batches are done already and to be
-    passed over. None: the start of epoch 0. Raises InputError if the dataset does not fill a single joint batch.
+    `position` is asked whenever an iteration starts: the epoch, and how many of its batches are done already and are
+    skipped. None: the start of epoch 0. Raises InputError if the dataset does not fill a single joint batch.
     """
 
     def __init__(self, *, length: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1,
@@ -32,7 +32,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return self.length // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        # Not a generator itself: the position is that of now, not of the time when the first batch is taken.
+        # Not a generator itself: the position is asked now, not when the first batch is taken.
         epoch, done = (0, 0) if self.position is None else self.position()
         order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
         order = order[: len(self) * self.batch_size * self.world_size]
@@ -41,7 +41,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def taken(epoch: int, index: int, *, count: int, length: int | None, seed: int) -> tuple[int, int]:
-    """Which of `count` pictures or videos sample `index` of an epoch shows, and how often that one was before in it.
+    """Which of `count` pictures or videos sample `index` of an epoch shows, and how often the epoch has shown that one
+    before.
 
     length: samples an epoch, taken from reshuffled passes over all that continue from epoch to epoch. None: sample i
     shows number i.
@@ -54,5 +55,5 @@ def taken(epoch: int, index: int, *, count: int, length: int | None, seed: int) 
 
 @functools.lru_cache(maxsize=8)
 def _order(seed: int, number: int, count: int) -> np.ndarray:
-    """Of all, in a pass over them."""
+    """The order of all pictures or videos in pass `number`."""
     return np.random.default_rng((seed, number)).permutation(count)

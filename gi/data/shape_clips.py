@@ -1,7 +1,7 @@
-"""Clips of textures and of shapes that move over them, made without any files: what a keyframe shows decides the rest.
+"""Synthetic clips of shapes that move over textures, made without any files; a keyframe determines the other frames.
 
-Colours and stripes of a shape are random, so nothing but a frame that shows it tells them. Small networks learn within
-minutes to take them from there, which photographs under a moving camera need far longer for.
+Colours and stripes of a shape are random, so only a frame that shows it reveals them. Small networks learn within
+minutes to copy them from there; with photographs under a moving camera, that takes far longer.
 """
 import cv2
 import numpy as np
@@ -15,10 +15,10 @@ _PERIOD = 0.25, 0.6  # of stripes, shares of the shorter side
 
 
 class ShapeClips(PhotoClips):
-    """A `ClipSource` like `PhotoClips`, with textures in the place of photographs, and motion that is small.
+    """A `ClipSource` like `PhotoClips`, with textures instead of photographs, and small motion.
 
     Args:
-        count: how many there are to tell apart; every one is drawn anew each time.
+        count: number of clips; each is drawn anew every time.
         others: as there.
     """
 

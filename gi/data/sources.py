@@ -71,6 +71,7 @@ class BundledPhotographs(ImageSource):
         root = Path(importlib.util.find_spec("skimage").origin).parent / "data"
         absent = [name for name in names if not io.resolve_inside(root, name).is_file()]
         if absent or not names:
-            there = ", ".join(io.list_images(root))
-            raise InputError(f"names: scikit-image has no photograph {', '.join(absent)!r}, expected some of {there}")
+            available = ", ".join(io.list_images(root))
+            raise InputError(f"names: scikit-image has no photograph {', '.join(absent)!r}, "
+                             f"expected some of {available}")
         super().__init__(root, list(names))

@@ -23,15 +23,15 @@ OPEN = 256  # videos whose index a process remembers
 class VideoClips:
     """A `ClipSource`: consecutive frames from anywhere in a video, a random part of the picture, no scene cut inside.
 
-    A video is decoded only where the clip is, frame by frame, each made small at once, so that memory does not depend
-    on the video. Nothing is read when the set is made but the names of the files.
+    A video is decoded only where the clip is, frame by frame, each reduced at once, so that memory does not depend on
+    the video. The constructor reads nothing but the names of the files.
 
     Args:
         root: a folder, looked through with the folders below it for video files and folders of frames.
         list: a text file with one of them a line, relative to `root`, instead of all.
         frames, height, width: of the clips, in pixels. The video is reduced until it just covers them.
         rate: frames a second, about: every n-th frame is taken, with n rounded; None: every frame.
-        folder_rate: frames a second of folders, which do not tell.
+        folder_rate: frames a second of folders, which have no rate.
         flip: probability of mirroring left to right.
         across_cuts: whether a clip may show more than one scene. Otherwise none does, unless one fades into the next.
         attempts: places in a video to try until one has no cut.

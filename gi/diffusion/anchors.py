@@ -13,7 +13,7 @@ from gi.video.method import Part, Pictures
 
 
 class CoarseToFine:
-    """As `gi.diffusion.plan` says; frames: of a clip."""
+    """The plan of `gi.diffusion.plan`; frames: of a clip."""
 
     def __init__(self, filler: ClipFiller, frames: int):
         self.filler, self.frames = filler, frames
@@ -29,8 +29,7 @@ class CoarseToFine:
     def prepare(self, frames: Pictures, masks: Pictures, shown: Shown) -> Iterator[tuple[int, int]]:
         """Fills the anchors, clip by clip, and yields (done, total) steps. A clip that was interrupted begins again.
 
-        Anchors are kept as what the result will have of them: windows see known pixels as they were, and filled ones
-        that were decoded once.
+        Anchors are kept as pixels, as they will be in the result: known pixels unchanged, filled ones decoded once.
         """
         clips, steps = coarse_to_fine(frames.count, self.frames, shown.edited).coarse, self.filler.count
         state = shown.folder / "clips_done"

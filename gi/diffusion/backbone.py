@@ -1,4 +1,6 @@
-"""The networks that a configuration can name: Stable Video Diffusion with LoRA, and a small one made from nothing."""
+"""The networks that a configuration can name: Stable Video Diffusion with LoRA, and a small one that is trained from
+scratch.
+"""
 import logging
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ GROUPS = 32  # of the UNet's GroupNorms, which divide its widths
 
 
 class SmallDiffusion(KeyframeDiffusion):
-    """The same UNet, small, all of it trained, without files from elsewhere.
+    """The same UNet, but small and trained from scratch, without downloaded files.
 
     Args:
         widths: channels at each size, multiples of 32; each size is half of the one before. All but the last have
@@ -33,7 +35,7 @@ class SmallDiffusion(KeyframeDiffusion):
     def __init__(self, *, widths: tuple[int, ...] = (32, 64), layers: int = 1, head_width: int = 32,
                  token_dim: int = 32, codec: Codec | None = None, condition: Kind = "symmetric", frames: int = 8,
                  sigma_max: float = 80.0, max_side: int = 128):
-        expect_within(1, 64, layers=layers, widths=len(widths))  # a file from elsewhere may ask for any number
+        expect_within(1, 64, layers=layers, widths=len(widths))  # an untrusted file may ask for any number
         _expect_clips(frames, max_side)
         if len(widths) < 2 or any(width < GROUPS or width % GROUPS or width % head_width for width in widths):
             raise InputError(f"widths: expected two or more multiples of {GROUPS} and of head_width {head_width}, "

@@ -1,4 +1,4 @@
-"""What a training leaves behind: pictures of clips, and the network as a file of its own."""
+"""Callbacks that write pictures of clips, and the network as a file of its own."""
 from collections.abc import Sequence
 from pathlib import Path
 

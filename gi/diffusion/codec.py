@@ -34,12 +34,11 @@ class Codec(nn.Module):
 
     @abstractmethod
     def settings(self) -> dict[str, object]:
-        """The arguments that make such a codec anew, as a configuration gives them."""
+        """The constructor's arguments, as a configuration gives them."""
 
 
 class PixelShuffle(Codec):
-    """No network, and nothing lost: squares of factor² pixels become channels. For small models, trained from nothing.
-    """
+    """No network, and lossless: squares of factor² pixels become channels. For small models, trained from scratch."""
 
     def __init__(self, *, factor: int = 4):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the network is told of known and missing pixels, as latents beside the noisy ones."""
+"""How the network is conditioned on known and missing pixels: latents that are concatenated with the noisy ones."""
 from typing import Literal
 
 import torch
@@ -31,7 +31,7 @@ class Condition:
     def __call__(self, pixels: Tensor, masks: Tensor, codec: Codec) -> Tensor:
         """(B, F, channels, h, w) of pixels (B, F, 3, H, W) in [0, 1] and masks (B, F, 1, H, W), 1 = missing.
 
-        What the pixels of the hole are does not matter.
+        The pixels of the hole have no influence.
         """
         black = pixels * (1 - masks)
         known = codec.encode(black)

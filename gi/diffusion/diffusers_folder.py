@@ -38,7 +38,7 @@ PARTS = {
     "image_encoder": Part("transformers", "CLIPVisionModelWithProjection", "model", 2.5),
 }
 SCHEDULER = "scheduler/scheduler_config.json"
-# What SVD's configurations say, for a dry run without its files. The UNet's are the defaults of its class.
+# SVD's configurations, for a dry run without its files. The UNet's are the defaults of its class.
 SVD: dict[str, dict[str, Any]] = {
     "unet": {},
     "vae": {"block_out_channels": [128, 256, 512, 512], "down_block_types": ["DownEncoderBlock2D"] * 4,
@@ -47,8 +47,8 @@ SVD: dict[str, dict[str, Any]] = {
                       "num_attention_heads": 16, "image_size": 224, "patch_size": 14, "hidden_act": "gelu"},
 }
 FRAMES = {"svd-xt": 25, "svd-base": 14}
-_CLIP_VALUES = (*SVD["image_encoder"], "num_channels", "layer_norm_eps")  # others are of training, or of transformers
-_MOST_BYTES, _MOST, _MOST_LAYERS = 1 << 20, 1 << 16, 64  # of a configuration: no file of SVD's kind comes near
+_CLIP_VALUES = (*SVD["image_encoder"], "num_channels", "layer_norm_eps")  # others are of training or transformers
+_MOST_BYTES, _MOST, _MOST_LAYERS = 1 << 20, 1 << 16, 64  # limits of a configuration, far above those of SVD's kind
 
 
 class Parts(NamedTuple):
@@ -196,7 +196,7 @@ def _read_weights(module, path):
 
 
 def licence(backbone: str) -> str:
-    """What the folder of a backbone, see `load`, says of its licence, in a line: the model card's words, or the file's
+    """The licence that the folder of a backbone, see `load`, states, in a line: the model card's words, or the file's
     name.
     """
     folder = locate(backbone)

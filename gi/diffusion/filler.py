@@ -1,4 +1,4 @@
-"""A clip of frames at the working size, filled by the network: what it is shown, and what is taken from its result."""
+"""Fills a clip of frames at the working size: prepares the network's input, and composites its result."""
 import contextlib
 from collections.abc import Iterator, Sequence
 
@@ -21,7 +21,7 @@ class ClipFiller:
         guidance: lowest and highest, see `guidance_scales`.
         ids: fps − 1, motion bucket, strength of noise on the conditions.
         soften: see `fade_seam`.
-        seed: of the noise, which is each frame's own: what a clip holds besides does not change it.
+        seed: of the noise, which is drawn for each frame, whatever else is in a clip.
     """
 
     def __init__(self, network: KeyframeDiffusion, *, steps: int, guidance: tuple[float, float],
@@ -35,7 +35,7 @@ class ClipFiller:
 
     @property
     def count(self) -> int:
-        """Of the steps of a clip."""
+        """The number of sampling steps of a clip."""
         return len(self.levels) - 1
 
     def steps(self, frames: np.ndarray, holes: np.ndarray, numbers: Sequence[int]) -> Iterator[Tensor]:
@@ -53,7 +53,7 @@ class ClipFiller:
 
     @torch.no_grad()
     def view(self, frames: np.ndarray, holes: np.ndarray, start: int = 0) -> View:
-        """What the network is told of a clip that begins at `start` in the latents."""
+        """The network's input for a clip that begins at `start` in the latents."""
         pixels = self._padded(frames).permute(0, 3, 1, 2)[None].float() / 255
         masks = self._padded(holes)[None, :, None].float()
         conditions = self.network.conditions(pixels, masks)
@@ -97,11 +97,11 @@ def frame_noise(seed: int, number: int, shape: Sequence[int]) -> Tensor:
 
 
 def fade_seam(content: np.ndarray, frame: np.ndarray, hole: np.ndarray, width: int) -> np.ndarray:
-    """Takes the step at a hole's border away from what is to fill it.
+    """Removes the step of brightness at a hole's border.
 
-    What the nearest known pixel differs from `content`, which has been decoded there as well, is added, and fades out
-    over `width` pixels into the hole. content, frame: (H, W, 3) in [0, 255]; hole: bool (H, W), any. Known pixels of
-    the result mean nothing.
+    The difference of the nearest known pixel from `content`, which is decoded there as well, is added, and fades out
+    over `width` pixels into the hole. content, frame: (H, W, 3) in [0, 255]; hole: bool (H, W), any. The result is
+    undefined at known pixels.
     """
     if not width or hole.all():
         return content
@@ -115,6 +115,6 @@ def fade_seam(content: np.ndarray, frame: np.ndarray, hole: np.ndarray, width: i
 
 
 def enough_memory(shape: Sequence[int]) -> contextlib.AbstractContextManager[None]:
-    """Says what helps where memory is not enough for frames of this shape, (F, H, W, …), at once."""
+    """`memory_named` for frames of this shape, (F, H, W, …), with a message that says what helps."""
     return memory_named(f"not enough memory for {shape[0]} frames of {shape[2]}x{shape[1]} at once; a smaller "
                         "max_side=N or frames=N helps, or guidance=1")

@@ -39,8 +39,8 @@ class LatentCache:
         path = self._path(network, pixels, masks)
         if path.is_file():
             try:
-                found = load_file(path)
-                return found["latents"].to(pixels), found["condition"].to(pixels)
+                stored_parts = load_file(path)
+                return stored_parts["latents"].to(pixels), stored_parts["condition"].to(pixels)
             except (SafetensorError, KeyError, OSError) as error:
                 raise InputError(f"{path}: damaged ({error}); delete it and run again") from error
         with torch.no_grad():
@@ -53,7 +53,7 @@ class LatentCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as temporary:
                 save_file(stored, temporary)
-        # What is read later is what was rounded for it, also the first time.
+        # The rounded values are returned the first time, too, as they are what is read later.
         return stored["latents"].to(pixels), stored["condition"].to(pixels)
 
     def _path(self, network, pixels, masks):

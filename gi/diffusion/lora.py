@@ -31,8 +31,8 @@ def add_lora(unet: Any, rank: int, alpha: float | None = None, target_modules: S
     """Freezes the UNet, but for its input convolution, and gives each layer named so an adapter of this rank, zero at
     the start. What is trained is in float32.
 
-    alpha: the adapters count alpha / rank times; None: once. target_modules: last parts of the layers' names; as there
-    is one token only, `to_q` and `to_k` of cross-attention ("attn2.to_q") can learn nothing: its softmax is 1. Raises
+    alpha: adapters are scaled by alpha / rank; None: by 1. target_modules: last parts of the layers' names; as there is
+    one token only, `to_q` and `to_k` of cross-attention ("attn2.to_q") can learn nothing: its softmax is 1. Raises
     InputError for a name that no layer has.
     """
     expect_at_least(1, rank=rank)

@@ -34,10 +34,11 @@ class Denoising(nn.Module):
 
 
 class DiffusionTraining(GuidedInpainting):
-    """The training of `GuidedInpainting` for a network that takes noise from the latents of clips.
+    """The training of `GuidedInpainting` for a network that denoises the latents of clips.
 
     Batches are of `gi.data.sample.ClipSample`. Validation and test score, with `metrics`, the estimate of the first
-    step, from noise alone: the mean of all that the network holds possible. Frames without a hole do not count.
+    step, from noise alone: the mean of all results that the network considers possible. Frames without a hole do not
+    count.
 
     Args:
         generator: the network.
@@ -45,12 +46,12 @@ class DiffusionTraining(GuidedInpainting):
         learning_rate: of AdamW, whatever the size of the batches; linear warm-up over `warmup_steps`, then constant, or
             with `decay` a cosine that ends with the training, by the Trainer's `max_steps` or `max_time`.
         sigma_mean, sigma_deviation: of ln σ in training.
-        drop_token, drop_conditions: probabilities of a clip to be told nothing by the token, and nothing at all.
+        drop_token, drop_conditions: probabilities of dropping a clip's token, and all of its conditions.
         condition_noise: mean and deviation of ln s, for noise of strength s on the pixels that conditions are made of,
             SVD's are -3 and 0.5; None for no noise.
         motion_bucket: the second of SVD's three numbers; the first is the clips' rate − 1, the third s.
         checkpointing: keeps less for the backward pass and computes blocks again.
-        latents: keeps what the codec makes of the clips on disk; not with `condition_noise`, which never comes again.
+        latents: caches the codec's latents of the clips on disk; not with `condition_noise`, which never repeats.
         seed: of noise and what is dropped, which follow from it, the step and the process.
         others: as there.
     """
@@ -206,7 +207,7 @@ class DiffusionTraining(GuidedInpainting):
     # Evaluation -------------------------------------------------------------------------------------------------------
 
     def for_evaluation(self, generator: nn.Module) -> nn.Module:
-        """Itself: a copy of such a network would take its memory again."""
+        """The network itself: a copy would take as much memory again."""
         return generator
 
     def forward(self, batch: dict) -> Tensor:

@@ -1,4 +1,4 @@
-"""Long videos in overlapping windows at once: temporal MultiDiffusion, the rival of coarse to fine."""
+"""Long videos in overlapping windows at once: temporal MultiDiffusion, the alternative to coarse to fine."""
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class MultiDiffusion:
         self.filler, self.frames = filler, frames
 
     def parts(self, count: int, edited: Collection[int]) -> list[Part]:
-        """What is decoded at once."""
+        """The parts that are decoded at once."""
         return pieces(count, length=self.frames, reach=REACH)
 
     def given(self, count: int, edited: Collection[int]) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""The network of keyframe-guided diffusion: SVD's UNet with other conditions, and what is encoded for it."""
+"""The network of keyframe-guided diffusion: SVD's UNet with other conditions, and how these are encoded."""
 from __future__ import annotations
 
 import contextlib
@@ -34,18 +34,18 @@ class Conditions(NamedTuple):
     token: Tensor
 
     def dropped(self) -> Conditions:
-        """Nothing is told: zeros in both, SVD's unconditional branch of guidance."""
+        """Zeros in both: SVD's unconditional branch of guidance."""
         return Conditions(torch.zeros_like(self.latents), torch.zeros_like(self.token))
 
 
 class KeyframeDiffusion(nn.Module):
     """A UNet of diffusers' `UNetSpatioTemporalConditionModel`, called with [c_in·z_σ, z_c] per frame.
 
-    unet: in_channels are those of z_0 and z_c. Subclasses make it from plain values and say by `settings` from which,
-    so that a file of `save_pretrained` can tell.
+    unet: in_channels are those of z_0 and z_c. Subclasses make it from plain values, which `settings` returns for the
+    file of `save_pretrained`.
 
-    frames, sigma_max, max_side: how many frames it was trained on at once, the highest noise level, and the longer
-    side of its pictures; what sampling takes where nothing else is asked for.
+    frames, sigma_max, max_side: how many frames it was trained on at once, the highest noise level, and the longer side
+    of its pictures; the defaults of sampling.
     """
 
     frames: int = 25
@@ -56,12 +56,12 @@ class KeyframeDiffusion(nn.Module):
     def __init__(self, unet: Any, codec: Codec, condition: Condition, token: Token):
         super().__init__()
         self.unet, self.codec, self.condition, self.token = unet, codec, condition, token
-        # Also of a copy that nothing is trained of, such as an average.
+        # By name, so that it also holds for a copy without gradients, such as an average.
         self._trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def conditions(self, pixels: Tensor, masks: Tensor) -> Conditions:
         """pixels: (B, F, 3, H, W) in [0, 1], H and W multiples of the codec's factor; masks: (B, F, 1, H, W), 1 =
-        missing. A frame without missing pixels is a keyframe. What the pixels of holes are does not matter.
+        missing. A frame without missing pixels is a keyframe. The pixels of holes have no influence.
         """
         return Conditions(self.condition(pixels, masks, self.codec), self.token(pixels, masks))
 
@@ -73,7 +73,7 @@ class KeyframeDiffusion(nn.Module):
         """
         inputs = torch.cat([denoiser.scaled_input(z_sigma, sigma), conditions.latents.to(z_sigma.dtype)], dim=2)
         outer, inner = self.unet.conv_in.weight.dtype, self.unet.time_embedding.linear_1.weight.dtype
-        # Frozen weights in 16 bits beside trained ones in 32: autocast makes them meet.
+        # Frozen weights in 16 bits beside trained ones in 32 need autocast.
         mixed = torch.autocast(z_sigma.device.type, inner) if outer != inner else contextlib.nullcontext()
         with mixed:
             return self.unet(inputs.to(outer), denoiser.timestep(sigma), conditions.token.to(inner), ids,
@@ -99,12 +99,11 @@ class KeyframeDiffusion(nn.Module):
     # Files ------------------------------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, object]:
-        """The arguments that make such a network anew, as a configuration gives them. Raises InputError if it cannot.
-        """
+        """The constructor's arguments, as a configuration gives them. Raises InputError if they are unknown."""
         raise InputError("save_pretrained: this network was made from modules, nobody knows its configuration")
 
     def backbone(self) -> dict[str, object]:
-        """What the frozen weights were made of; a file for another backbone is refused."""
+        """A description of the frozen weights; a file for another backbone is refused."""
         return {}
 
     def licence(self) -> str | None:
@@ -112,7 +111,7 @@ class KeyframeDiffusion(nn.Module):
         return None
 
     def trained_state(self) -> dict[str, Tensor]:
-        """{name: weights} of what is trained, all that a file has to hold."""
+        """{name: weights} of what is trained, which is all that a file has to hold."""
         return {name: parameter.detach() for name, parameter in self.named_parameters() if name in self._trained}
 
     def load_trained(self, state: Mapping[str, Tensor], path: str | Path) -> None:
@@ -142,7 +141,7 @@ class KeyframeDiffusion(nn.Module):
             raise InputError(f"{where}: expected a target derived from {cls.__module__}.{cls.__name__}")
         if backbone is not None:
             node["params"] = {**(node.get("params") or {}), "backbone": str(backbone)}
-        with torch.device("meta"):  # a file may ask for any size: compared before it takes the memory
+        with torch.device("meta"):  # a file may ask for any size, which is compared before memory is allocated
             blank = instantiate(node, where)
         expect_fit(blank, state, path, part=blank.trained_state())
         network = instantiate(node, where)

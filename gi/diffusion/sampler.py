@@ -76,7 +76,7 @@ def denoise(network: KeyframeDiffusion, latents: Tensor, views: Sequence[View], 
 
 
 def _output(network, seen, level, view, ids):
-    """F with guidance, float32. The unconditional branch is told nothing but ids."""
+    """F with guidance, float32. The unconditional branch is given nothing but ids."""
     told = Conditions(*(part.to(seen.device) for part in view.conditions))
     if (view.scales == 1).all():
         return network(seen, level, told, ids).float()

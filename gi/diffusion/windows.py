@@ -1,4 +1,5 @@
-"""The frames of a video as the network is to see them: at the working size, whole where they are given, in windows."""
+"""The frames of a video as the network sees them: at the working size, without a hole where they are given, in windows.
+"""
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +20,12 @@ class Item(NamedTuple):
 
 
 class Shown:
-    """Of one video.
+    """The frames of one video, for windows.
 
     Args:
         size: from (height, width) of the frames to those of the working size.
         edited: frames edited by hand, by their number, uint8 (H, W, 3).
-        folder: where the results of frames are kept that are given to later clips.
+        folder: where results of frames are kept for later clips, to which they are given.
     """
 
     def __init__(self, size: Callable[[tuple[int, int]], tuple[int, int]], edited: Mapping[int, np.ndarray],
@@ -33,7 +34,7 @@ class Shown:
 
     def items(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]], first: int, given: Container[int] = (),
               wanted: Container[int] | None = None) -> Iterator[Item]:
-        """Of frames uint8 (H, W, 3) and masks uint8 (H, W) from number `first` on, those `wanted` (None: all).
+        """Items for frames uint8 (H, W, 3) and masks uint8 (H, W) from number `first` on, those `wanted` (None: all).
 
         given: those that are whole, as they have been kept, or nothing is missing in them.
         """
@@ -49,7 +50,7 @@ class Shown:
                 yield Item(number, picture, hole)
 
     def keep(self, number: int, picture: np.ndarray) -> None:
-        """The result of a frame, uint8 (h, w, 3), for clips that it is given to."""
+        """Keeps the result of a frame, uint8 (h, w, 3), for clips that it is given to."""
         io.write_image(self._path(number), picture)
 
     def _path(self, number):

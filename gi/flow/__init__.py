@@ -1,1 +1,1 @@
-"""Optical flow: estimators, warping, agreement, and what guidance by keyframes is made of."""
+"""Optical flow: estimators, warping, agreement of keyframes with the target, and the guidance of generators."""

@@ -1,8 +1,8 @@
-"""Whether a keyframe, along its flow, shows what the target shows: what agrees is used, the rest is not. Ours.
+"""Which parts of a keyframe, warped to the target, agree with it: those are used, the rest is not. Ours.
 
-A wrong alignment is worse than none: its squares of other places are copied into the hole. What can be judged is the
-part that both images show, all the more the nearer to the hole: whether flow there and back meets, and whether the
-keyframe predicts the target better than a blur of the target itself, about what a hole is filled with otherwise.
+A wrong alignment is worse than none, as patches of other places are copied into the hole. Evidence comes from pixels
+that both images show, and counts more near the hole: flow must pass a forward-backward check, and the warped keyframe
+must predict the target better than a blur of the target does, which is about what a hole is filled with otherwise.
 """
 from typing import NamedTuple
 
@@ -14,15 +14,15 @@ from gi.flow.align import align
 from gi.flow.exposure import cell_side, match_exposure, scatter, spread
 from gi.media.scale import video_pixels
 
-_CONSISTENT = 1.0  # pixels at 432 x 240, see `video_pixels`, that flow there and back may miss its start by
-_MEETS = 0.3  # share of pixels whose flow must be consistent, or the flow is a guess
+_CONSISTENT = 1.0  # largest forward-backward error, in pixels at 432 x 240, see `video_pixels`
+_MEETS = 0.3  # share of pixels whose flow must be consistent, else it is a guess
 _WORSE = 0.9  # times the squared error of a blur: a keyframe that differs more shows something else
-_MOSTLY = 0.4  # share of what both images show around the hole that must agree
-_NOISE = 0.02  # differences of this size say nothing
-_NEAR = 0.5  # of a hole's side: evidence so far from it counts a third
-_WINDOW = 5  # cells of `scatter` that evidence is gathered from, and ...
-_ENOUGH = 1.0  # ... cells of known pixels that there must be for a verdict
-_WHOLE, _NOTHING = 0.95, 0.005  # shares of a hole
+_MOSTLY = 0.4  # share of the pixels both images show around the hole that must agree
+_NOISE = 0.02  # smaller differences are no evidence
+_NEAR = 0.5  # of a hole's side: at this distance evidence has a third of the weight
+_WINDOW = 5  # cells of `scatter` along the side of the window that evidence is summed over, and ...
+_ENOUGH = 1.0  # ... cells of known pixels in it that a verdict needs
+_WHOLE, _NOTHING = 0.95, 0.005  # shares of a hole that count as all of it, and as none of it
 
 
 class Verdict(NamedTuple):
@@ -76,10 +76,10 @@ def judge(image: Tensor, mask: Tensor, source: Tensor, source_mask: Tensor, flow
     `image` and `source` (1,3,H,W) of one exposure, their holes (1,1,H,W), `flow` (1,2,H,W) and its error (1,1,H,W).
     """
     size = image.shape[-2:]
-    there, visible = align(source, source_mask, flow)
+    warped, visible = align(source, source_mask, flow)
     both = visible * (1 - mask)
     consistent = (error < video_pixels(_CONSISTENT, size)).float()
-    differs, blurred = (((image - other) ** 2).mean(dim=1, keepdim=True) for other in (there, _blur(image, 1 - mask)))
+    differs, blurred = (((image - other) ** 2).mean(dim=1, keepdim=True) for other in (warped, _blur(image, 1 - mask)))
     # In a clear sky flow is arbitrary, and does no harm.
     telling = (torch.maximum(differs, blurred) > _NOISE**2).float()
     evidence = both * torch.cat([torch.ones_like(both), telling, telling * consistent, differs, blurred + _NOISE**2],
@@ -104,7 +104,7 @@ def _agrees(evidence):
 
 
 def _nearness(mask):
-    """Weights (1,1,H,W) that fall with the distance from the hole: smooth, found on blocks of its size."""
+    """Weights (1,1,H,W) that fall with the distance from the hole, computed on blocks of half its side."""
     side = max(1, round(_NEAR * mask.sum().sqrt().item()))
     coarse = F.max_pool2d(mask, side, ceil_mode=True)
     weight, reached = coarse, coarse
@@ -116,7 +116,7 @@ def _nearness(mask):
 
 
 def _blur(image, known):
-    """`image` averaged over squares of three cells, without what is not known."""
+    """`image` averaged over the known pixels of squares of three cells."""
     side, size = cell_side(image.shape[-2:]), image.shape[-2:]
     layers = F.avg_pool2d(torch.cat([image * known, known], dim=1), side, ceil_mode=True)
     layers = F.avg_pool2d(layers, 3, stride=1, padding=1)

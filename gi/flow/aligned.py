@@ -1,4 +1,4 @@
-"""Large motion for estimators that find small ones: what is seen is aligned first. Ours, not the paper's."""
+"""Large motion for estimators made for small motion: a homography aligns the images first. Ours, not the paper's."""
 import functools
 from collections.abc import Sequence
 
@@ -15,17 +15,16 @@ from gi.flow.warp import warp
 from gi.media.scale import video_pixels
 
 _TOLERANCE = 3.0  # pixels at 432 x 240, see `video_pixels`
-_SCALES = 1, 2  # enlarged images take five times as long, so they are looked at only where no plane is found without
+_SCALES = 1, 2  # enlarged images take five times as long, so they are the second try
 _LARGEST = 1024  # the longer side of an enlarged image
-_MANY, _FEW = 400, 3  # of so many keypoints so few times `least` match: the images do not show the same
-_COARSEST = 0.5  # fineness of keypoints of which a plane is precise enough
+_MANY, _FEW = 400, 3  # with so many keypoints, and matches fewer than so many times `least`, the scenes differ
+_COARSEST = 0.5  # lowest `Keypoints.fineness` from which a plane is precise enough
 
 
 class Aligned(PairEstimator):
-    """An estimator that sees the second image brought onto the first by a homography, from matched SIFT keypoints.
-
-    Where two images show no common plane, it sees them as they are. `keypoints` are the most to look for in an image,
-    `least` the matches that must agree.
+    """Warps the second image to the first by a homography of matched SIFT keypoints before the estimator sees them.
+    Images that show no common plane are passed to the estimator as they are. `keypoints` is the largest number per
+    image, `least` the smallest number of matches that must agree.
     """
 
     def __init__(self, *, estimator: Estimator, keypoints: int = 1500, least: int = 8):
@@ -37,41 +36,43 @@ class Aligned(PairEstimator):
     @torch.no_grad()
     def between(self, images: Tensor, first: Tensor, second: Tensor, known: Sequence[Keypoints] | None = None
                 ) -> Tensor:
-        """See `Estimator`. `known` keypoints of all images are looked at first, unless they are too coarse."""
+        """See `Estimator`. `known` keypoints of all images are tried first, unless they are too coarse."""
         if len(first) == 0:
             return zero_flow(images[:0])
         size, grey = images.shape[-2:], to_grey(images)
-        found = functools.cache(lambda scale: known if scale is None else self.detect(list(grey), scale))
+        detected = functools.cache(lambda scale: known if scale is None else self.detect(list(grey), scale))
         scales = _scales(size, min((keypoints.fineness for keypoints in known), default=0) if known else 0)
-        ends = functools.cache(lambda i, j, scale: match(found(scale)[i], found(scale)[j]))
-        matrices = [self._homography(found, ends, scales, i, j, size)
+        matches = functools.cache(lambda i, j, scale: match(detected(scale)[i], detected(scale)[j]))
+        matrices = [self._homography(detected, matches, scales, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
-        # On a CPU, as many pairs at a time as work beside each other: what is brought into line takes memory.
+        # On a CPU, only as many pairs at a time as there are threads: warped images take memory.
         some = torch.get_num_threads() if images.device.type == "cpu" else len(first)
         parts = [slice(start, start + some) for start in range(0, len(first), some)]
         rest = [self._rest(images[first[part]].float(), images[second[part]].float(), planar_flow(matrices[part], size))
                 for part in parts]
         return planar_flow(matrices, size, after=torch.cat(rest))
 
-    def _rest(self, here, there, plane):
-        """Flow (P,2,H,W) that the estimator sees between images (P,3,H,W), the second ones moved by `plane`."""
-        plane = plane.to(there.device)
-        # Beyond the second image's border the first one stands in, so that nothing is found to move there.
-        layers = warp(torch.cat([there, torch.ones_like(there[:, :1])], dim=1), plane)
+    def _rest(self, first, second, plane):
+        """The estimator's flow (P,2,H,W) between images (P,3,H,W), the second ones warped by `plane`, the homographies'
+        flow.
+        """
+        plane = plane.to(second.device)
+        # Beyond the second image's border the first one is shown, so that flow is zero there.
+        layers = warp(torch.cat([second, torch.ones_like(second[:, :1])], dim=1), plane)
         seen = surely_known(layers[:, 3:]).float()
-        return seen * self.estimator(here, layers[:, :3] * seen + here * (1 - seen))
+        return seen * self.estimator(first, layers[:, :3] * seen + first * (1 - seen))
 
     def keypoints(self, images: Tensor) -> list[Keypoints]:
         """Of images (N,3,H,W), as `between` takes them."""
         return self.detect(list(to_grey(images)))
 
-    def _homography(self, found, ends, scales, i, j, size):
+    def _homography(self, detected, matches, scales, i, j, size):
         for scale in scales:  # both directions of a pair are matched at once
-            places, others = ends(i, j, scale)[0] if i < j else ends(j, i, scale)[1]
+            places, others = matches(i, j, scale)[0] if i < j else matches(j, i, scale)[1]
             matrix = find_plane(places, others, size, self.least)
             if matrix is not None:
                 return matrix
-            if len(places) < _FEW * self.least and min(len(found(scale)[k].places) for k in (i, j)) >= _MANY:
+            if len(places) < _FEW * self.least and min(len(detected(scale)[k].places) for k in (i, j)) >= _MANY:
                 break
         return np.eye(3)
 
@@ -82,6 +83,6 @@ def find_plane(places: np.ndarray, others: np.ndarray, size: tuple[int, int], le
 
 
 def _scales(size, fineness):
-    """At which scales to look for keypoints, one after the other; None stands for those known, of some fineness."""
+    """Scales at which keypoints are tried, in this order; None stands for known keypoints of this fineness."""
     new = [scale for scale in _SCALES if scale == 1 or scale * max(size) <= _LARGEST]
     return new if fineness < _COARSEST else [None, *(scale for scale in new if scale > fineness)]

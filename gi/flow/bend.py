@@ -1,7 +1,7 @@
-"""How lenses bend what a plane shows: a cubic polynomial, fitted to what flow deviates from the plane. Ours.
+"""Lens distortion of planar motion: a cubic polynomial fitted to the flow's deviation from the plane. Ours.
 
-To first order, that is what lenses do, and it moves pixels before the plane's homography does; scenes that are nearly
-planar are met by it too.
+A cubic is lens distortion to first order, and is applied before the plane's homography. It also fits scenes that are
+only nearly planar.
 """
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,9 +14,9 @@ from gi.flow.window import EVERYWHERE, Window
 
 TERMS = [(i, j) for i in range(4) for j in range(4 - i)]  # powers of x and y of a cubic polynomial
 MOTION = 2.0  # pixels at 256 x 256: what deviates more is another motion, or an error
-_STIFF = 1e-3  # a bend is penalised as if so large a share of the points had its terms for coordinates, and none
-_ROUNDS = 5  # of least squares, each with less weight for points that were far off before
-_NOISE = 0.1  # an estimator's at least, in pixels at 256 x 256
+_STIFF = 1e-3  # ridge penalty of every coefficient but the constant ones, for each point
+_ROUNDS = 5  # of iteratively reweighted least squares
+_NOISE = 0.1  # least error assumed of an estimator, in pixels at 256 x 256
 
 
 class Plane(NamedTuple):

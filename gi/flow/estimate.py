@@ -42,13 +42,13 @@ class Estimator(Frozen):
     def between(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Flow (N,2,H,W) from `images[first]` to `images[second]`, given images (M,3,H,W) and N indices for each end.
 
-        What concerns one image alone can be computed once, where it belongs to several pairs.
+        Overridden where what depends on one image alone can be computed once for all of its pairs.
         """
         return self(images[first], images[second])
 
 
 class PairEstimator(Estimator):
-    """An estimator that has `between` as its work: that is what a subclass writes instead of `forward`."""
+    """An estimator whose subclasses implement `between` instead of `forward`."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         check_pair(first, second)
@@ -163,7 +163,7 @@ class DIS(PairEstimator):
 
 
 class ZeroFlow(Estimator):
-    """Says that nothing moves; for models without alignment and for ablations."""
+    """Zero flow everywhere; for models without alignment and for ablations."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         check_pair(first, second)

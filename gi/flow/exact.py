@@ -1,7 +1,7 @@
-"""True flow, which synthetic training pairs know, made to look like an estimator's. Ours, not the paper's.
+"""Ground-truth flow of synthetic pairs, with noise that resembles an estimator's errors. Ours, not the paper's.
 
-Training then needs no estimator, and sees keyframes that are of use also where the motion is too large for a fast
-estimator. In evaluation, where nobody knows the truth, flow is estimated as ever.
+Training then needs no estimator, and keyframes are of use also where motion is too large for a fast estimator. In
+evaluation, without ground truth, flow is estimated as usual.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from gi.media.scale import PHOTO_SIDE, scale
 
 @dataclass(frozen=True, kw_only=True)
 class FlowNoise:
-    """Errors of an estimator, drawn independently for every frame and direction; lengths in pixels at 256 x 256.
+    """Simulated estimator errors, drawn independently for every frame and direction; lengths in pixels at 256 x 256.
 
-    Everywhere it is off by a smooth field, its deviation drawn between 0 and `drift`, and this many times more, up to
-    `near_holes`, the closer a hole or a place without true flow is, within some `reach`. `blobs` round places on
-    average, up to a `blob_size` in radius, are matched wrongly, off by a deviation of `blob`. With probability
-    `failures` all of a flow is: it is off by a smooth field with a deviation of `failure`.
+    Flow is off everywhere by a smooth field, whose standard deviation is drawn between 0 and `drift`. Near holes and
+    pixels without true flow, averaged over windows of side `reach`, it grows by a factor of up to 1 + `near_holes`. On
+    average `blobs` round regions, of radius up to `blob_size`, are mismatched by a vector with standard deviation
+    `blob`. With probability `failures`, a whole flow is off by a smooth field with standard deviation `failure`.
     """
 
     drift: float = 1.0
@@ -42,10 +42,10 @@ class FlowNoise:
         expect_at_least(0, **vars(self))
 
     def __call__(self, unsure: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Errors (N,2,H,W) in pixels, for maps (N,1,H,W) that are 1 where holes are or no flow is.
+        """Errors (N,2,H,W) in pixels; `unsure` (N,1,H,W) is 1 in holes and where there is no true flow.
 
-        The generators, on the CPU, are those of the samples, each of which has as many of the N maps, in a row. All of
-        them are worked on at once, as a card needs it, and have the same errors whatever else is in the batch.
+        There is one generator, on the CPU, for each sample; every sample has the same number of consecutive maps. All
+        maps are processed at once, as a GPU needs it, yet a sample's errors do not depend on the rest of the batch.
         """
         size, device = unsure.shape[-2:], unsure.device
         each, unit = len(unsure) // len(generators), scale(size, PHOTO_SIDE)
@@ -61,28 +61,28 @@ class FlowNoise:
 
         drift = self.drift * uniform(1, 1, 1) * (field(4) + 0.5 * field(12))
         window = 2 * round(self.reach * unit / 2) + 1
-        close = unsure  # its mean over squares, by rows and by columns: those of large squares take long
+        close = unsure  # averaged over squares, by rows, then by columns, which is faster for large squares
         for square, padding in ((window, 1), (window // 2, 0)), ((1, window), (0, window // 2)):
             close = F.avg_pool2d(close, square, stride=1, padding=padding, count_include_pad=False)
         error = drift * (1 + self.near_holes * close)
 
         y, x = (torch.linspace(0, length - 1, length, device=device) for length in size)
-        for _ in range(round(2 * self.blobs)):  # each of them there with a probability of 1/2
+        for _ in range(round(2 * self.blobs)):  # each of them present with a probability of 1/2
             centre = uniform(2, 1, 1) * torch.tensor(size, device=device).view(2, 1, 1)
             radius = (0.2 + 0.8 * uniform(1, 1)) * max(1.0, self.blob_size * unit)
             squared = (y[:, None] - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2
-            there = (uniform(1, 1) < 0.5) * torch.sigmoid(4 * (1 - squared / radius**2))
-            error = error + self.blob * there[:, None] * drawn(torch.randn, 2, 1, 1)
+            region = (uniform(1, 1) < 0.5) * torch.sigmoid(4 * (1 - squared / radius**2))
+            error = error + self.blob * region[:, None] * drawn(torch.randn, 2, 1, 1)
 
         failed = uniform(1, 1, 1) < self.failures
         return unit * torch.where(failed, error + self.failure * field(4), error)
 
 
 class ExactGuidance(FlowGuidance):
-    """FlowGuidance that takes the exact flow of a batch with noise instead of estimating, if the batch has any.
+    """FlowGuidance that takes a batch's exact flow, if it has any, with noise instead of estimating flow.
 
-    What follows is the same as with estimated flow: filling it in the target's hole, and the error from both
-    directions, which therefore means what it does elsewhere. Samples of `GuidedPairs` with `exact_flow: true`.
+    The rest is as with estimated flow: it is filled in the target's hole, and its error is computed from both
+    directions. Samples of `GuidedPairs` with `exact_flow: true`.
 
     Args:
         estimator: for batches without exact flow, and for the other samples if `share` is below 1.

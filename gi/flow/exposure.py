@@ -1,4 +1,4 @@
-"""Keyframes in the exposure and the colours of the target, as far as the two show the same. Ours, not the paper's.
+"""Keyframes adjusted to the exposure and colours of the target, by what both images show. Ours, not the paper's.
 
 Two photographs of a scene differ in exposure, white balance and vignetting. Copied as it is, a keyframe then leaves a
 visible box in a clear sky, and a network trained on pairs of one exposure takes the difference for a wrong alignment.
@@ -21,10 +21,10 @@ CELL = 8  # pixels of an image of 256 x 256: what fields are averages over
 _DARK = 0.02  # added to colours before their logarithm is taken
 _CLIPPED = 0.98  # a pixel this bright may have been brighter
 _PRIOR = 0.02  # variance of log colours below which contrast is no longer compared
-_LARGEST_CONTRAST, _LARGEST_GAIN = 2.0, 1.65  # or the other way around; the gain is that of the field
+_LARGEST_CONTRAST, _LARGEST_GAIN = 2.0, 1.65  # of the curves, and of the field; inverses are the lower bounds
 _STEPS = 8  # of iteratively reweighted moments
 _ENOUGH = 30  # blocks of colours that both images must show
-_WORTH = 0.9  # a correction that leaves more than this of the difference is not made
+_WORTH = 0.9  # a correction that leaves more than this share of the difference is not applied
 
 
 @torch.no_grad()
@@ -34,18 +34,18 @@ def match_exposure(image: Tensor, mask: Tensor, source: Tensor, source_mask: Ten
     `mask` and `source_mask` (1,1,H,W) are their holes, whose content has no influence; `flow` (1,2,H,W) in pixels leads
     from the target to the keyframe. A keyframe that is as similar without correction is returned as it is.
     """
-    # What is smooth is found at half the size.
+    # Half the size is enough for what is smooth.
     image, seen, flow = (F.avg_pool2d(x.float(), 2, ceil_mode=True) for x in (image, source, flow / 2))
     mask, source_mask = (F.max_pool2d(x, 2, ceil_mode=True) for x in (mask, source_mask))
-    there, visible = align(seen, source_mask, flow)
+    warped, visible = align(seen, source_mask, flow)
     both = visible * (1 - mask)
-    curves = _curves(image, there, both)
+    curves = _curves(image, warped, both)
     if curves is None:
         return source.float()
-    gain = _gain_field(image, _power(there, *curves), both, flow)
+    gain = _gain_field(image, _power(warped, *curves), both, flow)
     cell = cell_side(image.shape[-2:])
     after, _ = align(_correct(seen, curves, gain, cell), source_mask, flow)
-    if _difference(image, after, both) > _WORTH * _difference(image, there, both):
+    if _difference(image, after, both) > _WORTH * _difference(image, warped, both):
         return source.float()
     return _correct(source.float(), curves, gain, 2 * cell)
 
@@ -75,13 +75,13 @@ def cell_side(size: Sequence[int]) -> int:
 
 # The curve and the field ----------------------------------------------------------------------------------------------
 
-def _curves(image, there, both):
+def _curves(image, warped, both):
     """Contrast and shift (3,) of the lines between log colours, or None if too little is seen in both.
 
     Moments are compared, not errors minimised: colours that do not belong together, as where the alignment is wrong,
     would flatten a line through them, but hardly change what the two distributions are.
     """
-    first, second, whole = _blocks(image, there, both)
+    first, second, whole = _blocks(image, warped, both)
     whole = whole & (torch.maximum(first, second).amax(dim=1, keepdim=True) < _CLIPPED)
     if whole.sum() < _ENOUGH:
         return None
@@ -110,30 +110,30 @@ def _correct(colours, curves, gain, cell):
     return ((_power(colours, *curves) + _DARK) * spread(gain, colours.shape[-2:], cell).exp() - _DARK).clamp(0, 1)
 
 
-def _gain_field(image, there, both, flow):
-    """Logarithms of what the keyframe's colours are still to be multiplied by, in its own cells (1,3,h,w)."""
-    error = (image - there).abs().mean(dim=1, keepdim=True)
+def _gain_field(image, warped, both, flow):
+    """Logarithms of the gains left to apply to the keyframe's colours after the curves, on its own cells (1,3,h,w)."""
+    error = (image - warped).abs().mean(dim=1, keepdim=True)
     limit = 1.5 * error[both > 0.5].median() + 0.02
-    full = torch.maximum(image, there).amax(dim=1, keepdim=True) >= _CLIPPED
+    full = torch.maximum(image, warped).amax(dim=1, keepdim=True) >= _CLIPPED
     weight = both * ~full / (1 + (error / limit) ** 2) ** 2
-    sums = scatter(torch.cat([image * weight, there * weight, weight], dim=1), flow)
+    sums = scatter(torch.cat([image * weight, warped * weight, weight], dim=1), flow)
     wanted, given, total = sums.split([3, 3, 1], dim=1)
     mean = total.clamp(min=1e-6)
     gain = ((wanted / mean + _DARK) / (given / mean + _DARK)).log()
     limit = torch.tensor(_LARGEST_GAIN).log().item()
-    # Of a cell with few pixels its neighbours know more.
+    # A cell with few pixels relies on its neighbours instead.
     share = total / (total + 0.3 * cell_side(image.shape[-2:]) ** 2)
     return soft_fill(gain.clamp(-limit, limit) * share, share, relax=True)
 
 
-def _difference(image, there, both):
-    """The median difference of blocks that both images show whole."""
-    first, second, whole = _blocks(image, there, both)
+def _difference(image, warped, both):
+    """The median difference of blocks that are known completely in both images."""
+    first, second, whole = _blocks(image, warped, both)
     return (first - second).abs().mean(dim=1, keepdim=True)[whole].median()
 
 
-def _blocks(image, there, both):
+def _blocks(image, warped, both):
     """Means of the two images (1,3,h,w) over blocks of pixels, and whether both know all of a block, (1,1,h,w)."""
     side = cell_side(image.shape[-2:]) // 2
     whole = F.avg_pool2d(both, side) > 0.99
-    return F.avg_pool2d(image, side), F.avg_pool2d(there, side), whole
+    return F.avg_pool2d(image, side), F.avg_pool2d(warped, side), whole

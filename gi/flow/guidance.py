@@ -19,10 +19,10 @@ from gi.weights.files import Frozen
 
 
 class Guidance(Frozen):
-    """The contract of what tells a generator where keyframes show a target; a subclass writes `forward`.
+    """The contract of what tells a generator where keyframes show the target's pixels; a subclass writes `forward`.
 
     mask_images: whether the content of holes has no influence, as real use needs: there it is to be removed.
-    aligns: whether keyframes lie on the target along its flow; otherwise there is nothing to judge.
+    aligns: whether its flow aligns keyframes with the target; otherwise `fit_keyframes` has nothing to judge.
     extra: names of further entries of a batch that `forward` takes by keyword, where a batch has them.
     """
 
@@ -40,8 +40,8 @@ class Guidance(Frozen):
         raise NotImplementedError(f"{type(self).__name__} has no forward(image, mask, sources, source_masks)")
 
     def keypoints(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor) -> list[Keypoints] | None:
-        """Keypoints of targets and keyframes, given as to `forward`, which takes them, moved to the grid of its images,
-        as `keypoints` instead of looking for them again. None: this guidance has no use for them.
+        """Keypoints of targets and keyframes; arguments as in `forward`, which takes these keypoints, moved to the grid
+        of its images, as `keypoints` instead of detecting them again. None: this guidance does not use keypoints.
         """
         return None
 
@@ -73,12 +73,12 @@ class FlowGuidance(Guidance):
     @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor, sources: Tensor,  # type: ignore[override]  # has no `extra`
                 source_masks: Tensor, keypoints: Sequence[Keypoints] | None = None) -> tuple[Tensor, Tensor]:
-        """See `Guidance`. Without `mask_images`, the holes' content is looked at. keypoints: see `keypoints`."""
+        """See `Guidance`. Without `mask_images`, the holes' content has influence. keypoints: see `keypoints`."""
         batch, frames, _, height, width = sources.shape
         if image.shape != (batch, 3, height, width):
             raise InputError(f"keyframes {tuple(sources.shape)}, expected (B, T, 3, H, W), do not fit the target "
                              f"{tuple(image.shape)}, expected (B, 3, H, W)")
-        if batch * frames == 0 or not self.aligns:  # what else there is to do would come to the same
+        if batch * frames == 0 or not self.aligns:  # the computation would give the same
             return image.new_zeros(batch, frames, 2, height, width), image.new_zeros(batch, frames, 1, height, width)
         images = self._seen_all(image, mask, sources, source_masks)
         number = torch.arange(len(images), device=image.device)

@@ -1,4 +1,4 @@
-"""SIFT keypoints of an image, and which of two images show the same. What was found in an image is kept for a while."""
+"""SIFT keypoints of images, cached for recent images, and their matches between two images."""
 import contextlib
 import functools
 import hashlib
@@ -17,9 +17,9 @@ from gi.flow.threads import on_threads
 from gi.heap import LARGE
 
 _RATIO = 0.8  # a match must be this much closer than the second best one (Lowe, 2004)
-_KEPT = 13 << 20  # bytes of keypoints, of some 60 images with 1500
-_LOCK = threading.Lock()  # of what is kept: flow is estimated on several threads
-_ALONE = threading.Lock()  # for large images, whose pyramids take some 200 bytes a pixel
+_KEPT = 13 << 20  # bytes of cached keypoints: some 60 images with 1500 each
+_LOCK = threading.Lock()  # of the cache: flow is estimated on several threads
+_ALONE = threading.Lock()  # one large image at a time: SIFT's pyramids take some 200 bytes a pixel
 
 
 class Keypoints(NamedTuple):
@@ -27,34 +27,36 @@ class Keypoints(NamedTuple):
 
     places: np.ndarray  # (n, 2), x and y in pixels
     histograms: Tensor  # (n, 128), uint8: SIFT's descriptors
-    fineness: float = 1.0  # side of one of these pixels, in pixels of the image that was looked at
+    fineness: float = 1.0  # side of a pixel of these coordinates, in pixels of the image given to SIFT
 
     def inside(self, corner: Sequence[float], scale: Sequence[float], size: Sequence[int]) -> "Keypoints":
-        """Those in a part of the image, in its pixels: it begins at `corner`, x and y, is enlarged `scale` times along
-        x and y, and then has `size` = (height, width).
+        """The keypoints in a crop of the image, in the crop's pixels. It begins at `corner`, x and y, is enlarged
+        `scale` times along x and y, and then has `size` = (height, width).
         """
         places = (self.places + 0.5 - corner) * scale - 0.5
-        there = ((places > -0.5) & (places < np.array(size[::-1]) - 0.5)).all(axis=1)
-        return Keypoints(places[there], self.histograms[torch.from_numpy(there)], self.fineness / max(scale))
+        within = ((places > -0.5) & (places < np.array(size[::-1]) - 0.5)).all(axis=1)
+        return Keypoints(places[within], self.histograms[torch.from_numpy(within)], self.fineness / max(scale))
 
 
 class Detector:
-    """Finds up to `most` keypoints in an image, and keeps those of the last images, by their content."""
+    """Detects up to `most` keypoints in an image, and caches those of recent images by the images' content."""
 
     def __init__(self, most: int):
         self.most = most
         self._kept: LRUCache = LRUCache(_KEPT, getsizeof=_bytes)
 
     def __call__(self, images: Sequence[np.ndarray], scale: int = 1) -> list[Keypoints]:
-        """Of grey images (H, W), uint8, looked at `scale` times enlarged, with as many times the keypoints."""
+        """Keypoints of grey images (H, W), uint8, detected after enlarging them `scale` times, up to `scale` times as
+        many.
+        """
         keys = [(scale, image.shape, hashlib.blake2b(image.tobytes()).digest()) for image in images]
         with _LOCK:
-            found = {key: self._kept[key] for key in keys if key in self._kept}
-        new = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
-        found |= zip(new, on_threads(functools.partial(self._detect, scale=scale), new.values()), strict=True)
+            known = {key: self._kept[key] for key in keys if key in self._kept}
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
+        known |= zip(new, on_threads(functools.partial(self._detect, scale=scale), new.values()), strict=True)
         with _LOCK:
-            self._kept.update((key, found[key]) for key in new)
-        return [found[key] for key in keys]
+            self._kept.update((key, known[key]) for key in new)
+        return [known[key] for key in keys]
 
     def _detect(self, grey, scale):
         if scale != 1:
@@ -76,10 +78,11 @@ Ends = tuple[np.ndarray, np.ndarray]  # places (n, 2) in one image, and those th
 
 
 def match(first: Keypoints, second: Keypoints) -> tuple[Ends, Ends]:
-    """Where the keypoints of the first image that match lie there and in the second; and the other way round."""
+    """Positions of matching keypoints in both images, for matches of the first image's and for matches of the second's.
+    """
     if min(len(first.places), len(second.places)) < 2:
         return (first.places[:0], second.places[:0]), (second.places[:0], first.places[:0])
-    # Roots tell better whether two histograms are alike (Arandjelović & Zisserman, 2012).
+    # RootSIFT: roots of histograms compare better (Arandjelović & Zisserman, 2012).
     roots, others = (F.normalize(keypoints.histograms.float(), p=1).sqrt() for keypoints in (first, second))
     cosine = (roots @ others.T).numpy()
     back, sources = _clear(np.ascontiguousarray(cosine.T))
@@ -88,7 +91,7 @@ def match(first: Keypoints, second: Keypoints) -> tuple[Ends, Ends]:
 
 
 def _clear(cosine):
-    """Rows whose largest cosine is clearly the largest, and in which columns it is; overwrites them."""
+    """Rows whose best match passes the ratio test, and its columns; overwrites `cosine`."""
     row = np.arange(len(cosine))
     which = cosine.argmax(axis=1)
     best = cosine[row, which]

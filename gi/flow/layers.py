@@ -1,7 +1,7 @@
-"""Which motion a hole has where things move over a background: if there is one, its own. Ours, not the paper's.
+"""The motion of a hole where objects move in front of a background: that of the background. Ours, not the paper's.
 
-Flow continued smoothly from a hole's edge follows whoever walks past it. Where nearly all that surrounds a hole moves
-as one simple motion does, the hole is taken to belong to that layer, and what moves otherwise passes in front of it.
+Flow continued smoothly from a hole's edge follows whatever passes by. Where nearly all of a hole's surroundings follow
+one simple motion, the hole is taken to belong to that layer; what moves otherwise passes in front of it.
 """
 import cv2
 import numpy as np
@@ -13,9 +13,9 @@ from gi.flow.unseen import smooth_fill
 from gi.flow.warp import forward_backward_error
 from gi.media.scale import video_pixels
 
-_POINTS = 500  # of the surroundings are looked at, the more of them the closer to the hole
-_NEAR = 0.08  # of the longer side: pixels so far from the hole are looked at a quarter as often as those at its edge
-_AGREE = 0.7  # share of them that the layer must explain; of parallax and waves, a plane explains less
+_POINTS = 500  # sampled from the surroundings, more densely close to the hole
+_NEAR = 0.08  # of the longer side: pixels so far from the hole are sampled a quarter as often as at its edge
+_AGREE = 0.7  # share of them that the layer must explain; a plane explains less of parallax or waves
 _SIMPLER = 0.95  # a simpler motion is preferred that explains this share of what the best one does
 _CLOSE = 0.5  # pixels at 432 x 240: flow that deviates less belongs to the layer, and flow there and back is reliable
 
@@ -41,7 +41,8 @@ def background_flow(flow: Tensor, back: Tensor, hole: Tensor) -> Tensor | None:
 
 
 def continue_flow(flow: Tensor, hole: Tensor, background: Tensor | None) -> Tensor:
-    """`flow` (1,2,H,W), where `hole` (1,1,H,W) is 1 that of the background, or without one continued from around it."""
+    """`flow` (1,2,H,W) with `hole` (1,1,H,W) filled by the background's flow, or without one by a smooth continuation.
+    """
     return smooth_fill(flow, hole) if background is None else torch.where(hole > 0.5, background, flow)
 
 

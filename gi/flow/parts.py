@@ -1,4 +1,4 @@
-"""The part of each keyframe that shows what is around the hole of a picture, and what guidances see of it all."""
+"""Crops of each keyframe that show the surroundings of the target's hole, and the guidance computed on them."""
 import functools
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ from gi.flow.keypoints import match
 from gi.media.crop import MIN_SIDE, Box, limited, resize_known
 from gi.media.io import to_rgb
 
-COARSE_SIDE = 256  # for finding that part by flow, and ...
-KEYPOINT_SIDE = 512  # ... for finding keypoints, once in a picture
-_POINTS = 10_000  # of a hole are looked at
+COARSE_SIDE = 256  # pixels of the longer side for locating a crop by flow, and ...
+KEYPOINT_SIDE = 512  # ... for detecting keypoints, once per picture
+_POINTS = 10_000  # of a hole are moved to measure a shift
 
 Picture = tuple[np.ndarray, np.ndarray]  # (H, W, 3) or as in `gi.media.photos.Photo`, and its hole (H, W), bool
 
 
 class Parts:
-    """A box of a target, and of each keyframe the one that shows the same, all brought to one size.
+    """Crops of a target and its keyframes that show the same part of the scene, resized to one size.
 
     pictures: the target and its keyframes, of one size.
     """
@@ -50,7 +50,7 @@ class Parts:
         return [Box(top, left, top + box.size[0], left + box.size[1]) for top, left in corners]
 
     def _shifts(self):
-        """How far what the hole hides has moved in each keyframe: medians (2,) of x and y, in pixels."""
+        """Median displacement (2,) of the hole's pixels in each keyframe, x and y, in pixels."""
         size = limited(self.whole.size, KEYPOINT_SIDE)
         target, *others = self._keypoints or [None]
         planes = [find_plane(*match(target, keypoints)[0], size) for keypoints in others]
@@ -67,7 +67,9 @@ class Parts:
 
     @functools.cached_property
     def _keypoints(self):
-        """Of the whole pictures, or None: found once, and those of a keyframe do not depend on where the hole is."""
+        """Keypoints of the whole pictures, or None: detected once, and cached for keyframes, as the hole does not
+        matter there.
+        """
         if self.box == self.whole or len(self.pictures) == 1:
             return None
         return self.guidance.keypoints(*self._views([self.whole] * len(self.pictures),
@@ -82,7 +84,7 @@ class Parts:
         return self.guidance(*views, keypoints=moved)
 
     def _ratio(self, size):
-        """Pixels of whole pictures brought to `size` for each of their own, along x and y."""
+        """Scale factors along x and y of whole pictures that are resized to `size`."""
         return np.array(size[::-1]) / self.whole.size[::-1]
 
     def _views(self, boxes, size):

@@ -1,9 +1,9 @@
 """The motion of a plane: fitted to a flow field to fill its hole, or to matched keypoints. Ours, not the paper's.
 
-A hole's edge tells little about the middle of a large hole when the scene turns or changes in size: the nearest flow
-is the wrong one there. Where most of what is around it moves as one plane does, the hole most likely does so too.
-Lenses bend what a plane shows, and scenes are often nearly planar only (`gi.flow.bend`); and what the images show tells
-the motion more precisely than their flow (`gi.flow.register`).
+When the image rotates or zooms, the flow at a large hole's edge is wrong for its middle. Where most of the surroundings
+move as one plane, the hole most likely does so too. Lens distortion and scenes that are only nearly planar need more
+than a homography (`gi.flow.bend`), and the images themselves determine the motion more precisely than their flow
+(`gi.flow.register`).
 """
 import functools
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ from gi.flow.unseen import smooth_fill
 from gi.flow.warp import area_means, forward_backward_error
 from gi.media.scale import PHOTO_SIDE, scale
 
-_POINTS = 400  # of a field are looked at for its plane, the more of them the closer to the hole
-_BEND_POINTS = 1000  # ... for how it bends
+_POINTS = 400  # sampled from a field to fit its plane, more densely close to the hole
+_BEND_POINTS = 1000  # ... to fit its lens distortion
 _AGREE = 0.4  # share of them that a plane must explain
 # Lengths are pixels of an image of 256 x 256, and scale with it.
 _PLANE = 1.0  # flow that deviates less from a plane agrees with it
 _CELL = 16  # what is left of the flow is averaged over squares of this side, as flow near holes is noisy
-_SEEN = 0.3  # ... so much of which must be known
+_SEEN = 0.3  # ... of which this share must be known
 _PRECISE = 0.3  # flow that deviates less from a plane that was registered is noise
-_CONSISTENT = 0.25  # flow there and back that misses its start by less is reliable
-_ENOUGH = 0.003  # of a field must be reliable, or all of it is looked at
+_CONSISTENT = 0.25  # flow with a smaller forward-backward error is reliable
+_ENOUGH = 0.003  # share of a field that must be reliable, else all of it is used
 _STILL = Plane(np.eye(3), np.zeros((len(TERMS), 2)))
-_LARGEST_CHANGE = 9.0  # of an area, or the other way around; what a plane shows beyond is no longer of use
+_LARGEST_CHANGE = 9.0  # of an area, enlarged or reduced; beyond it a keyframe is of no use
 
 
 @torch.no_grad()
@@ -57,11 +57,11 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None,
                    views: Sequence[Sequence[View] | None] | None = None) -> Tensor:
     """Replaces flow (N,2,H,W) where `mask` (N,1,H,W) is 1 (> 0.5) by that of the plane the rest shows.
 
-    What a field deviates from its plane, where that is little, is fitted by a cubic polynomial, which `register` makes
-    precise for fields whose pair of `views` is not None. What is left is averaged over squares and continued smoothly
-    into the hole. A field that shows no plane is continued smoothly as a whole. Where `reliable` (N,1,H,W), unless
-    None, is not true, flow is not looked at. Planes are found on the host by RANSAC, with the same random numbers every
-    time. Returns float32 (N,2,H,W); outside the holes the values are those of `flow`.
+    Small deviations of a field from its plane are fitted by a cubic polynomial, which `register` refines for fields
+    whose pair of `views` is not None. The residual is averaged over squares and continued smoothly into the hole. A
+    field that shows no plane is continued smoothly as a whole. Where `reliable` (N,1,H,W), unless None, is not true,
+    flow is ignored. Planes are fitted on the CPU by RANSAC, with the same random numbers every time. Returns float32
+    (N,2,H,W); outside the holes the values are those of `flow`.
     """
     if not flow.numel():
         return flow.float()
@@ -89,8 +89,8 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None,
 def planar_flow(matrices: Sequence[np.ndarray], size: Sequence[int], after: Tensor | None = None) -> Tensor:
     """The flow (N,2,height,width) in pixels, float32, of N homographies (3, 3) of pixel coordinates x, y.
 
-    They apply `after` another flow (N,2,height,width), whose device and precision then serve; without it, the CPU and
-    float64.
+    They are applied on top of another flow `after` (N,2,height,width), whose device and precision are used; without it,
+    the CPU and float64.
     """
     moved = torch.zeros(len(matrices), 2, 1, 1, dtype=torch.float64) if after is None else after
     y, x = (torch.arange(length, device=moved.device, dtype=moved.dtype) for length in size)
@@ -106,7 +106,7 @@ def fit_homography(start: np.ndarray, end: np.ndarray, size: tuple[int, int], *,
                    least: int) -> np.ndarray | None:
     """The homography (3, 3) that most of the moves (n, 2) -> (n, 2) agree with, at least `least` of them; None if none.
 
-    `tolerance` is in pixels. One that folds, mirrors or shrinks an image of `size` to a fraction of its area is none.
+    `tolerance` is in pixels. One that folds or mirrors an image of `size`, or changes its area too much, is rejected.
     """
     if len(start) < max(4, least):
         return None
@@ -133,7 +133,7 @@ def _fit_field(flow, known, hole, views, unit):
     y, x = y[some], x[some]
     start = np.stack([x, y], axis=1).astype(np.float64)
     end = start + flow[:, y, x].T
-    # Moves out of the image are an estimator's guesses.
+    # Flow that leaves the image is a guess of the estimator.
     seen = ((end >= 0) & (end <= [known.shape[1] - 1, known.shape[0] - 1])).all(axis=1)[:_POINTS]
     matrix = fit_homography(start[:_POINTS][seen], end[:_POINTS][seen], known.shape, tolerance=_PLANE * unit,
                             least=max(32, round(_AGREE * seen.sum())))
@@ -145,7 +145,7 @@ def _fit_field(flow, known, hole, views, unit):
 
 
 def _coarsely_continued(rest, unknown, cell, noise):
-    """`rest` (N,2,H,W) averaged over squares of `cell` pixels, known enough, and continued where `unknown`.
+    """`rest` (N,2,H,W) averaged over squares of side `cell`, and continued into squares that are mostly `unknown`.
 
     Of N fields, vectors shorter than their `noise` (N) become 0, and those that are hardly longer are shortened.
     """

@@ -1,8 +1,8 @@
-"""RAFT's forward pass, cheaper than the network's own and with the same result to rounding.
+"""RAFT's forward pass, cheaper than torchvision's and with the same result up to rounding.
 
-What an image is encoded to serves every pair it belongs to; what the context adds to a recurrent unit is convolved
-once; two gates that read the same are one convolution; only the last flow is brought to full size. On CPUs everything
-is in the layout channels_last, in which convolutions are faster there, and large kernels take fewer products.
+An image's encoding serves all of its pairs; the context's contribution to the recurrent units is convolved once; two
+gates with the same input are one convolution; only the last flow is upsampled. On CPUs everything is in the memory
+format channels_last, in which convolutions are faster there, and Winograd's method saves multiplications.
 """
 import functools
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def replace_norms(encoder: nn.Module) -> None:
 
 
 class _Lookup:
-    """Correlation of every pixel of one image with squares of the other, at several scales."""
+    """Correlation of every pixel of one image with windows of the other, at several scales."""
 
     def __init__(self, first, second, block):
         channels = first.shape[1]
@@ -72,7 +72,7 @@ class _Lookup:
             self.levels.append(F.avg_pool2d(self.levels[-1], kernel_size=2))
         steps = torch.arange(-block.radius, block.radius + 1, device=first.device, dtype=first.dtype)
         self.square = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)  # x varies along the rows
-        # Half the length of each level's axes, x first, without a copy from the host that waits.
+        # Half the length of each level's axes, x first, made on the device to avoid a blocking copy.
         self.halves = [torch.stack([steps.new_full((), (length - 1) / 2) for length in level.shape[:1:-1]])
                        for level in self.levels]
 
@@ -80,16 +80,16 @@ class _Lookup:
         """Position (N,2,h,w) in the second image -> (N, levels * (2 * radius + 1)^2, h, w)."""
         number, _, height, width = position.shape
         position = position.permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
-        found = []
+        sampled = []
         for level, half in zip(self.levels, self.halves, strict=True):
             grid = (position / half - 1) + self.square / half
-            found.append(F.grid_sample(level, grid, align_corners=True).flatten(1))
+            sampled.append(F.grid_sample(level, grid, align_corners=True).flatten(1))
             position = position / 2
-        return laid_out(torch.cat(found, dim=1).view(number, height, width, -1).permute(0, 3, 1, 2))
+        return laid_out(torch.cat(sampled, dim=1).view(number, height, width, -1).permute(0, 3, 1, 2))
 
 
 class _MotionEncoder:
-    """Torchvision's, its layers, convolutions that a ReLU follows, by our `convolution`."""
+    """Torchvision's motion encoder, with our `convolution` for its layers, each of which a ReLU follows."""
 
     def __init__(self, encoder):
         layers = encoder.convcorr1, encoder.convcorr2, encoder.convflow1, encoder.convflow2, encoder.conv
@@ -103,7 +103,7 @@ class _MotionEncoder:
 
 
 class _Unit:
-    """A convolutional GRU with inputs [hidden, context, motion], of which the context stays."""
+    """A convolutional GRU with inputs [hidden, context, motion], of which the context is constant."""
 
     def __init__(self, unit, context):
         hidden = unit.convz.out_channels
@@ -148,5 +148,5 @@ def _layer(conv):
 
 
 def laid_out(x: Tensor) -> Tensor:
-    """Maps (N,C,H,W) in the layout that convolutions are fast in."""
+    """Maps (N,C,H,W) in the memory format in which convolutions are fastest."""
     return x.contiguous(memory_format=torch.channels_last if x.device.type == "cpu" else torch.contiguous_format)

@@ -1,7 +1,7 @@
-"""The motion of a plane made precise by the images themselves. Ours, not the paper's.
+"""The motion of a plane refined by registering the images themselves. Ours, not the paper's.
 
-An estimator's flow tells such a motion to a tenth of a pixel. What the images show around the hole tells more: all of
-it is compared at once, and counts as far as it has structure.
+An estimator's flow determines such a motion to a tenth of a pixel. The images around the hole determine it better: all
+of their structure is compared at once.
 """
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,14 +13,14 @@ from gi.flow.bend import TERMS, Plane, bend_at, terms_at
 from gi.flow.window import corner
 from gi.media.crop import limited, resize_known
 
-_NEAR = 0.08  # of the longer side: pixels so far from the hole are looked at a quarter as often as those at its edge
-_STEPS = 6  # of Gauss and Newton
-_POINTS = 6000  # are looked at, the more of them the closer to the hole
+_NEAR = 0.08  # of the longer side: pixels so far from the hole are sampled a quarter as often as at its edge
+_STEPS = 6  # of the Gauss-Newton method
+_POINTS = 6000  # sampled at most, more densely close to the hole
 _FEWEST = 500
-_REACH = 1.0  # of the hole's longer side: nothing that is farther away
-_STIFFNESS = {2: 1e-4, 3: 1e-3}  # by degree: penalty for leaving the first guess, beside what the images say
+_REACH = 1.0  # of the hole's longer side: pixels farther away are not compared
+_STIFFNESS = {2: 1e-4, 3: 1e-3}  # by degree: penalty for leaving the initial fit, relative to the data term
 _LARGEST = 512  # pixels of a view's longer side
-_DIFFERENT = 0.5  # deviations of fine structure
+_DIFFERENT = 0.5  # in standard deviations of fine structure: where the robust cost is 1/2
 _FITS = 0.55  # mean over points that differ by x of x^2 / (x^2 + _DIFFERENT^2); 0.66 for unrelated noise
 # Lengths are pixels of a view, whatever its size
 _FINE = 1.6  # coarser structure is not compared, as light changes it
@@ -43,11 +43,11 @@ class View(NamedTuple):
 
 
 def register(plane: Plane, first: View, second: View, full: Sequence[int]) -> Plane:
-    """The plane with the bend that brings the second image onto the first one best, around the first one's hole.
+    """The plane with the bend that best aligns the second image with the first one, around the first one's hole.
 
-    Fine structure, each place with a contrast of 1, is compared by Gauss's and Newton's method with weights that
-    forget what does not fit (iteratively reweighted least squares). Returns `plane` itself where nothing fits better,
-    or well.
+    Fine structure, normalised to a local contrast of 1, is aligned by the Gauss-Newton method with weights that
+    suppress outliers (iteratively reweighted least squares). Returns `plane` itself where nothing fits better, or
+    nothing fits well.
     `full` is the height and width of the images whose pixels the plane is of.
     """
     size, window = first.known.shape, _window(first.known)
@@ -65,16 +65,16 @@ def register(plane: Plane, first: View, second: View, full: Sequence[int]) -> Pl
     some = near_hole(first.known, y + top, x + left, _POINTS)
     y, x = y[some], x[some]
     terms = terms_at(np.stack([x + left, y + top], axis=1), size)
-    here, bend, best, least = _detail(first.grey[window], both), plane.bend, plane, np.inf
+    first_detail, bend, best, least = _detail(first.grey[window], both), plane.bend, plane, np.inf
     for _ in range(_STEPS):
-        there = _detail(cv2.remap(second.grey, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), both)
-        missing = here[y, x] - there[y, x]
-        if (cost := np.mean(missing**2 / (missing**2 + _DIFFERENT**2))) >= least:
+        second_detail = _detail(cv2.remap(second.grey, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), both)
+        residual = first_detail[y, x] - second_detail[y, x]
+        if (cost := np.mean(residual**2 / (residual**2 + _DIFFERENT**2))) >= least:
             break
         best, least = plane._replace(bend=bend), cost
-        mean = here + there
+        mean = first_detail + second_detail
         slopes = (mean[y, x + 1] - mean[y, x - 1]) / 4, (mean[y + 1, x] - mean[y - 1, x]) / 4
-        change = _step(np.concatenate([slope[:, None] * terms for slope in slopes], axis=1), missing,
+        change = _step(np.concatenate([slope[:, None] * terms for slope in slopes], axis=1), residual,
                        bend - plane.bend)
         bend = bend + change
         if np.abs(terms @ change).max() < _SETTLED:
@@ -84,9 +84,8 @@ def register(plane: Plane, first: View, second: View, full: Sequence[int]) -> Pl
 
 
 def near_hole(known: np.ndarray, y: np.ndarray, x: np.ndarray, count: int) -> np.ndarray:
-    """Indices of up to `count` of the pixels y, x, the more of them the closer to where `known` (H, W) is 0.
-
-    They are drawn with the same random numbers every time.
+    """Indices of up to `count` of the pixels y, x, sampled more densely close to where `known` (H, W) is 0, by a fixed
+    seed.
     """
     side = max(known.shape)
     distance = cv2.distanceTransform(known.astype(np.uint8), cv2.DIST_L2, 3)[y, x]
@@ -100,14 +99,14 @@ def _grid(full, reduced):
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
-def _step(jacobian, missing, moved):
-    """The change (10, 2) of a bend that has `moved` from its first guess."""
-    usual = 1.48 * np.median(np.abs(missing)) + 0.02
-    weighted = (1 + (missing / (2 * usual)) ** 2)[:, None] ** -2.0 * jacobian
+def _step(jacobian, residual, moved):
+    """The Gauss-Newton step (10, 2) of a bend that has `moved` from its initial fit."""
+    usual = 1.48 * np.median(np.abs(residual)) + 0.02
+    weighted = (1 + (residual / (2 * usual)) ** 2)[:, None] ** -2.0 * jacobian
     normal = np.einsum("ni,nj->ij", weighted, jacobian)  # without BLAS, whose threads get in the way of `on_threads`
     typical = np.diag(normal).mean() + 1e-9
     penalty = typical * np.tile([_STIFFNESS.get(i + j, 0.0) for i, j in TERMS], 2)
-    wanted = np.einsum("ni,n->i", weighted, missing) - penalty * moved.T.ravel()
+    wanted = np.einsum("ni,n->i", weighted, residual) - penalty * moved.T.ravel()
     return np.linalg.solve(normal + np.diag(penalty + 1e-6 * typical), wanted).reshape(2, -1).T
 
 
@@ -119,7 +118,8 @@ def _moved(plane, size, window):
 
 
 def _detail(grey, known):
-    """Differences from the mean around, in deviations of such differences farther around; 0 where not `known`."""
+    """Differences from the local mean, divided by their standard deviation over a larger window; 0 where not `known`.
+    """
     fine = known * (grey - cv2.GaussianBlur(grey * known, (0, 0), _FINE)
                     / (cv2.GaussianBlur(known, (0, 0), _FINE) + 1e-3))
     around = cv2.blur(fine * fine, (_AROUND, _AROUND)) / (cv2.blur(known, (_AROUND, _AROUND)) + 1e-3)

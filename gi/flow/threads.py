@@ -1,4 +1,4 @@
-"""Work that lets go of Python's lock, as that of OpenCV, NumPy and torch does, on all cores."""
+"""Runs functions that release Python's global lock (GIL), as OpenCV, NumPy and torch do, on all cores."""
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +20,9 @@ def on_threads(function: Callable[..., T], *items: Iterable) -> list[T]:
 
 @contextlib.contextmanager
 def torch_threads(number: int) -> Iterator[int]:
-    """Within it, torch works on so many threads, also in threads of Python's that begin there; gives the usual number.
+    """Within it, torch uses `number` threads, also in Python threads that start within it; yields the previous number.
 
-    Work that is spread over Python's threads takes 1: its sums are then rounded alike on however many cores it runs.
+    Work that is spread over Python threads uses 1, so that its sums are rounded alike on any number of cores.
     """
     usual = torch.get_num_threads()
     torch.set_num_threads(number)

@@ -1,7 +1,7 @@
-"""Pictures whose holes show what must not matter, such as the object to be removed, made fit for estimating flow.
+"""Prepares images for flow estimation whose holes show what must have no influence, such as the object to be removed.
 
-Black holes would be matched with each other, so they are filled smoothly from around them; and flow close to a hole is
-wrong too, so more than the hole is replaced by the flow around it.
+Black holes would be matched with each other, so they are filled smoothly from their surroundings. Flow close to a hole
+is wrong too, so the hole is grown before its flow is replaced by the flow around it.
 """
 import torch
 import torch.nn.functional as F
@@ -32,14 +32,14 @@ def soft_fill(colours: Tensor, share: Tensor, *, relax: bool = False) -> Tensor:
     size, steps = colours.shape[-2:], max(4, 512 // max(colours.shape[-2:])) if relax else 0
     if max(size) == 1 or len(colours) == 0 or share.min() >= 1:
         return colours
-    there = F.avg_pool2d(share, 2, ceil_mode=True)
-    coarse_share = (4 * there).clamp(max=1)  # one pixel of four is enough
-    coarse = F.avg_pool2d(colours, 2, ceil_mode=True) / there.clamp(min=1e-6) * coarse_share
+    mean_share = F.avg_pool2d(share, 2, ceil_mode=True)
+    coarse_share = (4 * mean_share).clamp(max=1)  # one pixel of four is enough
+    coarse = F.avg_pool2d(colours, 2, ceil_mode=True) / mean_share.clamp(min=1e-6) * coarse_share
     coarse = soft_fill(coarse, coarse_share, relax=relax)
     smooth = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
     if colours.requires_grad or share.requires_grad:
         return _refined(colours, share, smooth, steps)
-    # Only missing pixels change, and the known ones beside them are all that these are computed from.
+    # Only missing pixels change, and they depend only on the known ones beside them.
     part = ..., *window_around(share < 1, margin=1)
     filled = colours.clone()
     filled[part] = _refined(colours[part], share[part], smooth[part], steps)

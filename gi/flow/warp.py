@@ -14,8 +14,8 @@ def warp(x: Tensor, flow: Tensor, corner: Sequence[int] = (0, 0)) -> Tensor:
     """Samples `x` (N,C,H,W) at `pixel + flow`, bilinearly, with zeros outside the image; `flow` (N,2,h,w) in pixels.
 
     `flow` is of the whole image, or of a part that begins at `corner`, row and column; the result (N,C,h,w) as well. It
-    has the dtype of `x`. Positions are always computed in float32: half precision has no place for the fraction of a
-    pixel at coordinate 1000. Along an axis of a single pixel every position is that pixel.
+    has the dtype of `x`. Positions are always computed in float32: half precision cannot represent fractions of a pixel
+    at coordinate 1000. Along an axis of a single pixel every position is that pixel.
     """
     height, width = x.shape[-2:]
     with torch.autocast(x.device.type, enabled=False):
@@ -40,7 +40,7 @@ def sample(image: Tensor, points: Tensor) -> Tensor:
 
 
 def area_means(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Mode "area" of `interpolate`: means of (N,C,H,W) over parts that begin and end at whole pixels, (N,C,*size).
+    """Mode "area" of `interpolate`: means of (N,C,H,W) over rectangles of whole pixels, (N,C,*size).
 
     PyTorch has it on Apple GPUs only for sizes that divide (pytorch/pytorch#96056): others are computed on the CPU.
     """

@@ -1,4 +1,4 @@
-"""The part of an image that has to be computed: around its hole, which is small beside a photograph."""
+"""The window of an image that has to be computed: around its hole, which is small compared with a photograph."""
 from torch import Tensor
 
 Window = tuple[slice, slice]  # rows, columns
@@ -6,8 +6,8 @@ EVERYWHERE: Window = slice(None), slice(None)
 
 
 def window_around(where: Tensor, margin: int) -> Window:
-    """Rows and columns of the smallest rectangle around all that is true in (N,1,H,W), `margin` pixels larger at each
-    side and inside the image; all of it, where nothing is true, and on a GPU, which would have to be waited for.
+    """Rows and columns of the smallest rectangle around all that is true in (N,1,H,W), grown by `margin` pixels within
+    the image. The whole image if nothing is true, and on a GPU, where looking would mean waiting for it.
     """
     if where.device.type != "cpu":
         return EVERYWHERE

@@ -3,7 +3,7 @@
 A tile of m outputs along an axis needs m + r - 1 products with a kernel of r, not m r: as many as there are points at
 which the polynomials of signal and kernel are multiplied (Toom and Cook). Here m is 4, so a 3x3 kernel takes a quarter
 of the products, and one of 5 pixels along an axis two fifths. What remains are large matrix products. For CPUs, where
-arithmetic is what limits, and without gradients.
+arithmetic is the bottleneck, and without gradients.
 """
 import functools
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TILE = 4
-FEWEST_CHANNELS = 32  # with less, moving tiles takes longer than products
+FEWEST_CHANNELS = 32  # with fewer, rearranging tiles takes longer than the multiplications it saves
 _POINTS = 0, 1, -1, 0.5, -2, 2, -0.5  # the first ones, and infinity
 
 
 def pays(weight: Tensor) -> bool:
-    """Whether `convolve` is the faster way to a convolution of stride 1 by a weight (O,C,height,width)."""
+    """Whether `convolve` is faster than torch for a convolution of stride 1 by a weight (O,C,height,width)."""
     supported = weight.device.type == "cpu" and weight.dtype == torch.float32
     return (supported and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
             and 1 < max(weight.shape[2:]) <= 5 and min(weight.shape[:2]) >= FEWEST_CHANNELS)

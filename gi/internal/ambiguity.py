@@ -1,4 +1,4 @@
-"""Against blur: what is drawn should consist of features that another frame of the video shows somewhere."""
+"""The regulariser against blur: features of the prediction should occur in another frame of the video."""
 import logging
 from collections.abc import Sequence
 from typing import Literal
@@ -26,9 +26,9 @@ _CAFFE = 103.939, 116.779, 123.68  # mean blue, green, red
 class Ambiguity(Frozen):
     """`weight` * contextual loss (Mechrez et al.) between the last stage's prediction and another frame's known pixels.
 
-    Both are seen outside the other frame's hole, which is grey, by VGG-19. The paper states the mean distance of each
-    feature of the prediction to the nearest one of the other frame, after relu3_4; the release has the contextual loss
-    after relu4_2, followed here. The paper's product with the mask of the hole would look at what is not known.
+    VGG-19 sees both with the other frame's hole in grey. The paper states the mean distance of each feature of the
+    prediction to the nearest one of the other frame, after relu3_4; the release has the contextual loss after relu4_2,
+    followed here. The paper's product with the mask of the hole would look at what is not known.
 
     Memory is bounded: for a million distances at a time, some 30 MB, and for two million activations of a layer of the
     network, some 60 MB, whatever the size of the images. Both are computed in rows, and again for gradients.
@@ -38,8 +38,8 @@ class Ambiguity(Frozen):
         layer: whose activations are compared.
         leave_out_hole: whether features that lie wholly in the grey hole, which match each other anyway, do not count.
         normalisation: of images as the weights expect them: torchvision's, or the release's ("caffe").
-        weights: torchvision's VGG-19. Without this file the term says so and has weight 0. None leaves the network
-            untrained, for tests.
+        weights: torchvision's VGG-19. Without this file the term logs a warning and has weight 0. None leaves the
+            network untrained, for tests.
         sha256: expected SHA-256 of that file, or its first digits.
     """
 
@@ -80,17 +80,17 @@ class Ambiguity(Frozen):
         "source_masks" (B,1,1,H,W). A scalar >= 0; no gradient reaches the other frame.
         """
         other, hole = batch["sources"][:, 0], batch["source_masks"][:, 0]
-        drawn = self.extract(prediction[-1] * (1 - hole) + 0.5 * hole)
+        predicted = self.extract(prediction[-1] * (1 - hole) + 0.5 * hole)
         with torch.no_grad():
             wanted = self.extract(other * (1 - hole) + 0.5 * hole)
-        if drawn.device.type == "cpu":
+        if predicted.device.type == "cpu":
             release_freed()
-            if drawn.requires_grad:  # the same between the backward passes of distances and network
-                drawn.register_hook(lambda gradient: release_freed())
+            if predicted.requires_grad:  # the same between the backward passes of distances and network
+                predicted.register_hook(lambda gradient: release_freed())
         known = None
         if self.leave_out_hole:
-            known = area_means(hole, drawn.shape[-2:]) < 1
-        return self.weight * feature_loss(drawn, wanted, form=self.form, known=known)
+            known = area_means(hole, predicted.shape[-2:]) < 1
+        return self.weight * feature_loss(predicted, wanted, form=self.form, known=known)
 
     def extract(self, image: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1] -> features (B,C,h,w), h = H/4 or H/8."""
@@ -104,7 +104,7 @@ class Ambiguity(Frozen):
 
 
 def in_strips(network: nn.Sequential, x: Tensor) -> Tensor:
-    """What VGG's first layers make of (B,C,H,W), with memory for some rows of it at a time."""
+    """The output of VGG's first layers for (B,C,H,W), computed some rows at a time to bound the memory."""
     ends = [i for i, part in enumerate(network) if isinstance(part, nn.MaxPool2d)]
     for start, end in zip([0, *(end + 1 for end in ends)], [*ends, len(network)], strict=True):
         x = _block(network[start:end], x, pool=end in ends)
@@ -114,8 +114,8 @@ def in_strips(network: nn.Sequential, x: Tensor) -> Tensor:
 def _block(layers, x, *, pool):
     """3x3 convolutions and ReLUs, and a pooling by 2 behind them, in strips of rows: (B, C, H, W) -> (B, c, h, w).
 
-    A strip takes as many rows more on each side as there are convolutions, and drops them at the end: what is there is
-    wrong where the frame goes on. Nothing within a strip is kept for gradients but its rows of `x`.
+    A strip has one row more on each side for each convolution, and drops them at the end, as they are wrong where the
+    frame continues. Nothing within a strip is kept for gradients but its rows of `x`.
     """
     convolutions = [part for part in layers if isinstance(part, nn.Conv2d)]
     margin, height = len(convolutions), x.shape[-2]
@@ -123,7 +123,7 @@ def _block(layers, x, *, pool):
 
     def strip(x, above, length):
         x = layers[:-1](x)[..., above:above + length, :]
-        return layers[-1](F.max_pool2d(x, 2) if pool else x)  # ReLU last: of a quarter of the values
+        return layers[-1](F.max_pool2d(x, 2) if pool else x)  # ReLU last, as pooling leaves a quarter of the values
 
     strips = []
     for top in range(0, height - height % 2 if pool else height, rows):

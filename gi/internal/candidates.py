@@ -1,6 +1,6 @@
-"""What may be in a hole: what flow leads to, a drawing, a smooth continuation.
+"""Candidates for a hole's content: what flow leads to, a network's drawing, a smooth continuation.
 
-Beside the candidates stand clues to how good each is, so that a small network can choose among them, pixel by pixel.
+They come with clues, features that tell how good each is, so that a small network can choose for each pixel.
 """
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,27 +21,27 @@ from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
 
 CANDIDATES = "flow alone", "adapted", "drawing", "smooth"
-CLUES, GUESSED = 20, 15  # channels of clues, see `describe`, and which of them says that no frame shows the place
+CLUES, GUESSED = 20, 15  # number of clues, see `describe`; index of the one for pixels that no frame shows
 RING = 4  # pixels at 432 x 240 around a hole, where candidates are compared with what is known
 NEAR = 3  # differences of candidates are also averaged over squares that reach so many pixels to each side
 DEEP = 10  # pixels at 432 x 240 from the border of a hole, where its depth counts one half
 
 
 class Followed(NamedTuple):
-    """A frame as flow alone fills it, and how that came about. Pictures are float32 (…, 3, h, w) in [0, 1]."""
+    """A frame as flow alone fills it, with the intermediate results. Pictures are float32 (…, 3, h, w) in [0, 1]."""
 
     image: Tensor  # 1, 3, h, w: what flow alone gives
     mask: Tensor  # 1, 1, h, w: 1 = missing, what edits show excepted
     guessed: Tensor  # 1, 1, h, w: 1 = missing, and no frame shows it
     around: Tensor  # 1, 1, h, w: the hole and a ring around it, beyond which the following are 0
     shown: Tensor  # 3, 3, h, w: where flow leads to: forward and backward averaged, forward, backward
-    found: Tensor  # 3, 1, h, w: 1 = it leads to something
+    found: Tensor  # 3, 1, h, w: 1 = it leads to a known pixel
     error: Tensor  # 2, 1, h, w: forward-backward errors along each way, in pixels at 432 x 240
     steps: Tensor  # 2, 1, h, w: frames passed on each way
 
 
 class FollowingFiller(ChunkFiller):
-    """Fills as flow alone does, and keeps how: its frames are `Followed`."""
+    """Fills as flow alone does, and keeps the intermediate results: its frames are `Followed`."""
 
     def __init__(self, settings: VideoMethod, window: Window):
         super().__init__(settings, window)
@@ -55,7 +55,7 @@ class FollowingFiller(ChunkFiller):
         return {number: kept[number] for number in chunk.frames if number in kept}
 
     def _propagate(self, number, image, mask, ways, content, *, only=None, **options):
-        traced = []  # what the pixels of the hole come upon, along each of the ways
+        traced = []  # the result for the hole's pixels in each direction
 
         def follow(*args, **named):
             traced.append(trace(*args, **named))
@@ -93,7 +93,7 @@ class FollowingFiller(ChunkFiller):
 
 
 class Following(VideoInpainter):
-    """Flow alone, whose `fill` yields `Followed` in place of pictures."""
+    """Flow alone, whose `fill` yields `Followed` instead of pictures."""
 
     filler = FollowingFiller
 
@@ -104,7 +104,7 @@ def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
 
     `drawing` (1, 3, h, w) is one of them, shifted to meet the colours around the hole; "adapted" is what flow leads to,
     shifted in the same way, or what flow alone gives where that is nothing. Clues are of the order of 1, and none tells
-    where in the frame a pixel is. Each direction of flow is a source of clues, and no candidate: as such it brought
+    where in the frame a pixel is. Each direction of flow is a source of clues, but not a candidate: that brought
     nothing, see docs/internal.md.
     """
     unit = video_pixels(1.0, followed.mask.shape[-2:])

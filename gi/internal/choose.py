@@ -1,4 +1,6 @@
-"""A small network that chooses among the candidates for each missing pixel, fitted to what moved holes hide."""
+"""A small network that chooses among the candidates for each missing pixel, fitted to known pixels that moved holes
+hide.
+"""
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,10 +25,10 @@ class Pixels(NamedTuple):
 
 
 class Chooser(nn.Module):
-    """How far a pixel leaves what flow alone gives, and for which mixture of the others.
+    """Moves each pixel from the result of flow alone towards a mixture of the other candidates.
 
-    As far as tanh of a number, zero before the network is fitted: then the result is that of flow alone, bit for bit,
-    and the gradient is not zero. The mixture's weights are a softmax.
+    How far is the tanh of a number that is zero before the network is fitted: then the result is that of flow alone,
+    bit for bit, and the gradient is not zero. The mixture's weights are a softmax.
     """
 
     def __init__(self, *, width: int = 32):
@@ -39,8 +41,8 @@ class Chooser(nn.Module):
     def forward(self, colours: Tensor, clues: Tensor, *, cautious: bool = False) -> Tensor:
         """Candidates (P, K, 3), flow alone first, and clues (P, C) -> colours (P, 3).
 
-        cautious: go half as far where no frame shows the place. What a hole hides in all frames is often unlike what
-        could be learned from; of two guesses the mean is the safer one.
+        cautious: go half as far where no frame shows the place. Content that no frame shows is often unlike the pixels
+        that were learned from, and the mean of two guesses is safer.
         """
         far, others = self.head(self.layers(clues)).split([1, len(CANDIDATES) - 1], dim=1)
         far = far.tanh()
@@ -50,7 +52,7 @@ class Chooser(nn.Module):
 
 
 def fit(pixels: Sequence[Pixels], *, seed: int = 0) -> Chooser:
-    """A chooser with small squared errors at these pixels, which is what PSNR asks for."""
+    """A chooser fitted to these pixels by their squared errors, which PSNR measures."""
     colours, clues, truth = (torch.cat(part) for part in list(zip(*pixels, strict=True))[:3])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,5 @@
-"""Fits a network to a shot within a budget of time or steps; what is reached lies in a folder, to go on from."""
+"""Fits a network to a shot within a budget of time or steps; its state is kept in a folder, so that it can be resumed.
+"""
 import copy
 import math
 import time
@@ -26,12 +27,12 @@ from gi.training.optimizer import adam
 from gi.weights.files import load_strict, write_state
 from gi.weights.unpickle import read_checkpoint
 
-LOOK = 30.0  # seconds between two looks at what was reached
-LOOK_SHARE = 0.05  # of the time, at most, goes into looks
+LOOK = 30.0  # seconds between two looks: evaluations that score the network and save its state
+LOOK_SHARE = 0.05  # of the time is spent on looks at most
 SCORED = 8  # hidden places that are scored
 RISE = 0.05  # dB that count as rising
 PATIENCE = 6  # looks without a rise, at least, and a third of all looks
-FEW = 100  # steps, below which no network is any good
+FEW = 100  # steps below which no network is of use
 LOWEST_RATE = 1e-12  # of learning
 
 
@@ -63,15 +64,15 @@ class Fit(ABC):
     A subclass says what a step learns from, and how what was reached is scored and shown.
 
     Args:
-        folder: holds state.pt, written every half minute and when the work is interrupted, and preview.png. A state
-            that is there is gone on with.
+        folder: holds state.pt, written every half minute and when the work is interrupted, and preview.png. An existing
+            state is resumed.
         minutes, steps: the budget, one of them; the time of earlier runs counts.
         early_stop: end when the score no longer rises, after the decay of the rate. Not with `steps`, as the clock
             decides when scores are taken.
-        say: takes the line that is said at every look.
+        say: called with a line of text at every look.
     """
 
-    helps = "max_side=N or batch_size=N"  # against too little memory
+    helps = "max_side=N or batch_size=N"  # options that save memory, for messages
 
     def __init__(self, network: nn.Module, recipe: Recipe, *, folder: Path, size: tuple[int, int],
                  minutes: float | None = None, steps: int | None = None, early_stop: bool = True, seed: int = 0,
@@ -102,20 +103,20 @@ class Fit(ABC):
 
     @property
     def regularises(self) -> bool:
-        """Whether there is a second phase, with other terms, for which Adam begins anew."""
+        """Whether there is a second phase, with other terms, for which Adam is reset."""
         return False
 
     @abstractmethod
     def loss(self, numbers: range) -> Tensor:
-        """Of the training samples of these numbers, a scalar."""
+        """The loss of the training samples of these numbers, a scalar."""
 
     @abstractmethod
     def score(self) -> float:
-        """Of the averaged network, on what is always the same; larger is better."""
+        """The score of the averaged network, always on the same samples; larger is better."""
 
     @abstractmethod
     def picture(self) -> np.ndarray:
-        """What the averaged network does, uint8 (H, W, 3)."""
+        """Results of the averaged network as a picture, uint8 (H, W, 3)."""
 
     @abstractmethod
     def verdict(self, score: float) -> str:
@@ -163,7 +164,8 @@ class Fit(ABC):
         height, width = self.size
         with memory_named(f"not enough memory to fit {size} frame(s) of {width}x{height} at once; a smaller "
                           f"{self.helps} helps"):
-            # Of one step only: what autocast keeps of weights must not outlive it, nor come from where no gradient is.
+            # Entered for each step: autocast's cache of weights must not outlive it, nor come from code without
+            # gradients.
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
                 loss = self.loss(range(self.step * size, (self.step + 1) * size))
             self.optimizer.zero_grad()
@@ -177,12 +179,12 @@ class Fit(ABC):
         self._whole = True
 
     def _rate(self, progress):
-        """Of the learning rate: up at the start, down along a cosine at the end."""
+        """The factor of the learning rate: up at the start, down along a cosine at the end."""
         left = min(1.0, (1 - progress) / self.recipe.decay)
         return min(1.0, (self.step + 1) / self.recipe.warmup) * (0.02 + 0.98 * 0.5 * (1 - math.cos(math.pi * left)))
 
     def _look(self):
-        """Scores, draws and keeps what was reached, and says it."""
+        """Scores the network, writes a picture and the state, and reports the score."""
         start = time.monotonic()
         self.scores.append([self.step, self.seconds, self.score()])
         picture = self.folder / "preview.png"
@@ -203,7 +205,7 @@ class Fit(ABC):
         return len(values) > patience and max(values[-patience:]) < max(values[:-patience]) + RISE
 
     def _save(self):
-        if not all(p.isfinite().all() for p in self.network.parameters()):  # never over a good state
+        if not all(p.isfinite().all() for p in self.network.parameters()):  # so that a good state is never overwritten
             raise InputError(f"the fit diverged before step {self.step}; a learning_rate below "
                              f"{self.recipe.learning_rate:g} helps")
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(),
@@ -222,7 +224,7 @@ class Fit(ABC):
 
 
 class Fitting(Fit):
-    """Of a network that fills the holes of a shot.
+    """Fits a network that fills the holes of a shot.
 
     holes: of another kind than the shot's, moved, see `HiddenPixels`. options: of `Fit`; the score is that at hidden
     known pixels.
@@ -240,7 +242,7 @@ class Fitting(Fit):
         super().__init__(network, recipe, size=tuple(batch["image"].shape[-2:]), **options)
 
     def hidden(self, length: int, seed: int) -> Dataset:
-        """The samples that are fitted to, and others that are scored."""
+        """The samples for fitting, and others for scoring."""
         return HiddenPixels(self.shot, length=length, seed=seed, holes=self.holes, batch_size=self.batch_size)
 
     @property
@@ -263,7 +265,9 @@ class Fitting(Fit):
 
     @torch.no_grad()
     def score_of(self, fill: Callable[[dict], Tensor]) -> float:
-        """Of what `fill` makes of a batch of one; memory is needed as for filling. nan if no place hides anything."""
+        """The score of `fill`, applied to one sample after the other, so that it takes no more memory than filling. nan
+        if no place hides anything.
+        """
         scores = []
         for i in range(SCORED):
             batch = prepare({name: value[i:i + 1] for name, value in self._places.items()}, self.average, step=0)
@@ -287,5 +291,5 @@ class Fitting(Fit):
 
 
 def inputs(batch: dict) -> list[Tensor]:
-    """Of a batch of `prepare`, what the network gets: images, holes, and priors if there are any."""
+    """The network's inputs from a batch of `prepare`: images, holes, and priors if there are any."""
     return [batch[name] for name in ("image", "hole", "prior") if name in batch]

@@ -1,4 +1,4 @@
-"""Large pictures in overlapping parts of one size, whose borders blend."""
+"""Splits large pictures into overlapping parts of one size, and blends them."""
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from gi.internal.networks import STRIDE
 from gi.media.crop import Box
 
-OVERLAP = 0.25  # of a part's side; the outer quarter of it, which sees the part's border, does not count
+OVERLAP = 0.25  # of a part's side; its outer quarter, which is affected by the part's border, has weight 0
 
 
 def cells(size: tuple[int, int], part: tuple[int, int]) -> Iterator[tuple[Box, np.ndarray]]:
@@ -22,9 +22,9 @@ def cells(size: tuple[int, int], part: tuple[int, int]) -> Iterator[tuple[Box, n
 
 
 def fill_cells(draw: Callable[[Box], np.ndarray], hole: np.ndarray, part: tuple[int, int]) -> np.ndarray:
-    """What `draw`, (h, w, 3) for a box, shows in `hole` (H, W), uint8 (H, W, 3), undefined elsewhere.
+    """The content of `hole` (H, W) as `draw` gives it, (h, w, 3) for a box: uint8 (H, W, 3), undefined elsewhere.
 
-    Only parts that count for any pixel of the hole are drawn.
+    Only parts that have weight at a pixel of the hole are drawn.
     """
     result = np.zeros((*hole.shape, 3), np.float32)
     for box, weight in cells(hole.shape, part):

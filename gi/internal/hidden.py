@@ -19,7 +19,8 @@ class HiddenSample(Sample):
 
 
 class Translations:
-    """Where holes are moved to: uniformly (cyclic, so that all places are alike), or oftener near the frame's own hole.
+    """Where holes are moved to: uniformly (cyclic, so that all places are alike), or more often near the frame's own
+    hole.
 
     factor, band: the paper's boundary-aware sampling for large frames has factor 5 and band 1/12. A translation that
     puts the moved hole's centre within `band` of height and width from the border of the bounding box of the frame's

@@ -95,7 +95,7 @@ class Stack(nn.Sequential):
 def even_out(network: nn.Module, *inputs: Tensor, rounds: int = 5) -> None:
     """Scales the weights of every gated convolution so that its result has variance 1 on these images.
 
-    Nothing is done to a network that has learned something, whose biases are no longer 0.
+    A network that was trained, whose biases are no longer 0, is left as it is.
 
     With Glorot's weights alone a gate halves a signal at least, so that nothing of the image is left after 17 layers,
     and the network learns slowly at first. The idea is that of Mishkin and Matas, "All you need is a good init" (2016).

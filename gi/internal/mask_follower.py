@@ -1,4 +1,4 @@
-"""Masks from annotated frames by a network that is fitted to them: the paper's way, and a correction of flow's."""
+"""Masks from annotated frames by a network that is fitted to them: the paper's method, and one that corrects flow."""
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ LARGE_RATE = 1e-4  # the release's, of its U-Net
 
 
 class MaskFit(Fit):
-    """Of a network that finds pasted objects; the score is its overlap with some of them, in percent."""
+    """Fits a network that finds pasted objects; the score is its overlap (IoU) with some of them, in percent."""
 
     def __init__(self, network: MaskBase | MaskLarge, annotated: Sequence[Annotated], recipe: Recipe, *, alpha: float,
                  threshold: float, seed: int, **options: Any):
@@ -34,7 +34,7 @@ class MaskFit(Fit):
         self.alpha, self.threshold = alpha, threshold
         self.samples = PastedObjects(frames, masks, length=2**62, seed=seed, prior=network.prior)
         self.device = next(network.parameters()).device
-        self._scored = self._batch(range(2**61, 2**61 + SCORED))  # which no fit comes to
+        self._scored = self._batch(range(2**61, 2**61 + SCORED))  # numbers that no fit reaches
         if isinstance(network, MaskBase):
             even_out(network, self._scored["image"], self._scored["prior"])
         super().__init__(network, recipe, size=frames[0].shape[:2], seed=seed, **options)
@@ -46,10 +46,10 @@ class MaskFit(Fit):
 
     @torch.no_grad()
     def score(self) -> float:
-        found, target = self._found() * (1 - self._scored["excluded"]), self._scored["target"]
+        predicted, target = self._found() * (1 - self._scored["excluded"]), self._scored["target"]
         target = target * (1 - self._scored["excluded"])
-        either = torch.maximum(found, target).sum(dim=(1, 2, 3))
-        return float(100 * ((found * target).sum(dim=(1, 2, 3)) / either.clamp(min=1)).mean())
+        either = torch.maximum(predicted, target).sum(dim=(1, 2, 3))
+        return float(100 * ((predicted * target).sum(dim=(1, 2, 3)) / either.clamp(min=1)).mean())
 
     @torch.no_grad()
     def picture(self) -> np.ndarray:
@@ -75,13 +75,14 @@ class MaskFit(Fit):
 
 
 class NetworkFollower(Follower):
-    """The paper's way: a network learns from annotated frames what the object looks like; every frame is by itself.
+    """The paper's method: a network learns from annotated frames what the object looks like; every frame is segmented
+    by itself.
 
     Args:
         minutes, steps: how long it is fitted, one of them (default: 10 minutes; the paper: 6,000 steps).
         threshold: probability from which a pixel is the object's.
         network: "base", the paper's, or "unet", the release's, 19 times as large.
-        alpha: weight of false alarms in the loss.
+        alpha: weight of false positives in the loss.
         batch_size, learning_rate, bf16: of the fit; by default 2e-3, and for the U-Net the release's 1e-4.
         early_stop: end before `minutes` are over if pasted objects are found no better.
         seed: of all that is random.
@@ -141,7 +142,7 @@ class NetworkFollower(Follower):
 
 
 class CorrectedFlow(NetworkFollower):
-    """Flow, whose votes a network corrects that is fitted to the annotated frames and also sees the flow's mask. Ours.
+    """Flow, corrected by a network that is fitted to the annotated frames and also sees the flow's mask. Ours.
 
     weight: of the network, in votes of a frame along flow. Other arguments as in `NetworkFollower`.
     """

@@ -1,4 +1,4 @@
-"""Networks that say which pixels of a frame are an object, from what they have learned of some annotated ones."""
+"""Networks that segment an object in a frame, after they were fitted to some annotated frames."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class MaskLarge(mask_unet.MaskUNet):
 def mask_loss(probability: Tensor, target: Tensor, excluded: Tensor, *, alpha: float = 0.8) -> Tensor:
     """Cross-entropy of (B,1,H,W) each, a scalar; `excluded` pixels cost nothing but count in the mean, as in the paper.
 
-    alpha: weight of false alarms, 0.8 in the paper and 1 in the release.
+    alpha: weight of false positives, 0.8 in the paper and 1 in the release.
     """
     asked = 1 - excluded
     p = (probability.float() * asked).clamp(1e-7, 1 - 1e-7)

@@ -10,15 +10,16 @@ from gi.errors import InputError
 
 SHIFT, TURN, ZOOM = 0.1, 8.0, 0.1  # of a prior: in sizes of the object, degrees, around 1
 ROUGH = 0.1  # of its outline, in sizes of the object
-EMPTY = 0.1  # share of priors that have nothing
+EMPTY = 0.1  # share of priors that are empty
 
 
 class PastedObjects(Dataset):
     """Samples of "image" (3, H, W) uint8; "target", "excluded" and "prior" (1, H, W), float32 of 0 and 1.
 
-    The paper's: the object of a frame, moved cyclically, is pasted into it; the copy is to be found, and nothing is
-    asked inside the object itself. The prior, for networks that have one, is ours: the mask of the copy, moved and
-    deformed a little, as tracking would have it. In every second sample with a prior, the object itself is to be found.
+    The paper's: the object of a frame, moved cyclically, is pasted into it; the copy is the target, and the pixels of
+    the object itself are excluded from the loss. The prior, for networks that have one, is ours: the mask of the copy,
+    moved and deformed a little, as tracking would have it. In every second sample with a prior, the object itself is
+    the target.
 
     Args:
         frames, masks: uint8 (H, W, 3); uint8 (H, W), 1 = object. Those without an object are left out.

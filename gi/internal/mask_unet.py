@@ -9,7 +9,8 @@ STRIDE = 16
 
 
 class Conv(nn.Conv2d):
-    """With a ReLU, padded to keep the size; an even kernel pads one pixel less on the left and the top."""
+    """A convolution with a ReLU, padded to keep the size; an even kernel pads one pixel less on the left and the top.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3):
         super().__init__(inputs, outputs, kernel)

@@ -153,7 +153,7 @@ class Internal(VideoMethod):
         return stage_sizes(working_size(size, max_side=self.max_side, resize=self.resize), self.stage_side)
 
     def _budgets(self, stages):
-        """Seconds or steps of each."""
+        """The budget of each stage, in seconds or steps."""
         shares = range(2, stages + 2) if self.shares is None else self.shares
         if len(shares) != stages:
             raise InputError(f"shares: expected {stages} numbers, one for each stage, got {self.shares}")
@@ -224,5 +224,5 @@ def _has_vgg():
 
 
 def say(line: str) -> None:
-    """Prints to where progress is shown."""
+    """Prints a line to standard error, where progress is shown."""
     print(line, file=sys.stderr, flush=True)

@@ -20,8 +20,8 @@ class InternalLearning(GuidedInpainting):
     Args:
         learning_rate: of Adam, whatever the size of the batches (the paper's); constant, unless `decay_steps` says
             where a cosine ends.
-        even: begin with signals of one size in all layers, as `gi.internal.layers.even_out` does, instead of the
-            paper's. Higher rates, such as 2e-3, work then.
+        even: initialise weights so that all layers have signals of variance 1, see `gi.internal.layers.even_out`,
+            instead of as in the paper. Higher rates, such as 2e-3, work then.
         others: as there.
     """
 

@@ -1,9 +1,9 @@
-"""Places that the holes of a video are moved to, where known pixels tell how good a fill is."""
+"""Translations of a video's holes to known pixels, which tell how good a fill is."""
 import numpy as np
 
-_TRIES = 100  # random translations that are looked at for each place
+_TRIES = 100  # random translations that are tried for each place
 _FAR = 0.25  # what a translation by the whole frame costs, as a share of the holes' area
-_FRAMES, _SIDE = 30, 64  # of the masks that are looked at
+_FRAMES, _SIDE = 30, 64  # that masks are subsampled to: number of frames, and longer side in pixels
 
 
 def translations(masks: np.ndarray, count: int, *, seed: int = 0) -> list[tuple[float, float]]:

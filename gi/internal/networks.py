@@ -41,7 +41,7 @@ OUT = {
 
 
 class InternalNetwork(nn.Module):
-    """Draws what is in the hole of one frame; other frames enter through the weights alone.
+    """Generates the content of one frame's hole; other frames enter through the weights alone.
 
     `stages` is what a network is made of. `forward` takes images of any size: it pads them to multiples of 4 (the edge
     repeated, known there) and crops the results.
@@ -52,8 +52,8 @@ class InternalNetwork(nn.Module):
     def forward(self, image: Tensor, hole: Tensor, prior: Tensor | None = None) -> list[Tensor]:
         """Predictions (B, 3, H, W) in [0, 1] of each stage, the last one is the result; not composited.
 
-        image: (B, 3, H, W) in [0, 1], whatever in its hole; hole: (B, 1, H, W), 1 = missing; prior: (B, 3, H, W) in
-        [0, 1], for the network that has one. Raises InputError if a prior is missing or too much.
+        image: (B, 3, H, W) in [0, 1], whatever in its hole; hole: (B, 1, H, W), 1 = missing; prior: (B, 3, H, W) in [0,
+        1], for the network that has one. Raises InputError if a prior is missing or not expected.
         """
         if (prior is None) != (self.prior_channels == 0):
             need = "needs a prior" if self.prior_channels else "takes no prior"
@@ -84,8 +84,8 @@ class Base(InternalNetwork):
 
 
 class TwoStage(InternalNetwork):
-    """A coarse network and one that improves its result, seen where the hole is, in two branches of which one has
-    dilated convolutions, or in one. The second stage is not told where the hole is; gradients go through both.
+    """A coarse network, and one that improves its result after that is composited into the hole, with two branches, of
+    which one has dilated convolutions, or with one. The second stage does not see the mask; gradients go through both.
     """
 
     def __init__(self, *, dilated: bool, first: dict[str, Layer] = COARSE, prior_channels: int = 0,

@@ -14,13 +14,13 @@ from gi.internal.shot import Shot
 from gi.media.crop import Box
 
 LEAST = 1000 / (960 * 540)  # share of a part that a hole covers, to be used: the paper's 1,000 pixels
-COARSE = 8  # pixels: how exactly places are drawn around a hole
+COARSE = 8  # pixels: resolution at which places around a hole are drawn
 
 
 class PatchSample(HiddenSample):
     """A sample of parts of frames."""
 
-    prior: torch.Tensor  # uint8 (3, h, w): what the stages before draw there
+    prior: torch.Tensor  # uint8 (3, h, w): the earlier stages' output there
 
 
 class HiddenPatches(Dataset):

@@ -1,4 +1,4 @@
-"""Pictures of how far a network is: frames of the video with their holes, and filled."""
+"""Pictures of a network's progress: frames of the video with their holes, and filled."""
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Large videos in stages, each twice as large as the one before, whose result, enlarged, is what it starts from."""
+"""Fills large videos in stages, each twice as large as the one before and starting from its enlarged result."""
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +22,9 @@ SHOWN = 3  # places in pictures
 
 
 def stage_sizes(size: tuple[int, int], side: int | None) -> list[tuple[int, int]]:
-    """Of the stages that lead to `size` = (height, width), smallest first: its longer side is at most `side`, and each
-    stage is exactly twice as large as the one before, so that the last may exceed `size` by some pixels. None: one.
+    """Sizes of the stages that lead to `size` = (height, width), smallest first: its longer side is at most `side`, and
+    each stage is exactly twice as large as the one before, so that the last may exceed `size` by some pixels. None: one
+    stage.
     """
     count = 1 if side is None else 1 + max(0, math.ceil(math.log2(max(size) / side)))
     if count == 1:
@@ -59,14 +60,16 @@ def pyramid(frame: np.ndarray, mask: np.ndarray, sizes: Sequence[tuple[int, int]
 class Stages:
     """The networks of the first stages: one for whole frames, others for parts of that size, with a prior.
 
-    None in place of a later one: what the stage before gives is enlarged, and that is all.
+    None in the place of a later network: the previous stage's result is only enlarged.
     """
 
     def __init__(self, networks: Sequence[nn.Module | None], part: tuple[int, int]):
         self.networks, self.part = list(networks), part
 
     def fill(self, images: Sequence[np.ndarray], holes: Sequence[np.ndarray]) -> np.ndarray:
-        """Of one frame at all sizes, uint8 (h, w, 3) and (h, w): the largest with its hole filled."""
+        """The frame at its largest size with its hole filled, given its images, uint8 (h, w, 3), and holes (h, w) at
+        all sizes.
+        """
         result: np.ndarray | None = None
         for network, image, hole in zip(self.networks, images, holes, strict=True):
             whole = Box(0, 0, *hole.shape)
@@ -82,7 +85,8 @@ class Stages:
         return result
 
     def prior(self, images: Sequence[np.ndarray], holes: Sequence[np.ndarray], box: Box) -> np.ndarray:
-        """What these stages show in `box` of the next size, uint8 (h, w, 3): one part of each stage around it is drawn.
+        """The output of these stages for `box` of the next size, uint8 (h, w, 3); in each stage, one part around it is
+        drawn.
 
         images, holes: of one frame at the sizes of these stages.
         """
@@ -122,7 +126,7 @@ def enlarged(picture: np.ndarray, inside: Box, box: Box) -> np.ndarray:
 
 
 class StageFitting(Fitting):
-    """Of a later stage's network, with a prior, to parts of frames; the score is that of its averaged weights.
+    """Fits a later stage's network, which has a prior, to parts of frames; the score is that of its averaged weights.
 
     shots: at the sizes of all stages up to this one; before: the stages before. options: of `Fit`.
     """
@@ -139,20 +143,20 @@ class StageFitting(Fitting):
         return HiddenPatches(self.shots, self.before.part, length=length, seed=seed, prior=self.prior)
 
     def prior(self, moved: np.ndarray, number: int, box: Box) -> np.ndarray:
-        """What the stages before draw in `box` of frame `number`, uint8 (h, w, 3), when `moved` (h, w) is missing, too.
+        """The earlier stages' output in `box` of frame `number`, uint8 (h, w, 3), when `moved` (h, w) is missing, too.
 
-        So the prior knows no more of what is to be drawn than that of a real hole; nor does the score.
+        So the prior, as that of a real hole, has no knowledge of the hidden pixels; nor has the score.
         """
-        holes, here = [np.array(shot.masks[number]) for shot in self.shots[:-1]], box
+        holes, window = [np.array(shot.masks[number]) for shot in self.shots[:-1]], box
         for hole in reversed(holes):
-            here, moved = halved(here, moved)
-            view = here.of(hole)
+            window, moved = halved(window, moved)
+            view = window.of(hole)
             np.maximum(view, moved[:view.shape[0], :view.shape[1]], out=view)
         return self.before.prior([shot.frames[number] for shot in self.shots[:-1]], holes, box)
 
     @property
     def pays(self) -> bool:
-        """Whether the averaged network draws what is hidden better than its prior is."""
+        """Whether the averaged network reconstructs hidden pixels better than its prior does."""
         return self.score() > self._of_prior
 
     def picture(self) -> np.ndarray:
@@ -169,7 +173,9 @@ class StageFitting(Fitting):
 
 
 def halved(box: Box, mask: np.ndarray) -> tuple[Box, np.ndarray]:
-    """A box that begins at even pixels, and what a mask (h, w) covers any of in it, at half the size."""
+    """A box that begins at even pixels, and the mask (h, w) in it, at half the size; a pixel is 1 if any of its four
+    was.
+    """
     height, width = mask.shape
     even = np.pad(mask, ((0, height % 2), (0, width % 2)))
     return (Box(box.top // 2, box.left // 2, -(-box.bottom // 2), -(-box.right // 2)),

@@ -1,4 +1,4 @@
-"""Every known pixel, those that the moved mask hides and the others."""
+"""The reconstruction loss, on all known pixels: those that the moved mask hides and the others."""
 from collections.abc import Sequence
 
 from torch import Tensor, nn

@@ -1,5 +1,5 @@
 """The video method `refine`: flow fills the holes, a network that is fitted to the video draws them, and another one,
-fitted to what moved holes hide, chooses between the two for each pixel.
+fitted to known pixels that moved holes hide, chooses between the two for each pixel.
 """
 import functools
 import itertools
@@ -27,18 +27,18 @@ from gi.weights.files import load_strict, write_state
 from gi.weights.unpickle import read_checkpoint
 
 PLACES = 3  # that holes are moved to
-FRAMES = 120  # in which holes are moved, about, of long videos
-PIXELS = 60_000  # that are looked at in each place
-LEFT = 0.5  # of what is known must be left to learn from, or there are fewer places
-SHARE = 0.75  # of the time, in which the network that draws is fitted
+FRAMES = 120  # approximate number of frames of a long video in which holes are moved
+PIXELS = 60_000  # sampled for each place
+LEFT = 0.5  # of the known pixels must stay visible for learning, or there are fewer places
+SHARE = 0.75  # of the time is for fitting the network that draws
 
 
 class Refine(VideoMethod):
-    """Learns from holes that are moved over known pixels where flow errs in this video, and what to show instead.
+    """Learns, by moving holes over known pixels, where flow errs in this video, and what to show instead.
 
-    What is hidden there is kept from the network that draws, or it would know it by heart. Choosers are fitted to all
-    places but one and tried at that one; unless that gains 0.1 dB in the mean and costs 0.1 dB nowhere, the result is
-    that of flow alone.
+    These pixels are hidden from the network that draws, too, or it would have memorised them. Choosers are fitted to
+    all places but one and tried at that one; unless that gains 0.1 dB in the mean and costs 0.1 dB nowhere, the result
+    is that of flow alone.
 
     Args:
         minutes, steps: how long the network that draws is fitted: three quarters of `minutes`, the rest being for the
@@ -121,7 +121,8 @@ class Refine(VideoMethod):
         return pixels_of_tensor(image[0])
 
     def _fit_network(self, shot, places, folder):
-        """Fits the network that draws; what is at `places` is missing for it like what is in the holes."""
+        """Fits the network that draws; for it, pixels that holes hide at `places` are missing like those in the holes.
+        """
         def moved(rng, height, width, growth=1.0):
             by = int(rng.integers(height)), int(rng.integers(width))
             return np.roll(shot.masks[shot.holes[rng.integers(len(shot.holes))]], by, axis=(0, 1))

@@ -10,7 +10,7 @@ import numpy as np
 from gi.errors import InputError
 from gi.media.crop import resize, resize_known
 
-BUDGET = 2**30  # bytes in memory; a larger shot lies on disk
+BUDGET = 2**30  # bytes in memory; a larger shot is kept on disk
 
 
 class Shot:
@@ -62,7 +62,7 @@ class Shot:
             self.release()
 
     def release(self) -> None:
-        """Of a shot in files, the system may forget what was read, until it is read again."""
+        """Lets the system drop what was read of a shot in files; it is read again on demand."""
         _release(self.frames, self.masks)
 
     @property

@@ -1,4 +1,5 @@
-"""Against flicker: a slightly changed frame should be filled with the same content, changed likewise."""
+"""The regulariser against flicker: a slightly changed frame should be filled with the same content, changed likewise.
+"""
 import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -28,8 +29,8 @@ RANGES = {"paper": Ranges(3, 2, 0.05, 1, 0.05, (3, 5)), "release": Ranges(2, 1, 
 class Stabilisation(nn.Module):
     """`weight` * sum over stages of the mean of |(f(g(x)) - f(x)) - (g(x) - x)|, 0 in the hole before and after g.
 
-    f fills a frame x, g moves it, and in the paper also makes it brighter or darker and blurs it. Colours are in
-    [-1, 1]. Pixels that g takes from outside the frame, or partly from the hole, are hole.
+    f fills a frame x, g moves it, and in the paper also makes it brighter or darker and blurs it. Colours are in [-1,
+    1]. Pixels that g takes from outside the frame, or partly from the hole, count as hole.
 
     ranges: the paper's, or the release's, which leaves the paper further: its fixed point is off the centre, as height
     and width are exchanged; what comes from outside the frame counts as known; masks move by the nearest pixel.
@@ -71,7 +72,7 @@ class Stabilisation(nn.Module):
         if self.release:
             return torch.stack([move(mask, matrix, nearest=True) for mask in masks]).round()
         known = torch.stack([move(1 - mask, matrix) for mask in masks])
-        return (known < 1 - 1e-3).to(masks.dtype)  # rounding of positions apart, one with any part of a hole or outside
+        return (known < 1 - 1e-3).to(masks.dtype)  # except for rounding, any part of a hole or of the outside counts
 
     def recolour(self, image: Tensor, random: torch.Generator) -> tuple[Tensor, int]:
         """Other intensities and blur for (B,3,H,W), and how many pixels the blur reaches."""
@@ -110,5 +111,7 @@ def move(image: Tensor, matrix: Tensor, *, nearest: bool = False) -> Tensor:
 
 
 def unsteadiness(after: Tensor, before: Tensor, moved: Tensor, image: Tensor, excluded: Tensor) -> Tensor:
-    """What filling differs by that the images do not, all (B,3,H,W) in [0,1]; excluded: (B,1,H,W). A scalar."""
+    """How much the change between two fills differs from that between the images, all (B,3,H,W) in [0,1]; excluded:
+    (B,1,H,W). A scalar.
+    """
     return 2 * (((after - before) - (moved - image)).abs() * (1 - excluded)).mean()

@@ -1,4 +1,4 @@
-"""Adversarial loss of the generator (LaMa; original release): non-saturating, all of a prediction is to look real."""
+"""Adversarial loss of the generator (LaMa; original release): non-saturating, on the whole prediction."""
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 
 class DiscriminatorLoss(nn.Module):
-    """Real images should look real, and predictions should look real where pixels were known and fake in the hole.
+    """Real images are labelled real, predictions real where pixels were known and fake in the hole.
 
-    Known pixels of a prediction count as real, so that the discriminator looks for holes and not for the slight blur
-    of an autoencoder; the mask meets the logits by nearest resizing. `r1` is the weight of the gradient penalty.
+    Known pixels of a prediction count as real, so that the discriminator looks for holes and not for the slight blur of
+    an autoencoder; the mask is resized to the logits by nearest neighbour. `r1` is the weight of the gradient penalty.
     """
 
     def __init__(self, *, r1: float = 0.001):

@@ -1,4 +1,6 @@
-"""Feature matching (LaMa; original release): to the discriminator, the prediction should look as the image does."""
+"""Feature matching (LaMa; original release): prediction and image should have the same activations in the
+discriminator.
+"""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

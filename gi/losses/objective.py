@@ -18,7 +18,7 @@ from gi.losses.discriminator import DiscriminatorLoss
 
 
 class Discriminated:
-    """The discriminator's passes, (logits (N,1,h,w), list of activations), each made when it is first asked for."""
+    """The discriminator's outputs, (logits (N,1,h,w), list of activations), each computed on first use."""
 
     def __init__(self, discriminator: nn.Module, prediction: Tensor, image: Tensor):
         self._discriminator, self._prediction, self._image = discriminator, prediction, image
@@ -55,7 +55,7 @@ class Objective(nn.Module):
 
     @property
     def terms(self) -> dict[str, nn.Module]:
-        """Those that count."""
+        """The terms whose weight is not 0."""
         return {name: term for name, term in self._terms.items() if getattr(term, "weight", 1)}
 
     def check(self, discriminator: nn.Module | None) -> None:

@@ -1,4 +1,6 @@
-"""Perceptual loss of high receptive field (LaMa; original release), on features of a network that segments ADE20k."""
+"""Perceptual loss of high receptive field (LaMa; original release), on features of a network trained to segment
+ADE20K.
+"""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

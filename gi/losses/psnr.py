@@ -1,4 +1,4 @@
-"""The score that reconstructions are compared by, as a loss. Ours, not the paper's."""
+"""PSNR in the hole, the score that reconstructions are compared by, as a loss. Ours, not the paper's."""
 import math
 
 from torch import Tensor, nn
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class PSNRLoss(nn.Module):
     """`weight` * minus the mean over samples of the PSNR in the hole, in dB, a scalar.
 
-    So every sample counts alike, however much contrast it has. `floor` is added to the mean squared error: what is
-    better than that hardly counts. Samples without hole give a constant.
+    So every sample counts alike, however much contrast it has. `floor` is added to the mean squared error: improvements
+    below it hardly count. Samples without hole give a constant.
     """
 
     def __init__(self, *, weight: float = 1.0, floor: float = 3e-4):

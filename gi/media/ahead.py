@@ -1,4 +1,4 @@
-"""Reading ahead: what comes next is made on another thread while the present item is in use."""
+"""Prefetching: the next items are computed on another thread while the current one is in use."""
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +9,10 @@ _END = object()
 
 
 def read_ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """Yields what `items` gives, made up to `depth` items early by one thread; what it raises is raised in its place.
+    """Yields `items`, computed up to `depth` items early on one other thread; its exceptions are raised where they
+    occurred.
 
-    It pays where making items lets go of Python's lock, as decoders of pictures and videos do.
+    Worthwhile where computing items releases Python's global lock (GIL), as image and video decoders do.
     """
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(next, items, _END) for _ in range(depth))

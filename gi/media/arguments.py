@@ -28,10 +28,10 @@ def frame_of(frame: np.ndarray | Image.Image, name: str) -> np.ndarray:
 
 
 def masks_of(masks: Iterable) -> Iterator[np.ndarray]:
-    """uint8 (H, W) each, 1 = missing, by the rule of `gi.media.mask_values`: decided over all that are in a list, else
-    over those that have come.
+    """uint8 (H, W) each, 1 = missing, by the rule of `gi.media.mask_values`: decided over all masks of a list, or for
+    other iterables over those so far.
 
-    Raises InputError, naming the mask, for what no mask is, and for one that shows that those before it were misread.
+    Raises InputError, naming the mask, if it cannot be read, or shows that earlier ones were misread.
     """
     rule, masks = MaskRule(), _several(masks, "masks", 3)
     if isinstance(masks, Sequence):
@@ -40,8 +40,8 @@ def masks_of(masks: Iterable) -> Iterator[np.ndarray]:
     for number, mask in enumerate(masks):
         levels = mask_levels(mask, f"mask {number}")
         if not isinstance(masks, Sequence) and rule.look(levels):
-            raise InputError(f"mask {number}: has values up to {rule.top}, by which those before it are to be read in "
-                             "another way; give all masks in a list, or as 0 and 255")
+            raise InputError(f"mask {number}: has values up to {rule.top}, by which those before it were misread; "
+                             "give all masks in a list, or as 0 and 255")
         if rule.unclear:
             raise InputError(f"mask {number}: {rule.unclear}")
         yield rule.read(levels)
@@ -95,7 +95,7 @@ def edited_of(edited: Mapping[int, Any] | Sequence | None) -> dict[int, np.ndarr
         edited = {number: frame for number, frame in enumerate(_several(edited, "edited", 4)) if frame is not None}
     for number in edited:
         if not isinstance(number, Integral) or number < 0:
-            raise InputError(f"edited: {number!r} is no number of a frame, expected {{number: frame}}")
+            raise InputError(f"edited: {number!r} is not a frame number, expected {{number: frame}}")
     return {int(number): frame_of(frame, f"edited frame {number}") for number, frame in edited.items()}
 
 

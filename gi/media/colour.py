@@ -1,6 +1,7 @@
-"""Between a decoder's pictures and RGB, with the video's own matrix and range, so that known pixels stay what they are.
+"""Conversion between decoded pictures and RGB with the video's own matrix and range, so that known pixels do not
+change.
 
-FFmpeg's converter only brings pictures to 4:4:4 and back here: its colour matrices darken by a level at each trip with
+FFmpeg's converter only converts to 4:4:4 and back here: its colour matrices darken by a level at each round trip with
 default settings, are half a level off in full range, and in some releases ignore the range.
 """
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 # SWS_BICUBIC, SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP and SWS_ACCURATE_RND of libswscale.
 _CAREFULLY = 0x4 | 0x2000 | 0x4000 | 0x40000
-_ROWS = 64  # that become floats at once: those of a whole frame take 24 bytes a pixel
+_ROWS = 64  # converted to floats at once: a whole frame would take 24 bytes a pixel
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _BT709, _BT601 = 1, 5  # AVColorSpace
 # The weights of red and blue in luma (ITU-R BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020 twice).
@@ -32,7 +33,7 @@ class Colour:
 
     @property
     def hdr(self) -> bool:
-        """Whether values are meant for PQ or HLG, which 8 bits are too few for."""
+        """Whether values are coded for PQ or HLG, which need more than 8 bits."""
         return self.transfer in (16, 18)
 
     def to_rgb(self, picture: av.VideoFrame) -> np.ndarray:
@@ -85,13 +86,13 @@ class Colour:
         return scale * np.array([[219], [224], [224]]) / 255, np.array([16.0, 128, 128])
 
 
-# What images become in a video.
+# The colours of videos that are made from images.
 HD = Colour(matrix=1, full=False, tag=_BT709, primaries=1, transfer=1)
 
 
 def colour_of(picture: av.VideoFrame, decoder: av.VideoCodecContext) -> Colour:
     """The colours of a stream, by its first picture; without tags as players guess, BT.709 from 720 lines on."""
-    if _is_image(picture):  # becomes video as images do
+    if _is_image(picture):  # is written with the colours of images
         primaries = decoder.color_primaries if decoder.color_primaries in (1, 9, 11, 12) else HD.primaries
         return Colour(HD.matrix, HD.full, HD.tag, primaries, decoder.color_trc)
     short, long = sorted((picture.width, picture.height))
@@ -115,8 +116,9 @@ def _is_image(picture: av.VideoFrame) -> bool:
 
 def _reformat(picture: av.VideoFrame, form: str) -> av.VideoFrame:
     """Another layout, other chroma samples, fewer bits; the same matrix and range."""
-    # Both are always said, because PyAV's releases guess differently, and never as full, which some misunderstand. Some
-    # also refuse pictures with rare primaries and transfer functions, which do not matter here: 2 is unspecified.
+    # Matrix and range are always given, because PyAV's releases guess differently, and never as full, which some
+    # misinterpret. Some also refuse pictures with rare primaries and transfer functions, which do not matter here: 2 is
+    # unspecified.
     for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
         if hasattr(picture, name):
             setattr(picture, name, 0 if name == "color_range" else 2)
@@ -127,7 +129,8 @@ def _reformat(picture: av.VideoFrame, form: str) -> av.VideoFrame:
 def _without_tags(picture: av.VideoFrame) -> av.VideoFrame:
     """A copy (planar, 8 bits) that does not say where its chroma samples lie, nor by its format that it is full range.
 
-    Decoders say it, encoders here are not told: half a pixel of chroma would move at each trip, in some releases.
+    Decoders set these tags, but our encoders do not: in some releases chroma would shift by half a pixel at each round
+    trip.
     """
     copy = av.VideoFrame(picture.width, picture.height, picture.format.name.replace("yuvj", "yuv"))
     for new, old in zip(copy.planes, picture.planes, strict=True):

@@ -1,4 +1,4 @@
-"""Video files through PyAV: which frames they have, and how to get at them."""
+"""Video files through PyAV: an index of their frames, and decoding."""
 import contextlib
 import itertools
 from collections.abc import Generator, Iterator
@@ -13,13 +13,13 @@ from gi.errors import InputError
 from gi.media import io
 from gi.media.tables import check_tables
 
-# Nothing else is tried: among FFmpeg's formats are play lists that open other files.
+# No other format is tried: some of FFmpeg's are playlists, which open other files.
 _FORMATS = {"format_whitelist": "mov,matroska,avi,mpegts"}
-# One packet is one shown frame. Elsewhere (VP8, AVI, transport streams) packets may be invisible, empty or torn.
+# One packet is one shown frame. Elsewhere (VP8, AVI, transport streams) packets may be invisible, empty or split.
 _ONE_TO_ONE = ("h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1", "png", "rawvideo",
                "qtrle", "huffyuv", "ffvhuff", "utvideo", "cfhd", "v210")
 MAX_PIXELS = 2**26  # of a frame, 8192 x 8192: a decoder holds several of them
-_LOOK = 16  # frames at the beginning that are decoded to see whether packets tell the truth
+_LOOK = 16  # frames at the beginning that are decoded to check the packets' timestamps
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
 
 
 def read_index(path: Path) -> Index:
-    """Finds the frames; decodes only where packets do not tell them. Raises InputError if there is none, or damage."""
+    """The index of a file, from its packets, or by decoding where these do not suffice. Raises InputError if there is
+    no frame, or damage.
+    """
     with opened(path) as (file, stream):
         base = Fraction(stream.time_base)
         plain = stream.codec_context.name in _ONE_TO_ONE and file.format.name not in ("avi", "mpegts")
@@ -97,25 +99,25 @@ def read_index(path: Path) -> Index:
 
 
 def origin(file: av.container.InputContainer) -> Fraction:
-    """The time in seconds that is to become 0: transport streams begin at any time of day."""
+    """The time in seconds that becomes 0: timestamps of transport streams begin anywhere."""
     known = file.format.name == "mpegts" and file.start_time is not None
     return Fraction(file.start_time, av.time_base) if known else Fraction(0)
 
 
 def _begins(path: Path, times: list[int]) -> bool:
-    """Whether the first frames that are decoded are those of `times`: two fields may be two packets, for example."""
+    """Whether the first decoded frames have the timestamps of `times`: two fields may be two packets, for example."""
     with opened(path) as (file, stream):
         try:
             first = [picture.pts for picture in itertools.islice(decode(path, file, stream), _LOOK)]
-        except InputError:  # is named when the frame is read
+        except InputError:  # is reported when the frame is read
             return True
     return first == times[:_LOOK]
 
 
 def decode(path: Path, file: av.container.InputContainer, stream: av.VideoStream,
            index: Index | None = None) -> Iterator[av.VideoFrame]:
-    """Decodes from where `file` stands; what a transport stream, begun anywhere, has before the first picture that can
-    be decoded does not count. Raises InputError, naming the frame that is damaged.
+    """Decodes from the current position of `file`. A transport stream may begin anywhere: what precedes its first
+    decodable picture is skipped. Raises InputError, naming the frame that is damaged.
     """
     done = 0
 
@@ -152,13 +154,13 @@ def decode(path: Path, file: av.container.InputContainer, stream: av.VideoStream
 
 def pictures(path: Path, index: Index, first: int) -> Generator[av.VideoFrame, None, None]:
     """The pictures of a file from number `first` to its end, exactly as many as the index promises. Decoding starts at
-    the keyframe before, if the timestamps prove that this leads to the wanted picture; else at the beginning.
+    the preceding keyframe, if timestamps prove that this leads to the right picture; else at the beginning.
     """
-    found = _from_keyframe(path, index, first) if first and index.exact else None
-    if found is None:
-        found = itertools.islice(_from(path, index), first, None)
+    decoded = _from_keyframe(path, index, first) if first and index.exact else None
+    if decoded is None:
+        decoded = itertools.islice(_from(path, index), first, None)
     number = first
-    for picture in found:
+    for picture in decoded:
         if number == len(index):
             raise InputError(f"{path}: more than the {number} frames its index has")
         if index.exact and picture.pts is not None and picture.pts != index.times[number]:
@@ -178,16 +180,16 @@ def _from(path: Path, index: Index, time: int | None = None) -> Iterator[av.Vide
 
 
 def _from_keyframe(path: Path, index: Index, first: int) -> Iterator[av.VideoFrame] | None:
-    """Pictures from `first` on; None where seeking does not lead there. Pictures before a keyframe in time, but after
-    it in the file, need the keyframe before: the second attempt.
+    """Pictures from `first` on; None where seeking does not lead there. Pictures shown before a keyframe, but stored
+    after it, need the keyframe before that one: the second attempt.
     """
     time = int(index.times[first])
     for earlier in (0, 20):
-        found = _from(path, index, int(index.times[max(first - earlier, 0)]))
-        later = (picture for picture in found if picture.pts is None or picture.pts >= time)
-        with contextlib.suppress(InputError, av.FFmpegError):  # whether it is damaged shows from the beginning
+        decoded = _from(path, index, int(index.times[max(first - earlier, 0)]))
+        later = (picture for picture in decoded if picture.pts is None or picture.pts >= time)
+        with contextlib.suppress(InputError, av.FFmpegError):  # damage is reported by decoding from the beginning
             picture = next(later, None)
             if picture is not None and picture.pts == time:
                 return itertools.chain([picture], later)
-        found.close()
+        decoded.close()
     return None

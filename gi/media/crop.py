@@ -1,4 +1,4 @@
-"""The part of a picture that a network gets to see, and at which size."""
+"""The crop of a picture that a network sees, and the size it is resized to."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Box(NamedTuple):
 
     @classmethod
     def around(cls, mask: np.ndarray) -> "Box | None":
-        """The smallest with all of a mask (H, W) that is not 0; None if it is empty."""
+        """The bounding box of a mask (H, W); None if it is all 0."""
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         return cls(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else None
 
@@ -33,8 +33,8 @@ class Box(NamedTuple):
 
 
 def context_box(mask: np.ndarray, side: int, times: float = 2) -> Box:
-    """The square around the hole of a mask (H, W), or the middle without one, inside the picture: at least `side` and
-    `times` as long as the hole. By 2, that covers a quarter at most, about what networks see in training.
+    """A square around the hole of a mask (H, W), or around the middle without one, limited to the picture; its side is
+    at least `side`, and `times` that of the hole. With 2, the hole covers a quarter at most, about as in training.
     """
     middle = [size // 2 for size in mask.shape]
     hole = Box.around(mask) or Box(*middle, *middle)
@@ -49,7 +49,7 @@ def context_box(mask: np.ndarray, side: int, times: float = 2) -> Box:
 def resize_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """`image` (H, W, C), emptied in its hole, and `mask` (H, W) at `size` = (height, width).
 
-    A pixel that any missing pixel contributes to is missing, so that known ones are what they would be without hole.
+    A pixel that any missing pixel contributes to is missing, so that known pixels do not depend on the hole.
     """
     image = np.where(mask[..., None], 0, image).astype(image.dtype) if mask.any() else image
     if mask.shape == tuple(size):
@@ -58,8 +58,8 @@ def resize_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> 
 
 
 def fit_known(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """As `resize_known`, without stretching: what has other proportions is brought into the middle, as large as it fits
-    into `size` whole, and what is left at two sides is missing.
+    """As `resize_known`, without stretching: an image of other proportions is centred, as large as fits into `size`,
+    and the margins at two sides are missing.
     """
     factor = min(new / old for new, old in zip(size, mask.shape, strict=True))
     inner = tuple(max(1, round(old * factor)) for old in mask.shape)
@@ -88,7 +88,7 @@ def working_size(size: tuple[int, int], *, max_side: int | None, resize: Sequenc
 
 
 def resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    """OpenCV's, of (H, W) or (H, W, C), for `size` = (height, width)."""
+    """`cv2.resize` of (H, W) or (H, W, C) to `size` = (height, width)."""
     if array.shape[:2] == tuple(size):
         return array
     return cv2.resize(np.ascontiguousarray(array), (size[1], size[0]), interpolation=interpolation)

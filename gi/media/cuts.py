@@ -1,18 +1,18 @@
-"""Where one shot of a video ends and another begins."""
+"""Cut detection: where one shot of a video ends and another begins."""
 from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 
-DIFFERENT = 0.5  # share of the colours of small copies that changes from one shot to the next
-ALONE = 2.5  # times the change from a frame to the next before and after: a flash and a fast pan last longer
+DIFFERENT = 0.5  # share of the colours of downscaled frames that changes from one shot to the next
+ALONE = 2.5  # times the changes just before and after it: flashes and fast pans change several frames
 _BINS = 8  # of each channel
 _SOFT = np.maximum(0, 1 - np.abs((np.arange(256)[:, None] + 0.5) * _BINS / 256 - (np.arange(_BINS) + 0.5)))
 _SOFT = (_SOFT / _SOFT.sum(axis=1, keepdims=True)).astype(np.float32)  # (levels, bins): linear between their centres
 
 
 class CutFinder:
-    """Looks at frames in order; `cuts` are the numbers of those that begin another shot, known one frame later."""
+    """Analyses frames in order; `cuts` are the numbers of frames that begin another shot, known one frame later."""
 
     def __init__(self) -> None:
         self.cuts: list[int] = []
@@ -21,7 +21,7 @@ class CutFinder:
         self._count = 0
 
     def watch(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Hands on frames, uint8 (H, W, 3) RGB, having looked at them."""
+        """Yields the frames, uint8 (H, W, 3) RGB, unchanged, as they are analysed."""
         for frame in frames:
             colours = _colours(frame)
             change = 0.0 if self._before is None else float(np.minimum(1, np.abs(colours - self._before).sum() / 2))
@@ -34,7 +34,7 @@ class CutFinder:
         self._decide()
 
     def _decide(self):
-        """About the frame before the one that was looked at last."""
+        """Decides whether the last frame but one begins a shot."""
         if len(self._changes) == 3:
             before, change, after = self._changes
             if change > DIFFERENT and change > ALONE * max(before, after):
@@ -42,9 +42,8 @@ class CutFinder:
 
 
 def _colours(frame):
-    """Shares of colours in each of 3 x 3 parts of the picture, as shots of one place have the same ones elsewhere.
-
-    A colour counts for the bins around it, so that a little more light is a little change, also of a flat picture.
+    """Colour histograms of 3 x 3 parts of the picture, as two shots of one place have the same colours in other parts.
+    A colour is shared among the bins around it, so that slightly more light is a small change, also in a flat picture.
     """
     small = cv2.resize(frame, (63, 36), interpolation=cv2.INTER_AREA)
     parts = small.reshape(3, 12, 3, 21, 3).swapaxes(1, 2).reshape(9, -1, 3)

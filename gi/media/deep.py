@@ -1,4 +1,6 @@
-"""Known samples of videos with 10 and more bits: of 8-bit pixels in between, only what was changed is written."""
+"""Keeps known samples of videos with 10 or more bits, although frames are processed with 8: only changed pixels are
+written.
+"""
 import contextlib
 from collections.abc import Callable, Iterator
 
@@ -22,10 +24,10 @@ def keep_samples(video: VideoSource, form: str) -> Iterator[Callable[[np.ndarray
             changed = (video.colour.to_rgb(source) != pixels).any(axis=2).astype(np.uint8)
             for new, old in zip(planes_of(picture), planes_of(video.colour.convert(source, form)), strict=True):
                 # A chroma sample belongs to all the pixels around it that it colours.
-                here = changed
+                touched = changed
                 if new.shape != changed.shape:
-                    here = cv2.resize(cv2.dilate(changed, np.ones((5, 5), np.uint8)), new.shape[::-1],
-                                      interpolation=cv2.INTER_NEAREST)
-                new[here == 0] = old[here == 0]
+                    touched = cv2.resize(cv2.dilate(changed, np.ones((5, 5), np.uint8)), new.shape[::-1],
+                                         interpolation=cv2.INTER_NEAREST)
+                new[touched == 0] = old[touched == 0]
 
         yield keep

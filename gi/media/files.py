@@ -21,7 +21,7 @@ _HDR_DATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_P
 
 
 class VideoFile(VideoSource):
-    """A file with moving pictures; see `open_video`."""
+    """A video file; see `open_video`."""
 
     def __init__(self, path: Path):
         super().__init__(path)
@@ -51,13 +51,13 @@ class VideoFile(VideoSource):
         for number, picture in zip(wanted, pictures, strict=False):
             yield number, self.turn.upright(self.colour.to_rgb(picture))
         if wanted and wanted.stop == self.count:
-            next(pictures, None)  # complains if there is another one
+            next(pictures, None)  # raises if there is another one
 
 
 class VideoFolder(VideoSource):
-    """Images in natural order of their names, frame_2 before frame_10, of those that end with `ending` and a suffix.
+    """A folder of images whose names end with `ending` and a suffix, in natural order: frame_2 before frame_10.
 
-    numbers: by which they are told from each other, if they are. rich: whether one has 16 bits, alpha or a colour
+    numbers: those in the names that tell the images apart, or None. rich: whether any has 16 bits, alpha or a colour
     profile.
     """
 
@@ -130,9 +130,9 @@ def video_name(path: Path) -> str:
 
 
 def check_numbers(other: VideoSource, video: VideoSource, *, shift: int | None = None) -> str | None:
-    """Whether images belong to those of `video` in their order, where both are numbered. Returns a remark if they are
-    counted from another number on. Raises InputError if one has a gap where the other has none, or if they are counted
-    from more than `shift` before or after, and yet have numbers in common.
+    """Checks that images correspond to those of `video` in their order, where both are numbered. Returns a remark if
+    numbering starts at another number. Raises InputError if one has a gap where the other has none, or if the starts
+    differ by more than `shift` although some numbers are in both.
     """
     numbers, expected = (getattr(source, "numbers", None) for source in (other, video))
     if numbers is None or expected is None or numbers == expected:
@@ -179,10 +179,10 @@ def _is_rich(image: Image.Image) -> bool:
 
 
 def _remarks(file, stream, picture: av.VideoFrame) -> list[str]:
-    """What of a video file is not carried over into any result."""
+    """What no result keeps of a video file."""
     found = []
     if picture.interlaced_frame:
-        found.append("interlaced: fields are not treated apart, the result is progressive")
+        found.append("interlaced: fields are not processed separately, the result is progressive")
     bits = max(part.bits for part in picture.format.components)
     if bits > max(8, colour_of(picture, stream.codec_context).bits):  # grey and RGB, which are read as images are
         found.append(f"{bits} bits become 8")

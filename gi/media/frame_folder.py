@@ -1,4 +1,4 @@
-"""A folder of PNG images, written beside its place and put there when it is complete."""
+"""Writes a folder of PNG images under a temporary name and renames it when it is complete."""
 import contextlib
 import errno
 import os
@@ -29,7 +29,7 @@ def check_folder(path: Path) -> None:
 def write_folder(path: Path, video: VideoSource, _quality: int,
                  workplace: Path | None) -> Iterator[Callable[[int, np.ndarray], None]]:
     """Gives a function that writes frame `number`; what it wrote becomes `path` on leaving without an error."""
-    path = path.resolve()  # of a link, the folder it leads to is replaced
+    path = path.resolve()  # if it is a link, the folder it points to is replaced
     names = _names(video)
     with _errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def _write_rich(path: Path, frame: np.ndarray, source: Path) -> None:
     if pixels.ndim == 2:
         new = new @ (0.299, 0.587, 0.114)
     elif pixels.shape[2] == 4:
-        new = np.column_stack([new, np.full(len(new), 255)])  # what is filled can be seen
+        new = np.column_stack([new, np.full(len(new), 255)])  # filled pixels are opaque
     pixels[changed] = np.round(new * (257 if pixels.dtype == np.uint16 else 1))
     write_photo(path, pixels, photo.profile)
 
@@ -77,14 +77,14 @@ def _put_in_place(hidden: Path, path: Path) -> None:
         os.replace(hidden, path)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            _put_in_place(hidden, path)  # another process has put its result there in this moment
+            _put_in_place(hidden, path)  # another process has just put its result there
         else:
             if aside:
                 os.replace(aside, path)
             raise
     if aside:
         try:
-            for name in _foreign(aside):  # came in after the check, and the work may have taken hours
+            for name in _foreign(aside):  # files added after the check, as the work may have taken hours
                 if not (path / name).exists():
                     os.replace(aside / name, path / name)
         finally:

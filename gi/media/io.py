@@ -21,7 +21,7 @@ from gi.errors import InputError
 from gi.media import mask_values
 from gi.media.scans import check_scans
 
-# Of the files that are pictures, wherever a folder is looked through: all that Pillow gives to the formats below.
+# Suffixes of images, wherever a folder is listed: all that Pillow has for the formats below.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
             ".pnm", ".gif")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
@@ -30,7 +30,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 MAX_PIXELS = 2**28
 AS_THEY_ARE = ("L", "RGB", "RGBA")
 WITH_ALPHA = ("LA", "PA", "La", "RGBa")
-_ORIENTED = {"exif", "XML:com.adobe.xmp", "xmp", "Raw profile type exif"}  # texts of a PNG that may say how to turn it
+_ORIENTED = {"exif", "XML:com.adobe.xmp", "xmp", "Raw profile type exif"}  # PNG texts that may hold an orientation
 T = TypeVar("T")
 
 
@@ -44,9 +44,9 @@ def read_image(path: str | Path) -> np.ndarray:
     more than `MAX_PIXELS` pixels by its header, or a JPEG more than `scans.MOST` scans.
     """
     def look(image: Image.Image) -> np.ndarray:
-        ImageOps.exif_transpose(image, in_place=True)  # or it would copy all images
+        ImageOps.exif_transpose(image, in_place=True)  # without in_place it would copy every image
         pixels = native_pixels(image, str(path))
-        if pixels.dtype == np.uint16:  # whole numbers, of one channel: floats of three would take 24 bytes a pixel
+        if pixels.dtype == np.uint16:  # in integers of one channel: floats of three would take 24 bytes a pixel
             pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
         return to_rgb(pixels)
 
@@ -66,9 +66,9 @@ def look_at_mask(path: str | Path) -> tuple[np.ndarray, str]:
 def read_size(path: str | Path) -> tuple[int, int]:
     """Width and height of an image as `read_image` gives it, from its header alone. Raises InputError as that does."""
     def look(image: Image.Image) -> tuple[int, int]:
-        # Of a TIFF, Pillow may have turned the size already.
+        # Pillow may have swapped the size of a TIFF already.
         stored = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
-        # Pillow decodes a whole PNG in search of an orientation that hardly any has, and none behind its pixels.
+        # Pillow decodes a whole PNG to look for an orientation, which few have, and none after its pixels.
         told = image.format != "PNG" or not _ORIENTED.isdisjoint(image.info)
         return stored[::-1] if told and image.getexif().get(0x0112) in (5, 6, 7, 8) else stored
 
@@ -78,8 +78,8 @@ def read_size(path: str | Path) -> tuple[int, int]:
 def look_at(path: str | Path, look: Callable[[Image.Image], T]) -> T:
     """What `look` makes of the Pillow image, not decoded yet. Raises InputError as `read_image`, for any error."""
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without end
-            raise InputError(f"{path}: is no file, expected an image")
+        if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would block for ever
+            raise InputError(f"{path}: is not a file, expected an image")
         with _OUR_RULES, Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height}"
@@ -94,8 +94,8 @@ def look_at(path: str | Path, look: Callable[[Image.Image], T]) -> T:
 
 
 class _OurRules:
-    """Pillow's limit and Python's warnings are the whole process's: the first of the threads that read images changes
-    them, the last one restores them.
+    """Pillow's limit and Python's warnings are global to the process: the first thread that reads an image changes
+    them, the last one to finish restores them.
     """
 
     def __init__(self):
@@ -172,7 +172,7 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         mode = temporary.stat().st_mode
     try:
         yield temporary
-        if temporary.stat().st_mode != mode:  # of a library that puts its own in its place, for its owner alone
+        if temporary.stat().st_mode != mode:  # a library has replaced it by a file that only its owner may read
             with contextlib.suppress(OSError):
                 temporary.chmod(mode)
         if durable:
@@ -204,10 +204,10 @@ def same_file(path: Path, other: Path) -> bool:
 
 
 def hidden_name(path: Path, ending: str, stem: str | None = None) -> Path:
-    """A hidden name beside `path`: a dot, its name (or `stem`) and `ending`, for what belongs to it and is not it yet.
+    """A hidden name beside `path`, for its temporary files: a dot, its name (or `stem`) and `ending`.
 
-    File systems limit names in bytes, some to 143. So this one is never longer than that of `path`, or than 64 bytes if
-    that is short; what is cut then leaves a checksum of the whole name, always the same, and different for other names.
+    File systems limit names in bytes, some to 143. So this one is never longer than the name of `path`, or than 64
+    bytes if that is shorter; a name that is cut gets a checksum of the whole name.
     """
     stem = path.name if stem is None else stem
     room = max(64, len(os.fsencode(path.name))) - len(os.fsencode(ending)) - 1
@@ -229,13 +229,13 @@ def list_images(root: str | Path) -> list[str]:
     found, folders = [], [str(root)]
     for folder in folders:  # grows on the way
         with contextlib.suppress(OSError), os.scandir(folder) as items:
-            for item in items:  # these know mostly without asking again what they are
+            for item in items:  # mostly know their kind without another system call
                 if item.name.startswith("."):
                     continue
                 if item.is_dir(follow_symlinks=False):
                     folders.append(item.path)
                 elif item.name.lower().endswith(SUFFIXES) and (
-                        item.is_file(follow_symlinks=False) or os.path.isfile(item)):  # which raises for no link
+                        item.is_file(follow_symlinks=False) or os.path.isfile(item)):  # which raises for no broken link
                     found.append(Path(item.path).relative_to(root).as_posix())
     if not found:
         raise InputError(f"{root}: no image in this folder, expected files ending with {', '.join(SUFFIXES)}")
@@ -243,7 +243,7 @@ def list_images(root: str | Path) -> list[str]:
 
 
 def read_list(path: str | Path) -> list[str]:
-    """Entries of a list file: one relative path a line; empty lines and lines starting with # do not count. Windows may
+    """Entries of a list file: one relative path a line; empty lines and lines starting with # are ignored. Windows may
     have written it: with a byte order mark, its line ends, and backslashes between folders, which become slashes.
 
     Raises InputError, naming the line, if it is absolute, climbs out with '..' or repeats another one; if the list is

@@ -1,7 +1,7 @@
 """What the values of masks mean, for pictures, videos, evaluation sets and arrays alike; in words: docs/masks.md.
 
-A mask is first brought to `Levels`, whatever it was stored as. A `MaskRule` then looks at those of a picture, or of all
-frames of a video, and decides once for all of them: a dark frame alone does not show how it is meant.
+A mask is first converted to `Levels`, whatever it was stored as. A `MaskRule` then looks at the levels of a picture, or
+of all frames of a video, and decides once for all of them: a dark frame alone does not show how it is meant.
 """
 from typing import NamedTuple
 
@@ -12,14 +12,14 @@ from PIL import Image, ImageOps
 from gi.errors import InputError
 
 HALF = 128  # of 255
-MUCH = 0.8  # of a picture is missing: masks are rarely meant so
-_MAX_LABELS = 32  # more values than that below the half are shades
+MUCH = 0.8  # share of missing pixels above which a mask may be inverted
+_MAX_LABELS = 32  # more different values below half are shades, not labels
 
 
 class Levels(NamedTuple):
-    """values: uint16 (H, W), the brightest channel, 0 where nothing is painted; of coloured palettes the index.
-    visible: bool (H, W), where a mask with transparent pixels is not. labels: any value but 0 is meant, as in palettes.
-    lossy: small values may come from compression.
+    """values: uint16 (H, W), the brightest channel, or the index of a coloured palette; 0 where nothing is painted.
+    visible: bool (H, W), false at transparent pixels; None if there are none. labels: every value but 0 means missing,
+    as in palettes. lossy: small values may come from compression.
     """
 
     values: np.ndarray
@@ -75,25 +75,25 @@ def levels_of_array(mask: ArrayLike, name: str) -> Levels:
 
 
 class MaskRule:
-    """Decides what is missing, from all masks that it has looked at.
+    """Decides which values mean missing, from all masks given to `look`.
 
-    total: how many; empty, full: how many of them have no hole, or nothing else.
+    total: number of masks; empty, full: how many of them have no missing pixel, or only missing ones.
     """
 
     def __init__(self):
-        self._pixels, self._flat = (np.zeros(65536, np.int64) for _ in range(2))  # of each value; those within areas
+        self._pixels, self._flat = (np.zeros(65536, np.int64) for _ in range(2))  # per value: pixels; those in areas
         self._ranges: list[tuple[int, int]] = []  # values of each mask
         self._shown: list[tuple[int, int]] = []  # whether any and all pixels of each mask are visible
         self._visible = 0
         self._lossy = self._palette = False
 
     def look(self, levels: Levels) -> bool:
-        """Takes one more mask into account. Returns whether those before it are now to be read in another way."""
+        """Takes one more mask into account. Returns whether it changes how earlier masks have to be read."""
         values, visible = levels.values, levels.visible
         before, threshold, by_alpha, painted = self._pixels.copy(), self.threshold, self._by_alpha, self._visible > 0
-        found = _counts(values)
-        self._pixels += found
-        if np.count_nonzero(found) > 2:
+        counts = _counts(values)
+        self._pixels += counts
+        if np.count_nonzero(counts) > 2:
             self._flat += _counts(values[_in_an_area(values)])
         self._ranges.append((int(values.min(initial=65535)), int(values.max(initial=0))))
         self._shown.append((1, 1) if visible is None else (int(visible.all()), int(visible.any())))
@@ -162,14 +162,14 @@ class MaskRule:
         return _percent(share) + self._labels_named() + self._doubt(share)
 
     def _doubt(self, share):
-        """A question about what is hardly a mask, or hardly meant so."""
+        """A question to the user where this may be no mask, or an inverted one."""
         low, high = self.top // 5, self.top - self.top // 5
         if not self.labels and self._pixels[low + 1 : high].sum() > 0.25 * self._pixels.sum():
             return "; much of it is neither dark nor bright, is this a mask?"
         return "; is it inverted? bright is what is missing" if MUCH < share < 1 else ""
 
     def _labels_named(self) -> str:
-        """"" of black and white."""
+        """Names the labels; "" for masks of black and white."""
         values = [str(value) for value in np.flatnonzero(self._pixels[1:]) + 1]
         if not self.labels or not values:
             return ""
@@ -183,7 +183,8 @@ class MaskRule:
 
     @property
     def _by_alpha(self) -> bool:
-        """Whether all that is visible is black and the rest transparent: alpha alone tells what was painted."""
+        """Whether all visible pixels are black and the rest is transparent, so that alpha alone tells what was painted.
+        """
         return self.top == 0 and any(not whole for whole, _ in self._shown) and self._visible > 0
 
 
@@ -213,7 +214,7 @@ def _seen(values: np.ndarray, visible: np.ndarray, *, labels: bool = False) -> L
 
 
 def _counts(values: np.ndarray) -> np.ndarray:
-    """How often there is each value of 16 bits; counted by parts, as each is made int64 for it."""
+    """Histogram of 16-bit values; counted in parts, as `bincount` converts its input to int64."""
     values = values.ravel()
     parts = (values[start : start + 2**20] for start in range(0, values.size, 2**20))
     return sum((np.bincount(part, minlength=65536) for part in parts), np.zeros(65536, np.int64))
@@ -221,7 +222,7 @@ def _counts(values: np.ndarray) -> np.ndarray:
 
 def _in_an_area(values: np.ndarray) -> np.ndarray:
     """Whether a pixel has a neighbour of the same value at its side and another one above or below it: bool (H, W).
-    Along an edge that is soft, values change across it.
+    Along a soft edge, values change across it.
     """
     beside, upon = np.zeros(values.shape, bool), np.zeros(values.shape, bool)
     for found, alike in (beside, values[:, 1:] == values[:, :-1]), (upon.T, (values[1:] == values[:-1]).T):
@@ -239,7 +240,7 @@ def _plain(mask) -> np.ndarray:
 
 def _lossless_webp(image: Image.Image) -> bool:
     """By the first kind of picture data in the file (RIFF container specification of WebP)."""
-    if image.fp is None:  # of a picture that was decoded before, nothing is left to tell
+    if image.fp is None:  # the file of a picture that was decoded earlier is closed
         return False
     position = image.fp.tell()
     image.fp.seek(0)

@@ -20,9 +20,9 @@ _LOSSLESS = ("ffv1", "png", "apng", "rawvideo", "qtrle", "huffyuv", "ffvhuff", "
 
 
 class MaskSource(VideoSource):
-    """As `VideoSource`, but `frames` gives uint8 (H, W), 1 = missing; what is not about size is as in the video.
+    """As `VideoSource`, but `frames` gives uint8 (H, W), 1 = missing; count, size and times are the video's.
 
-    All masks are looked at when this is made. rule: what they were read as.
+    The constructor reads all masks once. rule: how their values are understood.
     """
 
     def __init__(self, path: Path, source: VideoSource | None, video: VideoSource, dilate: int):
@@ -79,8 +79,8 @@ class MaskSource(VideoSource):
 def open_masks(path: str | Path, video: VideoSource, *, dilate: int | None = None, ending: str = "") -> MaskSource:
     """Masks for the frames of `video`: a video or a folder with as many, or one image for all of them.
 
-    What is missing is told by the rule of `gi.media.mask_values`, decided over all of them. Then missing regions grow
-    by `dilate` pixels in all directions, by default `DILATE` at 432 x 240. ending: of the names in a folder that count.
+    The rule of `gi.media.mask_values`, decided over all masks, tells what is missing. Then missing regions grow by
+    `dilate` pixels in all directions, by default `DILATE` at 432 x 240. ending: of the names in a folder that are used.
 
     Raises InputError as `open_video`; if number, numbering or size differ from the video's; if `dilate` is negative; if
     a video or lossy image never reaches half white without being black.

@@ -39,7 +39,8 @@ def read_photo(path: str | Path) -> Photo:
 
 
 def _read_deep(path, image, pixels):
-    """16 bits a channel, of which Pillow reads 8. `image`, `pixels`: what Pillow made of the same file."""
+    """Pixels of 16 bits a channel, of which Pillow reads only 8. `image`, `pixels`: what Pillow made of the same file.
+    """
     deep = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if deep is None or deep.dtype != np.uint16 or deep.ndim != 3:
         return pixels
@@ -47,7 +48,7 @@ def _read_deep(path, image, pixels):
     order = Image.fromarray(np.arange(deep.shape[0] * deep.shape[1], dtype=np.int32).reshape(deep.shape[:2]))
     order.getexif()[0x0112] = image.getexif().get(0x0112, 1)
     turned = deep.reshape(-1, deep.shape[2])[np.asarray(ImageOps.exif_transpose(order))]
-    for candidate in (turned, deep):  # some of OpenCV's readers turn by themselves
+    for candidate in (turned, deep):  # some of OpenCV's readers apply the orientation
         if candidate.shape[:2] == pixels.shape[:2]:
             difference = (candidate[..., :3] >> 8).astype(np.int16) - pixels[..., :3]
             if np.abs(difference).max() <= 1:
@@ -119,7 +120,9 @@ def _turned(image, name):
 # Filling files --------------------------------------------------------------------------------------------------------
 
 class Filled(NamedTuple):
-    """What was done to a picture: how many keyframes it had, what its masks were read as, what became of keyframes."""
+    """The outcome for a picture: its number of keyframes, a remark on how its mask was read, a verdict on each
+    keyframe.
+    """
 
     keyframes: int
     remark: str
@@ -165,7 +168,7 @@ def inpaint_file(inpainter: Callable, sample: SampleFiles, out: str | Path) -> F
 
 def inpaint_samples(inpainter: Callable, samples: Sequence[SampleFiles],
                     out: str | Path) -> Iterator[tuple[str | None, Filled | None]]:
-    """Fills samples one by one into `out/X.png` and yields (problem, what was done) after each, also a bad one."""
+    """Fills samples one by one into `out/X.png` and yields (problem, outcome) after each, one of them None."""
     for sample in samples:
         try:
             yield None, inpaint_file(inpainter, sample, result_path(sample, out))

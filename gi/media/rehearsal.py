@@ -1,4 +1,4 @@
-"""The end of the work, tried at its beginning."""
+"""A dry run of writing the result, so that its errors show before hours of work."""
 import copy
 import logging
 import shutil

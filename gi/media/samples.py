@@ -1,4 +1,4 @@
-"""Pictures with their masks and keyframes, told by their names: `X.png`, `X_mask.png`, and for each keyframe
+"""Pictures with their masks and keyframes, grouped by their names: `X.png`, `X_mask.png`, and for each keyframe
 `X_src_000000.png` and, unless all of it is known, `X_src_000000_m.png`.
 """
 import re
@@ -17,7 +17,7 @@ class SampleFiles:
     """Files of one picture; its name is the path of its image in the folder, without suffix.
 
     keyframes: (image, mask) each, in the order of their numbers; a mask of None says that all of the keyframe is known.
-    problem: why the files cannot be used, if that shows before any is read.
+    problem: why the files cannot be used, if their names show it.
     """
 
     name: str

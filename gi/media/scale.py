@@ -1,7 +1,7 @@
 """Lengths in pixels that mean the same in images of every size.
 
-There is one measure of size, the longer side: `max_side` limits it, and it stays when the bars of a film are cropped
-away, as motion does.
+There is one measure of size, the longer side: `max_side` limits it, and it does not change when the black bars of a
+film are cropped, as motion does not.
 """
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How many scans a JPEG file has: decoders go through the whole picture for each, of which a few bytes can be all."""
+"""Limits the scans of a JPEG file: decoders pass over the whole picture for each, even if it has only a few bytes."""
 import mmap
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def check_scans(image: JpegImageFile, path: str | Path) -> None:
             at = found.end()
             if kind == _SCAN:
                 if not image.info.get("progressive") and data[at + 2] == image.layers:
-                    return  # all channels in one scan, and no more is read
+                    return  # all channels are in one scan; decoders read no other
                 scans += 1
                 if scans > MOST:
                     raise InputError(f"{path}: has more than {MOST} scans, which would take long to decode")

@@ -10,7 +10,7 @@ from gi.errors import InputError
 from gi.media import container, io
 from gi.media.source import VideoSource
 
-# What is copied into which format; mkv takes whatever it can hold.
+# Codecs that are copied into a format; mkv takes all that it can hold.
 _COPIED = {
     "mp4": ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"),
     "mov": ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_f32le"),
@@ -19,7 +19,7 @@ _COPIED = {
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
-# A packet of these is not heard in full without the one before it.
+# Codecs whose packets need the one before to be decoded in full.
 _OVERLAPPING = ("aac", "mp3", "ac3", "eac3", "opus", "vorbis")
 
 
@@ -29,12 +29,12 @@ def carry_sound(video: VideoSource, output: av.container.OutputContainer,
     """Adds all sound tracks of the file of `video` to `output`, which becomes `path`, as they are where its format
     takes them. Others become AAC, in webm Opus. A track PyAV has no name for (spatial audio of phones) is left out.
 
-    Gives a function that writes what is to be heard up to a time in seconds; all that is left, if that is None.
+    Yields a function that writes the sound up to a time in seconds, or for None all that is left.
 
     Raises InputError if a track can neither be copied nor converted.
     """
     source, length = video.path, (video.times[-1] - video.times[0]) * video.time_base + 1 / video.rate
-    length = min(length, Fraction(max(_Copied.LONGEST, len(video.times))))  # with fewer frames, times are damage
+    length = min(length, Fraction(max(_Copied.LONGEST, len(video.times))))  # longer times for so few frames are damage
     if not source.is_file():
         yield lambda until: None
         return
@@ -66,13 +66,14 @@ def carry_sound(video: VideoSource, output: av.container.OutputContainer,
 
 
 class _Copied:
-    """What an edit list cuts away stays away: mp4 and mov hide it again if it is at the beginning; elsewhere it is left
-    out, but for one packet that the first to be heard needs. Gaps in uncompressed sound become silence in mov, which
-    counts its samples: what follows them would be early. All of it is at most as long as the video.
+    """A track copied without decoding. What an edit list hides stays inaudible: at the beginning, mp4 and mov hide it
+    again; elsewhere it is left out, except for one packet that the first audible one needs. Gaps in uncompressed sound
+    become silence in mov, which counts samples, so that later sound would play early. All silence together is at most
+    as long as the video.
     """
 
     SHORTEST, LONGEST = 0.02, 3600  # seconds of a gap: shorter ones are rounded times, longer ones damage
-    FASTEST = 192_000  # samples a second, for how much silence there may be
+    FASTEST = 192_000  # samples a second assumed at most when silence is limited
 
     def __init__(self, stream: av.AudioStream, output: av.container.OutputContainer, length: Fraction):
         self.stream, self._hides = output.add_stream_from_template(stream), output.format.name in ("mp4", "mov")
@@ -81,7 +82,7 @@ class _Copied:
         self._before: list[av.Packet] = []
         self._begun = False
         counted = output.format.name == "mov" and name.startswith("pcm_")
-        self._bytes = int(name[5:7]) // 8 * stream.layout.nb_channels if counted else 0  # a sample, such as pcm_s24le
+        self._bytes = int(name[5:7]) // 8 * stream.layout.nb_channels if counted else 0  # of a sample, say of pcm_s24le
         self._start, self._samples = Fraction(0), 0
         self._room = round(length * min(stream.rate, self.FASTEST))  # samples of silence, in all gaps together
 
@@ -101,7 +102,7 @@ class _Copied:
             self._before = [packet] if self._overlaps else []
 
     def _silence_before(self, packet):
-        """Piece by piece, what is missing between the samples so far and those of `packet`, which count from here."""
+        """Packets of silence for the gap before `packet`, if there is one; counts its samples."""
         time, rate = packet.dts * packet.time_base, self.stream.rate
         if not self._begun:
             self._start = time
@@ -166,12 +167,12 @@ def _carried(stream, output, path, length):
 
 
 def _is_unnamed(layout: str) -> bool:
-    """Whether it only says how many channels there are, as many cameras' files do."""
+    """Whether a layout has only a number of channels, as in many cameras' files."""
     return not layout or "channel" in layout
 
 
 def _usual(layout: av.AudioLayout) -> str:
-    """What FFmpeg takes so many channels for: mono, stereo, 2.1, 4.0, 5.0, 5.1, 6.1, 7.1."""
+    """FFmpeg's default layout for this number of channels: mono, stereo, 2.1, 4.0, 5.0, 5.1, 6.1, 7.1."""
     try:
         return av.AudioLayout(f"{layout.nb_channels}c").name
     except ValueError:

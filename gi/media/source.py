@@ -1,4 +1,6 @@
-"""What a video is to everything that reads, fills, scores or writes one: frames in order, and how they were stored."""
+"""The interface of a video for all code that reads, fills, scores or writes one: frames in order, and how they are
+stored.
+"""
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -11,16 +13,16 @@ from gi.errors import InputError
 from gi.media.colour import HD, Colour
 from gi.media.turn import Turn
 
-FOLDER_RATE = Fraction(25)  # of frames that come without one
+FOLDER_RATE = Fraction(25)  # of frames without a rate of their own
 
 
 class VideoSource(ABC):
     """Frames of one size, as a player shows them.
 
-    path; width, height: pixels; count: frames; rate: frames a second, on average; aspect: of a pixel.
+    path; width, height: pixels; count: frames; rate: frames a second, on average; aspect: width by height of a pixel.
     times: when each frame is shown, in units of `time_base` seconds, strictly increasing.
     colour, turn: how the frames are stored, for writing them in the same way.
-    remarks: what is known of them that no result keeps.
+    remarks: properties of the source that no result keeps.
     """
 
     path: Path
@@ -68,7 +70,7 @@ class VideoSource(ABC):
         if self._state and (now := self._stat()) != self._state:
             path = next((path for path, old, new in zip(self._files(), self._state, now, strict=False) if old != new),
                         self.path)
-            raise InputError(f"{path}: was changed during the work; run again, which begins anew with what is there")
+            raise InputError(f"{path}: was changed during the work; run again to start over with the present files")
 
     def _stat(self) -> list[tuple[int, int] | None]:
         """Size and time of the last change of each file, None where it is gone."""

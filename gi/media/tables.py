@@ -1,5 +1,5 @@
-"""What the tables of an mp4 or mov file claim, before FFmpeg believes it: it keeps some 35 bytes for each sample of a
-track, and it takes four bytes to say how many there are.
+"""Checks how many samples the tables of an mp4 or mov file claim, before FFmpeg allocates memory for them: some 35
+bytes for each, while it takes four bytes in the file to claim any number.
 """
 import contextlib
 import functools
@@ -17,18 +17,18 @@ import numpy as np
 from gi.errors import InputError
 
 _OF_BOXES = (b"moov", b"cmov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"dinf", b"udta", b"mvex",
-             b"wave", b"tref", b"sinf", b"schi", b"ilst")  # have others in them, for FFmpeg any
+             b"wave", b"tref", b"sinf", b"schi", b"ilst")  # containers of other boxes; for FFmpeg, of any
 _DEEPEST = 10  # boxes in boxes; FFmpeg goes no further
 _WIDTHS = {b"elst": 12, b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8}  # bytes of an entry
 _TABLES = (*_WIDTHS, b"stsz", b"stz2")
 _TABLE, _HANDLER = re.compile(b"|".join(_TABLES)), re.compile(b"(?:.{4})*?hdlr", re.DOTALL)
 _FEW = 2**22  # samples that any file may claim
 _LONGEST = 2**26  # bytes of a compressed header
-_OF_DATA = {b"alis", b"url ", b"rsrc"}  # handlers that say where the data are, not what
+_OF_DATA = {b"alis", b"url ", b"rsrc"}  # handlers that tell where data are, not their kind
 
 
 class _Track:
-    """The numbers of entries of its tables, and what else decides how many FFmpeg makes of them."""
+    """Numbers of entries of a track's tables, and what else determines how many entries FFmpeg allocates."""
 
     def __init__(self):
         self.counts: Counter[bytes] = Counter()
@@ -44,7 +44,7 @@ class _Track:
             raise ValueError(f"its table {kind.decode()} claims {count} entries")
         if kind == b"hdlr":
             self.handlers.add(head[8:12])
-        elif kind == b"trun":  # of a fragment, of which there are many
+        elif kind == b"trun":  # of a fragment; counts add up over the fragments
             self.counts[kind] += count
         elif kind in _TABLES:
             self.counts[kind] = max(self.counts[kind], count)
@@ -52,13 +52,13 @@ class _Track:
             self.every_unit &= count == third == 1
         elif kind == b"stsc":
             entries = (head[8:] + file.read(12 * count))[: 12 * count]
-            numbers = np.frombuffer(entries[: len(entries) // 4 * 4], ">u4")  # a chunk, samples, what they are; …
+            numbers = np.frombuffer(entries[: len(entries) // 4 * 4], ">u4")  # first chunk, samples in each, kind; …
             self.in_a_chunk = max(self.in_a_chunk, int(numbers[1::3].max(initial=0)))
 
     @property
     def kept(self) -> int:
-        """Entries that FFmpeg keeps: one a sample, again for each edit; of sound that counts single values, one for
-        160 of them or more.
+        """Entries that FFmpeg allocates: samples times edits. Of sound whose samples are single values, 160 or more
+        share one.
         """
         counts = self.counts
         samples = max(counts[b"stsz"], counts[b"stz2"])
@@ -69,7 +69,7 @@ class _Track:
 
 def check_tables(path: Path) -> None:
     """Raises InputError, naming the file, if a table has more entries, or all tracks together more samples, than the
-    file has bytes for. What is no mp4 or mov file, or unknown in one, is let through.
+    file has bytes for. Files of other formats, and unknown boxes, pass.
     """
     facts = path.stat()
     _check(path, facts.st_size, facts.st_mtime_ns)
@@ -107,11 +107,11 @@ def _walk(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tupl
             yield from _compressed(file, stop - content, depth)
         elif kind in _OF_BOXES:
             yield from _walk(file, content, stop, depth + 1)
-        elif kind == b"meta":  # with a version first or without: FFmpeg begins with the handler
+        elif kind == b"meta":  # with or without a version first: FFmpeg begins with the handler
             file.seek(content)
             found = _HANDLER.match(file.read(min(stop - content, _LONGEST)))
             yield from _walk(file, content + max(0, found.end() - 8 if found else 0), stop, depth + 1)
-        elif kind == b"stsd":  # behind fields of each format
+        elif kind == b"stsd":  # its tables follow fields that depend on the format
             file.seek(content)
             for found in _TABLE.finditer(file.read(min(stop - content, _LONGEST))):
                 file.seek(content + found.end())
@@ -120,7 +120,7 @@ def _walk(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tupl
 
 
 def _compressed(file: BinaryIO, length: int, depth: int) -> Iterator[tuple[bytes, BinaryIO]]:
-    """As `_walk`, of the boxes that the content at `file` becomes."""
+    """As `_walk`, for the boxes in the compressed content at `file`."""
     claimed = int.from_bytes(file.read(4), "big")
     if claimed > _LONGEST:
         raise ValueError(f"its compressed header claims {claimed} bytes")

@@ -7,7 +7,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Turn:
-    """Swap rows and columns first, then read them in steps of 1 or, mirrored, -1. `matrix`: where it was read from."""
+    """Swap rows and columns first, then read them in steps of 1 or, mirrored, -1. `matrix`: the display matrix it comes
+    from.
+    """
 
     swap: bool = False
     rows: int = 1
@@ -26,7 +28,7 @@ class Turn:
 
 
 def turn_of(picture: av.VideoFrame) -> Turn:
-    """The turn a picture asks for; angles between multiples of 90 degrees count as the nearest."""
+    """The turn of a picture's display matrix; angles are rounded to multiples of 90 degrees."""
     data = picture.side_data.get("DISPLAYMATRIX")
     if data is None or len(bytes(data)) != 36:
         return Turn()

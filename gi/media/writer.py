@@ -1,4 +1,5 @@
-"""Writing a video like the one it came from, completely or not at all: as a file or as a folder of PNG images."""
+"""Writes a video with the properties of its source, completely or not at all: as a file or as a folder of PNG images.
+"""
 import contextlib
 import mimetypes
 import os
@@ -27,7 +28,7 @@ _FILES = {
 _OTHERS = (".heic", ".heif", ".psd", ".dng", ".ogm", ".m2p", ".divx", ".rmvb", ".txt", ".json", ".pdf", ".zip", ".npz")
 _AHEAD = 21_000_000  # pixels of the frames that x264 looks ahead at, by default 40: each takes some 4 bytes a pixel
 _AVX_512 = 13  # CV_CPU_AVX_512F of OpenCV's interface.h
-_CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # PyAV 18; with others, pictures are stored upright
+_CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # from PyAV 18 on; before, pictures are stored upright
 
 
 def is_file(path: Path) -> bool:
@@ -82,10 +83,10 @@ def open_writer(path: str | Path, video: VideoSource, *, quality: int = QUALITY,
 
 
 def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY) -> None:
-    """For before the work: whether the first of `sources` can be written to `path`.
+    """Checks, before the work, that the first of `sources` can be written to `path`.
 
-    Raises InputError if `path` is one of the sources or inside one, is a folder with files that are not from here, has
-    a suffix nothing can be written for, or cannot hold the video; if PyAV lacks the encoder or that such a `quality`.
+    Raises InputError if `path` is one of the sources or inside one, is a folder with files of other origin, has a
+    suffix that is not supported, or cannot hold the video; if PyAV lacks the encoder, or the encoder such a `quality`.
     """
     path, suffix = Path(path), Path(path).suffix.lower()
     try:
@@ -93,8 +94,8 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
     except OSError as error:
         raise InputError(f"{path}: cannot be the name of the output: {io.reason(error)}") from error
     for source in sources:
-        here, there = path.resolve(), source.path.resolve()
-        if here == there or there in here.parents or io.same_file(path, source.path):
+        target, origin = path.resolve(), source.path.resolve()
+        if target == origin or origin in target.parents or io.same_file(path, source.path):
             raise InputError(f"{path}: the output would overwrite the input or be inside it, {source.path}")
     if suffix not in _FILES:
         if _is_of_files(suffix) and not path.is_dir():
@@ -120,8 +121,8 @@ def check_output(path: str | Path, *sources: VideoSource, quality: int = QUALITY
 
 
 def _is_of_files(suffix: str) -> bool:
-    """Whether pictures, films or sound are known by this ending, to Pillow, FFmpeg or the registry of MIME types. A
-    folder may be called `clip.v2`, but `clip.m2ts` is no folder of images.
+    """Whether Pillow, FFmpeg or the registry of MIME types knows this suffix for images, videos or sound. A folder may
+    be called `clip.v2`, but `clip.m2ts` is not meant as one.
     """
     kind, _ = mimetypes.guess_type(f"x{suffix}")
     return (suffix in (*io.SUFFIXES, *_OTHERS) or suffix in Image.registered_extensions()
@@ -130,7 +131,7 @@ def _is_of_files(suffix: str) -> bool:
 
 
 def _extensions(form: str) -> set[str]:
-    """Of a format that FFmpeg knows, for writing and for reading."""
+    """The suffixes, without dot, of a format that FFmpeg writes or reads."""
     found: set[str] = set()
     for mode in "rw":
         with contextlib.suppress(ValueError):
@@ -139,7 +140,7 @@ def _extensions(form: str) -> set[str]:
 
 
 def remarks(path: str | Path, video: VideoSource) -> list[str]:
-    """What of `video` the result at `path` does not keep, a line each."""
+    """What the result at `path` does not keep of `video`, a line each."""
     found, file = list(video.remarks), is_file(Path(path))
     if getattr(video, "rich", False) and file:
         found.append("frames of more than 8 bits, transparency or colour profiles are only kept in a folder")
@@ -148,7 +149,7 @@ def remarks(path: str | Path, video: VideoSource) -> list[str]:
         fewer = f"{video.colour.bits} bits become 10" if video.colour.bits > 10 else "the rest is kept with 10"
         found.append(f"holes are filled with 8 bits, {fewer}" if kept else f"{video.colour.bits} bits become 8")
     if video.colour.hdr and not file:
-        found.append("images have HDR values (PQ or HLG), without a mark that says so")
+        found.append("images have HDR values (PQ or HLG), but no tag that says so")
     return [f"{video.path}: {remark}" for remark in found]
 
 
@@ -204,7 +205,7 @@ def _unfinished(path: Path, workplace: Path | None) -> Iterator[Path]:
 
 
 def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
-    """The stream, and what turns upright pixels into those it stores."""
+    """The stream, and a function from upright pixels to those it stores."""
     turn, width, height, aspect = video.turn, video.width, video.height, video.aspect
     stream = file.add_stream(encoder, rate=video.rate)
     if turn.matrix and _CAN_TURN:
@@ -224,7 +225,7 @@ def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
     if encoder == "libx264":
         context.options |= {"rc-lookahead": str(min(40, max(10, _AHEAD // (width * height))))}
         if cv2.checkHardwareSupport(_AVX_512):
-            # Instructions for AVX-512 (in mbtree) give other bits from one time to the next, depending on memory.
+            # AVX-512 code (in mbtree) makes files differ in bits from run to run, depending on memory.
             context.options |= {"x264-params": "asm=avx2"}
     context.bit_rate, context.sample_aspect_ratio = 0, aspect
     context.time_base = stream.time_base = video.time_base

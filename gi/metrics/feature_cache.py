@@ -19,7 +19,7 @@ _VERSION = 1  # to be raised when InceptionFeatures itself changes
 
 
 class CachedFeatures(nn.Module):
-    """A network of features, as ImageMetrics takes it for FID, with a memory; `computed` and `found` count images.
+    """A feature network, as ImageMetrics takes it for FID, with a cache on disk; `computed` and `found` count images.
 
     folder: of the cache, made when first written to. If that fails, it works without.
     """

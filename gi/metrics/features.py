@@ -27,7 +27,7 @@ VGG16 = of_torchvision("vgg16", "vgg16-397923af.pth",
 ALEXNET = of_torchvision("alexnet", "alexnet-owt-7be5be79.pth",
                          "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02", folder="metrics")
 _BACKBONES = {"vgg": VGG16, "alex": ALEXNET}
-_LEAST = {"vgg": 16, "alex": 31}  # pixels a side; of less, nothing is left in the last layer
+_LEAST = {"vgg": 16, "alex": 31}  # pixels a side; of smaller images, nothing is left in the last layer
 
 
 class InceptionFeatures(Frozen):

@@ -30,7 +30,7 @@ def frechet_distance(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
     # Singular values, not the roots of the eigenvalues of the squared matrix, whose small ones would be noise.
     trace_of_root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     distance = between_means + np.square(a).sum() + np.square(b).sum() - 2 * trace_of_root
-    return max(0.0, float(distance))  # rounding may leave -1e-13 for equal sets
+    return max(0.0, float(distance))  # rounding may give -1e-13 for equal sets
 
 
 def _factor(x: np.ndarray) -> np.ndarray:

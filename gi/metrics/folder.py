@@ -1,4 +1,4 @@
-"""Scores of a folder of predictions against a folder of truths, so that any method meets the same judge."""
+"""Scores a folder of predictions against a folder of ground truth, so that all methods are evaluated alike."""
 import concurrent.futures
 import functools
 import re
@@ -21,7 +21,7 @@ from gi.metrics.metric import Metric
 
 @dataclass(frozen=True)
 class Pair:
-    """Files that belong together."""
+    """The files of one image: ground truth, prediction and mask."""
 
     name: str
     truth: Path
@@ -35,9 +35,9 @@ def find_pairs(
     """Files of the same name in the folders, and {name: what is wrong} for those that do not make a pair.
 
     A name is the path inside the folder without suffix, and without `image_` in front of the file, as our sets have it:
-    `image_000012.png` and `000012.jpg` belong together. Of such a set, only the images count as truth or prediction.
-    Among masks the `_mask` at the end does not count, and if some files have it, those without are left out. A
-    prediction that is named as a mask of the truth, as LaMa's (`a_mask001`), belongs to that mask and its image (`a`).
+    `image_000012.png` and `000012.jpg` belong together. Of such a set, only the images count as truth or prediction. In
+    names of masks, `_mask` at the end is ignored; if some files have it, those without are left out. A prediction that
+    is named as a mask of the truth, as LaMa's (`a_mask001`), belongs to that mask and its image (`a`).
 
     Raises InputError for a folder that is missing or has no image, or if no file has a counterpart.
     """

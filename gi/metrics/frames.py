@@ -1,4 +1,4 @@
-"""Frames of a video as its metrics look at them, and what several metrics compute from them alike."""
+"""Frames of a video as its metrics see them, with intermediate results that several metrics share."""
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Frames:
         return self._map(lambda x: x[max(0, len(x) - count):].copy())
 
     def held(self, count: int) -> "Frames":
-        """At least `count` frames, of which the last one is repeated."""
+        """The frames, padded to at least `count` by repeating the last one."""
         return self._map(lambda x: np.concatenate([x, *[x[-1:]] * (count - len(x))]))
 
     def __add__(self, other: "Frames") -> "Frames":
@@ -82,7 +82,7 @@ def read_frames(rows: Iterable, size: int, **options: Any) -> Iterator[Frames]:
     rows = _checked(rows)
     while columns := list(zip(*itertools.islice(rows, size), strict=True)):
         truth, mask, prediction = map(np.stack, columns)
-        del columns  # what is stacked need not wait for the frames after it
+        del columns  # so that the single frames are freed before the next are read
         yield Frames(truth, mask != 0, composite(truth, mask, prediction), **options)
 
 

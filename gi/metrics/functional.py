@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gi.metrics.fid import frechet_distance
 from gi.metrics.metric import Metric, Network, table
 
-MOST_PSNR = 60.0  # dB that count in a mean, whatever equals the truth; rounding to 8 bits leaves about as much (58.9)
+MOST_PSNR = 60.0  # dB, the cap of a PSNR in means, as perfect ones are infinite; rounding to 8 bits gives 58.9
 
 
 def l1(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -52,7 +52,7 @@ def perceptual_distance(a: Tensor, b: Tensor, network: nn.Module) -> Tensor:
 
 
 def harmonic(score: float, fid: float) -> float:
-    """Harmonic mean of a score in [0,1], the higher the better, and FID on that scale (original release)."""
+    """Harmonic mean of a score in [0,1], higher is better, and FID mapped to that scale (original release)."""
     if math.isnan(fid):
         return math.nan
     quality = max(0.0, 100 - fid) / 100
@@ -60,7 +60,7 @@ def harmonic(score: float, fid: float) -> float:
 
 
 def harmonic_of_lpips(lpips: float, fid: float) -> float:
-    """`harmonic` of 1 - LPIPS, which is the better the higher."""
+    """`harmonic` of 1 - LPIPS, of which higher is better."""
     return harmonic(1 - lpips, fid)
 
 

@@ -51,7 +51,7 @@ class I3D(Frozen):
         self.Mixed_5b = _Mixed(832, 256, 160, 320, 32, 128, 128)
         self.Mixed_5c = _Mixed(832, 384, 192, 384, 48, 128, 128)
         self.stages = dict(self._modules)  # in the order they are applied
-        self.logits = nn.Module()  # part of the file, and not used here
+        self.logits = nn.Module()  # in the file, but not used here
         self.logits.conv3d = nn.Conv3d(self.dimensions, 400, 1)
         if weights is not None:
             load_strict(self, read_weights(weights, about=RGB_IMAGENET, sha256=sha256), weights)
@@ -64,14 +64,14 @@ class I3D(Frozen):
         T' is T/2, T/2, T/4 and T/8, rounded up. Raises InputError for other shapes and sides under MIN_SIDE.
         """
         _check(clips)
-        found = {}
+        activations = {}
         with torch.autocast(clips.device.type, enabled=False):
             x = clips.float().transpose(1, 2)
             for name, stage in self.stages.items():
                 x = stage(x)
                 if name in ENDPOINTS:
-                    found[name] = x
-        return found
+                    activations[name] = x
+        return activations
 
 
 class VideoFeature:
@@ -133,11 +133,11 @@ class _Layer:
         self.front = _same(length, self.kernel, self.stride)[0]
         self.outputs = -(-length // self.stride)
         self.waiting: Tensor | None = None
-        self.first = 0  # position of the first slice that waits, a multiple of the stride
-        self.done = 0  # outputs handed out
+        self.first = 0  # position of the first waiting slice, a multiple of the stride
+        self.done = 0  # outputs returned
 
     def push(self, x: Tensor) -> Tensor | None:
-        """All outputs that are certain now."""
+        """All outputs that no later frame can change."""
         stride = self.stride
         waiting = x if self.waiting is None else torch.cat([self.waiting, x], dim=2)
         end = self.first + waiting.shape[2]
@@ -179,7 +179,7 @@ class _Unit(nn.Module):
 
 
 class _MaxPool(nn.MaxPool3d):
-    """Zeros beyond the border do for pooling: what comes in is never negative."""
+    """Zero padding is right for max pooling here, as its input is never negative."""
 
     @property
     def in_time(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ VIEWS = ("composite", "raw")  # the prediction inside the hole only, and the who
 
 
 class ImageMetrics(torchmetrics.Metric):
-    """Scores every image once and remembers the score, whatever the batches and processes.
+    """Scores every image once, independent of batches and processes, and keeps the scores.
 
     metrics: names of IMAGE_METRICS; a metric of your own as it is or as "module.name", see `gi.metrics.metric`.
     networks: used in place of those that the metrics would build: `inception` of FID, images (N,3,H,W) to features
@@ -41,7 +41,7 @@ class ImageMetrics(torchmetrics.Metric):
         self.scored = [metric for metric in self.metrics if not metric.per_set and not metric.of]
         self.per_image = list(measures(self.scored))
         self.extractors = dict.fromkeys(metric.network.name for metric in self.metrics if metric.per_set)
-        # Rows of all images, and what they are like before there are any.
+        # The state, a row an image, as it is before there are any.
         self.empty = {
             "keys": torch.zeros(0, 3, dtype=torch.int64),  # index, pixels of the hole, pixels
             "names": torch.zeros(0, dtype=torch.uint8),  # each name's bytes, and a zero
@@ -132,7 +132,7 @@ class ImageMetrics(torchmetrics.Metric):
 
 
 class ImageScores:
-    """What a set of images scored.
+    """The scores of a set of images.
 
     Attributes:
         count: images; repeated: how many more were seen that repeated one of these, and were left out.
@@ -145,7 +145,7 @@ class ImageScores:
 
     Standard deviations are the population's (divided by n), as in the paper's evaluation. "count" is how many images
     mean and std are over: an image without a hole has no score inside it (nan). The PSNR of an image counts with at
-    most `MOST_PSNR`, as that of a perfect one is infinite. A nan for any other reason is a fault, and shows in the
+    most `MOST_PSNR`, as that of a perfect one is infinite. A nan for any other reason is an error, and shows in the
     mean. Scores of no image are nan, and so is the FID of fewer than two.
     """
 
@@ -185,7 +185,7 @@ class ImageScores:
                 for view, scores in self.totals.items() for key, score in scores.items()}
 
     def remarks(self, *, masks: bool = True) -> list[str]:
-        """A line about each kind of image that makes the scores other than they seem: without hole, with nothing else,
+        """A line about each kind of image that affects the scores unexpectedly: without a hole, without a known pixel,
         not finite. masks: false where there are none, and the whole image counts as the hole.
         """
         areas = {image["name"]: image["hole_area"] for image in self.images}

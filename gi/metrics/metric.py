@@ -90,7 +90,7 @@ class Metric(Measure):
         the function takes those of truth and prediction; of videos, it returns the features of both, (2,n,d).
     in_hole: images are scored inside the hole as well, as `<name>_hole`.
     of: the function takes the totals of these metrics instead; computed whenever these are.
-    most: what a score counts at most in a mean.
+    most: the cap of a score in means.
     span: frames that one value of a video looks at; None for all. A shorter video is held at its last frame, or, if the
         metric is `optional`, scores nan, as does one with nothing to measure.
     """
@@ -128,7 +128,7 @@ def measures(metrics: Iterable[Metric]) -> dict[str, Measure]:
 
 
 def foremost(known: Mapping[str, Measure]) -> dict[str, Measure]:
-    """Those that tell most: of the hole rather than of the whole image."""
+    """The most telling ones: of the hole rather than of the whole image, where there are both."""
     return {key: measure for key, measure in known.items() if f"{key}{HOLE}" not in known}
 
 
@@ -193,7 +193,9 @@ def build_networks(metrics: Iterable[Metric], given: Mapping[str, nn.Module], kn
 
 
 def with_weights(known: Table) -> tuple[list[str], list[str]]:
-    """The names of the metrics whose weights are there, and a line about the others of each file."""
+    """The names of the metrics whose weights are there, and for each missing file a line about the metrics that need
+    it.
+    """
     names, absent = [], {}
     for name in choices(known):
         weights = _weights(known[name])

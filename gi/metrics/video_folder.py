@@ -1,6 +1,6 @@
-"""Videos of a method beside their truth and masks: finding them, pairing them, reading them frame by frame.
+"""Videos of a method with their ground truth and masks: finding them, pairing them, reading them frame by frame.
 
-Three layouts, told apart by what is there:
+Three layouts, distinguished by their content:
 
 - the DEVIL benchmark's: `frame_0000_gt.png` and `frame_0000_mask.png` (there, black = missing) beside each other, and
   `frame_0000_pred.png` among the predictions; a folder of these is a video, a folder of such folders several;
@@ -26,8 +26,8 @@ from gi.metrics.folder import match
 
 @dataclass(frozen=True)
 class VideoPair:
-    """Where a video's parts are. `devil`: in the benchmark's layout. `inverted`: masks are the other way round than
-    their layout has them.
+    """Where a video's parts are. `devil`: in the benchmark's layout. `inverted`: masks are inverted compared with their
+    layout's convention.
     """
 
     name: str
@@ -39,7 +39,7 @@ class VideoPair:
 
 
 class Clip:
-    """A pair that is open: `count` frames at `rate` a second, read as often as one likes.
+    """An open pair: `count` frames at `rate` a second, which can be read repeatedly.
 
     `truth`, `holes` and `prediction` are a `VideoSource` each, of holes with frames (H, W), 1 = missing. remarks: on
     masks and predictions that have other numbers than the frames.
@@ -91,7 +91,7 @@ class Clip:
 
 
 class Holes(VideoSource):
-    """Masks, perhaps the other way round, as frames (H, W), uint8, 1 = missing. empty: no frame has a hole."""
+    """Masks, possibly inverted, as frames (H, W), uint8, 1 = missing. empty: no frame has a hole."""
 
     def __init__(self, source: MaskSource, *, inverted: bool):
         super().__init__(source.path)
@@ -100,7 +100,7 @@ class Holes(VideoSource):
         self._source, self._inverted = source, inverted
 
     def fingerprint(self) -> str:
-        """Changes with the content, and with which way round it is."""
+        """Changes with the content, and with the inversion."""
         return f"{self._source.fingerprint()} {self._inverted}"
 
     def check_unchanged(self) -> None:
@@ -189,7 +189,7 @@ def _is_video(folder: Path) -> bool:
 
 
 def _single(predictions: Path, name: str) -> Path:
-    """Of one video: what was named, or if that has no picture in it, what has the video's name there."""
+    """The prediction of one video: `predictions` itself, or if that holds no picture, its entry of the video's name."""
     if predictions.is_file() or _pictures(predictions):
         return predictions
     found = [entry for entry in _entries(predictions) if video_name(entry) == name]

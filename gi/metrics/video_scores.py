@@ -158,5 +158,5 @@ class VideoScores:
 
 
 def _statistics(values: np.ndarray, metric: Metric) -> dict[str, float]:
-    """Of all values; of an `optional` metric, of those that are there."""
+    """Statistics of all values; for an `optional` metric, of those that are not nan."""
     return statistics(values, ~np.isnan(values) if metric.optional else None, metric.most)

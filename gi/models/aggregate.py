@@ -12,9 +12,9 @@ class DeformableWrite(nn.Module):
     """Adds to the target's map the keyframes' warped maps, weighted per pixel and channel by a softmax over keyframes.
 
     Query and value are 1x1 convolutions of the warped map and the flow error. Such a convolution commutes with the
-    warp, so its part that reads the map is made before (`project`), once for all targets that a frame guides. In the
-    original release the query sees the target's map as well. What that and the query's bias add is the same for every
-    keyframe and cancels in the softmax: these weights are there for the sake of checkpoints and not used.
+    warp, so its part that reads the map is computed before (`project`), once for all targets that a frame guides. In
+    the original release the query sees the target's map as well. What that and the query's bias add is the same for
+    every keyframe and cancels in the softmax: these weights are kept for checkpoints only, and not used.
     """
 
     def __init__(self, channels: int):

@@ -92,7 +92,7 @@ class FourierPositions(nn.Module):
 
 
 class Residual(nn.Module):
-    """x plus what the layers, one after the other, make of it."""
+    """x plus the output of the layers, applied in sequence."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()
@@ -122,8 +122,8 @@ def initialise(network: nn.Module) -> None:
 
 
 def crop_like(prediction: Tensor, image: Tensor) -> Tensor:
-    """Cuts what the decoder adds to a prediction (N,C,H,W) at the right and bottom when a side of `image` (N,C,H,W) is
-    not a multiple of the stride.
+    """Cuts off what the decoder adds to a prediction (N,C,H,W) at the right and bottom when a side of `image` (N,C,H,W)
+    is not a multiple of the stride.
     """
     return prediction[..., :image.shape[-2], :image.shape[-1]]
 

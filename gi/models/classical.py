@@ -1,4 +1,4 @@
-"""Filling holes without a network: what a guided network has to beat.
+"""Baselines without a network, which a guided network has to beat.
 
 Images (B,3,H,W) in [0,1], masks (B,1,H,W) with 1 = missing. Known pixels of a result are those of the image, bit for
 bit, and no result depends on what an image or a keyframe holds inside its hole.

@@ -1,11 +1,11 @@
-"""Patch discriminator on RGB (the plan of pix2pixHD's, as LaMa and the original release use it)."""
+"""Patch discriminator on RGB (the architecture of pix2pixHD's, as LaMa and the original release use it)."""
 from torch import Tensor, nn
 
 from gi.errors import expect_at_least
 
 
 class PatchDiscriminator(nn.Module):
-    """Says of every patch of an image whether it is real.
+    """Classifies every patch of an image as real or fake.
 
     Six 4x4 convolutions with padding 2: four of stride 2 that widen 3 -> w -> 2w -> 4w -> 8w, two of stride 1
     (8w -> 8w -> 1), where w is `width`. LeakyReLU after all but the last, BatchNorm on the second to the fifth.

@@ -25,7 +25,7 @@ class FourierUnit(nn.Module):
 
 def to_spectrum(x: Tensor) -> Tensor:
     """rfft2 of (N, C, h, w) as (N, 2C, h, w // 2 + 1) real channels: re, im of channel 0, re, im of channel 1, ..."""
-    # Half precision overflows in the sums of an FFT and is not available for every size, so float32 it is.
+    # Half precision overflows in the sums of an FFT and is not available for every size, hence float32.
     spectrum = torch.view_as_real(torch.fft.rfft2(x.float(), norm="ortho"))
     return spectrum.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
@@ -37,7 +37,7 @@ def from_spectrum(spectrum: Tensor, like: Tensor) -> Tensor:
 
 
 class SpectralTransform(nn.Module):
-    """The global-to-global path: halve the channels, add the Fourier unit's answer, widen. No local Fourier unit."""
+    """The global-to-global path: halve the channels, add the Fourier unit's output, widen. No local Fourier unit."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -56,7 +56,7 @@ class FFC(nn.Module):
 
     `share` of the channels are global. Of the four paths of the original, local-to-local and local-to-global read the
     same input and are one convolution here (`from_local`); the two BatchNorms are one for the same reason.
-    Raises InputError if the global channels are no even number (the spectral transform halves it).
+    Raises InputError if the number of global channels is odd, as the spectral transform halves it.
     """
 
     def __init__(self, *, channels: int, share: float = 0.75):

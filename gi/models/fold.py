@@ -1,8 +1,8 @@
-"""Trained generators made ready for prediction: the same function, up to rounding, in less time.
+"""Prepares trained generators for inference: the same function, up to rounding, in less time.
 
-A BatchNorm with fixed statistics goes into the convolution beside it. Maps have their channels innermost ("channels
-last"), where a 1x1 convolution is one matrix product, also of some of the channels, and where a spectrum's real and
-imaginary parts, interleaved as channels, are what a complex number is.
+A BatchNorm with fixed statistics is folded into the convolution beside it. Maps have their channels innermost
+("channels last"), where a 1x1 convolution is one matrix product, also of some of the channels, and where a spectrum's
+real and imaginary parts, interleaved as channels, are what a complex number is.
 """
 import copy
 from typing import Any, cast
@@ -20,9 +20,10 @@ from gi.models.ffc import FFC, FourierUnit
 
 
 def prepare_for_inference(generator: nn.Module) -> nn.Module:
-    """A copy of a generator, of any family, for prediction alone: in eval mode, channels last, nothing to be trained.
+    """A copy of a generator, of any family, for inference alone: in eval mode, channels last, without gradients.
 
-    Parameters have other names and shapes, so it is not for checkpoints. What is prepared already is returned as it is.
+    Parameters have other names and shapes, so it is not for checkpoints. A generator that is already prepared is
+    returned as it is.
     """
     if getattr(generator, "prepared", False):
         return generator
@@ -40,7 +41,7 @@ def _fold(module):
 
 
 def fold_sequence(layers: nn.Sequential) -> nn.Sequential:
-    """Without the BatchNorms that follow a convolution, transposed or not."""
+    """The layers, with each BatchNorm folded into the convolution, transposed or not, that it follows."""
     folded = []
     for layer in layers:
         if isinstance(layer, _BatchNorm) and folded and isinstance(folded[-1], nn.Conv2d | nn.ConvTranspose2d):
@@ -91,7 +92,7 @@ class FoldedFourierUnit(nn.Module):
 
 
 class FoldedWrite(nn.Module):
-    """A write that makes the first 1x1 convolution on values of latents, which are fewer than pixels."""
+    """A write that applies the first 1x1 convolution to the values of latents, which are fewer than pixels."""
 
     def __init__(self, write: Write):
         super().__init__()
@@ -121,7 +122,7 @@ def from_patches(x: Tensor, m: int, height: int, width: int) -> Tensor:
 
 
 def fold_decoder(decoder: Decoder) -> Decoder:
-    """With its last convolution as a `QuadConv`; the rest is folded as any sequence."""
+    """Replaces the decoder's last convolution by a `QuadConv`; the rest is folded as any sequence."""
     decoder.to_rgb = QuadConv(decoder.to_rgb)  # type: ignore[assignment]
     return decoder
 
@@ -129,7 +130,7 @@ def fold_decoder(decoder: Decoder) -> Decoder:
 class QuadConv(nn.Module):
     """A convolution of stride 1 with reflected borders, for maps of even sides, as one of stride 2 and a shuffle.
 
-    It makes 2 x 2 pixels at a time: the 3 channels of an image are too few to be fast.
+    It computes 2 x 2 pixels at a time, as convolutions to 3 channels alone are slow.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -156,7 +157,7 @@ def pointwise(conv: Any, x: Tensor) -> Tensor:
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """What a BatchNorm with fixed statistics does to each channel, (C,) each."""
+    """The factor and offset of each channel of a BatchNorm with fixed statistics, (C,) each."""
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
 
@@ -179,7 +180,8 @@ def after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d, offset: Tensor | float = 0
 
 
 def fold_ffc(layer: FFC) -> nn.Module:
-    """A layer with channels of one kind, as no published network has it, stays as it is."""
+    """The folded layer; one without local or without global channels, which no published network has, stays as it is.
+    """
     return layer if layer.from_local is None or layer.global_to_global is None else FoldedFFC(layer)
 
 

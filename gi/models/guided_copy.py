@@ -1,4 +1,4 @@
-"""Copies from keyframes around any generator, which then only draws what none of them shows. Ours, not the paper's."""
+"""Wraps any generator with copying from keyframes: it only generates what none of them shows. Ours, not the paper's."""
 from collections.abc import Sequence
 
 import torch
@@ -18,19 +18,19 @@ from gi.models.pixel_write import PixelWrite
 class GuidedCopy(nn.Module):
     """Called as the generator inside it, with the keyframes' own pixels in the result where `PixelWrite` trusts them.
 
-    With `smooth_start`, they enter before: the network sees frames whose holes are filled, see `smooth_start`, and what
-    it draws takes the place of what was guessed; without a network nothing does. Without `smooth_start`, the network
-    sees what it would see by itself, and the keyframes enter what it draws.
+    With `smooth_start`, they are copied before: the network sees frames whose holes are filled, see the function
+    `smooth_start`, and its output replaces what was guessed; without a network the guess remains. Without
+    `smooth_start`, the network sees its usual input, and the keyframes are blended into its output.
 
-    With `side`, the network draws a *change* of the filled frames, at low resolution: it sees them reduced to at most
-    so many pixels along their longer side, with colours of mean 0 and deviation 1 where they are known, and grey, 0.5,
-    is no change, which is what it begins with. What is learned of one contrast then holds for all.
+    With `side`, the network predicts a *residual* of the filled frames, at low resolution: it sees them reduced to at
+    most `side` pixels along their longer side, their known colours normalised to mean 0 and standard deviation 1. An
+    output of 0.5 means no change, and is the initial output. What is learned at one contrast then holds for all.
 
-    `pixel_width` are channels of `PixelWrite`. `encode_keyframes` and `predict` are the two parts of `forward`, see
-    `gi.models.keyframes`.
+    `pixel_width` is the number of channels of `PixelWrite`. `encode_keyframes` and `predict` are the two parts of
+    `forward`, see `gi.models.keyframes`.
     """
 
-    LARGEST_CHANGE = 4.0  # deviations of the known colours
+    LARGEST_CHANGE = 4.0  # in standard deviations of the known colours
     SHORTEST = 18  # pixels of the shorter side that are left of long, narrow pictures: networks reduce them further
 
     def __init__(self, *, network: nn.Module | None = None, pixel_width: int = 16, smooth_start: bool = True,
@@ -43,7 +43,7 @@ class GuidedCopy(nn.Module):
         expect_at_least(self.SHORTEST, side=self.SHORTEST if side is None else side)
         self.network, self.pixel_write = network, PixelWrite(pixel_width)
         self.smooth_start, self.side = smooth_start, side
-        if side is not None:  # a change that begins at random is so far off that the decoder's ReLUs die of it
+        if side is not None:  # a random initial residual is so far off that the decoder's ReLUs die
             for parameter in network.decoder.to_rgb.parameters():
                 nn.init.zeros_(parameter)
         self._has_stream = hasattr(network, "encode_keyframes")
@@ -66,21 +66,21 @@ class GuidedCopy(nn.Module):
         """Fills the target (B, 4, H, W), given what `encode_keyframes` returned; the rest as in `forward`."""
         sources = keyframes.sources or ()
         if not self.smooth_start:
-            drawn = self._draw(target, keyframes, flows, flow_errors)
-            return self.pixel_write(drawn, target, sources, flows, flow_errors)
+            generated = self._draw(target, keyframes, flows, flow_errors)
+            return self.pixel_write(generated, target, sources, flows, flow_errors)
         start, guessed = smooth_start(target, self.pixel_write, sources, flows, flow_errors)
         if self.network is None:
             return start
         seen, deviation = self._seen(start, guessed)
-        drawn = self._draw(seen.detach(), keyframes, flows, flow_errors).float()
+        generated = self._draw(seen.detach(), keyframes, flows, flow_errors).float()
         if self.side is None:
-            return start + guessed * (drawn - start)
-        change = self.LARGEST_CHANGE * deviation * (2 * drawn - 1)
+            return start + guessed * (generated - start)
+        change = self.LARGEST_CHANGE * deviation * (2 * generated - 1)
         change = F.interpolate(change, size=start.shape[-2:], mode="bilinear", align_corners=False)
         return (start + guessed * change).clamp(0, 1)
 
     def _draw(self, seen, keyframes, flows, flow_errors):
-        """What the network draws of a target (B, 4, h, w) as it sees it."""
+        """The network's output for a target (B, 4, h, w), as `_seen` gives it."""
         sources = (keyframes.sources or ()) if self._is_guided else ()
         flows, flow_errors = _resized(seen.shape[-2:], flows, flow_errors, len(sources))
         if self._has_stream:
@@ -89,13 +89,15 @@ class GuidedCopy(nn.Module):
         return self.network(seen, self._seen_frames(frames), flows, flow_errors)
 
     def _seen_frames(self, sources):
-        """What the network sees of keyframes (B, T, 4, H, W)."""
+        """The network's input for keyframes (B, T, 4, H, W)."""
         if not self.smooth_start or not sources.shape[1]:
             return sources
         return self._seen(*smooth_start(sources.flatten(0, 1)))[0].unflatten(0, sources.shape[:2])
 
     def _seen(self, filled, guessed):
-        """What the network sees (N, 4, h, w) of a filled frame, and the deviation (N, 1, 1, 1) of its known colours."""
+        """The network's input (N, 4, h, w) for a filled frame, and the standard deviation (N, 1, 1, 1) of its known
+        colours.
+        """
         seen = torch.cat([filled, guessed], dim=1)
         if self.side is None:
             return seen, 1.0
@@ -113,8 +115,8 @@ def smooth_start(target: Tensor, pixel_write: PixelWrite | None = None, sources:
                  flows: Tensor | None = None, flow_errors: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The target (B, 4, H, W) with its hole filled, (B, 3, H, W) float32, and how much of it is a guess, (B, 1, H, W).
 
-    `sources`, T frames (B, 4, H, W), enter where `pixel_write` trusts them. What is known, or trusted, is then
-    continued smoothly. A guess is what is neither: 0 where known, 1 where it is all continuation.
+    `sources`, T frames (B, 4, H, W), enter where `pixel_write` trusts them. Known and trusted pixels are then continued
+    smoothly. The guess is 0 where a pixel is known, 1 where it is all continuation.
     """
     colours, mask = target[:, :3].float(), target[:, 3:].float()
     colours, share = colours * (1 - mask), 1 - mask

@@ -1,4 +1,4 @@
-"""What a generator keeps of its keyframes, and the two methods by which one can keep it.
+"""Cached features of keyframes, and the two methods of a generator that can reuse them.
 
 A generator whose keyframe stream does not depend on the target offers, beside `forward`,
 
@@ -16,7 +16,8 @@ from torch import Tensor
 
 
 class KeyframeFeatures(NamedTuple):
-    """What one cross-frame block keeps, T frames per sample; None what it does not look at."""
+    """The features of keyframes that one cross-frame block uses, T frames per sample; None for those it does not use.
+    """
 
     keys: Tensor | None = None  # B, T, latents, width: of the first attention
     values: Tensor | None = None  # B, T, latents, width
@@ -31,7 +32,9 @@ class Keyframes(NamedTuple):
 
 
 def join(streams: Sequence[Keyframes]) -> Keyframes:
-    """One stream of all the frames of `streams` (B alike), in order, sharing their maps; of none, that of T = 0."""
+    """One stream of all the frames of `streams` (B alike), in order, sharing their maps; without any, the stream for T
+    = 0.
+    """
     if not streams:
         return Keyframes()
     blocks, sources = zip(*streams, strict=True)

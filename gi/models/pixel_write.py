@@ -1,8 +1,8 @@
 """Pixel write: colours of aligned keyframes enter the output at the image's own resolution. Ours, not the paper's.
 
-The deformable write brings keyframes in at the resolution of the features, and the decoder draws anew what is finer.
-Here every keyframe is warped to the target as an image, and the output is a weighted mean of them and of the drawing.
-Weights come from bilinear samples of keyframes; what is written is sampled cubically, which is sharper.
+The deformable write brings keyframes in at the resolution of the features, and the decoder has to generate finer
+detail. Here every keyframe is warped to the target as an image, and the output is a weighted mean of them and of the
+decoded image. Weights come from bilinear samples of keyframes; what is written is sampled cubically, which is sharper.
 """
 from collections.abc import Sequence
 from typing import Any
@@ -21,12 +21,13 @@ class PixelWrite(nn.Module):
     """out = w_0 decoded + sum over keyframes of w_k warped_k, w the softmax over the logits of these 1 + T images.
 
     The decoded image's logit is 0. A keyframe's comes from convolutions that all keyframes share and that see, beside
-    the colours, what tells whether to trust it: flow error, agreement with the target where that is known (here and
-    around here), with the other keyframes, with the decoder. Where a keyframe is not visible its weight is exactly 0.
+    the colours, evidence whether to trust it: flow error, agreement with the target where that is known (at the pixel
+    and around it), with the other keyframes, with the decoded image. Where a keyframe is not visible its weight is
+    exactly 0.
     """
 
     POOLING = (8, 4, 4)  # agreement is averaged over 8, 32, 128 pixels: the middle of a hole is far from what is known
-    MARGIN = 3  # pixels around each that its weight depends on, but for these averages
+    MARGIN = 3  # pixels around each that its weight depends on, apart from these averages
 
     def __init__(self, width: int = 24):
         super().__init__()
@@ -53,8 +54,8 @@ class PixelWrite(nn.Module):
 
     def trusted(self, decoded: Tensor, target: Tensor, sources: Sequence[Tensor], flows: Tensor,
                 flow_errors: Tensor, part: Window = EVERYWHERE) -> tuple[Tensor, Tensor]:
-        """What keyframes contribute, each times its weight (B, 3, H, W), and their joint weight (B, 1, H, W); 0 outside
-        of `part`, in whose outermost `MARGIN` pixels the weights are not those of the whole image.
+        """Sum of the keyframes, each times its weight (B, 3, H, W), and their joint weight (B, 1, H, W); 0 outside of
+        `part`, in whose outermost `MARGIN` pixels the weights are not those of the whole image.
         """
         known, inside = 1 - target[:, 3:], (..., *part)
         aligned = [align(source[:, :3], source[:, 3:], flow)
@@ -65,7 +66,7 @@ class PixelWrite(nn.Module):
             mismatch = _distance(colour, target[:, :3]) * both
             around.append([mismatch[inside], *self._around(mismatch, both, inside)])
 
-        # What follows looks at few pixels around each.
+        # The rest depends on few pixels around each, so it is computed for the part only.
         missing, known, drawn = target[inside][:, 3:], known[inside], decoded.float()[inside]
         aligned = [(colour[inside], seen[inside]) for colour, seen in aligned]
         errors = flow_errors[inside].float().clamp(min=0).log1p().unbind(1)

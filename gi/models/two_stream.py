@@ -38,8 +38,8 @@ class TwoStreamBlock(nn.Module):
 class TwoStreamGenerator(nn.Module):
     """ours (4 blocks), ours big (12 blocks), ours w/o FFC (6 blocks, local_block="grouped_conv").
 
-    `n_cross` of the blocks, counted from the first, look at keyframes: by attention if `cross_attention`, by aligned
-    detail if `deformable_write`. `n_latents` must be a square number. Defaults are those of table 2 of the paper.
+    `n_cross` of the blocks, counted from the first, use keyframes: by attention if `cross_attention`, by aligned detail
+    if `deformable_write`. `n_latents` must be a square number. Defaults are those of table 2 of the paper.
     `checkpoint_blocks` computes the blocks a second time in the backward pass instead of keeping their activations.
     `encode_keyframes` and `predict` are the two parts of `forward`, see `gi.models.keyframes`.
     """

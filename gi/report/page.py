@@ -37,7 +37,7 @@ class Wide:
 
 @dataclass
 class Section:
-    """What is said about one evaluation set or video. `panels` are by the name of their score, `curves` as a report's,
+    """A section about one evaluation set or video. `panels` are by the name of their score, `curves` as a report's,
     over the number of the frame.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures and plots as they lie in a page: small ones to the pixel, large ones compressed."""
+"""Pictures and plots as a page embeds them: small ones without loss, large ones compressed."""
 import base64
 import io
 from typing import Any

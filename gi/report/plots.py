@@ -59,7 +59,7 @@ def plot_curves(
 
 
 def plot_scores(panels: Mapping[str, Panel]) -> bytes:
-    """{axis: panel} as an SVG file with a plot a panel. The dots are a picture inside it: thousands need no more space.
+    """{axis: panel} as an SVG file with a plot a panel. The dots are rasterised, so that thousands take no more space.
     """
     figure = _figure(panels)
     for axis, panel in zip(figure.axes, panels.values(), strict=True):

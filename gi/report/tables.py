@@ -1,4 +1,4 @@
-"""Tables as text by rows: one content, drawn on the console or in a report."""
+"""Tables of text, the same for the console and for a report."""
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def escape(text: str) -> str:
 def print_table(table: Table) -> None:
     """Prints to standard output; where that is no terminal, as wide as the table needs."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # after hours of evaluation, a sign the terminal lacks stops nothing
+        sys.stdout.reconfigure(errors="replace")  # a character the terminal lacks must not end an evaluation
     console = Console()
     if not console.is_terminal:
         console.width = 400  # wider than any table of ours
@@ -64,5 +64,5 @@ def markdown_table(table: Table) -> list[str]:
 
 
 def printable(value: object) -> str:
-    """Text that UTF-8 and fonts take: names of files may hold bytes that are no text (surrogates)."""
+    """Text that can be encoded in UTF-8: file names may hold bytes that are not text (surrogates)."""
     return str(value).encode("utf-8", "replace").decode("utf-8")

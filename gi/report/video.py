@@ -1,4 +1,4 @@
-"""What a reader sees of scored videos: a film, slices through time, curves, and the tables, as one page.
+"""The page about scored videos: a film of each, slices through time, curves and tables.
 
 The page is `gi.report.page`'s; pictures of videos lie in a folder beside it, so that a page of many videos opens at
 once. Everything works without a server.
@@ -27,11 +27,11 @@ ROWS = 960  # of a slice through time, at most
 WIDTH, HEIGHT = 432, 360  # of a frame in the film, at most; of a slice, three times that width
 GAP = 6
 ENCODER = {"crf": "18", "preset": "veryfast"}
-STARTS_AT_ONCE = {"movflags": "faststart"}  # what a player needs to know stands at the beginning
+STARTS_AT_ONCE = {"movflags": "faststart"}  # the index stands at the beginning of the file
 
 
 class Film:
-    """Makes the pictures of a video from its frames while they pass on their way to the metrics; few are kept.
+    """Makes the pictures of a video from its frames as they are passed on to the metrics; few are kept.
 
     folder: of the page. name: of the files, without suffix. masks: of all frames, uint8 (H, W), 1 = missing; they tell
     which row of the image goes through the holes. count: of frames. rate: frames a second.
@@ -45,7 +45,7 @@ class Film:
         self.curves: Mapping[str, Sequence[float]] = {}  # scores of the frames, by metric
 
     def watch(self, frames: Iterable[tuple[np.ndarray, ...]]) -> Generator[tuple[np.ndarray, ...], None, None]:
-        """Hands on truth, mask and prediction, uint8 (H, W, 3), (H, W) and (H, W, 3), of every frame; then writes."""
+        """Yields truth, mask and prediction, uint8 (H, W, 3), (H, W) and (H, W, 3), of every frame; then writes."""
         rows, size = [], None
         with atomic_write(self.film) as temporary, av.open(str(temporary), "w", options=STARTS_AT_ONCE) as container:
             stream = container.add_stream("h264", rate=self.rate / self.frame_step, options=ENCODER)

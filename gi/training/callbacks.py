@@ -1,4 +1,4 @@
-"""What happens around training: the checkpoint to resume from, pictures, progress."""
+"""Callbacks of a training: the checkpoint to resume from, pictures, progress."""
 import math
 import re
 import sys
@@ -24,7 +24,7 @@ from gi.report.pictures import to_uint8
 from gi.report.results import file_name
 from gi.training.signals import StopRequested, StopSignals
 
-# Names with scores as numbers. Other formats make characters of scores, and of those any path.
+# File names in which scores are formatted as numbers. Other formats turn scores into characters, and so into any path.
 _FILENAME = r"[^{}:]*(\{[^{}:!\[]+(:[-+ ]?[\d.]*[deEfFgG%]?)?\}[^{}:]*)*"
 
 
@@ -33,17 +33,17 @@ class LastCheckpoint(pl.Callback):
 
     It is written every `every_n_steps` optimiser steps, at the end of each epoch and of the training, before each
     validation, and when a signal asks any of the processes to end, which then ends all of them. Always between
-    optimiser steps: gradients waiting for the rest of their accumulation window are in no checkpoint. So a training
-    that time or another callback ends goes on until its step is done.
+    optimiser steps: no checkpoint holds gradients of an incomplete accumulation window. So a training that is ended by
+    its time limit or another callback first completes its step.
 
-    When an error ends the training, too, unless it came in the middle of an optimiser step, or the losses are not
-    finite. Of several processes then only the first one can, the others' state being the same.
+    It is also written when an error ends the training, unless that happens in the middle of an optimiser step, or the
+    losses are not finite; then only by the first of several processes, whose states are the same.
     """
 
     def __init__(self, *, every_n_steps: int = 500):
         expect_at_least(1, every_n_steps=every_n_steps)
         self.every_n_steps = every_n_steps
-        self.signals = StopSignals()  # the program puts those of the run here
+        self.signals = StopSignals()  # replaced by those of the run
         self._saved_step, self._stopping = None, False
 
     def setup(self, trainer, pl_module, stage) -> None:
@@ -53,7 +53,7 @@ class LastCheckpoint(pl.Callback):
         self.signals.hold(True)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        stopping = self._stopping or trainer.should_stop  # such as for lack of time
+        stopping = self._stopping or trainer.should_stop  # such as by a time limit
         if not pl_module.between_steps:
             self._stopping, trainer.should_stop = stopping, False  # that has to wait for the end of the step
             return
@@ -70,7 +70,8 @@ class LastCheckpoint(pl.Callback):
             return
         if trainer.global_step and trainer.global_step != self._saved_step and pl_module.between_steps:
             self._save(trainer)
-        # Processes do not meet before the end of a validation, so each ends by itself; there is nothing left to save.
+        # Processes do not synchronise before the end of a validation, so each ends by itself; there is nothing left to
+        # save.
         self.signals.hold(trainer.global_step != self._saved_step)
 
     def on_validation_end(self, trainer, pl_module) -> None:
@@ -90,7 +91,7 @@ class LastCheckpoint(pl.Callback):
             content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
             trainer.strategy.checkpoint_io.save_checkpoint(content, self.path)
             rank_zero_info(f"state of step {trainer.global_step} saved")
-        except Exception as error:  # such as losses that are not finite; what ended the training counts
+        except Exception as error:  # such as losses that are not finite; the first error is the one to report
             rank_zero_info(f"state of step {trainer.global_step} not saved: {one_line(error)}")
 
     def _save(self, trainer):
@@ -130,7 +131,7 @@ def check_checkpoint(
 
 
 class FirstBatch(pl.Callback):
-    """Lets `_write` make something of the first batch of each set, at every validation and test."""
+    """Calls `_write` with the first batch of each set at every validation and test."""
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         if batch_idx == 0 and not trainer.sanity_checking:
@@ -145,7 +146,7 @@ class FirstBatch(pl.Callback):
 
 
 class ImageGrids(FirstBatch):
-    """Pictures of what the network does, to TensorBoard and to images/<set>/: one row a sample.
+    """Pictures of the network's results, to TensorBoard and to images/<set>/: one row a sample.
 
     Columns: target with its hole, each keyframe with its holes and aligned to the target, prediction, composite, truth.
     Taken every `every_n_steps` optimiser steps in training and from the first batch of each evaluation set.
@@ -193,7 +194,7 @@ def sample_grid(data: dict, prediction: Tensor, n_samples: int) -> Tensor:
 
 
 class RunProgress(pl.callbacks.TQDMProgressBar):
-    """Lightning's progress bar with the time left until the whole training, not only the epoch, is over.
+    """Lightning's progress bar with the time left of the whole training, not only of the epoch.
 
     Where standard error is no terminal but a file, a line every half minute instead.
     """

@@ -1,4 +1,4 @@
-"""How good is a network really? Its scores beside those of the same network without keyframes and of no network."""
+"""Compares a network's scores with those of the same network without keyframes, and of methods without a network."""
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a test leaves to look at: report.html, predictions as files, the comparison with simpler ways to fill holes."""
+"""The report of a test: report.html, predictions as files, and the comparison with simpler ways to fill holes."""
 import math
 import time
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from gi.training.callbacks import format_duration
 from gi.training.comparison import METHODS, comparison_rows, fill_holes, write_comparison
 from gi.training.predictions import write_predictions
 
-RANKING = "psnr_hole"  # tells good images from bad ones; if it was not measured, the first score of images does
+RANKING = "psnr_hole"  # the score that images are ranked by; if it was not measured, the first score of single images
 
 
 class EvaluationReport(pl.Callback):
@@ -90,7 +90,7 @@ class EvaluationReport(pl.Callback):
     def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         name = trainer.datamodule.test_names[dataloader_idx]
         data, prediction, names = outputs["data"], outputs["prediction"], batch["name"]
-        # Processes take turns in a set, as the data module shares it out.
+        # Samples of a set alternate between processes, as the data module distributes them.
         first = batch_idx * trainer.datamodule.eval_batch_size
         self._positions[name] |= {image: trainer.global_rank + trainer.world_size * (first + i)
                                   for i, image in enumerate(names)}
@@ -182,7 +182,7 @@ class EvaluationReport(pl.Callback):
 
 
 def _sees_holes(guidance):
-    """Whether the flow knew what is in the holes."""
+    """Whether flow was estimated with the content of the holes."""
     zero = isinstance(guidance, FlowGuidance) and isinstance(guidance.estimator, ZeroFlow)
     return not zero and not guidance.mask_images
 
@@ -264,11 +264,11 @@ def curves(trainer: pl.Trainer, measured: Mapping[str, Measure]) -> dict:
     for logger in (logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)):
         logger.experiment.flush()
         try:
-            found = read_curves(logger.log_dir)
-        except InputError as error:  # worth less than everything else in the report
+            logged = read_curves(logger.log_dir)
+        except InputError as error:  # no reason to lose the rest of the report
             rank_zero_warn(str(error))
             continue
-        for name, curve in found.items():
+        for name, curve in logged.items():
             stage, _, rest = name.partition("/")
             set_name, _, key = rest.rpartition("/")
             if stage == "train":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 ROUNDS = 3  # steps in each layout; the first also prepares kernels
-LEAST_STEPS = 500  # of a training for which these are a small share
+LEAST_STEPS = 500  # shortest training for which the measurement is a small share
 
 
 def lay_out(networks: Iterable[nn.Module], channels_last: bool) -> None:
@@ -37,7 +37,7 @@ def is_short(trainer: pl.Trainer, accumulated: int) -> bool:
 
 
 def channels_last_is_faster(step: Callable[[], object], networks: Iterable[nn.Module], trainer: pl.Trainer) -> bool:
-    """By `seconds_by_layout`, of which a line tells; what the first process measured goes for all."""
+    """Measures with `seconds_by_layout` and logs the result; all processes use the first one's measurement."""
     contiguous, channels_last = trainer.strategy.broadcast(seconds_by_layout(step, networks))
     pl.utilities.rank_zero_info(f"memory layout: a generator step takes {contiguous:.3g} s contiguous and "
                                 f"{channels_last:.3g} s with channels last; the faster is kept")
@@ -45,9 +45,10 @@ def channels_last_is_faster(step: Callable[[], object], networks: Iterable[nn.Mo
 
 
 def seconds_by_layout(step: Callable[[], object], networks: Iterable[nn.Module]) -> tuple[float, float]:
-    """Seconds that `step` takes with contiguous networks and with channels last ones: the least of ROUNDS, in turn.
+    """Seconds that `step` takes with contiguous networks and with channels last ones: the minimum of ROUNDS,
+    alternating.
 
-    Buffers, as the statistics of BatchNorms, are afterwards as before, and so are torch's random numbers on the CPU.
+    Buffers, such as the statistics of BatchNorms, and the state of torch's random numbers on the CPU are restored.
     """
     networks = list(networks)
     before = [buffer.clone() for network in networks for buffer in network.buffers()]

@@ -29,7 +29,8 @@ class NonFiniteLoss(RuntimeError):
 
 
 class GuidedInpainting(Scored):
-    """A generator with all that trains it: discriminator, losses, flow from target to keyframes, schedule, metrics.
+    """A generator with all that training needs: discriminator, losses, flow from target to keyframes, schedule,
+    metrics.
 
     Args:
         generator: any family, called as generator(target, sources, flows, flow_errors).
@@ -53,7 +54,7 @@ class GuidedInpainting(Scored):
             GPU asks for other strides, switch `channels_last` off (pytorch/pytorch#171622).
     """
 
-    sharded = False  # whether FSDP may spread it over several GPUs, as it may one network
+    sharded = False  # whether FSDP may shard it, which works for a single network
 
     def __init__(
         self,
@@ -92,10 +93,10 @@ class GuidedInpainting(Scored):
             objective.check(discriminator)
         self.automatic_optimization = False
         self.channels_last, self.compiled = channels_last, compile
-        self.resumes = False  # whether a checkpoint's training is to go on; told before it is loaded
+        self.resumes = False  # whether a checkpoint's training is continued; set before it is loaded
         self.generator, self.discriminator, self.average = generator, discriminator, None
         if average_decay is not None:
-            # With the statistics: those of the current weights do not fit the average of the last ones.
+            # BatchNorm's statistics are averaged, too: those of the current weights do not fit averaged weights.
             average = get_ema_multi_avg_fn(average_decay)
             self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         if compile:
@@ -111,7 +112,7 @@ class GuidedInpainting(Scored):
         self.generator_passes = generator_passes
         self.average_every, self.average_start = average_every, average_start
         self._pending_terms = None
-        self.whole = True  # whether all of each optimiser step that was begun is done
+        self.whole = True  # false in the middle of an optimiser step
 
     @property
     def guidance(self) -> Guidance:
@@ -156,7 +157,7 @@ class GuidedInpainting(Scored):
         return [network for network in networks if network is not None]
 
     def _wants_channels_last(self, loaded: dict[str, Tensor] | None = None) -> bool:
-        """What `channels_last` means on this device, and where it is "auto" for `loaded` weights."""
+        """The value of `channels_last` for this device; if it is "auto", that of `loaded` weights, or a measurement."""
         device = self.trainer.strategy.root_device.type
         if device != "cpu" or self.channels_last != "auto":
             return bool(self.channels_last) and device != "mps"
@@ -168,7 +169,7 @@ class GuidedInpainting(Scored):
         return channels_last_is_faster(self._trial(), self._networks(), self.trainer)
 
     def _trial(self) -> Callable[[], object]:
-        """The generator's part of a step on the first samples, without any effect."""
+        """A function that runs the generator's part of a step on the first samples, without side effects."""
         train, size = self.trainer.datamodule.train, self.trainer.datamodule.batch_size
         data = self.prepare(collate([train[i] for i in range(min(size, len(train)))]))
         parameters = [parameter for parameter in self.generator.parameters() if parameter.requires_grad]
@@ -270,7 +271,7 @@ class GuidedInpainting(Scored):
 
     @property
     def turn(self) -> int:
-        """Place of the batch at work in its accumulation window, from 0."""
+        """Index of the current batch in its accumulation window, from 0."""
         return self.trainer.fit_loop.batch_idx % self.accumulate_grad_batches
 
     @property
@@ -297,7 +298,8 @@ class GuidedInpainting(Scored):
             clip(parameters, self.gradient_clip_val)
 
     def _log_terms(self, terms, rate, is_last):
-        """Logs losses and learning rate, and looks at the losses of the step before, so that no device is waited for.
+        """Logs losses and learning rate, and checks the losses of the previous step, so that the device is not waited
+        for.
         """
         self.check_finite()
         values = torch.stack([value.detach().float() for value in terms.values()])
@@ -325,7 +327,7 @@ class GuidedInpainting(Scored):
         lay_out(self._networks(), self._wants_channels_last(checkpoint["state_dict"]))
 
     def on_save_checkpoint(self, checkpoint) -> None:
-        self.check_finite()  # never over a good checkpoint
+        self.check_finite()  # so that a good checkpoint is never overwritten
 
     def on_validation_model_zero_grad(self) -> None:
         """Nothing: gradients may wait for the rest of their accumulation window."""

@@ -29,7 +29,7 @@ def adam(
 
 
 def _lay_out(optimizer):
-    """Moments in their parameter's memory layout: the kernel takes both as they lie, and does not check."""
+    """Moments in their parameter's memory layout: the kernel assumes that they agree, and does not check."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if value.shape == parameter.shape and value.stride() != parameter.stride():
@@ -40,7 +40,7 @@ class JointScaler(torch.amp.GradScaler):
     """Scale of the losses in fp16 for `optimizers` that step in turn, changed once all of them have.
 
     Lightning updates it after each optimiser's step, but gradients that wait for the next one's were accumulated with
-    the present scale. Each optimiser leaves its step out where its own gradients overflow; counts go on.
+    the present scale. Each optimiser skips its step where its own gradients overflow, but step counts advance.
     """
 
     def __init__(self, device: str, *, optimizers: int):

@@ -19,9 +19,9 @@ def write_predictions(folder: str | Path, names: Sequence[str], images: Tensor) 
 
 
 def prediction_path(folder: str | Path, name: str) -> Path:
-    """`folder`/`name`.png, always below `folder` and another one for every name.
+    """`folder`/`name`.png, always below `folder` and different for every name.
 
-    Folders in a name are kept. Other than ordinary characters become % and hexadecimal, long parts are cut and hashed.
+    Folders in a name are kept. Special characters become % and hexadecimal, long parts are cut and hashed.
 
     >>> prediction_path("p", "000012").as_posix(), prediction_path("p", "../a:b").as_posix()
     ('p/000012.png', 'p/%2E./a%3Ab.png')

@@ -1,4 +1,4 @@
-"""What holds when a training goes on: the state is the checkpoint's, everything else is what the configuration says."""
+"""Resuming a training: its state comes from the checkpoint, everything else from the configuration."""
 import inspect
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ _AVERAGE = "average."
 
 
 class RunStart(pl.Callback):
-    """Gives callbacks the values of the configuration again, and calls `started`, once nothing can be refused any more.
+    """Restores the configuration's values in callbacks, and calls `started` once nothing can be refused any more.
 
-    Lightning restores what callbacks were like, their parameters among it (the patience of EarlyStopping).
+    Lightning restores all state of callbacks, including their parameters (such as the patience of EarlyStopping).
 
     Attributes:
         first_step: optimiser steps done when training started; None before.
@@ -39,7 +39,7 @@ class RunStart(pl.Callback):
 
 
 def fit_to_module(checkpoint: dict, module: pl.LightningModule) -> None:
-    """Changes the weights in a checkpoint to those of `module`, in place: averages may begin or end with it.
+    """Adapts the weights in a checkpoint to `module`, in place: averaging may begin or end when a training is resumed.
 
     Raises InputError if they are those of other networks than the module has.
     """
@@ -54,7 +54,7 @@ def fit_to_module(checkpoint: dict, module: pl.LightningModule) -> None:
         weights |= {f"{_AVERAGE}{key}": value for key, value in module.average.state_dict().items()}
     own = module.state_dict()
     for key in own.keys() | weights.keys():
-        here, there = (tuple(state[key].shape) if key in state else "none" for state in (own, weights))
-        if here != there:
-            raise InputError(f"checkpoint: {key} has shape {there}, and {here} with this configuration: a training "
-                             "goes on with its own networks only; for other ones, start a new run")
+        expected, stored = (tuple(state[key].shape) if key in state else "none" for state in (own, weights))
+        if expected != stored:
+            raise InputError(f"checkpoint: {key} has shape {stored}, and {expected} with this configuration: a "
+                             "training goes on with its own networks only; for other ones, start a new run")

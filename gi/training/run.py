@@ -37,7 +37,8 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
     pl.seed_everything(seed, workers=True, verbose=False)
     options = trainer_options(cfg)
     module_options = {name: options.pop(name) for name in MODULE_OPTIONS if name in options}
-    # What only training needs is not built for an evaluation, so its files need not be there; nor are sets for no test.
+    # What only training needs is not built for an evaluation, so its files need not exist; nor are test sets without a
+    # test.
     node = without(cfg.model, [] if args.train else TRAINING_PARTS)
     expect_weights(node, "model")
     model = instantiate(node, "model", **module_options)
@@ -50,7 +51,7 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
     if trainer.is_global_zero and not config.exists():
         config.parent.mkdir(parents=True, exist_ok=True)
         save_config(cfg, config)
-    # That of an earlier run stays unless this one trains with other values.
+    # The configuration of an earlier run stays unless this one trains with other values.
     trainer.callbacks.append(RunStart(functools.partial(save_config, cfg, config)))
     device = trainer.strategy.root_device
     device = f"{os.cpu_count()} cores" if device.type == "cpu" else device
@@ -81,7 +82,7 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
 
 
 def train(trainer: pl.Trainer, model: GuidedInpainting, data: pl.LightningDataModule, start: Path | None) -> None:
-    """From the state or the weights that the checkpoint `start` holds, or, if it is None, from the beginning."""
+    """Trains from the state or the weights that the checkpoint `start` holds, or, if it is None, from the beginning."""
     resumable = start is not None and is_resumable(start)
     if start is not None and not resumable:
         rank_zero_info(f"{start}: holds weights but no state of a training; starting from the weights")

@@ -44,11 +44,11 @@ class Scored(pl.LightningModule):
         self.results = {}
         if self._make_metrics is not None:
             self._metrics = {name: self._make_metrics().to(self.device) for name in names}
-        self._helpers["evaluated"] = None  # of an evaluation that broke off
+        self._helpers["evaluated"] = None  # left by an interrupted evaluation
         self._helpers["evaluated"] = self.for_evaluation(self.best_generator())
 
     def for_evaluation(self, generator: nn.Module) -> nn.Module:
-        """The same function, in less time."""
+        """A faster copy of a generator, the same function."""
         return prepare_for_inference(generator)
 
     def validation_step(self, batch, batch_idx, dataloader_idx=0) -> dict:

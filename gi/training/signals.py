@@ -1,4 +1,4 @@
-"""How a run ends on request, whatever it is doing or waiting for."""
+"""Ends a run on request by a signal, whatever it is doing or waiting for."""
 import os
 import signal
 import socket
@@ -25,8 +25,8 @@ class StopSignals:
     """Within this context, Ctrl-C (SIGINT), SIGTERM and SIGUSR1 (the warnings of schedulers) end the process with
     status 128 + n.
 
-    At once, unless `hold` said that there is something to save. Then whoever saves looks at `requested`, and the
-    process ends after `grace` seconds at the latest, or when it is asked again: by Ctrl-C, or a second or more later
+    At once, unless `hold` said that there is something to save. Then the code that saves checks `requested`, and the
+    process ends after `grace` seconds at the latest, or at a second signal: by Ctrl-C, or a second or more later
     (schedulers may deliver one request twice).
 
     Python calls its handlers between two of its own instructions, which may be never while a library waits for other
@@ -123,7 +123,7 @@ class StopSignals:
 
 
 def _leave_in_child():
-    """A data worker does not speak through its parent's socket."""
+    """A data worker must not write to its parent's socket."""
     if StopSignals._entered is not None:
         StopSignals._entered._leave()
 

@@ -50,7 +50,7 @@ def build_trainer(
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     elif not any(isinstance(callback, ProgressBar) for callback in callbacks):
         callbacks.append(RunProgress())
-    if options.get("profiler") == "pytorch":  # with names of modules it leaves hooks that no network is copied with
+    if options.get("profiler") == "pytorch":  # recording module names leaves hooks that prevent copying a network
         options["profiler"] = PyTorchProfiler(dirpath=logdir, filename="profile", record_module_names=False)
     plugins = options.pop("plugins", None) or []
     norm = [SyncGeneratorBatchNorm()] if options.get("sync_batchnorm") else []
@@ -117,7 +117,7 @@ def _parts(lightning, logdir):
 
 
 def _expect_no_address(value, path):
-    """Refuses places on other machines, and what fsspec calls chains, which Lightning opens as soon as it has them."""
+    """Refuses remote addresses, and fsspec's chained URLs: Lightning opens them as soon as it has them."""
     if isinstance(value, str) and ("://" in value or "::" in value):
         raise InputError(f"{path}: found {value!r:.80}, expected a place on this machine")
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -126,7 +126,7 @@ def _expect_no_address(value, path):
 
 
 def _check_options(options):
-    """Refuses what Lightning takes and then fails of, or does not do."""
+    """Refuses options that Lightning accepts and then fails on, or ignores."""
     interval, epochs = options.get("val_check_interval"), options.get("check_val_every_n_epoch", 1)
     if interval == 0 and not isinstance(interval, bool):
         raise InputError("lightning.trainer.val_check_interval: expected more than 0; limit_val_batches=0 switches "

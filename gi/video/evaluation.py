@@ -1,4 +1,4 @@
-"""From videos on disk, also filled here, to their scores, files and page: what scripts/evaluate_video.py does."""
+"""Evaluates videos on disk, or filled here, and writes scores and page: the work of `gi evaluate-video`."""
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,10 +29,10 @@ def open_clips(pairs: Iterable[VideoPair], rate: Fraction | None = None) -> tupl
 
 
 def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Progress]:
-    """Fills the holes of a pair's truth, without a look into them, as the folder `out`.
+    """Fills the holes of a pair's truth, whose content is not used, and writes the folder `out`.
 
-    A part of it that an earlier call with the same method has left is not computed again, nor is the whole. Raises
-    InputError if truth or masks cannot be read, or `out` is something else.
+    What an earlier call with the same method has finished is not computed again. Raises InputError if truth or masks
+    cannot be read, or `out` is something else.
     """
     clip = Clip(replace(pair, prediction=None))
     job, finished = VideoJob(method, clip.truth, clip.holes, out), hidden_name(out, ".finished")
@@ -45,8 +45,8 @@ def fill_video(pair: VideoPair, method: VideoMethod, out: Path) -> Iterator[Prog
 
 def only_common(filled: Mapping[str, tuple[list[Clip], dict[str, str]]]
                 ) -> dict[str, tuple[list[Clip], dict[str, str]]]:
-    """{method: (clips, problems)} with the clips that all methods have, but for those that have none at all: means over
-    other videos are no comparison.
+    """{method: (clips, problems)} with the clips that all methods have, except for methods that have none at all: means
+    over different videos cannot be compared.
     """
     missing = {name: f"{method} has no result: {problem}" for method, (clips, problems) in filled.items() if clips
                for name, problem in problems.items()}

@@ -1,4 +1,5 @@
-"""The table of ways to find an object in a video. A new one is a `Follower` in a file of its own and a line here."""
+"""The table of methods that find an object in a video. A new one is a `Follower` in a file of its own and a line here.
+"""
 from gi.video.method import Entry
 
 METHODS = {

@@ -1,4 +1,5 @@
-"""Inpainting a video file or a folder of frames, in parts that are kept on disk, so that an interrupted run goes on.
+"""Inpainting a video file or a folder of frames, in parts that are kept on disk, so that an interrupted run can be
+resumed.
 
 Finished parts, and the state of a method that is fitted to the video, lie in a hidden folder where the result will be,
 named by the checksum of inputs, settings and code, whatever the result is called. Several machines can share the parts.
@@ -61,7 +62,7 @@ class VideoJob:
         self._about = {"video": str(video.path.absolute()), "out": str(self.out.absolute())}
         self._workspace = Workspace(self.folder, {**self._about, "masks": str(masks.path.absolute()),
                                                   "method": type(method).__qualname__})
-        self._fitted = self.folder / "fitted"  # is there when the method has been fitted to the end
+        self._fitted = self.folder / "fitted"  # exists once the method has been fitted to the end
 
     @property
     def missing(self) -> list[Part]:
@@ -70,7 +71,7 @@ class VideoJob:
 
     @property
     def others(self) -> list[Leftover]:
-        """What runs for the same result or video with other inputs, settings or code have left, or are working on."""
+        """Folders of runs for the same result or video with other inputs, settings or code, left behind or in use."""
         return self._workspace.others(self._about)
 
     def share(self, number: int, of: int) -> list[Part]:
@@ -87,7 +88,7 @@ class VideoJob:
     def run(self, parts: Sequence[Part] | None = None) -> Iterator[Progress]:
         """Computes parts that are missing and, without `parts`, all of them and the result; see the steps below.
 
-        What the end needs is tried at the beginning: see `gi.media.rehearsal.rehearse`. At the end the parts are
+        Writing the result is tried before the work: see `gi.media.rehearsal.rehearse`. At the end the parts are
         deleted, unless another process is using them.
         """
         with self._workspace.used():
@@ -101,7 +102,7 @@ class VideoJob:
                 self._workspace.remove()
 
     def fit(self) -> Iterator[Progress]:
-        """Fits the method to the video, if that is its way, from where an earlier run has left it."""
+        """Fits the method to the video, if it is one that is fitted, from where an earlier run has left it."""
         if self.method.fits:
             state, visible = self.folder / "fit", _Visible(self.video, self.masks)
             state.mkdir(parents=True, exist_ok=True)
@@ -186,7 +187,7 @@ class VideoJob:
 
 
 class _Visible:
-    """A video without what its masks hide, 0 instead: nothing in the holes can have any influence."""
+    """A video with 0 in its holes, so that their content cannot have any influence."""
 
     def __init__(self, video, masks):
         self.count, self.height, self.width = video.count, video.height, video.width

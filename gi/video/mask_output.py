@@ -1,4 +1,4 @@
-"""Masks of a video as they are written: a folder of PNG files, 0 and 255, or a video file, and a film to look at."""
+"""Writes masks of a video: a folder of PNG files, 0 and 255, or a video file, and an overlay video for viewing."""
 import contextlib
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ SHARE = 0.45  # of the colour over the object
 
 
 class _Masks(VideoSource):
-    """How masks are stored: as many as the frames, at their times, but upright, without sound and colours."""
+    """The properties of a video of masks: those of the frames, but upright, without sound and colours."""
 
     def __init__(self, video: VideoSource):
         super().__init__(Path(os.devnull))  # no file that sound could come from, nor a folder that results lie in
@@ -43,7 +43,7 @@ def check_output(out: Path, video: VideoSource, overlay: str | Path | None) -> N
 def open_output(out: Path, video: VideoSource, overlay: str | Path | None) -> Iterator[Callable[[np.ndarray], None]]:
     """Gives a function that takes the masks of all frames in order, uint8 (H, W), 1 = object.
 
-    Images are called as those of `video`, or 000000.png and so on; a file loses nothing, webm apart. Both results are
+    Images are named as those of `video`, or 000000.png and so on; files are lossless, except webm. Both results are
     there completely or not at all.
     """
     with contextlib.ExitStack() as stack:

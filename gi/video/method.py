@@ -1,4 +1,4 @@
-"""What a method of filling videos is, and the table of those there are.
+"""The interface of methods that fill videos, and the table of those available.
 
 A new method is a subclass of `VideoMethod` in a file of its own and a line of `METHODS`: nothing else knows of it.
 """
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Entry(NamedTuple):
-    """What `METHODS` says of a method."""
+    """An entry of `METHODS`."""
 
     target: str  # a class or function by its dotted path, whose keyword arguments are the method's options
     description: str
@@ -43,7 +43,7 @@ METHODS = {
 
 
 class Part(NamedTuple):
-    """Work that can be done apart: frames first … stop - 1 of a video, made from its frames start … end - 1."""
+    """Work that can be done independently: frames first … stop - 1 of a video, made from its frames start … end - 1."""
 
     first: int
     stop: int
@@ -87,9 +87,9 @@ class VideoMethod(ABC):
         Pictures may be of any size: they are enlarged to the frame's, and known pixels always remain the frame's.
 
         frames: uint8 (H, W, 3), RGB, which jobs give with 0 in the holes; masks: uint8 (H, W), anything but 0 is
-        missing; what only one of them has given waits in memory for the other. edited: frames by their number that were
-        edited by hand and may guide others; what is yielded for them is not used. part: iterators begin with frame
-        `part.start` and end before `part.end`; `part.first` … `part.stop` - 1 are wanted. It may be several
+        missing; items of one that the other has no counterpart for yet wait in memory. edited: frames by their number
+        that were edited by hand and may guide others; what is yielded for them is not used. part: iterators begin with
+        frame `part.start` and end before `part.end`; `part.first` … `part.stop` - 1 are wanted. It may be several
         neighbouring ones of `parts` at once. None: the whole video, of unknown length.
         """
 
@@ -151,13 +151,13 @@ def share(parts: Sequence[Part], number: int, of: int) -> list[Part]:
 
 def runs(parts: Iterable[Part]) -> list[list[Part]]:
     """Parts in lists of those that follow each other without a gap."""
-    found = []
+    grouped = []
     for part in parts:
-        if found and found[-1][-1].stop == part.first:
-            found[-1].append(part)
+        if grouped and grouped[-1][-1].stop == part.first:
+            grouped[-1].append(part)
         else:
-            found.append([part])
-    return found
+            grouped.append([part])
+    return grouped
 
 
 def joined(run: Sequence[Part]) -> Part:
@@ -167,7 +167,9 @@ def joined(run: Sequence[Part]) -> Part:
 
 
 def apart(tuples: Iterator[tuple], number: int) -> list[Iterator]:
-    """An iterator of each item of the tuples; one may run ahead of others. (tee would keep what was used for long.)"""
+    """An iterator of each item of the tuples; one may run ahead of others. (itertools.tee would keep used items for
+    longer.)
+    """
     queues = [deque() for _ in range(number)]
 
     def take(own):
@@ -233,8 +235,8 @@ def parse_options(words: Iterable[str]) -> dict[str, object]:
 
 
 def describe_options(words: Sequence[str], table: Mapping[str, Entry] = METHODS) -> str:
-    """What the method of a table that command words name with --method says of its options, if they ask for --help;
-    else "".
+    """The documentation of the options of the method that the words of a command name by --method, if they also have
+    --help; else "".
     """
     named = [word for text in words for word in (text.split("=", 1) if text.startswith("--method=") else [text])]
     asked = "--method" in named[:-1] and not {"-h", "--help"}.isdisjoint(words)
@@ -245,5 +247,5 @@ def describe_options(words: Sequence[str], table: Mapping[str, Entry] = METHODS)
 
 
 def describe_methods(table: Mapping[str, Entry] = METHODS) -> str:
-    """A line for each of a table, for --help."""
+    """A line for each method of a table, for --help."""
     return "\n".join(f"  {name:<10} {entry.description}" for name, entry in table.items())

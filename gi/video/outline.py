@@ -1,4 +1,4 @@
-"""An object's outline in one frame: brought to edges of the image by a graph cut, and cleaned of specks.
+"""Refines an object's outline in one frame: a graph cut moves it to edges of the image, and specks are removed.
 
 Masks are uint8 (H, W), 1 = object; images uint8 (H, W, 3), RGB.
 """
@@ -38,7 +38,7 @@ def cut_out(image: np.ndarray, mask: np.ndarray, unknown: np.ndarray) -> np.ndar
 
 
 def core_of(image: np.ndarray, mask: np.ndarray) -> Core:
-    """What of an annotation is the object: people draw it with a margin, which the mask of every frame is to have."""
+    """The object inside an annotation. People draw it with a margin, which the masks of all frames are given, too."""
     if not mask.any() or mask.all():
         return Core(mask, 0.0)
     inside, outside = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (mask, 1 - mask))
@@ -53,7 +53,7 @@ def core_of(image: np.ndarray, mask: np.ndarray) -> Core:
 
 
 def _cut(image, labels, region, rounds):
-    """GrabCut of `labels` within the box around `region`; what it cannot do leaves them as they are."""
+    """GrabCut of `labels` within the box around `region`; where it cannot be applied, they stay as they are."""
     box = Box.around(region)
     part = box.of(labels).copy()
     objects = np.isin(part, (cv2.GC_FGD, cv2.GC_PR_FGD))

@@ -1,4 +1,4 @@
-"""Every frame by itself: what flickers, and what a method that looks at other frames has to beat."""
+"""Fills every frame by itself: a baseline, which flickers, for methods that use other frames."""
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from gi.weights.pretrained import load_trained
 class PerFrame(VideoMethod):
     """Fills each frame by the network without keyframes.
 
-    A frame of which everything is missing is what the network makes of nothing; without network it is refused.
+    A frame that is missing as a whole is filled by the network all the same; without a network it is refused.
 
     Args:
         network: without it, `cv2.inpaint` (Telea).

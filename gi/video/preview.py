@@ -1,4 +1,4 @@
-"""Small pictures of frames as soon as they are filled, for people and pages that watch a job."""
+"""Small pictures of frames as soon as they are filled, for watching a job."""
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Preview:
 
     def watch(self, fills: Iterator[tuple[np.ndarray | None, Box | None]],
               part: Part) -> Iterator[tuple[np.ndarray | None, Box | None]]:
-        """Hands on the fill of each frame of a part, and the box of its hole, once it was written."""
+        """Yields the fill of each frame of a part, and the box of its hole, once the preview is written."""
         sources = zip(self._video.frames(part.first, part.stop), self._masks.frames(part.first, part.stop), strict=True)
         for number, (fill, hole), (frame, mask) in zip(part.frames, fills, sources, strict=False):
             self._write(number, self._edited.get(number, insert(fill, frame, mask)))

@@ -1,7 +1,7 @@
 """The masks of a whole video from annotated frames: passes from each of them in both directions, kept on disk.
 
-What a pass has found lies in a hidden folder where the result will be, a small picture a frame, so that an interrupted
-run goes on and memory does not grow with the length of the video.
+The masks of a pass are kept in a hidden folder where the result will be, a small picture a frame, so that an
+interrupted run can be resumed and memory does not grow with the length of the video.
 """
 import hashlib
 import itertools
@@ -28,7 +28,7 @@ from gi.video.workspace import Workspace
 
 MAX_SIDE = 432
 _CHUNK = 32  # frames that are in memory when a video is read backwards
-_SPECK = 0.3  # of the smallest part of an annotation: what is smaller and not all there is goes
+_SPECK = 0.3  # of the smallest part of an annotation: smaller parts are removed, unless there is no other
 
 
 class Pass(NamedTuple):
@@ -59,7 +59,7 @@ class MaskPropagation:
         annotations: masks by the number of their frame, uint8 (H, W) of the video's size, 1 = object; empty ones say
             that the object is not there.
         out: video file or folder of PNG files, see `gi.video.mask_output`.
-        overlay: a film of the video with the masks on it.
+        overlay: a video of the frames with the masks drawn on them.
         max_side: of the frames that objects are followed in.
         dilate: pixels that all masks are grown by in the end.
         components: how many parts of a mask are kept at most, the largest.
@@ -84,7 +84,9 @@ class MaskPropagation:
         self.empty: list[int] = []  # frames in which nothing was found
 
     def run(self) -> Iterator[Progress]:
-        """Finds, joins and writes. Raises InputError if a shot has no annotation, before objects are followed."""
+        """Finds, joins and writes the masks. Raises InputError if a shot has no annotation, before objects are
+        followed.
+        """
         with self._workspace.used():
             shots = yield from self._shots()
             with self._workspace.alone("fit"):
@@ -191,7 +193,7 @@ class MaskPropagation:
                     len(part.frames))
 
     def _past(self, part, first, cores):
-        """What was found before the frame at place `first` of a pass."""
+        """The frames and masks before the frame at place `first` of a pass."""
         numbers = [part.origin, *part.frames[:first]][-max(BACK):]
         frames = self.video.frames(min(numbers), max(numbers) + 1)
         small = {number: self._small(frame) for number, frame in enumerate(frames, min(numbers))}
@@ -230,8 +232,8 @@ class MaskPropagation:
                 yield Progress("masks written", number + 1, self.video.count)
 
     def _joined(self, number, parts, margins):
-        """Of one or two passes, at full size. The outline of two that agree lies between theirs, nearer to the one from
-        the nearer annotation; otherwise that one counts, unless it has lost the object.
+        """The mask of one or two passes, at full size. The outline of two that agree lies between theirs, nearer to the
+        one from the nearer annotation; otherwise that one counts, unless it has lost the object.
         """
         masks = [self._found(part, number) for part in parts]
         depths = [signed_distance(mask) + margins[part.origin] for mask, part in zip(masks, parts, strict=True)]

@@ -1,4 +1,4 @@
-"""Following an object from annotated frames: what a way of doing this is, and the one along optical flow."""
+"""Following an object from annotated frames: the interface of such methods, and the one along optical flow."""
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ from gi.media.scale import video_pixels
 from gi.video.identity import network_checksum
 from gi.video.outline import Core, core_of, cut_out
 
-BACK = 1, 4, 16  # frames that are asked for where the object was: near ones are exact, far ones see behind a tree
-CONSISTENT = 0.7  # pixels by which flow there and back may miss its start, a standard deviation
-ALIKE = 0.06  # by which colours in [0, 1] may differ there, a standard deviation
-SURE = 0.3  # of the weight of one frame, below which none of them shows what is at a pixel
-NEAR = 10  # pixels at 432 x 240 from the object: what is uncertain farther away is not
+BACK = 1, 4, 16  # how many frames ago masks vote from: near frames are exact, far ones bridge occlusions
+CONSISTENT = 0.7  # standard deviation of the forward-backward error, in pixels
+ALIKE = 0.06  # standard deviation of differences of colours in [0, 1]
+SURE = 0.3  # share of one frame's weight below which no frame shows what is at a pixel
+NEAR = 10  # pixels at 432 x 240 from the object: uncertain pixels farther away are background
 
 
 class Annotated(NamedTuple):
@@ -45,7 +45,7 @@ class Follower(ABC):
         return iter(())
 
     def core(self, annotated: Annotated) -> Core:
-        """What of an annotation is to be found in other frames, without the margin around it."""
+        """The object of an annotation that is to be found in other frames, without the margin around it."""
         return Core(annotated.mask, 0.0)
 
     @abstractmethod
@@ -60,10 +60,11 @@ class Follower(ABC):
 
 
 class FlowFollower(Follower):
-    """Asks earlier frames, along optical flow, where the object was, and moves its outline to edges of the image.
+    """Earlier frames vote, along optical flow, where the object is; its outline is then moved to edges of the image.
 
-    A frame counts where flow there and back agrees and colours match: what the object uncovers seems to come from it,
-    and would trail behind it. Small errors of flow, which add up over a video, are undone by the edges.
+    A vote counts where flow passes a forward-backward check and colours match: otherwise background that the object
+    uncovers would seem to come from it, and trail behind it. Small errors of flow, which add up over a video, are
+    undone by the edges.
 
     threshold: share of the votes that makes a pixel the object's.
     """
@@ -91,12 +92,12 @@ class FlowFollower(Follower):
         images = tensor_of_pixels(np.stack([frame, *(frame for frame, _ in chosen)]))
         other = torch.arange(1, len(images))
         flows = self.estimator.between(images, torch.cat([0 * other, other]), torch.cat([other, 0 * other]))
-        there, back = flows.chunk(2)
-        missed = (there + warp(back, there)).norm(dim=1, keepdim=True)
+        forward, back = flows.chunk(2)
+        missed = (forward + warp(back, forward)).norm(dim=1, keepdim=True)
         masks = torch.from_numpy(np.stack([mask for _, mask in chosen]))[:, None].float()
         images = gaussian_blur(images, [5, 5])
         layers = torch.cat([images[1:], masks, torch.ones_like(masks)], dim=1)
-        moved, seen, inside = warp(layers, there).split((3, 1, 1), dim=1)
+        moved, seen, inside = warp(layers, forward).split((3, 1, 1), dim=1)
         differ = (moved - images[:1]).square().mean(dim=1, keepdim=True)
         weights = (-(missed / CONSISTENT) ** 2 / 2 - differ / (2 * ALIKE**2)).exp() * surely_known(inside)
         weight = weights.sum(dim=0)[0]

@@ -15,7 +15,7 @@ from gi.errors import InputError, one_line
 from gi.media.source import VideoSource
 
 BLOCK = 16  # frames that are decoded at once, since a pass backwards cannot have them one by one
-REMEMBERED = 20  # frames whose state is kept; the network asks for the last 7, and for pointers of the last 16
+REMEMBERED = 20  # frames whose state is kept; the network uses that of the last 7, and object pointers of the last 16
 
 
 class Click(NamedTuple):
@@ -27,7 +27,8 @@ class Click(NamedTuple):
 
 
 class ClickedObject:
-    """Finds what was clicked on, in one frame or all. Raises InputError if the weights cannot be loaded."""
+    """Segments an object that was clicked on, in one frame or all. Raises InputError if the weights cannot be loaded.
+    """
 
     def __init__(self, weights: str, *, device: str = "auto"):
         from transformers import Sam2VideoModel, Sam2VideoProcessor
@@ -56,11 +57,11 @@ class ClickedObject:
         passes = [self.model.propagate_in_video_iterator(session, start_frame_idx=frame, reverse=reverse)
                   for reverse in (False, True)] if carry else []
         done = set()
-        for found in chain([first], *passes):
-            number = found.frame_idx
+        for output in chain([first], *passes):
+            number = output.frame_idx
             if number not in done:
                 done.add(number)
-                mask = self.processor.post_process_masks([found.pred_masks], [list(size)])[0]
+                mask = self.processor.post_process_masks([output.pred_masks], [list(size)])[0]
                 yield number, mask[0, 0].cpu().numpy().astype(np.uint8)
             for outputs in session.output_dict_per_obj.values():
                 kept = outputs["non_cond_frame_outputs"]
@@ -69,7 +70,7 @@ class ClickedObject:
 
 
 class _Frames:
-    """Stands for the dictionary of all frames that a session would hold: they are read when they are asked for."""
+    """Replaces the dictionary of all frames that a session would hold: frames are read on demand."""
 
     def __init__(self, video, processor, size):
         self._video, self._processor = video, processor

@@ -1,4 +1,4 @@
-"""Fills of a part of a video on disk: what their holes need of them, frame after frame, as a npz file."""
+"""Fills of a part of a video on disk: a npz file with, for each frame, the pixels that its hole needs."""
 import contextlib
 import math
 import zipfile

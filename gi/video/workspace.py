@@ -70,7 +70,7 @@ class Workspace:
                 return False
             else:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            away = self.folder.with_suffix(".finished")  # so that nobody enters what is half gone
+            away = self.folder.with_suffix(".finished")  # so that nobody enters a folder that is half deleted
             shutil.rmtree(away, ignore_errors=True)  # of a process that was killed here
             self.folder.rename(away)
             shutil.rmtree(away, ignore_errors=True)
@@ -82,7 +82,8 @@ class Workspace:
 
     @contextlib.contextmanager
     def alone(self, name: str, *, wait: bool = False) -> Iterator[None]:
-        """For what only one process may do at a time. Raises InputError if another is doing it, unless it is to `wait`.
+        """A lock for what only one process may do at a time. Raises InputError if another holds it, unless it is to
+        `wait`.
         """
         with open(self.folder / f"{name}.{_LOCK}", "a") as lock:
             if fcntl is not None and self._locked:

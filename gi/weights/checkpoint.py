@@ -38,7 +38,7 @@ def load_generator(config: str | Path | DictConfig, checkpoint: str | Path) -> n
 def load_generator_weights(generator: nn.Module, path: str | Path) -> None:
     """Copies the weights of the checkpoint at `path` into a generator; see `load_generator`."""
     if hasattr(generator, "load_pretrained") and Path(path).suffix == ".safetensors":
-        return generator.load_pretrained(path)  # with what the file says of itself
+        return generator.load_pretrained(path)  # which also reads the file's metadata
     part = generator.trained_state() if hasattr(generator, "trained_state") else None
     state = _state_dict(path)
     count = state.get(AVERAGE.replace("module.", "n_averaged"))
@@ -82,7 +82,7 @@ def _state_dict(path):
 
 
 def _tensors(content):
-    """Those of a checkpoint's state_dict that have names, under the names of today."""
+    """The named tensors of a checkpoint's state_dict, under current names."""
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     state = state if isinstance(state, dict) else {}
     return present_names({key: value for key, value in state.items()
@@ -94,7 +94,7 @@ def _with_prefix(state, prefix):
 
 
 def present_names(state: dict[str, Any]) -> dict[str, Any]:
-    """A state_dict of ours under the names of today: `gi.models.guided_copy` was once a part of the generator in it."""
+    """A state_dict of ours under current names: earlier, `gi.models.guided_copy` was a part of the generator."""
     for prefix in (AVERAGE, GENERATOR, ""):
         if {f"{prefix}pixel_write.error_scale", f"{prefix}latents"} <= state.keys():
             state = {f"{prefix}network.{key.removeprefix(prefix)}" if key.startswith(prefix)
@@ -109,7 +109,8 @@ def _is_original(weights):
 
 
 def rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Weights under the names that `names`, {original: ours}, gives them; where two have one name, they are joined.
+    """Weights under the names that `names`, {original: ours}, gives them; where two get one name, they are
+    concatenated.
 
     Our FFC layers have one convolution for paths with one input and one BatchNorm for all channels, local ones first.
     """
@@ -156,7 +157,7 @@ def original_generator_names(weights: Iterable[str]) -> dict[str, str]:
     places = {n: ("", [(r"^project\.", "positions.project.")]) for n in layers if "latents" in layers[n]}
     places |= {n: (f"encoder.layers.{i}.", _ENCODER) for i, n in enumerate(encoders)}
     places |= {n: (f"blocks.{i}.", _BLOCK) for i, n in enumerate(blocks)}
-    # Transposed convolution and BatchNorm take turns; in `upsample` a ReLU follows each pair.
+    # Transposed convolutions and BatchNorms alternate; in `upsample` a ReLU follows each pair.
     places |= {n: (f"decoder.upsample.{3 * (i // 2) + i % 2}.", []) for i, n in enumerate(plain[:-1])}
     places |= {n: ("decoder.to_rgb.", []) for n in plain[-1:]}
     names = {f"model.{n}.{rest}": prefix + _substitute(rest, rules)

@@ -1,4 +1,5 @@
-"""A generator's weights alone, as a .safetensors file to hand on: a fraction of a checkpoint, without the training.
+"""A generator's weights alone, as a .safetensors file for sharing: much smaller than a checkpoint, which holds the
+training's state.
 
 Such a file goes wherever a checkpoint does; its metadata has the configuration of the network and its guidance.
 """
@@ -36,12 +37,12 @@ def export_generator(
     """
     for source in (checkpoint, *(parts or {}).values()):
         if same_file(Path(out), Path(source)):
-            raise InputError(f"{out}: is what is to be exported, expected the name of another file")
+            raise InputError(f"{out}: is a file to be exported, expected another name")
     cfg = load_config([config or checkpoint_config(checkpoint)])
     generator = load_generator(cfg, checkpoint)
     if hasattr(generator, "trained_state"):
-        raise InputError(f"{checkpoint}: is of a diffusion model, whose weights to hand on are already written, as "
-                         "network.safetensors beside its checkpoints")
+        raise InputError(f"{checkpoint}: is of a diffusion model, whose weights for sharing are already written, "
+                         "as network.safetensors beside its checkpoints")
     state = generator.state_dict()
     for part, path in (parts or {}).items():
         joined = load_generator(load_config([checkpoint_config(path)]), path).state_dict()

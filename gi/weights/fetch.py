@@ -1,6 +1,6 @@
 """Downloads the weights of helper networks: verified, resumable, from their projects or from a mirror.
 
-Neither `torch.hub` nor pooch goes on with a part that is there, or stops before a disk is full.
+Neither `torch.hub` nor pooch resumes a partial download, or stops before the disk is full.
 """
 import http.client
 import shutil
@@ -33,7 +33,7 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file and where it is to lie, relative to the folder programs are started in unless absolute."""
+    """A file and its destination, relative to the working directory unless absolute."""
 
     file: WeightsFile
     path: str
@@ -45,12 +45,14 @@ class Wanted:
 
     @property
     def missing(self) -> bool:
-        """Whether the file is nowhere that networks look for it."""
+        """Whether the file is in none of the places where networks look for it."""
         return not (self.file.find() if self.path == self.file.path else Path(self.path)).is_file()
 
 
 def wanted_by_config(path: str | Path) -> list[Wanted]:
-    """What the networks of a configuration read. Raises InputError, also for a digest in it that cannot be one."""
+    """The weights files that the networks of a configuration read. Raises InputError, also for a digest in it that
+    cannot be one.
+    """
     config = plain(load_config(path), str(path))
     return wanted_by({section: config.get(section) for section in ("model", "data")}, str(path))
 
@@ -71,8 +73,8 @@ def wanted_by(node: dict, path: str) -> list[Wanted]:
 
 
 def expect_weights(node: dict, path: str) -> None:
-    """Raises MissingFile with all files that the networks of `node` lack, if there are several: building them would
-    tell the first one alone.
+    """Raises MissingFile with all files that the networks of `node` lack, if there are several: building the networks
+    would name the first one alone.
     """
     missing = [item for item in wanted_by(node, path) if item.missing]
     if len(missing) > 1:
@@ -94,7 +96,7 @@ def _networks(value: Any, path: str) -> Iterator[tuple[Callable, dict]]:
 def fetch(
     item: Wanted, root: str | Path, *, mirror: str | None = None, progress: Progress = lambda done, total: None
 ) -> str:
-    """Puts a file at its place below `root`, unless it is there; returns what was done, in a few words.
+    """Downloads a file to its place below `root`, unless it is there; returns what was done, in a few words.
 
     A part that was downloaded stays beside it, as `<name>.part`, and the next call goes on from there. Nothing appears
     under its own name before its SHA-256 is right, or, where none is known, before it reads as weights. mirror: a base
@@ -122,7 +124,7 @@ def fetch(
                 part.unlink()
                 if not resumed:
                     raise FetchError(f"{source}: {reason}; {manually}")
-                resumed = False  # perhaps the beginning was of another file
+                resumed = False  # the partial download may have been of another file
                 _get(source, part, progress)
             part.replace(place)
             note = "" if expected else "; its project publishes none, so compare it with one you trust"
@@ -137,7 +139,7 @@ def _size(part):
 
 
 def _digest(item: Wanted, name: str) -> str | None:
-    """What a file of this name should have; unknown for one that merely serves as well as that at `url`."""
+    """The SHA-256 expected of a file of this name; None for an alternative to the one at `url`."""
     other = not item.file.only and item.sha256 == item.file.sha256 and name != item.file.url.rpartition("/")[2]
     return None if other else item.sha256
 
@@ -154,7 +156,7 @@ def _sources(item: Wanted, mirror: str | None) -> list[str | Path]:
 
 
 def _fault(path: Path, sha256: str | None) -> str | None:
-    """What is wrong with a complete file."""
+    """What is wrong with a complete file, or None."""
     if sha256:
         digest = file_sha256(path)
         return None if digest.startswith(sha256.lower()) else f"its SHA-256 is {digest}, expected {sha256.lower()}"
@@ -173,7 +175,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _get(source: str | Path, part: Path, progress: Progress) -> bool:
-    """The whole of `source` in `part`, going on after what is there; False if there is no such file."""
+    """Downloads `source` to `part`, continuing a partial download; False if there is no such file."""
     if isinstance(source, Path):
         if source.is_file():
             shutil.copyfile(source, part)
@@ -193,7 +195,7 @@ def _get(source: str | Path, part: Path, progress: Progress) -> bool:
             if beyond and error.headers.get("Content-Range", "").strip() == f"bytes */{before}":
                 return True
             if beyond:
-                part.unlink()  # longer than the file: of something else
+                part.unlink()  # longer than the file, so it is of another one
             if attempt == ATTEMPTS or code and code < 500 and not beyond:
                 raise
             if not beyond:

@@ -1,6 +1,6 @@
 """Files with the weights of frozen helper networks: where to find them, whether they are intact, whether they fit.
 
-`checkpoints/README.md` describes the same files for people.
+`checkpoints/README.md` describes the same files for readers.
 """
 import hashlib
 import logging
@@ -31,8 +31,8 @@ class WeightsFile:
     url: str
     licence: str  # of the project
     sha256: str | None = None  # of the file at `url`, or its first digits; None: its project publishes none
-    only: bool = True  # whether no file but that one will do
-    hub: bool = False  # whether it is also read where torch.hub keeps it
+    only: bool = True  # whether only that file is accepted
+    hub: bool = False  # whether it is also read from torch.hub's cache
 
     @property
     def cached(self) -> Path:

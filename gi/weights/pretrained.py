@@ -1,8 +1,8 @@
-"""A trained generator and the guidance it was trained with, from a checkpoint and its configuration; and as a folder
-that holds both to hand on: `Inpainter.save_pretrained`, `Inpainter.from_pretrained`.
+"""A trained generator and the guidance it was trained with, from a checkpoint and its configuration, or from a folder
+for sharing that holds both: `Inpainter.save_pretrained`, `Inpainter.from_pretrained`.
 
-The configuration of a checkpoint is that of the run it lies in, or for a folder or .safetensors file what came along
-with it. torch is imported where it is used: command lines read the names of `FLOWS` for their --help.
+The configuration of a checkpoint is that of the run it belongs to; a folder or .safetensors file has its own. torch is
+imported where it is used: command lines read the names of `FLOWS` for their --help.
 """
 import inspect
 import json
@@ -30,7 +30,7 @@ FLOWS: dict[str, dict | None] = {
     "aligned": {"target": "gi.flow.aligned.Aligned", "params": {"estimator": {"target": "gi.flow.estimate.DIS"}}},
     "zero": {"target": "gi.flow.estimate.ZeroFlow"},
 }
-# The small trained network, which serves where no other is named.
+# The small trained network, the default.
 SMALL = resources.bundled("checkpoints/ours_small.safetensors")
 SMALL_CONFIG = resources.bundled("configs/small/ours_small.yaml")
 # The files of a folder made by `save_pretrained`.
@@ -85,7 +85,7 @@ def _build(own, checkpoint, flow, overrides):
     parts = {"generator": plain(cfg.model.params.generator, "model.params.generator"), "guidance": node}
     generator = load_generator(cfg, checkpoint)
     if hasattr(generator, "trained_state"):
-        raise InputError(f"{checkpoint}: is of a diffusion model, which --method diffusion takes, as the "
+        raise InputError(f"{checkpoint}: is of a diffusion model; --method diffusion takes the "
                          "network.safetensors beside its checkpoints")
     try:
         inspect.signature(generator.forward).bind("target", "sources", "flows", "flow_errors")
@@ -145,13 +145,13 @@ def _guidance_node(cfg: DictConfig, flow: str) -> dict:
 
 
 class Pretrained:
-    """A class with `from_checkpoint`, which keeps the `Trained` it was made from, and so can be handed on."""
+    """Saving and loading for a class with `from_checkpoint`, which keeps the `Trained` it was made from."""
 
     trained: Trained | None = None
 
     @classmethod
     def from_pretrained(cls: type[Made], path: str | Path, **options: object) -> Made:
-        """From a folder of `save_pretrained`, or a .safetensors file with its configuration (`gi export`).
+        """Loads a folder of `save_pretrained`, or a .safetensors file with its configuration (`gi export`).
 
         options: as of `from_checkpoint`. Raises InputError, also for a configuration that names what is not allowed.
         """
@@ -160,9 +160,9 @@ class Pretrained:
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes weights, configuration and a model card (model.safetensors, config.yaml, README.md) into a folder.
 
-        What `from_pretrained` makes of it gives the same to the bit. The card is that of the network it was loaded
-        from, if it has one. Raises InputError for one made from modules, of which nobody knows the configuration, and
-        for a folder with such files that are of something else.
+        Loaded by `from_pretrained`, it gives the same results to the bit. The card is that of the network it was loaded
+        from, if it has one. Raises InputError for an object made from modules, whose configuration is unknown, and for
+        a folder whose files belong to something else.
         """
         from safetensors.torch import save_file
 

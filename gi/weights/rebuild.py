@@ -1,7 +1,7 @@
-"""What a pickle gets for the names in it, and nothing else: see `gi.weights.unpickle`.
+"""What the names in a pickle resolve to, and nothing else: see `gi.weights.unpickle`.
 
-Tensors and arrays are rebuilt as torch and numpy do, with their sizes checked and without hooks. Classes that this
-program does not know become stand-ins.
+Tensors and arrays are rebuilt as torch and numpy do, with their sizes checked and without hooks. Unknown classes become
+placeholders, see `StandIn`.
 """
 import _compat_pickle
 import collections
@@ -23,7 +23,7 @@ class Refused(Exception):
 
 
 class StandIn:
-    """Instance of a class this program does not load: it remembers and does nothing.
+    """Placeholder for an instance of a class that is not loaded: it keeps the data and runs no code.
 
     args: what it was constructed with; state: what its attributes were set to; members, entries: what was appended to
     it and set as its items. `type(x)` has the name and module of the original class.
@@ -43,7 +43,7 @@ class StandIn:
         return f"<stand-in for {type(self).__module__}.{type(self).__qualname__}>"
 
 
-short = reprlib.repr  # what a file holds may have no end when written out
+short = reprlib.repr  # what a file holds may be endless in print
 
 
 def _natural(*numbers):
@@ -51,7 +51,9 @@ def _natural(*numbers):
 
 
 def check_keys(keys: Any) -> Any:
-    """`keys`, unless it is a list of what takes forever to hash, or more stack than there is: tuples within tuples."""
+    """Returns `keys`. Raises Refused for a list with tuples in tuples, which may take for ever to hash or overflow the
+    stack.
+    """
     for key in keys if isinstance(keys, list) else ():
         if isinstance(key, tuple | frozenset) and any(isinstance(part, tuple | frozenset) for part in key):
             raise Refused("holds tuples within the tuples of a key")
@@ -95,13 +97,13 @@ def _dtype(name, *flags):
 
 
 def fill_dtype(dtype: np.dtype, state: tuple) -> None:
-    """What a dtype's `__setstate__` does, but that only the byte order can change."""
+    """`__setstate__` of a dtype, except that only the byte order can change."""
     order = state[1] if state[1] in ("<", ">") else "|"
     dtype.__setstate__((3, order, None, None, None, dtype.itemsize, dtype.alignment, dtype.flags))
 
 
 def fill_array(array: np.ndarray, state: tuple) -> None:
-    """What an array's `__setstate__` does, once the size has been checked."""
+    """`__setstate__` of an array, after a check of its size."""
     _, shape, dtype, fortran, data = state
     data = data.encode("latin1") if isinstance(data, str) else data
     natural = isinstance(shape, tuple) and _natural(*shape)
@@ -129,7 +131,7 @@ def _new(cls, *args):
 
 
 def _checked(kind, *accepted):
-    """`kind`, called with arguments of the accepted types only: bytes(10**12) would be a bomb."""
+    """`kind`, called with arguments of the accepted types only: bytes(10**12) would fill the memory."""
     def construct(*args):
         if not all(type(arg) in accepted for arg in args):
             raise Refused(f"holds {kind.__name__} of {', '.join(map(short, args))}")
@@ -186,7 +188,9 @@ _INERT_NAMES = {
 
 
 def find_class(module: str, name: str) -> Callable[..., Any]:
-    """What a pickle gets for a name: one of `KNOWN`, or a new class of stand-ins. Raises Refused for anything else."""
+    """What a name in a pickle resolves to: one of `KNOWN`, or a new subclass of `StandIn`. Raises Refused for other
+    names.
+    """
     module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))  # names of Python 2, which Python 3
     module = _compat_pickle.IMPORT_MAPPING.get(module, module)  # writes, too, in the protocol that torch uses
     full = f"{module}.{name}"

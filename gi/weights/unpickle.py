@@ -1,10 +1,10 @@
 """Reads checkpoints, files from the internet among them, without ever running code from the file.
 
-A pickle is a small program that may call any function it can name. `gi.weights.rebuild` decides what it gets for a
-name: our own versions of what rebuilds tensors, arrays and plain values; stand-ins for classes of other packages, which
-checkpoints carry along (configuration objects, Lightning's callbacks). Everything else is refused.
+A pickle is a small program that may call any function it can name. `gi.weights.rebuild` decides what a name resolves
+to: our own versions of the functions that rebuild tensors, arrays and plain values; placeholders for classes of other
+packages that checkpoints contain (configuration objects, Lightning's callbacks). Everything else is refused.
 
-`torch.load(weights_only=True)` does not serve: it cannot fill dictionaries and lists of classes it does not know, which
+`torch.load(weights_only=True)` is not enough: it cannot fill dictionaries and lists of classes it does not know, which
 Lightning of 2021 put into checkpoints, and it enlarges a storage to whatever size a tensor claims.
 """
 import collections
@@ -24,13 +24,13 @@ from safetensors.torch import load_file
 from gi.errors import InputError, MissingFile
 from gi.weights.rebuild import Refused, StandIn, check_keys, fill_array, fill_dtype, find_class, short
 
-_MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a bomb
+_MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a zip bomb
 
 
 def read_checkpoint(path: str | pathlib.Path, map_location: str | torch.device = "cpu") -> Any:
     """The content of a .ckpt, .pth or .pt file of torch.save (either format), or of a .safetensors file.
 
-    Objects of unknown classes are instances of `StandIn`. Raises InputError for a file that is missing, damaged, no
+    Objects of unknown classes become instances of `StandIn`. Raises InputError for a file that is missing, damaged, no
     checkpoint, or that asks for anything which could run code.
     """
     path = pathlib.Path(path)
@@ -47,7 +47,7 @@ def read_checkpoint(path: str | pathlib.Path, map_location: str | torch.device =
         raise MissingFile(f"{path}: no such checkpoint") from None
     except (PermissionError, IsADirectoryError) as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # whatever a damaged file leads to
+    except Exception as error:  # a damaged file can make torch raise anything
         reason = " ".join(str(error).split())[:200]  # one line, whatever names the file makes up
         if isinstance(error, Refused):
             raise InputError(f"{path}: refused, its pickle {reason}") from error
@@ -55,7 +55,7 @@ def read_checkpoint(path: str | pathlib.Path, map_location: str | torch.device =
 
 
 def read_metadata(path: str | pathlib.Path) -> dict[str, str]:
-    """What a .safetensors file says of itself. Raises InputError for a file that is none."""
+    """The metadata of a .safetensors file. Raises InputError if it is not one."""
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}
@@ -64,7 +64,8 @@ def read_metadata(path: str | pathlib.Path) -> dict[str, str]:
 
 
 def _inspect(file, path):
-    """(bytes of all storages at most, {storage key: bytes} or None), after refusing what torch would run or inflate."""
+    """(limit for all storages in bytes, {storage key: bytes} or None), after refusing what torch would run or inflate.
+    """
     size = file.seek(0, 2)
     file.seek(0)
     if size == 0:
@@ -116,7 +117,9 @@ def _expect_no_bomb(sizes, size, path):
 
 
 def _hashing(opcode, keys):
-    """How to load an opcode that hashes some of the objects since the last mark on the stack."""
+    """Handler of an opcode that hashes some of the objects since the last mark on the stack: it checks these `keys`
+    first.
+    """
     load = pickle._Unpickler.dispatch[opcode[0]]
 
     def load_checked(self):
@@ -134,7 +137,7 @@ _HASHING = {opcode[0]: _hashing(opcode, keys) for opcode, keys in [
 def _restricted(largest, sizes):
     """The unpickler for one file. All storages together have at most `largest` bytes, each those in `sizes`.
 
-    It is Python's own, the version in Python: what BUILD does to an object cannot be restricted in the one in C.
+    It derives from the implementation in Python: the one in C does not allow restricting what BUILD does to an object.
     """
     classes, storages = {}, {}
 

@@ -1,1 +1,1 @@
-"""How long everything takes that users wait for, and how far that is from what the machine can do."""
+"""Benchmarks of everything users wait for, compared with a roofline bound of the machine."""

@@ -1,12 +1,12 @@
-"""Times what users wait for, on this machine, and says how far it is from what the machine can do.
+"""Times what users wait for, and compares it with a lower bound for this machine.
 
     gi benchmark --config configs/ours.yaml --out before.json
     gi benchmark --config configs/ours.yaml --paths predict train_step --precision bf16-mixed
     gi benchmark --compare before.json after.json
 
 Paths: data, flow, predict, train_step, evaluate, fid, video, video_targets, internal (docs/speed.md). Networks have
-random weights, helpers too where their files are missing: times do not depend on them. On a CPU everything can take
-half an hour with a large network.
+random weights, and so have auxiliary networks whose files are missing: times do not depend on weights. On a CPU
+everything can take half an hour with a large network.
 """
 from pathlib import Path
 
@@ -17,17 +17,17 @@ from gi.errors import InputError
 def main(argv: list[str] | None = None) -> None:
     """Raises InputError."""
     parser = script.Parser(prog="gi benchmark", description=__doc__, formatter_class=script.Layout)
-    parser.add_argument("--config", type=Path, metavar="F.yaml", help="whose networks")
-    parser.add_argument("--paths", nargs="+", metavar="PATH", help="some of those above; None: all")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed laps of each, after some to warm up")
+    parser.add_argument("--config", type=Path, metavar="F.yaml", help="configuration of the networks to time")
+    parser.add_argument("--paths", nargs="+", metavar="PATH", help="some of the paths above; default: all")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed laps of each, after the warm-up")
     script.allow_option(parser)
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
-    parser.add_argument("--threads", type=int, metavar="N", help="on the CPU; None: as without this option")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: as many as torch takes")
     parser.add_argument("--precision", default="32-true", help="as of Lightning's Trainer")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--size", type=int, default=256, metavar="N", help="images of N x N; videos are 432x240")
-    parser.add_argument("--out", type=Path, metavar="F.json", help="write everything there")
-    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="print two of these files")
+    parser.add_argument("--out", type=Path, metavar="F.json", help="write the results to this file")
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="compare two such files")
     args = parser.parse_args(argv)
     import cv2
     import torch

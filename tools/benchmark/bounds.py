@@ -1,4 +1,4 @@
-"""What work there is in a path, how fast the machine can do such work at best, and so how long the path must take.
+"""A roofline model: the work of a path, the peak rates of the machine, and the least time that follows from both.
 
     with WorkCounter() as work:
         generator(*inputs)
@@ -6,8 +6,8 @@
     bound(work.flops, work.bytes, limits)  # seconds
 
 The bound is the larger of FLOPs over the rate of a large matrix product, and bytes over the bandwidth of a large copy.
-It is a scale and no law: convolutions by a fast algorithm need fewer operations than are counted, and bytes that stay
-in a cache, or that fused operators never write, do not cost the bandwidth of memory.
+It is a yardstick, not a strict limit: fast convolution algorithms need fewer operations than are counted, and bytes
+that stay in a cache, or that fused operators never write, use no memory bandwidth.
 """
 import contextlib
 import math
@@ -23,14 +23,15 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from tools.benchmark.device import synchronize
 
 aten = torch.ops.aten
-# These move nothing; neither do views, which torch marks as such.
+# These move no data; neither do views, which torch marks as such.
 _FREE = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "_reshape_alias")
 
 
 class WorkCounter(TorchDispatchMode):
-    """Counts what torch does inside of it, in both directions of autograd.
+    """A context manager that counts the work of torch within it, forward and backward.
 
-    Torch's FlopCounterMode has the same table, but follows modules by gradients, which inference does not have.
+    Torch's FlopCounterMode has the same table, but tracks modules by hooks on gradients, which do not exist in
+    inference.
 
     Attributes:
         flops: multiplications and additions of convolutions, matrix products, attention and Fourier transforms (5 N
@@ -47,7 +48,7 @@ class WorkCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         formula = _FORMULAS.get(func.overloadpacket) or flop_registry.get(func.overloadpacket)
         if formula is None:
-            with self:  # inference hands over composite operators, such as a linear layer, in one piece
+            with self:  # in inference, composite operators such as a linear layer are not decomposed
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
@@ -103,7 +104,7 @@ class Limits:
     bandwidth: float
 
     def best(self, other: "Limits") -> "Limits":
-        """Of two measurements, what is nearest to the machine's ability: others only take away from it."""
+        """The higher rates of two measurements: other load on the machine can only lower them."""
         return Limits(max(self.flops, other.flops), max(self.bandwidth, other.bandwidth))
 
 
@@ -133,14 +134,14 @@ def bound(flops: float | None, moved: float | None, limits: Limits) -> float | N
 
 def _fastest(function, device, repeats) -> float:
     function()
-    found = []
+    durations = []
     for _ in range(repeats):
         synchronize(device)
         start = time.perf_counter()
         function()
         synchronize(device)
-        found.append(time.perf_counter() - start)
-    return max(min(found), 1e-9)
+        durations.append(time.perf_counter() - start)
+    return max(min(durations), 1e-9)
 
 
 @contextlib.contextmanager

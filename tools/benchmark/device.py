@@ -1,4 +1,4 @@
-"""Waiting for a device, and how much memory work on it takes."""
+"""Synchronisation with a device, and the peak memory of work on it."""
 import gc
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")  # Li
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done what it was given."""
+    """Waits until all work submitted to the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -35,7 +35,7 @@ class PeakMemory:
     def __init__(self, device: torch.device):
         self.device = device
         self.peak: int | None = None
-        gc.collect()  # memory that is free but still the process's would hide what is taken from it next
+        gc.collect()  # freed memory that the process still holds would be reused, and so hide the next allocations
         release_freed()
         self._before = 0 if device.type == "cuda" else _status("VmRSS")
 
@@ -47,14 +47,14 @@ class PeakMemory:
 
     def stop(self) -> None:
         if self.device.type == "cuda":
-            found = torch.cuda.max_memory_allocated(self.device)
+            peak = torch.cuda.max_memory_allocated(self.device)
         elif self._reset:
-            found = max(0, _status("VmHWM") - self._before)
+            peak = max(0, _status("VmHWM") - self._before)
         else:
             highest = _highest()
-            found = highest - self._highest if highest is not None and highest > self._highest else None
-        if found is not None:
-            self.peak = max(found, self.peak or 0)
+            peak = highest - self._highest if highest is not None and highest > self._highest else None
+        if peak is not None:
+            self.peak = max(peak, self.peak or 0)
 
 
 def _forget_peak() -> bool:
@@ -66,7 +66,7 @@ def _forget_peak() -> bool:
 
 
 def _status(key: str) -> int | None:
-    """A line of the process's status in bytes."""
+    """An entry of /proc/self/status in bytes; None where there is no such file."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:

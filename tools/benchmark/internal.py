@@ -15,12 +15,12 @@ from gi.training.optimizer import adam
 from tools.benchmark.parts import Parts
 from tools.benchmark.timing import Result, run_laps
 
-FRAMES = 8  # of the shot; more of them take memory and no time
+FRAMES = 8  # of the shot; the time of a step does not depend on it, the memory does
 
 
 def internal(parts: Parts) -> Iterator[tuple[str, Result]]:
-    """The base network and the coarse-to-fine one, with `settings.batch_size` frames a step, and what the term of
-    ambiguity adds to a step of one frame.
+    """Cases for the base network and the coarse-to-fine one, with `settings.batch_size` frames a step, and for what the
+    ambiguity loss adds to a step of one frame.
     """
     batch_size, (height, width) = parts.settings.batch_size, parts.settings.video
     random = np.random.default_rng(0)
@@ -58,9 +58,9 @@ def internal(parts: Parts) -> Iterator[tuple[str, Result]]:
     first = prepare({name: value[:1] for name, value in batch.items()}, network, step=0)
 
     def ambiguity(lap):
-        drawn = first["image"].clone().requires_grad_()
+        predicted = first["image"].clone().requires_grad_()
         with parts.autocast():
-            loss = term([drawn], first)
+            loss = term([predicted], first)
         loss.backward()
 
     meter = parts.meter()

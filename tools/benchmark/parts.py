@@ -1,4 +1,4 @@
-"""What the paths are made of: networks of a configuration, untrained where there are no weights, and pictures."""
+"""Inputs of the benchmarks: the networks of a configuration, untrained where weights are missing, and images."""
 import contextlib
 import inspect
 import tempfile
@@ -53,9 +53,9 @@ class Settings:
 
 
 class Parts:
-    """Builds, once each, what several paths need. A context manager: its folder of photographs is temporary.
+    """Builds the networks and batches of several paths. A context manager: its photographs are temporary files.
 
-    `notes` tells, for each node of the configuration, that its weights are missing.
+    Methods that return `notes` list in them the networks whose weights are missing.
     """
 
     def __init__(self, settings: Settings):
@@ -66,7 +66,7 @@ class Parts:
 
     def __enter__(self) -> "Parts":
         self._folder = tempfile.TemporaryDirectory()
-        # Photograph pixels as a camera made them: enlarged ones would take less time to decode.
+        # Padded to the size, not enlarged: an enlarged photograph is smoother and takes less time to decode.
         coffee = io.read_image(BundledPhotographs(names=["coffee.png"]).path(0))
         width, height = PHOTOGRAPH
         right, below = width - coffee.shape[1], height - coffee.shape[0]
@@ -93,7 +93,7 @@ class Parts:
         dtype = PRECISIONS[self.settings.precision]
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
-    # Pictures ---------------------------------------------------------------------------------------------------------
+    # Images -----------------------------------------------------------------------------------------------------------
 
     def pairs(self, n_sources: int) -> GuidedPairs:
         """Training samples of the photograph, with the paper's numbers at the size of the settings."""
@@ -102,7 +102,7 @@ class Parts:
                            margin=round(size * 200 / 256), length=1 << 20)
 
     def batch(self, n_sources: int, count: int | None = None) -> dict:
-        """As a dataset and its loader give it, on the device."""
+        """A batch as a data loader returns it, moved to the device."""
         pairs = self.pairs(n_sources)
         batch = default_collate([pairs[i] for i in range(count or self.settings.batch_size)])
         return {key: value.to(self.device) if isinstance(value, Tensor) else value for key, value in batch.items()}
@@ -111,7 +111,7 @@ class Parts:
 
     @cached_property
     def generator(self) -> nn.Module:
-        """In eval mode, its weights random, but such that all of its inputs matter to its output."""
+        """In eval mode, with random weights, initialised such that the output depends on all inputs."""
         torch.manual_seed(0)
         generator = instantiate(self.model["generator"], "model.params.generator").to(self.device)
         for parameter in generator.parameters():
@@ -121,7 +121,7 @@ class Parts:
         norms = [module for module in generator.modules() if isinstance(module, nn.BatchNorm2d)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
-            norm.momentum = 1.0  # the statistics of this one batch, so that signals stay of the size they have trained
+            norm.momentum = 1.0  # statistics of this batch, so that activations have the scale of training
         with torch.no_grad():
             generator.train()(sources[:, 0], sources, sources[:, :, :2], sources[:, :, :1])
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -129,7 +129,7 @@ class Parts:
         return generator.eval()
 
     def build(self, name: str, **extra) -> tuple[nn.Module, list[str]]:
-        """The object of `model.params.<name>`, with `extra` params, and notes on what in it is untrained."""
+        """The object of `model.params.<name>`, with `extra` params, and notes on its parts without weights."""
         notes: list[str] = []
         if name not in self.model:
             raise InputError(f"model.params.{name}: missing in the configuration")
@@ -139,7 +139,7 @@ class Parts:
 
 
 def without_missing_weights(node: object, notes: list[str]) -> object:
-    """A node in which everything whose file of weights is missing has `weights: null`; `notes` says what."""
+    """The node with `weights: null` wherever a file of weights is missing; each case is added to `notes`."""
     if isinstance(node, list):
         return [without_missing_weights(item, notes) for item in node]
     if not isinstance(node, dict):

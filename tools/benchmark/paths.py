@@ -1,4 +1,4 @@
-"""What users wait for, piece by piece, run as they run it. Every path yields its cases: (name, Result)."""
+"""The timed paths, run as users run them. Every path yields its cases: (name, Result)."""
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -25,7 +25,7 @@ KEYFRAMES = 0, 2, 4, 14  # of the prediction; 14 are the paper's for video
 
 
 def data(parts: Parts) -> Cases:
-    """A training sample of one target and two keyframes with their masks, on one core, and decoding its JPEG alone."""
+    """Preparing a training sample of one target and two keyframes, and decoding its JPEG alone, each on one core."""
     pairs, count = parts.pairs(2), parts.settings.samples
     meters = [parts.meter(device=torch.device("cpu"), count=False) for _ in range(2)]
     threads = torch.get_num_threads(), cv2.getNumThreads()
@@ -46,7 +46,7 @@ def data(parts: Parts) -> Cases:
 
 
 def flow(parts: Parts) -> Cases:
-    """From a target and two keyframes to what the generator wants: both directions, filled in the hole, and errors."""
+    """The guidance of a target with two keyframes: flow in both directions, completed in the hole, and its errors."""
     batch = parts.batch(2)
     images = batch["image"].float() / 255, batch["mask"].float(), batch["sources"].float() / 255
     for name in "RAFT", "DIS":
@@ -55,13 +55,13 @@ def flow(parts: Parts) -> Cases:
 
 
 def _guide(parts, guidance, images, source_masks, notes):
-    meter = parts.meter(count=not isinstance(guidance.estimator, DIS))  # whose work is OpenCV's
+    meter = parts.meter(count=not isinstance(guidance.estimator, DIS))  # OpenCV's work cannot be counted
     run_laps((meter, lambda lap: guidance(*images, source_masks)))
     return meter.result("target", parts.settings.batch_size, ["two keyframes", *notes])
 
 
 def predict(parts: Parts) -> Cases:
-    """The generator alone, without keyframes and with up to 14."""
+    """The generator alone, with 0 to 14 keyframes."""
     batch = parts.batch(max(KEYFRAMES))
     target = masked(batch["image"].float() / 255, batch["mask"].float())
     sources = masked(batch["sources"].float() / 255, batch["source_masks"].float())
@@ -77,7 +77,7 @@ def predict(parts: Parts) -> Cases:
 
 
 def evaluate(parts: Parts) -> Cases:
-    """A test batch: flow, prediction, and the configured scores of it, each network's part of FID included."""
+    """A test batch: flow, prediction and the configured metrics, features for FID included."""
     notes: list[str] = []
     guidance, untrained = parts.build("guidance")
     node = parts.model.get("metrics") or {}
@@ -101,7 +101,7 @@ def evaluate(parts: Parts) -> Cases:
 
 
 def fid(parts: Parts) -> Cases:
-    """The distance itself, of two sets of features; it is computed on the CPU."""
+    """The Fréchet distance of two sets of features, without extracting them; it is computed on the CPU."""
     count, width = parts.settings.fid_images, InceptionFeatures.dimensions
     a, b = torch.randn(2, count, width, generator=torch.Generator().manual_seed(0)).unbind()
     meter = parts.meter(device=torch.device("cpu"), warmup=1, count=False)

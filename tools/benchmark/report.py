@@ -1,4 +1,4 @@
-"""A benchmark as a mapping fit for JSON: made, written, and read again."""
+"""Runs a benchmark into a JSON-compatible mapping, and reads such files."""
 import json
 import os
 import platform
@@ -58,7 +58,7 @@ def run_paths(settings: Settings, names: Sequence[str], *, name: str, advance: C
 
 
 def describe_machine(device: torch.device) -> dict[str, object]:
-    """What the numbers depend on besides the settings; no names of computers, people or folders."""
+    """What times depend on besides the settings; without names of hosts, users or folders, so fit for publication."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}: {_processor()}",
         "system": platform.system(),
@@ -73,12 +73,12 @@ def describe_machine(device: torch.device) -> dict[str, object]:
 
 
 def cores() -> int:
-    """Those this process may use."""
+    """Number of CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_warning() -> list[str]:
-    """One line if more wants to run than there are cores."""
+    """A warning if more processes want to run than there are cores, else nothing."""
     if not hasattr(os, "getloadavg"):  # Windows
         return []
     load = os.getloadavg()[0]
@@ -125,7 +125,7 @@ def _processor():
 
 
 def _commit():
-    """Of this code, with "-dirty" if it was changed; None where there is no git or no repository."""
+    """The commit of this code, with "-dirty" if it was changed; None where there is no git or no repository."""
     root = Path(gi.__file__).resolve().parents[1]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:

@@ -59,7 +59,7 @@ def comparison_table(first: dict, second: dict, names: tuple[str, str]) -> Table
 
 
 def differences(first: dict, second: dict) -> list[str]:
-    """What besides the code makes the two hard to compare: machine, settings, and warnings of either."""
+    """Differences in machine, settings and notes, and warnings of either, which make the two hard to compare."""
     lines = []
     for section in "machine", "settings":
         keys = [*first[section], *(key for key in second[section] if key not in first[section])]

@@ -1,4 +1,4 @@
-"""Laps: the same work several times, some to warm up, some timed, one in which it is counted."""
+"""Repeats the same work in laps: some to warm up, some timed, and one in which its operations are counted."""
 import statistics
 import time
 from collections.abc import Callable
@@ -15,12 +15,12 @@ class Result:
     """What one case of a path took, per unit: an image, a sample, a step.
 
     Attributes:
-        unit: what the numbers are for.
+        unit: what the numbers are per.
         seconds: wall time of every timed lap; `cpu_seconds` the process's time on all cores, empty on a GPU.
         memory: peak in bytes, see `PeakMemory`; None where that cannot be told.
         flops, bytes: counted, see `WorkCounter`; None where the work is not torch's.
-        findings: further numbers, under what they mean.
-        notes: what to know when reading it.
+        findings: further numbers, by description.
+        notes: remarks for the reader.
     """
 
     unit: str
@@ -33,12 +33,12 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
-        """Fit for JSON, with the median."""
+        """A JSON-compatible mapping, with the median."""
         return {**asdict(self), "median": statistics.median(self.seconds)}
 
 
 class Meter:
-    """`with meter:` around each of `meter.laps` laps of the same work.
+    """Measures each of `meter.laps` laps of the same work that is run as `with meter:`.
 
     Args:
         device: waited for at the start and the end of a lap.
@@ -77,7 +77,7 @@ class Meter:
         self._lap += 1
 
     def result(self, unit: str, units: int = 1, notes: list[str] | tuple[str, ...] = ()) -> Result:
-        """Of all laps, each of which did `units` units."""
+        """The result of all laps, each of which did `units` units."""
         cpu = [] if self.device.type == "cuda" else [seconds / units for seconds in self.cpu_seconds]
         work = self.counter
         return Result(unit, [seconds / units for seconds in self.seconds], cpu, self.memory.peak,
@@ -88,7 +88,7 @@ class Meter:
 def run_laps(*pairs: tuple[Meter, Callable[[int], object]]) -> None:
     """Runs all laps of several (meter, function of the lap's number) in turn.
 
-    So what else the machine does meanwhile meets all of them; every other lap begins with the last.
+    Interleaving spreads other load on the machine evenly over all of them; the order is reversed in every other lap.
     """
     for lap in range(max(meter.laps for meter, _ in pairs)):
         for meter, function in pairs[:: -1 if lap % 2 else 1]:
@@ -99,8 +99,8 @@ def run_laps(*pairs: tuple[Meter, Callable[[int], object]]) -> None:
 
 def ratios(slow: Result, fast: Result) -> dict[str, float]:
     """How many times as long one took as the other, lap by lap: median and range, and of the time on all cores."""
-    found = [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)]
-    named = {"ratio": statistics.median(found), "ratio, least": min(found), "ratio, most": max(found)}
+    quotients = [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)]
+    named = {"ratio": statistics.median(quotients), "ratio, least": min(quotients), "ratio, most": max(quotients)}
     if slow.cpu_seconds and min(fast.cpu_seconds) > 0:
         cpu = [a / b for a, b in zip(slow.cpu_seconds, fast.cpu_seconds, strict=True)]
         named["ratio of CPU time"] = statistics.median(cpu)

@@ -19,8 +19,8 @@ def train_step(parts: Parts) -> Iterator[tuple[str, Result]]:
     node["params"].pop("metrics", None)
     module = instantiate(node, "model")
     meter = parts.meter()
-    with warnings.catch_warnings(), _quiet("pytorch_lightning"):  # what it runs on is told by the table
-        warnings.simplefilter("ignore")  # of Lightning, on loaders and their workers
+    with warnings.catch_warnings(), _quiet("pytorch_lightning"):  # the table already names the device
+        warnings.simplefilter("ignore")  # Lightning's about loaders and their workers
         trainer = pl.Trainer(
             accelerator="gpu" if parts.device.type == "cuda" else parts.device.type,
             devices=1 if parts.device.index is None or parts.device.type != "cuda" else [parts.device.index],
@@ -46,7 +46,7 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 class _SameBatch(pl.LightningDataModule):
-    """One batch, handed out several times: loading is a path of its own."""
+    """The same batch in every step: loading is timed by a path of its own."""
 
     def __init__(self, parts, times):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Video: frames through the whole pipeline, and key targets with and without keeping the keyframes' streams."""
+"""Video: frames through the whole pipeline, and key targets with and without cached streams of the keyframes."""
 import itertools
 from collections.abc import Iterator
 
@@ -19,9 +19,9 @@ FULL_WARMUP = 2  # key targets after which every further one has the same number
 
 
 def video(parts: Parts) -> Iterator[tuple[str, Result]]:
-    """Frames of an endless video with 14 guides a key target, a chunk of 20 a lap."""
+    """Frames of an endless video with 14 guides per key target; a lap is a chunk of 20 frames."""
     guidance, notes = parts.build("guidance", mask_images=True)
-    if any("RAFT" in note for note in notes):  # what an untrained network says is no flow that could be followed
+    if any("RAFT" in note for note in notes):  # the output of an untrained network is no usable flow
         guidance, _ = parts.build("guidance", mask_images=True, estimator={"target": "gi.flow.estimate.DIS"})
         notes = ["flow by DIS, whose work is not counted: no weights of RAFT here"]
     inpainter = VideoInpainter(generator=parts.generator, guidance=guidance, device=parts.device, guides=14)
@@ -33,7 +33,8 @@ def video(parts: Parts) -> Iterator[tuple[str, Result]]:
 
 
 def video_targets(parts: Parts) -> Iterator[tuple[str, Result]]:
-    """Key targets with 14 guides: the generator called anew, and `FrameStreams`, in turn; the largest difference."""
+    """Key targets with 14 guides, by the plain generator ("naive") and `FrameStreams` ("kept"), and their differences.
+    """
     generator, streams = parts.generator, FrameStreams(parts.generator)
     naive_meter, kept_meter = (parts.meter(warmup=FULL_WARMUP) for _ in range(2))
     numbers = [FIRST + plan.EVERY * lap for lap in range(naive_meter.laps)]
@@ -42,28 +43,28 @@ def video_targets(parts: Parts) -> Iterator[tuple[str, Result]]:
     random = torch.Generator().manual_seed(0)
     flows = (4 * torch.randn(1, len(OFFSETS), 2, *parts.settings.video, generator=random)).to(parts.device)
     errors = flows.abs().mean(dim=2, keepdim=True)
-    found: dict[str, list] = {"naive": [], "kept": [], "passes": []}
+    collected: dict[str, list] = {"naive": [], "kept": [], "passes": []}
 
     def naive(lap):
         sources = torch.stack([frames[numbers[lap] + offset] for offset in OFFSETS], dim=1)
-        found["naive"].append(generator(frames[numbers[lap]], sources, flows, errors))
+        collected["naive"].append(generator(frames[numbers[lap]], sources, flows, errors))
 
     def kept(lap):
         guides = [(number, lambda number=number: frames[number])
                   for number in (numbers[lap] + offset for offset in OFFSETS)]
         before = streams.passes
-        found["kept"].append(streams.predict(frames[numbers[lap]], guides, flows, errors))
-        found["passes"].append(streams.passes - before)
+        collected["kept"].append(streams.predict(frames[numbers[lap]], guides, flows, errors))
+        collected["passes"].append(streams.passes - before)
 
     with torch.no_grad(), parts.autocast():
         run_laps((naive_meter, naive), (kept_meter, kept))
     notes = [_size(parts), f"14 guides, a target every {plan.EVERY} frames"]
     plain, cached = (meter.result("target", notes=notes) for meter in (naive_meter, kept_meter))
-    outputs = [torch.stack(found[name]).float() for name in ("naive", "kept")]
+    outputs = [torch.stack(collected[name]).float() for name in ("naive", "kept")]
     cached.findings = {
         **{f"naive / kept: {key}": value for key, value in ratios(plain, cached).items()},
         "keyframe passes of a target, naive": len(OFFSETS),
-        "keyframe passes of a target, kept": max(found["passes"][FULL_WARMUP:]),
+        "keyframe passes of a target, kept": max(collected["passes"][FULL_WARMUP:]),
         "largest difference of outputs": (outputs[0] - outputs[1]).abs().max().item(),
         "standard deviation of outputs": outputs[0].std().item(),
     }
@@ -72,10 +73,10 @@ def video_targets(parts: Parts) -> Iterator[tuple[str, Result]]:
 
 
 def scene(parts: Parts, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A frame of an endless video, uint8 (H, W, 3), and its mask: a camera pans over the photograph, to and fro.
+    """A frame of an endless video, uint8 (H, W, 3), and its mask: a camera pans back and forth over the photograph.
 
-    There are holes from frame FIRST on, so that no key target lacks guides: one that goes along with the camera, so
-    that other frames show what it hides, and below it some that go along with the scene, so that none does.
+    There are holes from frame FIRST on, so that no key target lacks guides: one that moves with the camera, so that
+    other frames show what it covers, and below it some that move with the scene, so that no frame does.
     """
     height, width = parts.settings.video
     room = parts.photograph.shape[1] - width
@@ -93,7 +94,7 @@ def consume(frames: Iterator, count: int) -> None:
 
 
 def _with_mask(parts, number):
-    """As the generator wants it, (1, 4, H, W)."""
+    """A masked frame as input of the generator, (1, 4, H, W)."""
     frame, _ = scene(parts, number)
     mask = scene(parts, FIRST)[1]
     return masked(tensor_of_pixels(frame), torch.from_numpy(mask)[None].float())[None].to(parts.device)

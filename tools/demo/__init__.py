@@ -1,1 +1,1 @@
-"""What the project can do, shown in a minute with what it ships, and what training looks like, in three more."""
+"""The demo of a few minutes: results of the shipped network, then a short training."""

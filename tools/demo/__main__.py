@@ -2,10 +2,11 @@
 
     ./scripts/demo.sh                   # both parts: three minutes
     ./scripts/demo.sh --no-training     # the first part alone
-    ./scripts/demo.sh --max_steps 200   # whatever gi train takes
+    ./scripts/demo.sh --max_steps 200   # any option of gi train
 
-Part 1 fills photographs and a video with the network that is shipped, beside methods without training. Part 2 trains a
-small network for two minutes (configs/demo.yaml) and tests it. OUT/report.html has everything to look at.
+Part 1 fills photographs and a video with the network that is shipped and, for comparison, with methods that need no
+training. Part 2 trains a small network for two minutes (configs/demo.yaml) and tests it. OUT/report.html shows all
+results.
 """
 import time
 from pathlib import Path

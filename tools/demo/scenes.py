@@ -1,4 +1,4 @@
-"""Pictures and a video to fill, made of photographs that come with scikit-image; the network never saw them."""
+"""Images and a video to fill, made of photographs that come with scikit-image; the network was not trained on them."""
 from collections.abc import Iterator
 
 import cv2

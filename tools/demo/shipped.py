@@ -1,4 +1,4 @@
-"""The trained network that the project ships, beside what needs no training: pictures, then a video."""
+"""The shipped network compared with methods that need no training: first images, then a video."""
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -27,7 +27,7 @@ from gi.video.evaluation import fill_video, open_clips, score_clips
 from gi.video.method import build_method
 from tools.demo import scenes
 
-VIDEO_METHODS = {  # what it is called: as of `gi.video.method.build_method`
+VIDEO_METHODS = {  # label: method, as `gi.video.method.build_method` takes it
     "keyframes: network and flow": "keyframes",
     "flow alone": "flow flow=aligned",
     "network, frame by frame": "per-frame",
@@ -36,25 +36,25 @@ VIDEO_METHODS = {  # what it is called: as of `gi.video.method.build_method`
 VIDEO_TEXT = ("A camera pans over a photograph, turns and comes closer, while a hole crosses the picture. Other frames "
               "show what it hides, so flow finds nearly all of it; from one frame alone, nobody can know it.")
 VIDEO_METRICS = ("psnr_hole", "ssim_hole", "pcons", "warp_error_hole")
-GAP, BAR = 6, 30  # pixels between pictures, and above them for what they are
+GAP, BAR = 6, 30  # pixels between images, and above them for their labels
 
 
 class CopyAlongFlow(nn.Module):
-    """Keyframes copied along the flow, the rest by `cv2.inpaint`; called as a generator is."""
+    """Copies keyframes along the flow and fills the rest by `cv2.inpaint`; has the interface of a generator."""
 
     def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor) -> Tensor:
         return copy_keyframe(target[:, :3], target[:, 3:], sources[:, :, :3], sources[:, :, 3:], flows, flow_errors)
 
 
 class Telea(nn.Module):
-    """`cv2.inpaint`, called as a generator is."""
+    """`cv2.inpaint` with the interface of a generator."""
 
     def forward(self, target: Tensor, sources: Tensor, flows: Tensor, flow_errors: Tensor) -> Tensor:
         return opencv_inpaint(target[:, :3], target[:, 3:])
 
 
 class Contest:
-    """The methods of `gi.training.comparison.METHODS` on pictures, all through the same `Inpainter`."""
+    """Compares the methods of `gi.training.comparison.METHODS` on images, all through the same `Inpainter`."""
 
     def __init__(self, device: str = "auto"):
         network = Inpainter.from_checkpoint(device=device)
@@ -69,7 +69,7 @@ class Contest:
                                                            (keyframes, keyframe_masks))) for name in METHODS}
 
     def score(self, data: Dataset) -> Iterator[tuple[Sample, dict[str, np.ndarray], dict[str, ImageScores]]]:
-        """Each sample of a set, its fillings, and the scores of all so far by method."""
+        """Yields each sample of a set, its results by method, and the scores by method over all samples so far."""
         metrics = {name: ImageMetrics(metrics=["psnr", "ssim", "l1"]) for name in METHODS}
         for number in range(len(data)):
             sample = data[number]
@@ -87,7 +87,7 @@ def arrays(sample: Sample) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], li
 
 
 def strip(sample: Sample, filled: Mapping[str, np.ndarray], methods: Mapping[str, str]) -> np.ndarray:
-    """Target, keyframes, what some `methods` ({name: label}) made of them, truth, side by side; uint8 (H, W, 3)."""
+    """Target, keyframes, results of some `methods` ({name: label}) and ground truth, side by side; uint8 (H, W, 3)."""
     image, mask, keyframes, keyframe_masks = arrays(sample)
     several = len(keyframes) > 1
     shown = [("target", hatch(image / 255, mask))]
@@ -104,15 +104,15 @@ def _labelled(picture: np.ndarray, label: str) -> np.ndarray:
 
 def pictures(folder: Path, title: str, text: str, data: Dataset, contest: Contest,
              advance: Callable[[], None] = lambda: None) -> Section:
-    """Fills all pictures of a set and shows each in a strip, a file below `folder`."""
+    """Fills all images of a set and writes each as a strip below `folder`; returns the section that shows them."""
     wide = []
     for sample, filled, scores in contest.score(data):
         path = folder / "pictures" / f"{file_name(title)}_{len(wide)}.png"
-        drawn = strip(sample, filled, {"keyframes": "network", "copy": "copied along flow", "inpaint": "cv2.inpaint"})
-        io.write_image(path, drawn)
+        picture = strip(sample, filled, {"keyframes": "network", "copy": "copied along flow", "inpaint": "cv2.inpaint"})
+        io.write_image(path, picture)
         reached = ", ".join(f"{METHODS[name]} {scores[name].images[-1]['composite/psnr_hole']:.1f} dB"
                             for name in METHODS)
-        wide.append(Wide(f"PSNR in the hole: {reached}.", f"pictures/{path.name}", drawn.shape[1], drawn.shape[0]))
+        wide.append(Wide(f"PSNR in the hole: {reached}.", f"pictures/{path.name}", picture.shape[1], picture.shape[0]))
         advance()
     return Section(title, text, tables=[comparison_rows(title, scores, short=True)], wide=wide)
 
@@ -126,7 +126,7 @@ def write_video(folder: Path, count: int) -> VideoPair:
 
 
 def video(folder: Path, pair: VideoPair, device: str = "auto", advance: Callable[[], None] = lambda: None) -> Section:
-    """Fills the video by every method, into a folder each beside its frames, and scores and shows them in `folder`."""
+    """Fills the video by every method, each into a folder next to its frames; returns the section with scores."""
     pairs, seconds = [], {}
     for label, text in VIDEO_METHODS.items():
         filled, start = pair.truth.with_name(file_name(text)), time.perf_counter()
@@ -136,8 +136,8 @@ def video(folder: Path, pair: VideoPair, device: str = "auto", advance: Callable
         pairs.append(replace(pair, name=label, prediction=filled))
         advance()
     clips, _ = open_clips(pairs)
-    found, films, _ = score_clips(clips, VideoScores(metrics=VIDEO_METRICS), folder, strict=True)
-    scores = video_table(found)
+    results, films, _ = score_clips(clips, VideoScores(metrics=VIDEO_METRICS), folder, strict=True)
+    scores = video_table(results)
     rows = [[row[0], *row[3:], f"{seconds[row[0]] / clips[0].count:.2f}"] for row in scores.rows]  # of one video each
     wide = [replace(film.wide[0], caption=f"{label}. {film.wide[0].caption}") for label, film in films.items()]
     size = f"{clips[0].count} frames of {clips[0].truth.width}x{clips[0].truth.height}"

@@ -1,4 +1,4 @@
-"""Two minutes of training, and in plain words what they give."""
+"""Two minutes of training, and their results in plain words."""
 import json
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def train(words: Sequence[str]) -> Path:
 
 
 def section(run: Path) -> Section:
-    """What the page says of the run: a sentence, and a table for each test set."""
+    """The section about the run: a sentence, and a table for each test set."""
     results = read_run(run)
     methods, tables = {}, []
     for result in results:
@@ -58,7 +58,7 @@ def section(run: Path) -> Section:
 
 
 def sentence(psnr: Mapping[str, float], steps: int | None) -> str:
-    """In plain words, from the PSNR in the hole by method."""
+    """A verdict in plain words, from the PSNR in the hole by method."""
     def against(name: str) -> str:
         difference = psnr["keyframes"] - psnr[name]
         return f"{abs(difference):.1f} dB {'better' if difference > 0 else 'worse'} than {METHODS[name]}"
@@ -71,8 +71,8 @@ def sentence(psnr: Mapping[str, float], steps: int | None) -> str:
 
 def curves(run: Path) -> dict:
     """The loss and the validation's score over the steps."""
-    found = read_curves(run / "tensorboard")
-    losses = {name.partition("/")[2]: curve for name, curve in found.items() if name.startswith("train/")}
-    wanted = [name for name in found if name.startswith("val/") and name.endswith("/psnr_hole") and "/raw/" not in name]
+    logs = read_curves(run / "tensorboard")
+    losses = {name.partition("/")[2]: curve for name, curve in logs.items() if name.startswith("train/")}
+    wanted = [name for name in logs if name.startswith("val/") and name.endswith("/psnr_hole") and "/raw/" not in name]
     return {"training loss": losses,
-            "validation: PSNR in the hole ↑": {name.split("/")[1]: found[name] for name in wanted}}
+            "validation: PSNR in the hole ↑": {name.split("/")[1]: logs[name] for name in wanted}}

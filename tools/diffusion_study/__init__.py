@@ -1,1 +1,1 @@
-"""Measures what the parts of the diffusion method bring, for docs/diffusion.md."""
+"""Ablation studies of the diffusion method, for docs/diffusion.md."""

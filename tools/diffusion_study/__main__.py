@@ -1,11 +1,11 @@
-"""Scores small diffusion models on clips they have not seen, beside what needs no network.
+"""Scores small diffusion models on held-out clips, next to baselines without a network.
 
     gi train --base configs/diffusion/small.yaml --no-test
     python -m tools.diffusion_study logs/RUN/checkpoints/network.safetensors --photographs data/photos/val --out study
 
-Of several models, such as of other seeds or conditions, each has a column. Writes table.md, results.json and, per kind
-of clips, a picture: for each clip its frames, these with their holes, and what each model and way makes of them.
-`python -m tools.diffusion_study.compare` takes means over seeds.
+Each model has a column; several may differ in their seeds or conditions. Writes table.md, results.json and, per kind of
+clips, a picture: for each clip its frames, the frames with holes, and the result of each model and way to fill. The
+means over seeds are printed by `python -m tools.diffusion_study.compare`.
 """
 import json
 from pathlib import Path
@@ -24,17 +24,17 @@ from tools.diffusion_study import study
 def main(argv: list[str] | None = None) -> int:
     parser = script.Parser(prog="python -m tools.diffusion_study", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("models", nargs="+", metavar="FILE", help=".safetensors of a training")
-    parser.add_argument("--photographs", metavar="DIR", help="none that a model was trained on; None: textures and "
-                        "shapes, made without files")
-    parser.add_argument("--videos", metavar="DIR", help="in the place of photographs: a folder with `frames` and "
+    parser.add_argument("--photographs", metavar="DIR", help="none that a model was trained on; default: synthetic "
+                        "textures and shapes")
+    parser.add_argument("--videos", metavar="DIR", help="instead of photographs: a folder with `frames` and "
                         "`masks`, in each a folder of every video; masks mark its object")
-    parser.add_argument("--rate", type=float, default=12.5, help="frames a second of clips of videos, of 25")
+    parser.add_argument("--rate", type=float, default=12.5, help="frames per second of clips of videos, out of 25")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=64, help="of each kind")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=64, help="pixels, height and width, as in training")
     parser.add_argument("--steps", type=int, default=16, help="of sampling")
-    parser.add_argument("--draws", type=int, default=1, help="of noise, over which first estimates are averaged")
+    parser.add_argument("--draws", type=int, default=1, help="noise samples that first estimates are averaged over")
     parser.add_argument("--seed", type=int, default=7, help="of clips and noise")
     parser.add_argument("--shown", type=int, default=3, help="clips in each picture")
     parser.add_argument("--show", nargs="+", choices=study.WAYS, metavar="WAY", help=", ".join(study.WAYS),
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         for name, clips in sets.items():
             filled = study.without_network(clips)
             if name == "random":
-                del filled["copy_hole"]  # these holes do not move with what is in them
+                del filled["copy_hole"]  # these holes move independently of the content
             scores[name][""] = {way: study.hole_scores(clips, x) for way, x in filled.items()}
             shown[name] += [filled[way] for way in args.show if way in filled]
             advance()

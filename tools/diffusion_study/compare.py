@@ -1,10 +1,11 @@
-"""What conditions bring, over seeds: of the results of one or more runs of the study on the same clips.
+"""Compares conditions over seeds, from the results of one or more runs of the study on the same clips.
 
     python -m tools.diffusion_study.compare study/results.json … --against downsampled
 
-Models are seeds of the same if their names differ in a number at their end: symmetric_0, symmetric_1. Of each way to
-fill holes: the mean over seeds and clips, ± its standard error over clips, with each seed's mean in brackets; and what
-the first has more than the one named by --against, clip by clip. Of the borders: means ± standard errors over seeds.
+Models whose names differ only in a number at the end (symmetric_0, symmetric_1) are seeds of the same condition. For
+each way to fill holes: the mean over seeds and clips ± its standard error over clips, with each seed's mean in
+brackets, and the paired difference to the condition named by --against. For the borders: means ± standard errors over
+seeds.
 """
 import json
 import re
@@ -52,7 +53,7 @@ def _group(model: str) -> str:
 
 
 def score_table(groups: dict[str, dict[str, np.ndarray]], against: str | None) -> Table:
-    """Of one set's `gathered` scores."""
+    """The table of one set's `gathered` scores."""
     for ways in groups.values():
         for way in GAINS:
             ways[f"{way}_gain"] = ways[way] - ways[f"{way}_alone"]
@@ -78,7 +79,7 @@ def _text(values: np.ndarray, sign: str = "") -> str:
 
 
 def border_table(labels: dict[str, np.ndarray]) -> Table:
-    """Of one set's `gathered` borders."""
+    """The table of one set's `gathered` errors at the borders."""
     rows = []
     for label, values in sorted(labels.items(), key=lambda item: item[0].split(": ")[::-1]):
         rows.append([label, *(mean_text(column) for column in values.T)])
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = script.Parser(prog="python -m tools.diffusion_study.compare", description=__doc__,
                            formatter_class=script.Layout)
     parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="results.json of the study")
-    parser.add_argument("--against", metavar="NAME", help="what the others are compared with, such as downsampled")
+    parser.add_argument("--against", metavar="NAME", help="condition the others are compared with, such as downsampled")
     args = parser.parse_args(argv)
     scores, borders = gathered(args.results)
     for name in scores:

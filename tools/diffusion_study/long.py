@@ -1,11 +1,12 @@
-"""Coarse to fine against temporal MultiDiffusion: how far from its keyframe a content is kept.
+"""Coarse to fine against temporal MultiDiffusion: over how many frames the content of a keyframe is preserved.
 
     python -m tools.diffusion_study.long --checkpoint network.safetensors --out docs/diffusion_long
 
-Clips of four windows: an object moves over a moving view, the holes cover it on all its way, and the first frame alone
-shows it. Scores per frame, in the hole: PSNR against the clip; and how far the colours in it are from those in the
-keyframe's (half the L1 distance of histograms, 0 to 1), for which the clip itself is the row to compare with. Writes
-results.json, table.md, curves.png and, of the first clips, strip_N.png. In the table, PSNR / distance of colours.
+Clips are four windows long: an object moves over a moving background, the holes cover it in every frame but the first,
+which is the keyframe. Scores per frame, in the hole: PSNR against the clip, and the distance of its colours from those
+in the hole of the keyframe (half the L1 distance of histograms, 0 to 1), for which the clip itself is the reference.
+Writes results.json, table.md, curves.png and, of the first clips, strip_N.png. In the table, PSNR / distance of
+colours.
 """
 import json
 import warnings
@@ -19,7 +20,7 @@ from gi.commands import script
 WINDOWS = 4
 BINS = 6  # of a histogram, for each channel
 STRIPS = 3
-# What fills a clip: options of the method `diffusion`, and whether it gets the keyframe. None: the clip itself.
+# How a clip is filled: options of the method `diffusion`, and whether it gets the keyframe. None: the clip itself.
 ROWS: dict[str, tuple[dict, bool] | None] = {
     "coarse to fine": ({"plan": "coarse_to_fine"}, True),
     "MultiDiffusion": ({"plan": "multidiffusion"}, True),
@@ -30,7 +31,7 @@ ROWS: dict[str, tuple[dict, bool] | None] = {
 
 def object_clips(photographs: str | None, *, frames: int, size: int, count: int,
                  seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Clips uint8 (N, H, W, 3), and where an object is, with a margin, bool (N, H, W)."""
+    """Yields clips, uint8 (N, H, W, 3), with the region of an object and a margin around it, bool (N, H, W)."""
     from gi.compositing import pixels_of_tensor
     from tools.diffusion_study.study import clip_sets
     clips = clip_sets(photographs, frames=frames, size=size, count=count, seed=seed)["object"]
@@ -39,7 +40,7 @@ def object_clips(photographs: str | None, *, frames: int, size: int, count: int,
 
 
 def psnr(picture: np.ndarray, truth: np.ndarray, hole: np.ndarray) -> float:
-    """In dB, of the pixels of a hole, bool (H, W); NaN for an empty one, and where both are the same."""
+    """PSNR in dB of the pixels of a hole, bool (H, W); NaN for an empty hole, and where both images are the same."""
     error = (picture[hole].astype(np.float64) - truth[hole]) ** 2 / 255**2
     return float(-10 * np.log10(error.mean())) if error.any() else float("nan")
 
@@ -51,7 +52,7 @@ def colours(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def scores(filled: np.ndarray, frames: np.ndarray, holes: np.ndarray) -> np.ndarray:
-    """(2, N): PSNR in the hole, and distance of colours to the first frame."""
+    """(2, N): PSNR in the hole, and distance of its colours from those in the first frame."""
     keyframe = colours(frames[0], holes[0])
     return np.array([[psnr(*each) for each in zip(filled, frames, holes, strict=True)],
                      [abs(colours(picture, hole) - keyframe).sum() / 2
@@ -59,7 +60,7 @@ def scores(filled: np.ndarray, frames: np.ndarray, holes: np.ndarray) -> np.ndar
 
 
 def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
-    """Of the values that are there; NaN where none is."""
+    """The mean without NaN values; NaN where there are no others."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.nanmean(values, axis=axis)
@@ -67,7 +68,7 @@ def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
 
 def table(results: Mapping[str, np.ndarray], length: int) -> str:
     """Markdown, by distance in steps of a window; results: (clips, 2, N). Each cell is a mean ± its standard error over
-    clips; after the rows, what coarse to fine has more than each other row that was filled.
+    clips; the last rows are the differences of coarse to fine to each other filled row.
     """
     from tools.diffusion_study.study import mean_text
     ours, count = results["coarse to fine"], next(iter(results.values())).shape[-1]
@@ -114,14 +115,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
     parser = script.Parser(prog="python -m tools.diffusion_study.long", description=__doc__,
                            formatter_class=script.Layout)
-    parser.add_argument("--photographs", metavar="DIR", help="none that the model was trained on; None: textures and "
-                        "shapes, made without files")
-    parser.add_argument("--checkpoint", type=Path, help="None: the small model of this repository")
+    parser.add_argument("--photographs", metavar="DIR", help="none that the model was trained on; default: synthetic "
+                        "textures and shapes")
+    parser.add_argument("--checkpoint", type=Path, help="default: the small model of this repository")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=16)
-    parser.add_argument("--samples", type=int, default=2, help="of each clip, from different noise")
+    parser.add_argument("--samples", type=int, default=2, help="number of samples per clip, from different noise")
     parser.add_argument("--size", type=int, default=64, help="height and width of the clips")
-    parser.add_argument("--steps", type=int, default=25, help="of sampling; 1: the mean of what may be there")
+    parser.add_argument("--steps", type=int, default=25, help="of sampling; 1: the mean of all plausible contents")
     parser.add_argument("--guidance", type=float, nargs=2, default=[1, 3], metavar=("LOW", "HIGH"))
     parser.add_argument("--seed", type=int, default=5000, help="of the clips")
     parser.add_argument("--device", default="auto")
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     length = build(0).plan.frames
     clips = object_clips(args.photographs, frames=WINDOWS * (length - 1) + 1, size=args.size, count=args.clips,
                          seed=args.seed)
-    found: dict[str, list] = {name: [] for name in ROWS}
+    collected: dict[str, list] = {name: [] for name in ROWS}
     with script.progress("fills", args.clips * args.samples * len(ROWS)) as advance:
         for number, (frames, regions) in enumerate(clips):
             holes = regions.copy()
@@ -145,16 +146,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for seed in range(args.samples):
                     filled = frames
                     if row is not None:
-                        options, told = row
-                        shown = holes if told else regions
+                        options, with_keyframe = row
+                        shown = holes if with_keyframe else regions
                         filled = np.stack(list(build(seed, **options)(frames, shown.astype(np.uint8))))
-                    found[name].append(scores(filled, frames, regions))
+                    collected[name].append(scores(filled, frames, regions))
                     advance()
                 strip.append(filled)
             if number < STRIPS:
                 draw_strip(strip, args.out / f"strip_{number}.png")
     results = {name: mean(np.stack(values).reshape(args.clips, args.samples, 2, -1), axis=1)
-               for name, values in found.items()}
+               for name, values in collected.items()}
     text = table(results, length)
     (args.out / "table.md").write_text(text, encoding="utf-8")
     draw_curves(results, args.out / "curves.png")

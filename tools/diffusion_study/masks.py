@@ -1,4 +1,4 @@
-"""Draws holes as they are made for training (docs/diffusion_masks.png): a row a pattern, time goes to the right.
+"""Draws holes as generated in training (docs/diffusion_masks.png): one row per pattern, time runs to the right.
 
     python -m tools.diffusion_study.masks --out docs/diffusion_masks.png
 """

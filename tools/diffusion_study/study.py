@@ -1,7 +1,7 @@
-"""What a small diffusion model makes of clips whose truth is known, beside what needs no network.
+"""Evaluates a small diffusion model on clips with ground truth, next to baselines without a network.
 
 Two kinds of clips, of photographs, of videos, or of shapes, all with the first frame as keyframe: "object",
-where the hole follows an object that no other frame shows, and "random", where holes know nothing of it.
+where the hole follows an object that no other frame shows, and "random", where holes move independently of the content.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,11 +82,11 @@ def clip_sets(root: str | None, *, count: int, frames: int, size: int, seed: int
 @torch.no_grad()
 def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int, draws: int = 1,
                at_once: int = 16) -> dict[str, Tensor]:
-    """{way: (B, F, 3, H, W) in [0, 1]}, the whole of what the network gives, not only what belongs into holes.
+    """{way: (B, F, 3, H, W) in [0, 1]}, the network's raw output, not composited with the known pixels.
 
-    draws: of noise, over which first estimates are averaged.
+    draws: number of noise samples over which the estimates of the first step are averaged.
     """
-    device, found = next(network.parameters()).device, {}
+    device, filled = next(network.parameters()).device, {}
     for way, masks in (("", clips.whole_first), ("_alone", clips.masks)):
         parts: dict[str, list[Tensor]] = {"sample": [], "estimate": []}
         for first in range(0, len(masks), at_once):
@@ -101,12 +101,12 @@ def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int,
                        "estimate": torch.stack(estimates).mean(dim=0)}
             for name, latents in results.items():
                 parts[name].append(network.codec.decode(latents / network.codec.scale).float().clamp(0, 1).cpu())
-        found |= {f"{name}{way}": torch.cat(pieces) for name, pieces in parts.items()}
-    return found
+        filled |= {f"{name}{way}": torch.cat(pieces) for name, pieces in parts.items()}
+    return filled
 
 
 def _estimate(network, noise, conditions, ids):
-    """The mean of what may be there, as the first step sees it."""
+    """The estimate of the first step, from noise alone: the conditional mean of the clip."""
     sigma = torch.full((len(noise),), network.sigma_max, device=noise.device)
     start = noise * (network.sigma_max**2 + 1) ** 0.5
     return denoiser.estimate(network(start, sigma, conditions, ids).float(), start, sigma)
@@ -114,25 +114,25 @@ def _estimate(network, noise, conditions, ids):
 
 @torch.no_grad()
 def without_network(clips: Set) -> dict[str, Tensor]:
-    """{way: (B, F, 3, H, W)} of what needs none; flow sees no pixel of a hole, and is completed in it."""
+    """{way: (B, F, 3, H, W)} of the baselines; flow sees no pixel of a hole, and is completed in it."""
     guidance = FlowGuidance(estimator=Aligned(estimator=DIS()), resolution=None, mask_images=True, planar=True)
-    found: dict[str, list[Tensor]] = {"copy": [], "copy_hole": [], "copy_flow": [], "inpaint": []}
+    filled: dict[str, list[Tensor]] = {"copy": [], "copy_hole": [], "copy_flow": [], "inpaint": []}
     for pixels, masks in zip(clips.pixels, clips.masks, strict=True):
         keyframes, whole = pixels[:1].expand(len(pixels), -1, -1, -1)[:, None], torch.zeros_like(masks)[:, None]
         flows, errors = guidance(pixels, masks, keyframes, whole)
-        found["copy"].append(keyframes[:, 0])
-        found["copy_hole"].append(torch.stack([_moved(pixels[0], masks[0], mask) for mask in masks]))
-        found["copy_flow"].append(copy_keyframe(pixels, masks, keyframes, whole, flows, errors))
-        found["inpaint"].append(opencv_inpaint(pixels, masks))
-    return {name: torch.stack(parts) for name, parts in found.items()}
+        filled["copy"].append(keyframes[:, 0])
+        filled["copy_hole"].append(torch.stack([_moved(pixels[0], masks[0], mask) for mask in masks]))
+        filled["copy_flow"].append(copy_keyframe(pixels, masks, keyframes, whole, flows, errors))
+        filled["inpaint"].append(opencv_inpaint(pixels, masks))
+    return {name: torch.stack(parts) for name, parts in filled.items()}
 
 
 def _moved(keyframe, hole, other):
-    """The keyframe shifted as the middle of its hole has to be for that of another one."""
-    here, there = (centre_of(mask[0].numpy().astype(np.uint8)) for mask in (hole, other))
-    if here is None or there is None:
+    """The keyframe shifted such that the centre of its hole moves to that of another one."""
+    source_centre, target_centre = (centre_of(mask[0].numpy().astype(np.uint8)) for mask in (hole, other))
+    if source_centre is None or target_centre is None:
         return keyframe
-    matrix = np.float32([[1, 0, there[0] - here[0]], [0, 1, there[1] - here[1]]])
+    matrix = np.float32([[1, 0, target_centre[0] - source_centre[0]], [0, 1, target_centre[1] - source_centre[1]]])
     picture = keyframe.permute(1, 2, 0).numpy()
     moved = cv2.warpAffine(picture, matrix, picture.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
     return torch.from_numpy(moved).permute(2, 0, 1)
@@ -152,8 +152,8 @@ def leakage(clips: Set, filled: Tensor) -> dict[str, float]:
     """Errors along the holes' borders, of frames that are no keyframe, in 1/255.
 
     known: mean |error| within `RING` pixels outside of the hole, of the network's own pixels, which a result replaces;
-    hole: within `RING` pixels inside; darker, darker_within: how much darker than the truth these are on average, and
-    what lies further inside. A black hole that bleeds into the result makes the first larger than the second.
+    hole: within `RING` pixels inside; darker, darker_within: how much darker than the ground truth these are on
+    average, and those further inside. A black hole that bleeds into the result makes the first larger than the second.
     """
     holes = clips.whole_first[:, 1:]
     error = 255 * (filled - clips.pixels)[:, 1:]
@@ -169,7 +169,7 @@ def leakage(clips: Set, filled: Tensor) -> dict[str, float]:
 
 
 def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
-    """scores[set][model][way]: (B,) PSNR, model "" for what needs none. Rows are ways, ± the mean's standard error."""
+    """scores[set][model][way]: (B,) PSNR, model "" for baselines. Rows are ways, with means ± their standard errors."""
     columns = [(name, model) for name, models in scores.items() for model in models if model]
     rows = []
     for way, label in WAYS.items():
@@ -185,7 +185,7 @@ def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
 
 
 def leakage_table(found: dict[str, dict[str, dict[str, float]]]) -> Table:
-    """found[set][model]: of `leakage`."""
+    """found[set][model]: results of `leakage`."""
     rows = [[f"{name}: {model}", *(f"{value:.2f}" for value in row.values())]
             for name, models in found.items() for model, row in models.items()]
     return Table(["error at the border, 1/255", *BORDERS], rows)
@@ -201,7 +201,7 @@ def mean_text(values: np.ndarray, form: str = ".2f") -> str:
 
 
 def labels_of(paths: Sequence[str]) -> list[str]:
-    """Short names of files, with their folders where these are the same. Raises InputError for the same file twice."""
+    """Short names of files, with their folders where names are ambiguous. Raises InputError for the same file twice."""
     labels = [Path(path).stem for path in paths]
     if len(set(labels)) < len(labels):
         labels = ["/".join(Path(path).absolute().with_suffix("").parts[-3:]) for path in paths]

@@ -1,4 +1,4 @@
-"""Clips of videos whose objects are marked, as a `ClipSource`: `hide_object` then hides what moves in a real video."""
+"""Clips of videos with object masks, as a `ClipSource`: `hide_object` then hides a moving object of a real video."""
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ class MarkedVideos:
     """Args:
         root: a folder with `frames` and `masks`, in each a folder of every video, with files of the same names.
         frames, height, width, rate: as those of `VideoClips`.
-        smallest: share of the picture that the object has at least in every frame of a clip.
+        smallest: least share of the picture that the object covers in every frame of a clip.
     """
 
     def __init__(self, *, root: str, frames: int, height: int, width: int, rate: float, smallest: float = 0.02):
@@ -31,13 +31,13 @@ class MarkedVideos:
         return len(self.videos)
 
     def name(self, index: int) -> str:
-        """Of the video's folder."""
+        """The name of the video's folder."""
         return self.videos.name(index)
 
     def clip(self, rng: np.random.Generator, index: int) -> Clip:
-        """Raises InputError for a video without a place where the object is large enough in every frame."""
+        """Raises InputError if no clip is sampled in which the object is large enough in every frame."""
         for _ in range(ATTEMPTS):
-            seed = rng.integers(2**32)  # the same frames and the same part of the picture for both
+            seed = rng.integers(2**32)  # the same frames and the same crop for both
             clip, marks = (source.clip(np.random.default_rng(seed), index) for source in (self.videos, self.objects))
             shape = (marks.frames[..., 0] > 127).astype(np.uint8)
             if shape.mean(axis=(1, 2)).min() >= self.smallest:

@@ -1,1 +1,1 @@
-"""One run that checks, times and tries everything on a graphics card: python -m tools.gpu --help."""
+"""Checks, benchmarks and a small training on a GPU in one run: python -m tools.gpu --help."""

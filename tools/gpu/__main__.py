@@ -1,4 +1,4 @@
-"""Checks, times and tries everything on a graphics card, within a given time.
+"""Runs checks, benchmarks and a small training on a GPU, within a given time.
 
     python -m tools.gpu --photographs DIR --out DIR
     python -m tools.gpu --photographs DIR --out DIR --tiny --device cpu
@@ -9,7 +9,7 @@ are left out. Exit status 1 if a step failed or a check did not pass.
 """
 import time
 
-START = time.monotonic()  # before the libraries, whose import is part of what takes time
+START = time.monotonic()  # before the libraries, as their import counts towards the time
 
 import argparse  # noqa: E402
 import dataclasses  # noqa: E402
@@ -41,16 +41,16 @@ def main(argv: list[str] | None = None, start: float | None = None) -> int:
     parser = script.Parser(description=__doc__, formatter_class=script.Layout)
     parser.add_argument("--photographs", type=Path, required=True, help="folder with train/ and val/, or of pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--minutes", type=float, default=9.0, help="in all, imports included")
+    parser.add_argument("--minutes", type=float, default=9.0, help="total time, imports included")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, cpu")
-    parser.add_argument("--tiny", action="store_true", help="small sizes, to rehearse it, also on a CPU")
+    parser.add_argument("--tiny", action="store_true", help="small sizes, for a dry run, also on a CPU")
     parser.add_argument("--precision", default="32-true", help="of the small training")
-    parser.add_argument("--only", nargs="+", metavar="STEP", help="steps whose names begin so")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help="run only steps whose names begin with one of these")
     args = parser.parse_args(argv)
     device = find_device(args.device)
     if device.type != "cuda" and not args.tiny:
         raise InputError("no CUDA device here; --tiny rehearses the run on a CPU")
-    list_images(args.photographs)  # complains of a folder without pictures
+    list_images(args.photographs)  # raises InputError for a folder without images
     sizes = (settings.tiny if args.tiny else settings.full)(settings.count_workers(cores()))
     recorder = Recorder(args.out, args.minutes, {**vars(sizes), "device": str(device)},
                         time.monotonic() if start is None else start)
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None, start: float | None = None) -> int:
 
 def plan(device: torch.device, sizes: settings.Sizes, args: argparse.Namespace, work: Path,
          recorder: Recorder) -> list[Step]:
-    """All steps in their order: what is most likely to tell something new first, what may take long last."""
+    """All steps in their order: the most informative first, those that may take long last."""
     def check(function):
         return lambda result: function(device, sizes, result, recorder.say)
 
@@ -85,7 +85,7 @@ def plan(device: torch.device, sizes: settings.Sizes, args: argparse.Namespace, 
               lambda: recorder.left - 25)  # for the last validation
 
     on_card = device.type == "cuda"
-    slow = 1 if on_card else 4  # a rehearsal on a CPU is to get through
+    slow = 1 if on_card else 4  # so that a dry run on a CPU completes
     steps = [
         Step("machine", lambda result: record_machine(device, result), 5, 60),
         Step("check generators", check(checks.check_generators), 10, 75),
@@ -105,13 +105,13 @@ def plan(device: torch.device, sizes: settings.Sizes, args: argparse.Namespace, 
         Step("profile", timing(Timings.profile), 15, 40),
         Step("time compiled training steps", timing(Timings.compiled_steps), 40, 600),
     ]
-    if not on_card and args.only is None:  # RAFT and compiling take minutes there, however small the rest
+    if not on_card and args.only is None:  # RAFT and compilation take minutes on a CPU, whatever the sizes
         steps = [step for step in steps if step.name not in ("time flow", "time compiled training steps")]
     return [dataclasses.replace(step, limit=slow * step.limit) for step in steps]
 
 
 def verdict(recorder: Recorder) -> int:
-    """Says what did not go well and returns the exit status."""
+    """Lists what failed and returns the exit status."""
     steps = recorder.report["steps"]
     failed = {name: step["status"] for name, step in steps.items() if step["status"] not in ("done", "skipped")}
     wrong = [f"{name}: {check}" for name, step in steps.items() if name.startswith("check")

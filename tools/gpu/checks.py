@@ -1,8 +1,8 @@
-"""Whether a card computes what the CPU computes: every kind of network, losses, SSIM, flow, Fourier transforms.
+"""Compares the GPU's results with the CPU's: every kind of network, losses, SSIM, flow, Fourier transforms.
 
-Each check computes the same on the CPU in float32, and on the card in float32 without and with TF32, and under autocast
-in 16 bits. Errors are relative: the norm of the difference over the norm of what the CPU gives, of all outputs together
-and of all gradients together.
+Each check runs on the CPU in float32, and on the GPU in float32 without and with TF32, and under autocast in 16 bits.
+Errors are relative: the norm of the difference over the norm of the CPU's result, of all outputs together and of all
+gradients together.
 """
 import contextlib
 import copy
@@ -33,10 +33,10 @@ from tools.gpu.settings import FAMILIES, Sizes, network_config, set_tf32
 
 @dataclass(frozen=True)
 class Mode:
-    """A way to compute. `output` and `gradient`: relative errors that are still right, for networks that are deep.
+    """A numerical precision. `output` and `gradient`: the largest relative errors accepted, chosen for deep networks.
 
-    Gradients are scaled by the first of `scales` that keeps them finite, as a gradient scaler finds it: small ones
-    would vanish.
+    As by a gradient scaler, gradients are scaled by the first of `scales` that keeps them finite, since small ones
+    would underflow.
     """
 
     tf32: bool
@@ -48,15 +48,15 @@ class Mode:
 
 MODES = {
     "float32": Mode(False, None, 1e-3, 1e-2),
-    "tf32": Mode(True, None, 2e-2, 3e-1),  # a mantissa as long as float16's
+    "tf32": Mode(True, None, 2e-2, 3e-1),  # its mantissa is as long as float16's
     "bfloat16": Mode(False, torch.bfloat16, 1e-1, 7e-1),
     "float16": Mode(False, torch.float16, 3e-2, 3e-1, scales=(4096.0, 64.0, 1.0)),
 }
-FLOAT32 = ("float32", "tf32")  # for what switches autocast off
+FLOAT32 = ("float32", "tf32")  # for code that disables autocast
 
 
 class Checks:
-    """`checks(name, ...)` adds one to `result` at once, and waits for the device, so that errors meet their check."""
+    """`checks(name, ...)` runs a check, adds it to `result` and synchronises, so that errors belong to their check."""
 
     def __init__(self, device: torch.device, result: dict, say: Callable[[str], None]):
         self.device, self.result, self.say = device, result, say
@@ -66,8 +66,8 @@ class Checks:
                  tolerance: float | None = None) -> None:
         """Compares `call(network, *inputs)`, or network(*inputs): a tensor or several.
 
-        gradients: also of the parameters and of the inputs that want them, of a random sum of the outputs. tolerance:
-        of outputs, in place of the modes'.
+        gradients: also compares gradients of a random weighted sum of the outputs, with respect to the parameters and
+        the inputs that require them. tolerance: for outputs, instead of the modes'.
         """
         call = call or (lambda network, *inputs: network(*inputs))
         entry = self.result[name] = {}
@@ -75,21 +75,21 @@ class Checks:
         for mode in modes:
             try:
                 with _mode(MODES[mode], self.device):
-                    found = _compute(copy.deepcopy(network).to(self.device), _to(inputs, self.device), call, gradients,
-                                     MODES[mode].scales)
-                entry[mode] = {key: _compare(found[key], expected[key], tolerance if tolerance and key == "output"
+                    actual = _compute(copy.deepcopy(network).to(self.device), _to(inputs, self.device), call, gradients,
+                                      MODES[mode].scales)
+                entry[mode] = {key: _compare(actual[key], expected[key], tolerance if tolerance and key == "output"
                                              else getattr(MODES[mode], key)) for key in expected}
                 synchronize(self.device)
             except Exception as error:
                 entry[mode] = {"error": f"{type(error).__name__}: {str(error)[:500]}", "passed": False}
-        self.say(f"  {name}: " + ", ".join(f"{mode} {_short(found)}" for mode, found in entry.items()))
+        self.say(f"  {name}: " + ", ".join(f"{mode} {_short(outcome)}" for mode, outcome in entry.items()))
 
 
 def _compute(network, inputs, call, gradients, scales=(1.0,)):
     with torch.set_grad_enabled(gradients):
         outputs = call(network, *inputs)
         outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-        found = {"output": torch.cat([output.detach().flatten().float().cpu() for output in outputs])}
+        results = {"output": torch.cat([output.detach().flatten().float().cpu() for output in outputs])}
         if gradients:
             random = torch.Generator().manual_seed(7)
             weights = [torch.randn(output.shape, generator=random).to(output.device) for output in outputs]
@@ -97,24 +97,24 @@ def _compute(network, inputs, call, gradients, scales=(1.0,)):
             wanted = [tensor for tensor in (*network.parameters(), *inputs) if tensor.requires_grad]
             for scale in scales:
                 taken = torch.autograd.grad(scale * total, wanted, allow_unused=True, retain_graph=scale != scales[-1])
-                found["gradient"] = torch.cat([g.flatten().float().cpu() for g in taken if g is not None]) / scale
-                if found["gradient"].isfinite().all():
+                results["gradient"] = torch.cat([g.flatten().float().cpu() for g in taken if g is not None]) / scale
+                if results["gradient"].isfinite().all():
                     break
-    return found
+    return results
 
 
-def _compare(found, expected, tolerance):
-    difference = found - expected
+def _compare(actual, expected, tolerance):
+    difference = actual - expected
     error, scale = (torch.linalg.vector_norm(x, dtype=torch.float64).item() for x in (difference, expected))
     error = error / max(scale, 1e-30)
     return {"error": error, "largest": difference.abs().max().item(), "tolerance": tolerance,
             "passed": error <= tolerance}
 
 
-def _short(found):
-    if "error" in found:
-        return found["error"]
-    return " / ".join(f"{one['error']:.1e}{'' if one['passed'] else ' FAILED'}" for one in found.values())
+def _short(outcome):
+    if "error" in outcome:
+        return outcome["error"]
+    return " / ".join(f"{one['error']:.1e}{'' if one['passed'] else ' FAILED'}" for one in outcome.values())
 
 
 @contextlib.contextmanager
@@ -140,7 +140,7 @@ def failures(result: dict) -> list[str]:
     return [f"{name}, {mode}" for name, modes in result.items() for mode, entry in modes.items() if not passed(entry)]
 
 
-# What is checked ------------------------------------------------------------------------------------------------------
+# The checks -----------------------------------------------------------------------------------------------------------
 
 def frames(sizes: Sizes, number: int = 2, keyframes: int = 2) -> dict[str, Tensor]:
     """Training samples of a photograph, on the CPU: image, mask, sources, source_masks, as floats."""
@@ -152,7 +152,7 @@ def frames(sizes: Sizes, number: int = 2, keyframes: int = 2) -> dict[str, Tenso
 
 
 def generator_inputs(data: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """target, sources, flows, flow errors; the flows are random."""
+    """Inputs of a generator: target, sources, random flows, flow errors."""
     random = torch.Generator().manual_seed(1)
     sources = masked(data["sources"], data["source_masks"])
     flows = 4 * torch.randn(*sources.shape[:2], 2, *sources.shape[-2:], generator=random)
@@ -168,7 +168,7 @@ def check_generators(device: torch.device, sizes: Sizes, result: dict, say: Call
             generator = parts.generator
         checks(f"{name}: prediction", generator, inputs)
         checks(f"{name}: training", copy.deepcopy(generator).train(), inputs, gradients=True)
-        # Against the network as it is on the CPU, so folding is checked as well.
+        # Compared with the unprepared network on the CPU, so that folding is checked as well.
         checks(f"{name}: prepared for inference", generator, inputs, call=_prepared(device))
 
 
@@ -182,7 +182,7 @@ def _prepared(device):
 
 
 def check_losses(device: torch.device, sizes: Sizes, result: dict, say: Callable[[str], None]) -> None:
-    """Discriminator, all terms of the objective and R1, with gradients; the networks are untrained. And SSIM."""
+    """Discriminator, all terms of the objective, R1, with gradients and untrained networks, and SSIM."""
     torch.manual_seed(0)
     checks, data = Checks(device, result, say), frames(sizes)
     image, mask = data["image"], data["mask"]
@@ -202,10 +202,10 @@ def check_losses(device: torch.device, sizes: Sizes, result: dict, say: Callable
                                                                    n["discriminator"]).values())
     checks("losses of the discriminator, R1 included", networks, (prediction, image, mask), gradients=True,
            call=lambda *inputs: of_discriminator(*inputs).values())
-    networks["objective"].discriminator = DiscriminatorLoss(r1=1.0)  # large enough for its second derivatives to count
+    networks["objective"].discriminator = DiscriminatorLoss(r1=1.0)  # a weight at which the second derivatives matter
     checks("R1", networks, (prediction, image, mask), gradients=True, modes=FLOAT32,
            call=lambda *inputs: of_discriminator(*inputs)["discriminator_gradient_penalty"])
-    side = 32 if sizes.tiny else sizes.check  # its ResNet-50 has one size
+    side = 32 if sizes.tiny else sizes.check  # the ResNet-50 has no smaller variant
     small = prediction.detach()[..., :side, :side].requires_grad_(), image[..., :side, :side]
     checks("perceptual loss", PerceptualLoss(weights=None), small, gradients=True,
            call=lambda loss, prediction, image: loss(prediction, {"image": image}))
@@ -213,7 +213,7 @@ def check_losses(device: torch.device, sizes: Sizes, result: dict, say: Callable
 
 
 def check_flow(device: torch.device, sizes: Sizes, result: dict, say: Callable[[str], None]) -> None:
-    """RAFT, untrained, guidance with each way to fill holes, warping and forward-backward errors."""
+    """Untrained RAFT, guidance with each way to handle holes, warping and forward-backward errors."""
     torch.manual_seed(0)
     checks, data = Checks(device, result, say), frames(sizes)
     inputs = data["image"], data["mask"], data["sources"], data["source_masks"]
@@ -232,7 +232,7 @@ def check_flow(device: torch.device, sizes: Sizes, result: dict, say: Callable[[
 
 
 def check_fourier(device: torch.device, sizes: Sizes, result: dict, say: Callable[[str], None]) -> None:
-    """The transforms, also of sides that are odd or prime, the unit and the layer."""
+    """Fourier transforms, also with odd or prime side lengths, and the unit and layer that use them."""
     torch.manual_seed(0)
     checks, channels = Checks(device, result, say), 8 if sizes.tiny else 64
     for height, width in (32, 32), (33, 47), (30, 54):

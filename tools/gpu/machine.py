@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""Records the machine of a run."""
 import contextlib
 import importlib.metadata
 import platform
@@ -13,7 +13,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "triton", "numpy", "ope
 
 
 def record_machine(device: torch.device, result: dict) -> None:
-    """Card, driver, versions and numerical settings, into `result`. Initialises CUDA."""
+    """Puts GPU, driver, versions and numerical settings into `result`. Initialises CUDA."""
     result |= describe_machine(device) | {"system": platform.platform(), "packages": _packages()}
     with contextlib.suppress(OSError):
         result["shared memory"] = shutil.disk_usage("/dev/shm").total
@@ -37,10 +37,10 @@ def record_machine(device: torch.device, result: dict) -> None:
 
 
 def _packages():
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions

@@ -1,4 +1,4 @@
-"""Stable Video Diffusion at its real size with random weights: what a step of LoRA and a denoising step take."""
+"""Times LoRA training steps and denoising steps of Stable Video Diffusion, in its real size with random weights."""
 import time
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ class Repurposed:
         say(f"  {result['parameters']:,} parameters, {result['trained']:,} of them trained")
 
     def run(self) -> None:
-        """All cases; what does not fit into memory is told and the others go on."""
+        """All cases; one that runs out of memory is recorded and the others go on."""
         for clip in self.clips:
             self._case(f"denoise {_name(clip)}", clip, self._denoise)
         for clip in self.clips:
@@ -77,7 +77,7 @@ class Repurposed:
                 synchronize(self.device)
                 seconds.append(time.perf_counter() - start)
                 memory.stop()
-        except RuntimeError as error:  # memory, in all likelihood
+        except RuntimeError as error:  # most likely out of memory
             self.result[name] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
             self.say(f"  {name}: {type(error).__name__}")
             self.optimizer.zero_grad()

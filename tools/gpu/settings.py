@@ -1,4 +1,4 @@
-"""How large everything is that a run does, and the networks of the configurations at that size."""
+"""The sizes of a run, and the networks of the configurations at these sizes."""
 import inspect
 import shutil
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from tools.benchmark.timing import Meter
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-_SHARED_BY_WORKER = 100 << 20  # bytes: two batches loaded ahead, and as many of a validation
+_SHARED_BY_WORKER = 100 << 20  # bytes: two prefetched batches, and as many of a validation
 FAMILIES = "ours", "ours_no_ffc", "transformer", "lama", "lama_spectralfuse"
-# Names of constructors' parameters that make networks small.
+# Parameters of the generators' constructors, by name, for small networks.
 _TINY = {"ngf": 8, "heads": 4, "n_latents": 16, "latent_width": 32, "width": 32, "n_blocks": 2, "n_cross": 1}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a run. Images are squares of a number of pixels.
+    """Sizes of a run. Images are square, given by their side in pixels.
 
     Attributes:
         tiny: networks of a few channels.
-        check: images that both processors compute.
+        check: images in the comparisons of CPU and GPU.
         image, batch, batches, repeats: timings: of training steps, of predictions, and timed laps of each.
         workers: processes that load data.
-        loading: seconds of it that are timed.
+        loading: seconds for which loading is timed.
         training: seconds of the small training; `train_size`, `train_batch` and `train_width` its images and network.
     """
 
@@ -49,7 +49,7 @@ class Sizes:
 
 
 def count_workers(cores: int) -> int:
-    """One a core, if there is enough shared memory for their batches; containers often have 64 MB of it."""
+    """One worker per core, if there is enough shared memory for their batches; containers often have 64 MB of it."""
     try:
         free = shutil.disk_usage("/dev/shm").free
     except OSError:
@@ -58,19 +58,19 @@ def count_workers(cores: int) -> int:
 
 
 def full(workers: int) -> Sizes:
-    """What a large card with 16 cores does in nine minutes."""
+    """Sizes for nine minutes on a large GPU with 16 CPU cores."""
     return Sizes(tiny=False, check=128, image=256, batch=8, batches=(1, 8), repeats=6, video=(240, 432),
                  workers=workers, loading=6, training=120, train_size=128, train_batch=32, train_width=24)
 
 
 def tiny(workers: int) -> Sizes:
-    """The same code in two minutes on a CPU."""
+    """Sizes for a dry run of two minutes on a CPU."""
     return Sizes(tiny=True, check=64, image=64, batch=2, batches=(1, 2), repeats=1, video=(64, 112),
                  workers=min(workers, 1), loading=1, training=4, train_size=32, train_batch=2, train_width=4)
 
 
 def network_config(name: str, sizes: Sizes, overrides: tuple[str, ...] = ()) -> DictConfig:
-    """configs/NAME.yaml, its networks small if the sizes are tiny."""
+    """configs/NAME.yaml, with small networks if the sizes are tiny."""
     path = [CONFIGS / f"{name}.yaml"]
     small = []
     if sizes.tiny:
@@ -84,7 +84,7 @@ def network_config(name: str, sizes: Sizes, overrides: tuple[str, ...] = ()) -> 
 
 
 class QuickParts(Parts):
-    """Whose meters do not count operations unless `counting`, which takes a lap of its own and breaks compiled graphs.
+    """Parts whose meters do not count operations unless `counting`: that takes another lap and breaks compiled graphs.
     """
 
     counting = False
@@ -94,10 +94,10 @@ class QuickParts(Parts):
 
 
 def set_tf32(convolutions: bool, products: bool) -> None:
-    """Whether float32 is multiplied with 10 bits of mantissa; torch begins with convolutions only.
+    """Sets whether float32 operations use TF32, with 10 bits of mantissa; torch's default is for convolutions only.
 
-    Through the older of torch's two interfaces: it sets both, while some of torch's own code refuses to read the older
-    after the newer was set.
+    Uses the older of torch's two interfaces, which sets both; some code of torch refuses to read the older after the
+    newer was set.
     """
     torch.backends.cudnn.allow_tf32 = convolutions
     torch.backends.cuda.matmul.allow_tf32 = products

@@ -11,11 +11,11 @@ from gi.report.results import write_json
 from gi.training.signals import StopRequested
 
 TRACEBACK_LINES = 12
-AGAIN = 5.0  # seconds after which a step that swallowed the end of its time is told again
+AGAIN = 5.0  # seconds after which OutOfTime is raised again in a step that swallowed it
 
 
 class OutOfTime(BaseException):
-    """A step took longer than it may. No Exception, which libraries catch."""
+    """A step exceeded its time. Not an Exception, since libraries catch these."""
 
 
 class Stopped(BaseException):
@@ -27,9 +27,9 @@ class Step:
     """A part of a run.
 
     Attributes:
-        name: under which its results are kept.
-        work: function that fills the dictionary it is given; what it has filled in is kept also if it fails.
-        needs: seconds without which it is not worth starting.
+        name: key of its results in the report.
+        work: function that fills the dictionary it is given; entries are kept even if it fails later.
+        needs: seconds that must be left for it to be started.
         limit: seconds after which it is interrupted, between two operations of Python.
     """
 
@@ -43,7 +43,7 @@ class Recorder:
     """Runs steps within `minutes` since `start` (of time.monotonic), and keeps report.json and log.txt in `out`.
 
     Attributes:
-        report: what the JSON says. `steps` has, for each step, its "status" (done, failed, skipped, running, out of
+        report: content of report.json. `steps` has, for each step, its "status" (done, failed, skipped, running, out of
             time or stopped), "seconds", "result", and "error" if it raised one: type, message, end of the traceback.
     """
 
@@ -74,7 +74,7 @@ class Recorder:
 
     def run(self, steps: list[Step]) -> None:
         """Runs them one after the other. Raises Stopped after a SIGTERM, with everything on disk."""
-        for step in steps:  # what is cut off is seen from the report
+        for step in steps:  # so that the report lists steps that were never reached
             self.report["steps"][step.name] = {"status": "skipped", "note": "the run ended before", "result": {}}
         with _handler(signal.SIGTERM, _stop):
             try:
@@ -107,7 +107,7 @@ class Recorder:
             if isinstance(stop, Stopped):
                 raise
             raise Stopped from stop
-        except BaseException as error:  # whatever happens, SystemExit of a program included, the other steps go on
+        except BaseException as error:  # whatever a step raises, SystemExit included, the others go on
             entry["status"] = "failed"
             lines = "".join(traceback.format_exception(error)).splitlines()
             entry["error"] = {"type": type(error).__name__, "message": str(error)[:2000],
@@ -120,7 +120,7 @@ class Recorder:
 
 
 class _time_limit:
-    """`with _time_limit(seconds):` raises OutOfTime in the main thread when they are over."""
+    """`with _time_limit(seconds):` raises OutOfTime in the main thread after this time."""
 
     def __init__(self, seconds: float):
         self.seconds = max(seconds, 0.01)
@@ -135,7 +135,7 @@ class _time_limit:
 
 
 class _handler:
-    """`with _handler(signum, raises):` of this process; workers forked meanwhile end at the signal as ever."""
+    """`with _handler(signum, raises):` handles a signal in this process; forked workers still exit at the signal."""
 
     def __init__(self, signum, raises):
         self.signum, self.raises, self.pid = signum, raises, os.getpid()

@@ -1,4 +1,4 @@
-"""The tests marked `gpu`, in a process of their own."""
+"""Runs the tests marked `gpu` in a separate process."""
 import os
 import subprocess
 import sys
@@ -31,10 +31,10 @@ def run_tests(device: torch.device, seconds: float, work: Path, result: dict, sa
 
 def _outcome(case):
     for kind in "failure", "error", "skipped":
-        found = case.find(kind)
-        if found is not None:
-            return {"outcome": kind, "seconds": float(case.get("time")), "message": found.get("message") or "",
-                    "details": (found.text or "")[-3000:]}
+        element = case.find(kind)
+        if element is not None:
+            return {"outcome": kind, "seconds": float(case.get("time")), "message": element.get("message") or "",
+                    "details": (element.text or "")[-3000:]}
     return {"outcome": "passed", "seconds": float(case.get("time")), "message": ""}
 
 

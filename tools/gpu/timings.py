@@ -1,4 +1,4 @@
-"""How long the work takes that trainings, users and videos wait for, on a card."""
+"""Benchmarks of training, prediction, video and loading on a GPU."""
 import itertools
 import statistics
 import time
@@ -18,9 +18,9 @@ from tools.benchmark.training import train_step
 from tools.benchmark.video import video_targets
 from tools.gpu.settings import QuickParts, Sizes, network_config, set_tf32
 
-CONVOLUTIONS = True, False  # what torch begins with: TF32 for convolutions, not for matrix products
+CONVOLUTIONS = True, False  # torch's default: TF32 for convolutions, not for matrix products
 ALL, NONE = (True, True), (False, False)
-# Training steps of `ours`: precision, TF32, further choices. From the most to the least telling.
+# Training steps of `ours`: precision, TF32, further options. From the most to the least informative.
 VARIANTS = {
     "float32": ("32-true", NONE, {}),
     "tf32": ("32-true", ALL, {}),
@@ -62,7 +62,7 @@ class Timings:
         self.say(f"  {name}: {1000 * found['median']:.2f} ms a {found['unit']}{memory}")
 
     def attempt(self, name: str, work: Callable[[], object]) -> None:
-        """Another case after one that fails, as when memory is not enough."""
+        """Runs a case; a failure, such as running out of memory, is recorded and the next cases go on."""
         try:
             work()
         except Exception as error:
@@ -91,21 +91,21 @@ class Timings:
             self.keep(train_step(parts), lambda _: name)
 
     def compiled_steps(self) -> None:
-        """Their laps to warm up are the compilation, so the first one's time is told too."""
+        """Compilation happens in the warm-up laps, so the time of the whole case is recorded as well."""
         for name, (precision, tf32, options) in itertools.islice(COMPILED.items(), 1 if self.sizes.tiny else None):
             start = time.monotonic()
             self.attempt(name, lambda: self._training_step(name, precision, tf32, **options))  # noqa: B023  called now
             self.result[name]["seconds with compilation"] = time.monotonic() - start
 
     def profile(self) -> None:
-        """Which kernels a training step spends its time in."""
+        """Profiles training steps: time by kernel."""
         for name in "bf16-mixed", "tf32":
             precision, tf32, options = VARIANTS[name]
             self.attempt(name, lambda: self._training_step(name, precision, tf32, kind=ProfiledParts,  # noqa: B023
                                                            **options))  # noqa: B023
 
     def memory_of_ours_big(self) -> None:
-        """The peak of a training step, weights and everything else on the card included."""
+        """The peak of a training step, weights and everything else in GPU memory included."""
         for precision in "bf16-mixed", "32-true":
             for again in False, True:
                 name = f"{precision}, checkpoint_blocks {again}"
@@ -128,7 +128,7 @@ class Timings:
         self.attempt("flow", work)
 
     def video(self) -> None:
-        """Key targets with 14 guides, naive and with kept streams."""
+        """Key targets with 14 guides, with and without cached streams."""
         for precision in "32-true", "bf16-mixed":
             def work():
                 with self.parts(precision=precision) as parts:  # noqa: B023  called now
@@ -148,7 +148,7 @@ class Timings:
                 self.attempt(f"{name}, batch {batch}", work)
 
     def loading(self, photographs: Path) -> None:
-        """Training samples a second by as many processes as there are cores."""
+        """Training samples per second, loaded by `sizes.workers` processes."""
         with self.parts() as parts:
             for name, images in ("photographs given", photographs), ("a photograph of 1024x768", parts.jpeg.parent):
                 def work():
@@ -164,7 +164,7 @@ class Timings:
                                   pin_memory=self.device.type == "cuda")
         batches, count, times = iter(module.train_dataloader()), 0, []
         begin = time.monotonic()
-        for _ in range(max(4, 2 * sizes.workers)):  # what was prepared while the others started
+        for _ in range(max(4, 2 * sizes.workers)):  # batches prepared while the workers started
             next(batches)
         start = last = time.monotonic()
         while last - start < sizes.loading:
@@ -177,14 +177,14 @@ class Timings:
 
 
 class ProfiledParts(QuickParts):
-    """Whose meters say which kernels the last lap spent its time in."""
+    """Parts whose meters profile the kernels of the last lap."""
 
     def meter(self, **options) -> Meter:
         return ProfiledMeter(self.device, repeats=1, warmup=2, count=False)
 
 
 class ProfiledMeter(Meter):
-    """Its result's findings are milliseconds of the kernels that took longest."""
+    """A meter whose findings are the milliseconds of the slowest kernels."""
 
     def __enter__(self):
         self.profiler = None
@@ -205,7 +205,7 @@ class ProfiledMeter(Meter):
         result = super().result(unit, units, notes)
         on_card = self.device.type == "cuda"
         rows = self.profiler.key_averages()
-        if on_card:  # kernels only: operators would count them a second time
+        if on_card:  # kernels only: operators would count their time twice
             rows = [row for row in rows if row.device_type == torch.autograd.DeviceType.CUDA
                     and not getattr(row, "is_user_annotation", False)]
         own = {row.key: (row.self_device_time_total if on_card else row.self_cpu_time_total) / 1000 for row in rows}

@@ -1,4 +1,4 @@
-"""A small training on photographs, as gi/main.py runs it, for a given time."""
+"""A small training on photographs for a given time, run through gi/main.py."""
 import shutil
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from gi.weights.export import export_generator
 from tools.gpu.settings import CONFIGS, Sizes
 
 CONFIG = CONFIGS / "small" / "ours.yaml"
-PROBED = 80  # steps before it that tell how many fit into the time: more than batches are loaded ahead
+PROBED = 80  # steps of the probe that estimates how many fit into the time; more than there are prefetched batches
 VALIDATIONS = 4
 RESERVE = 0.1  # of the time, for validations
 
@@ -33,8 +33,8 @@ def train(device: torch.device, sizes: Sizes, photographs: Path, work: Path, out
           say: Callable[[str], None], precision: str = "32-true", left: Callable[[], float] = lambda: 1e9) -> None:
     """Trains configs/small/ours.yaml, wider than there, in the folder `work`, and puts its generator into `out`.
 
-    `photographs` has the folders train and val, or pictures that serve as both. `left` says how many seconds there are;
-    the training is shorter if they are few. Into `result` go curves by name, as (steps, values), and scores.
+    `photographs` has the folders train and val, or pictures that serve as both. `left` returns the seconds left, which
+    limit the training. `result` gets the curves by name, as (steps, values), and scores.
     """
     train_root, val_root = (photographs / name if (photographs / name).is_dir() else photographs
                             for name in ("train", "val"))
@@ -52,7 +52,7 @@ def train(device: torch.device, sizes: Sizes, photographs: Path, work: Path, out
               f"lightning.callbacks.images.params.every_n_steps={10 * steps}",
               f"lightning.callbacks.last.params.every_n_steps={max(1, steps // (2 * VALIDATIONS))}",
               f"lightning.trainer.log_every_n_steps={max(1, steps // 100)}")
-    finally:  # also of a training that was cut off
+    finally:  # also for a training that was interrupted
         result["seconds"] = time.monotonic() - start
         runs = sorted((work / "logs").glob("*/configs/config.yaml"))
         if runs:
@@ -60,14 +60,14 @@ def train(device: torch.device, sizes: Sizes, photographs: Path, work: Path, out
 
 
 def _time_of_a_step(device, sizes, train_root, val_root, work, precision):
-    """Seconds, of the second half of the probe."""
+    """Seconds per step, measured in the second half of a short probe training."""
     times, steps = work / "times.txt", 4 if sizes.tiny else PROBED
     _main(device, sizes, train_root, val_root, precision, "--name=probe", f"--logdir={work / 'probe'}",
           f"--max_steps={steps}", "--limit_val_batches=0",
           f"lightning.callbacks.times.target={StepTimes.__module__}.StepTimes",
           f"lightning.callbacks.times.params.path={times}")
     ends = list(map(float, times.read_text().split()))
-    # No median: loading may be what holds up a training, a batch at a time.
+    # The mean, not the median: where loading is the bottleneck, only some steps wait for it, but long.
     ends = ends[len(ends) // 2 - 1:]
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 
@@ -93,7 +93,7 @@ def _main(device, sizes, train_root, val_root, precision, *options):
 
 
 def _collect(folder, out, result, say):
-    """Curves, the last picture of a validation, and the generator in 16 bits."""
+    """Collects curves, the last pictures of validation, and the generator in 16 bits."""
     result["curves"] = {name: [list(steps), list(values)]
                         for name, (steps, values) in read_curves(folder / "tensorboard").items()}
     for name, (_, values) in result["curves"].items():
@@ -107,5 +107,5 @@ def _collect(folder, out, result, say):
     if checkpoint.is_file():
         config = folder / "configs" / "config.yaml"
         result["bytes of generator.safetensors"] = export_generator(config, checkpoint, out / "generator.safetensors")
-        # Its metadata has the network; the whole configuration tells what the training was.
+        # The file's metadata describes the network only; the configuration describes the training.
         shutil.copyfile(config, out / "config.yaml")

@@ -1,1 +1,1 @@
-"""What each choice of internal learning brings: `study` measures it, `python -m tools.internal_study` prints it."""
+"""Ablation study of internal learning: `study` measures it, `python -m tools.internal_study` prints it."""

@@ -1,9 +1,9 @@
-"""Measures what each choice of internal learning brings, on videos whose truth is known; docs/internal.md shows it.
+"""Ablation study of internal learning on videos with ground truth; docs/internal.md shows the results.
 
     python -m tools.internal_study data/davis --out logs/internal_study --steps 1500
 
 DAVIS: a folder of VIDEO/frames and VIDEO/masks, two videos or more. Writes results.json after every fit, and table.md.
-What is in results.json is not fitted again.
+Fits that results.json already has are not repeated.
 """
 import functools
 import json

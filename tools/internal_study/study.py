@@ -1,7 +1,7 @@
-"""Fits networks that differ in one choice to videos whose truth is known, and scores what they draw in the hole.
+"""Fits networks that differ in one design choice to videos with ground truth, and scores their results in the hole.
 
-Holes are at the centre, a quarter of height and width, or another video's moving over the picture. What they hide is
-set to 0 before anything is fitted.
+Holes are either fixed at the centre, a quarter of the height and width, or the moving masks of another video. Their
+pixels are set to 0 before anything is fitted.
 """
 import copy
 import tempfile
@@ -31,8 +31,8 @@ METRICS = "psnr_hole", "ssim_hole", "psnr", "ssim", "pcons", "warp_error_hole"
 
 
 class Variant(NamedTuple):
-    """One way to fit. `release`: signals and learning rate of the paper, not even ones. `from_other`: begins with the
-    network that the same steps have fitted to the next video.
+    """One setting of fitting. `release`: initialisation and learning rate of the paper, instead of weights scaled for
+    even signals. `from_other`: starts from a network fitted to the next video with the same number of steps.
     """
 
     network: Callable[[], torch.nn.Module] = Base
@@ -61,8 +61,8 @@ VARIANTS = {
 
 
 class Case(NamedTuple):
-    """frames uint8 (N, H, W, 3), masks uint8 (N, H, W), 1 = missing; the truth is known. other: the next video's case
-    with a hole of the same kind.
+    """frames uint8 (N, H, W, 3), masks uint8 (N, H, W), 1 = missing; the frames are the ground truth. other: the next
+    video's case with a hole of the same kind.
     """
 
     name: str
@@ -72,8 +72,8 @@ class Case(NamedTuple):
 
 
 def cases(root: Path, size: tuple[int, int], longest: int) -> list[Case]:
-    """Of folders VIDEO/frames and VIDEO/masks, reduced to `size` (width, height): each video with a hole at its centre
-    and with the next one's moving mask.
+    """Two cases per video of VIDEO/frames and VIDEO/masks, reduced to `size` (width, height): with a hole at the
+    centre, and with the next video's moving mask.
     """
     folders = sorted(path.parent for path in root.glob("*/frames"))
     videos = []
@@ -97,8 +97,8 @@ def cases(root: Path, size: tuple[int, int], longest: int) -> list[Case]:
 
 def fit(case: Case, name: str, *, steps: int, seed: int, every: int, device: str = "cpu",
         bf16: bool = False) -> dict:
-    """Scores of a variant at the end, seconds of fitting (of CPU time, or on a GPU of the clock), and its curve: [step,
-    seconds, dB in the hole].
+    """Final scores of a variant, seconds of fitting (CPU time, or wall time on a GPU), and its curve: [step, seconds,
+    PSNR in the hole].
     """
     clock = time.process_time if device == "cpu" else time.monotonic
     variant = VARIANTS[name]
@@ -125,7 +125,7 @@ def fit(case: Case, name: str, *, steps: int, seed: int, every: int, device: str
 
 
 def _fitting(case, variant, network, steps, seed, bf16, folder):
-    started = copy.deepcopy(network.state_dict())  # before `Fitting` makes its signals even
+    started = copy.deepcopy(network.state_dict())  # before `Fitting` rescales the weights
     device = next(network.parameters()).device
     visible = np.where(case.masks[..., None] > 0, np.uint8(0), case.frames)
     recipe = Recipe(batch_size=variant.batch_size, learning_rate=2e-4 if variant.release else 2e-3, bf16=bf16)
@@ -142,14 +142,14 @@ def _fitting(case, variant, network, steps, seed, bf16, folder):
 
 @torch.no_grad()
 def score(case: Case, network: torch.nn.Module, metrics: Sequence[str] = METRICS) -> dict[str, float]:
-    """Of the frames with what an averaged network draws."""
+    """Scores of the frames filled by a network."""
     fills = [fill_frame(network.eval(), np.where(mask[..., None] > 0, np.uint8(0), frame), mask)
              for frame, mask in zip(case.frames, case.masks, strict=True)]
     return scores_of(case, fills, metrics)
 
 
 def scores_of(case: Case, fills: Sequence[np.ndarray], metrics: Sequence[str] = METRICS) -> dict[str, float]:
-    """Of any pictures to be put into the holes. Flow is DIS's, of the truth."""
+    """Scores of the frames with their holes filled by `fills`. Flow is estimated by DIS on the ground truth."""
     made = VideoScores(metrics=metrics, **({"estimator": DIS()} if "warp_error_hole" in metrics else {}))
     return made.update(case.name, list(zip(case.frames, case.masks, fills, strict=True)))
 
@@ -171,7 +171,7 @@ def job(arguments: tuple[Case, str, int], *, steps: int, every: int, device: str
 
 
 def jobs(made: Sequence[Case], names: Sequence[str], seeds: int) -> list[tuple[Case, str, int]]:
-    """All fits, those of the first seed first, so that what is cut off is a repetition."""
+    """All fits, ordered by seed, so that an interruption costs repetitions first."""
     return [(case, name, seed) for seed in range(seeds) for name in names for case in made]
 
 

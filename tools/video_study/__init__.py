@@ -1,1 +1,1 @@
-"""What each step of the video pipeline brings: `study` measures it, `python -m tools.video_study DAVIS` draws it."""
+"""Ablation study of the video pipeline: `study` measures it, `python -m tools.video_study DAVIS` draws it."""

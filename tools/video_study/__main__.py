@@ -1,10 +1,10 @@
-"""Measures what each step of the video pipeline brings, and draws the pictures of docs/video.md.
+"""Ablation study of the video pipeline; also draws the pictures of docs/video.md.
 
     python -m tools.video_study data/davis --out docs/video
 
 DAVIS: a folder of VIDEO/frames and VIDEO/masks, two videos or more. Every video is filled with its own masks, and with
-those of the next video moving over it, where the truth is known. Writes results.json, table.md, scores.png and, per
-case, a strip of frames and a slice through time.
+those of the next video moving over it, where the ground truth is known. Writes results.json, table.md, scores.png and,
+per case, a strip of frames and a slice through time.
 """
 import json
 from pathlib import Path
@@ -19,10 +19,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = script.Parser(prog="python -m tools.video_study", description=__doc__, formatter_class=script.Layout)
     parser.add_argument("root", metavar="DAVIS", type=Path)
     parser.add_argument("--method", action="append", metavar="NAME", help=f"{', '.join(METHODS)} or package.module.Name"
-                        ", with options: 'NAME key=value …'; repeatable; None: the pipeline's steps and all others")
-    parser.add_argument("--checkpoint", help="None: the small one of this repository")
-    parser.add_argument("--config", help="the network's YAML; None: of the run the checkpoint lies in")
-    parser.add_argument("--flow", help="raft or dis; None: as in training")
+                        ", with options: 'NAME key=value …'; repeatable; default: the pipeline's steps and all others")
+    parser.add_argument("--checkpoint", help="default: the small one of this repository")
+    parser.add_argument("--config", help="the network's YAML; default: that of the run the checkpoint is in")
+    parser.add_argument("--flow", help="raft or dis; default: as in training")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=100, help="of every video, at most")
     script.allow_option(parser)

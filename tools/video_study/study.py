@@ -1,7 +1,7 @@
-"""What each step of the video pipeline brings, on real videos: methods side by side, with truth and without.
+"""Compares the steps of the video pipeline and other methods on real videos, with and without ground truth.
 
-With truth: the videos themselves, with the masks of another one, at half its size and moving over the picture, so that
-what they cover is known. Without: the objects the videos come with are removed; there is nothing to measure but time.
+With ground truth: the masks of another video, at half its size, move over the picture, so that what they cover is
+known. Without: the videos' own objects are removed; only the time can be measured.
 """
 import tempfile
 import time
@@ -40,7 +40,7 @@ class Case(NamedTuple):
     name: str
     frames: list[np.ndarray]  # uint8 (H, W, 3)
     masks: list[np.ndarray]  # uint8 (H, W), 1 = missing
-    known: bool  # whether the frames show what belongs into the holes
+    known: bool  # whether the frames are the ground truth of the holes
 
 
 def cases(root: str | Path, size: tuple[int, int] = (432, 240), longest: int = 100) -> list[Case]:
@@ -53,18 +53,17 @@ def cases(root: str | Path, size: tuple[int, int] = (432, 240), longest: int = 1
     if len(folders) < 2:
         raise InputError(f"{root}: expected at least two folders VIDEO with VIDEO/frames and VIDEO/masks")
     videos = [_read(folder, size, longest) for folder in folders]
-    found = []
+    made = []
     for folder, (frames, masks), other, (_, moving) in zip(folders, videos, folders[1:] + folders[:1],
                                                            videos[1:] + videos[:1], strict=True):
-        found.append(Case(f"{folder.name}, hole of {other.name}", frames, _moved(moving, len(frames)), True))
-        found.append(Case(f"{folder.name}, object removed", frames, masks, False))
-    return found
+        made.append(Case(f"{folder.name}, hole of {other.name}", frames, _moved(moving, len(frames)), True))
+        made.append(Case(f"{folder.name}, object removed", frames, masks, False))
+    return made
 
 
 def methods(texts: Sequence[str] = (), offered: Mapping[str, object] | None = None) -> dict[str, VideoMethod]:
-    """{what it is called: method} for texts as of `gi.video.method.build_method`, or else from the simplest to the
-    complete pipeline, and every other method there is but `diffusion`, which needs an extra; `offered` are the options
-    of those that know them.
+    """{label: method} for texts as `gi.video.method.build_method` takes them. By default `STEPS` and every other method
+    except `diffusion`, which needs an extra; `offered` are options for the methods that have them.
     """
     offered = dict(offered or {})
     steps = {name: text.format(flow=offered.get("flow", "aligned")) for name, text in STEPS.items()}
@@ -76,8 +75,8 @@ def methods(texts: Sequence[str] = (), offered: Mapping[str, object] | None = No
 def measure(case: Case, method: VideoMethod) -> tuple[dict[str, float], list[np.ndarray]]:
     """Scores (METRICS, where the truth is known), seconds per frame, and the result.
 
-    "border" and "inside" are the mean warp errors in the hole of pairs of frames that two chunks meet in, and of the
-    others: were chunks to flicker where they meet, the first would be the larger one.
+    "border" and "inside" are the mean warp errors in the hole of pairs of frames at the border of two chunks, and of
+    all others: if results flickered at these borders, the first would be larger.
     """
     visible = [np.where(mask[..., None] > 0, np.uint8(0), frame)
                for frame, mask in zip(case.frames, case.masks, strict=True)]
@@ -110,7 +109,7 @@ def strip(case: Case, results: dict[str, list[np.ndarray]], count: int = 4) -> n
 
 
 def slices(case: Case, results: dict[str, list[np.ndarray]]) -> np.ndarray:
-    """One row of pixels over time, through the middle of the holes: what flickers shows as stripes; uint8."""
+    """One row of pixels over time, through the middle of the holes, where flicker shows as stripes; uint8."""
     heights = np.flatnonzero(np.any(case.masks, axis=(0, 2)))
     row = int(heights[len(heights) // 2])
     pictures = {"truth" if case.known else "input": case.frames, **results}
@@ -119,7 +118,7 @@ def slices(case: Case, results: dict[str, list[np.ndarray]]) -> np.ndarray:
 
 
 def plot(path: str | Path, rows: dict[tuple[str, str], dict[str, float]]) -> None:
-    """Bars of the scores of the cases whose truth is known, as a PNG file."""
+    """Plots the scores of the cases with ground truth as bars, into a PNG file."""
     shown = {"psnr_hole": "PSNR in the hole, dB", "pcons": "PCons, dB", "warp_error_hole": "warp error (less: better)"}
     names = [case for case in dict.fromkeys(case for case, _ in rows) if any("psnr_hole" in row for (other, _), row in
                                                                              rows.items() if other == case)]
@@ -148,9 +147,10 @@ def _read(folder: Path, size: tuple[int, int], longest: int) -> tuple[list[np.nd
 
 
 def _moved(masks: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """`count` masks from these (there and back again), halved, moving from the left to beyond the middle."""
+    """`count` masks from these, forwards and then backwards, at half size, moving from the left to beyond the middle.
+    """
     height, width = masks[0].shape
-    found = []
+    moving_masks = []
     for i in range(count):
         j = i % max(1, 2 * len(masks) - 2)
         mask = masks[min(j, 2 * len(masks) - 2 - j)] if len(masks) > 1 else masks[0]
@@ -159,8 +159,8 @@ def _moved(masks: list[np.ndarray], count: int) -> list[np.ndarray]:
         left, top = int(width * (0.05 + 0.45 * share)), int(height * (0.25 + 0.2 * np.sin(3 * share)))
         moved = np.zeros_like(mask)
         moved[top:top + small.shape[0], left:left + small.shape[1]] = small
-        found.append(moved)
-    return found
+        moving_masks.append(moved)
+    return moving_masks
 
 
 def _labelled(picture: np.ndarray, text: str) -> np.ndarray:
@@ -170,7 +170,7 @@ def _labelled(picture: np.ndarray, text: str) -> np.ndarray:
 
 
 def write_pictures(folder: str | Path, case: Case, results: dict[str, list[np.ndarray]]) -> list[Path]:
-    """`<case>.png` and `<case>_slices.png`; the paths written."""
+    """Writes `<case>.png` and `<case>_slices.png`; returns their paths."""
     name = case.name.replace(", ", "_").replace(" ", "_")
     paths = [Path(folder) / f"{name}.png", Path(folder) / f"{name}_slices.png"]
     io.write_image(paths[0], strip(case, results))

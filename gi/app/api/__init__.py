@@ -1,1 +1,1 @@
-"""What each address /api/… of the page does. Slow work is done in threads, never in the event loop."""
+"""The handlers of the addresses /api/… of the page. Slow work is done in threads, never in the event loop."""

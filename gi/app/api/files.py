@@ -1,4 +1,4 @@
-"""State, login, events, files that come in."""
+"""State, login, events, uploads."""
 import os
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from gi.app.safety import safe_name
 
 
 class Files:
-    """has_runs: whether there is a folder of training runs."""
+    """Addresses of state, login, events and uploads. has_runs: whether there is a folder of training runs."""
 
     def __init__(self, parts: Parts, has_runs: bool):
         self.parts, self.has_runs = parts, has_runs
@@ -51,7 +51,9 @@ class Files:
         return self.parts.sessions.close(request) if self.parts.sessions else JSONResponse({"ok": True})
 
     async def upload(self, request: Request) -> Response:
-        """The body is the file. It is counted as it comes, whatever its header says, and never in memory as a whole."""
+        """The body is the file. Its size is counted as it arrives, whatever the header says, and it is never in memory
+        as a whole.
+        """
         uploads, into = self.parts.uploads, request.query_params.get("into")
         name, size = safe_name(request.query_params.get("name", "")), 0
         room = uploads.limit - (await thread(uploads.size, into) if into else 0)

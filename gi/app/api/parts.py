@@ -1,4 +1,4 @@
-"""The parts of the server that addresses have in common, and how bodies are read and pictures answered."""
+"""The parts of the server that all addresses share, and helpers to read bodies and answer with pictures."""
 import asyncio
 import contextlib
 import json
@@ -21,7 +21,7 @@ from gi.app.safety import Sessions
 from gi.app.tasks import Tasks
 
 JSON_LIMIT, MARK_LIMIT = 2**20, 2**26  # bytes
-DRAINED = 20  # seconds that a body is read on after it was refused: a browser shows no answer before it has sent all
+DRAINED = 20  # seconds that a refused body is still read: browsers show no answer before they have sent all of it
 thread = run_in_threadpool
 
 
@@ -68,7 +68,7 @@ class Parts:
 
 
 def size_text(size: int) -> str:
-    """12 MB, 4 GB, as people say it."""
+    """A size in bytes as text, such as "12 MB"."""
     for unit in "bytes", "KB", "MB", "GB":
         if size < 1024 or unit == "GB":
             break
@@ -77,7 +77,7 @@ def size_text(size: int) -> str:
 
 
 async def body(request: Request, limit: int, what: str) -> bytes:
-    """All of it. Raises Problem if it is larger than `limit` bytes, as soon as that shows."""
+    """The whole body of a request. Raises Problem if it is larger than `limit` bytes, as soon as that shows."""
     parts, size = [], 0
     try:
         if int(request.headers.get("content-length", 0)) > limit:
@@ -94,7 +94,7 @@ async def body(request: Request, limit: int, what: str) -> bytes:
 
 
 async def json_body(request: Request) -> dict[str, Any]:
-    """The object in it. Raises Problem for anything else."""
+    """The JSON object in a request's body. Raises Problem for anything else."""
     try:
         found = json.loads(await body(request, JSON_LIMIT, "the request") or b"{}")
     except (ValueError, RecursionError):
@@ -105,7 +105,7 @@ async def json_body(request: Request) -> dict[str, Any]:
 
 
 async def drain(request: Request) -> None:
-    """Reads what is still coming, and forgets it."""
+    """Reads and discards the rest of a request's body."""
     async def read():
         async for _ in request.stream():
             pass
@@ -125,7 +125,7 @@ def number_of(request: Request, name: str, lowest: int, highest: int) -> int | N
 
 
 def picture(content: Path | bytes, kind: str, request: Request, *, for_ever: bool = False) -> Response:
-    """A picture: one that never changes, or whose address has the version of what it shows, may be kept."""
+    """Answers with a picture; one that never changes, or whose address has a version, may be cached."""
     keep = for_ever or "v" in request.query_params
     headers = {"Cache-Control": "private, max-age=604800, immutable" if keep else "no-cache"}
     if isinstance(content, Path):

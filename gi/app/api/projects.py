@@ -1,4 +1,4 @@
-"""Projects: opening and closing them, their pictures, what is painted on them, and what is to be done with them."""
+"""Projects: opening and closing them, their pictures, marks, masks and keyframes, and their jobs."""
 import asyncio
 import contextlib
 import math
@@ -52,7 +52,7 @@ class ProjectCalls:
             ("GET", f"{one}/estimates", self.estimates)]
 
     def begin(self, work: Coroutine) -> None:
-        """Has work done in the background."""
+        """Runs work in the background."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -107,7 +107,7 @@ class ProjectCalls:
         return JSONResponse({"ok": True})
 
     async def example(self, name: str = example.NAME, frames: int = example.FRAMES) -> tuple[Path, Path]:
-        """A video and its masks, made at the first time."""
+        """A video and its masks, made on the first call."""
         video = self.parts.folder.own / "example" / name
         masks = video.with_suffix("")
         async with self._one_example:
@@ -141,7 +141,7 @@ class ProjectCalls:
             self.begin(self._measure())
 
     async def _measure(self) -> None:
-        """Once scrubbing is quick, the machine has time to see how long methods take."""
+        """Measures how long methods take, once proxies are made and the machine is idle."""
         video, masks = await self.example("measure.mp4", MEASURED)
         await thread(self.parts.tasks.measure, video, masks)
 

@@ -21,8 +21,8 @@ from gi.video.keyframes.trace import Step, propagate
 from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
 
-DOUBTFUL = 0.1  # trust in copied colours below which a key target is filled anew; between them, that costs too much
-FARTHEST = 40  # frames that a pixel is followed through; on two videos, 80 found nothing better
+DOUBTFUL = 0.1  # trust below which the network replaces copied colours, in key targets; in all frames it costs too much
+FARTHEST = 40  # frames that a pixel is followed through; on two videos, 80 gave no better results
 
 
 class Filled(NamedTuple):
@@ -58,14 +58,14 @@ class ChunkFiller:
             if anchor not in self._filled:
                 self._filled[anchor] = self._anchor(anchor)
         numbers = [number for number in chunk.frames if self.window.frame(number)[1].any()]
-        with self._beside() as each:
+        with self._parallel() as each:
             return dict(zip(numbers, each(lambda number: self._picture(number, chunk), numbers), strict=True))
 
     @contextlib.contextmanager
-    def _beside(self):
-        """Estimates flow ahead in it, and gives a `map` whose calls are made beside each other.
+    def _parallel(self):
+        """Within it, flow is estimated ahead; yields a `map` that runs its calls in parallel.
 
-        On a CPU: by threads of Python, as many as torch uses, each of which torch then works alone on.
+        On a CPU: on as many Python threads as torch has, with a single thread of torch in each.
         """
         if self.window.device.type != "cpu":
             yield map
@@ -93,7 +93,7 @@ class ChunkFiller:
     def _forget(self, chunk):
         """Drops what neither this chunk nor one behind it needs."""
         every, reach, window, first = self.settings.every, self.settings.reach, self.window, chunk.first
-        # Whether the video ends with a target is known in time: by when anything that guides it could be dropped.
+        # Whether the video ends with a target is known in time: before anything that guides it could be dropped.
         irregular = {*window.edited, *([] if window.count is None else [window.count - 1])}
         regular = range((first // every + 1) * every, first + 2 * reach + 1, every)
         targets = {*regular, *(target for target in (first, *irregular) if target >= first)} - self._filled.keys()
@@ -117,49 +117,54 @@ class ChunkFiller:
         image, mask = self.edits.insert(target, *window.frame(target))
         ways = [(min(reach, target), -1), (min(reach, window.seen - 1 - target), 1)]
         if self.settings.prealign:
-            with self._beside():
+            with self._parallel():
                 image, mask = self._propagate(target, image, mask, ways, window.frame, doubtful=DOUBTFUL)
         return self._generate(target, image, mask, self._guides(target), "given", window.frame)
 
     def _between(self, number, chunk):
         image, mask = self.edits.insert(number, *self.window.frame(number))
         ways = [(number - chunk.first, -1), (chunk.last - number, 1)]
-        # Without prealign the key targets show what the network made up. Their neighbours must not know better, or the
-        # key targets would flash up.
+        # Without prealign, key targets show the network's output. Their neighbours must not show copied pixels instead,
+        # or the key targets would flicker.
         if self.settings.prealign:
             image, mask = self._propagate(number, image, mask, ways, self._known)
-        # Without a network what no frame shows is left to each frame's own filling: it follows what passes the hole.
+        # Without a network, what no frame shows is filled in each frame by itself: flow there follows whatever passes
+        # the hole.
         if self.streams is not None or not self.settings.prealign:
             image, mask = self._propagate(number, image, mask, ways, self._shown, only=self._filled, adapt=True)
         return self._generate(number, image, mask, list(chunk.anchors), "filled", self._shown)
 
     def _propagate(self, number, image, mask, ways, content, *, only=None, **options):
-        """`content` gives image and mask of the frames on the way, of which `only` these, or all, show anything."""
+        """`content` gives image and mask of the frames on the way; pixels are taken from the frames in `only`, or from
+        all.
+        """
         directions = [(length, self._steps(number, direction, content, only)) for length, direction in ways]
         return propagate(image, mask, directions, tolerance=self.settings.tolerance, **options)
 
     def _steps(self, number, direction, content, only=None):
         """What `trace` asks for on the way from a frame in a direction, see `_propagate`."""
         def step(i):
-            here, there = number + i * direction, number + (i + 1) * direction
-            if there + direction in self.window:
-                self.flows.expect(there, there + direction)
-            shown, hole = content(there)
-            known = (1 - hole) * (only is None or there in only)
-            return Step(*self.flows.to_neighbour(here, there), shown, known, self.flows.gain(here, there))
+            current, neighbour = number + i * direction, number + (i + 1) * direction
+            if neighbour + direction in self.window:
+                self.flows.expect(neighbour, neighbour + direction)
+            shown, hole = content(neighbour)
+            known = (1 - hole) * (only is None or neighbour in only)
+            return Step(*self.flows.to_neighbour(current, neighbour), shown, known, self.flows.gain(current, neighbour))
         return step
 
     def _generate(self, number, image, mask, guides, kind, content):
-        """Fills what is left; `content` gives image and mask of the guides, of which `kind` says what it is."""
+        """Fills the missing pixels that are left; `content` gives image and mask of the guides, `kind` tells whether
+        these are filled.
+        """
         if not mask.any():
             return Filled(image, mask)
         if mask.all() and (self.streams is None or all(content(guide)[1].all() for guide in guides)):
             raise InputError(f"frame {number}: everything is missing, and no frame that guides it shows anything")
         if self.streams is None or kind == "filled" and is_thin(mask):
             return Filled(opencv_inpaint(image, mask), mask)
-        with self._beside():
+        with self._parallel():
             flows, errors = self.flows.to_guides(number, guides)
-        # Streams of what guides key targets serve the next ones as well, so those see whole frames.
+        # Streams of the guides of key targets are reused for the next key targets, so these see whole frames.
         box = region(mask, flows) if kind == "filled" else None
         seen = (...,) if box is None else (..., slice(box.top, box.bottom), slice(box.left, box.right))
         keyframes = [((kind, guide) if box is None else None, lambda guide=guide: masked(*content(guide))[seen])

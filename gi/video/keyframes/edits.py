@@ -1,4 +1,4 @@
-"""What edited frames say about the holes of the others: their pictures, followed along the motion through the shot.
+"""Propagates edited frames into the holes of other frames, along the motion through the shot.
 
 From an edited frame outwards, frame by frame, a map of positions in it is carried along, not colours: those are sampled
 once, so nothing blurs however far an edit goes. The cost is one map a frame, whatever the distance. Ours.
@@ -14,8 +14,8 @@ from gi.media.scale import video_pixels
 from gi.video.keyframes.flows import VideoFlows
 from gi.video.keyframes.window import Window
 
-AHEAD = 400  # frames before an edited one that it is followed back to: those between are kept in memory
-LEAP = 2.0  # pixels at 432 x 240: a step that misses its start by more has come upon something that moves otherwise
+AHEAD = 400  # frames that an edit is followed backwards at most, as all of them are kept in memory
+LEAP = 2.0  # pixels at 432 x 240: with a larger forward-backward error, a step has reached another motion
 AGREE = 0.1  # two edits that differ by less, in colours in [0, 1], are cross-faded; otherwise the nearer one is shown
 
 Shown = tuple[Tensor, Tensor]  # numbers (N) of pixels, row by row, and their colours (N, 3)
@@ -65,9 +65,9 @@ class Edits:
         share = farther / (far + farther)  # of the first, in between
         share = torch.where((first - second).abs().amax(dim=1) < AGREE, share, (far <= farther).float())
         share = torch.where(far.isinf(), 0, torch.where(farther.isinf(), 1, share))[:, None]
-        found = (torch.minimum(far, farther).isfinite().view(1, 1, *mask.shape[-2:])) * mask
+        covered = (torch.minimum(far, farther).isfinite().view(1, 1, *mask.shape[-2:])) * mask
         colour = (share * first + (1 - share) * second).T.view_as(image)
-        return torch.where(found > 0, colour, image), mask - found
+        return torch.where(covered > 0, colour, image), mask - covered
 
     def _side(self, number, edits, pixels):
         """Colours (H * W, 3) of edits from far to near, and in how many frames (H * W) they are, infinity: none."""
@@ -103,7 +103,8 @@ class Edits:
             missed = (flow + sample(back, position)).abs().mean(dim=1) / video_pixels(1.0, (height, width))
             inside = ((position >= 0) & (position <= limit)).all(dim=1)
             *carried, reached = sample(torch.cat([offset, valid], dim=1), position).unbind(1)
-            # Half of a bilinear sample: the edge of an edit neither shrinks nor grows on its way.
+            # With a threshold of one half for bilinear samples, the edge of an edit neither shrinks nor grows on its
+            # way.
             valid = (inside & (missed <= self.leap) & (reached > 0.5)).float().view(1, 1, height, width)
             offset = (torch.stack(carried) + flow.T).view_as(offset)
             _, hole = self.window.unedited(number)

@@ -20,8 +20,8 @@ from gi.media.scale import video_pixels
 from gi.video.keyframes.window import Window
 
 # Lengths are pixels at 432 x 240, see `video_pixels`.
-CONSISTENT = 1.0  # brightness is compared where flow there and back misses its start by less
-# When flow close to a hole is believed, see `complete`: differences are means of colours in [0, 1].
+CONSISTENT = 1.0  # brightness is compared where the forward-backward error is smaller
+# When flow close to a hole is used, see `complete`: differences are means of colours in [0, 1].
 BETTER, VISIBLY = 0.7, 0.01
 RADIUS = 3  # a difference is averaged over a square that reaches so far to each side
 ENOUGH = 0.3  # of such a square must be known
@@ -31,17 +31,17 @@ class VideoFlows:
     """Flow between neighbours, for following pixels, and between a target and its guides, for the generator.
 
     Each pair is estimated on its own, in both directions: results do not depend on what is kept, so chunks computed
-    apart equal chunks computed one after the other. What was used last is kept on the host, up to `budget` bytes.
-    `guidance` has the estimator, and says how the generator wants its flow; it must have `mask_images`. Several threads
-    may ask at once. `pool` estimates what `expect` announces, and flow to several guides at once; None: one after
-    the other, when it is asked for.
+    apart equal chunks computed one after the other. The most recently used flow is cached on the host, up to `budget`
+    bytes. `guidance` has the estimator, and says how the generator wants its flow; it must have `mask_images`. Several
+    threads may ask at once. `pool` estimates what `expect` announces, and flow to several guides at once; None: one
+    after the other, when it is asked for.
     """
 
     def __init__(self, guidance: FlowGuidance, window: Window, *, budget: int = 1 << 29):
         self.guidance, self.window = guidance, window
         self.pool: Executor | None = None
         self._lock, self._begun = threading.Lock(), dict[tuple[str, int, int], Future[Tensor]]()
-        # Those of the pool and who asks, together: one more at work than there are cores would only take memory.
+        # Limits the pool and its callers together: more work at once than there are cores would only take memory.
         self._at_work = threading.Semaphore(torch.get_num_threads())
         self.kept = LRUCache(budget, getsizeof=lambda value: value.nbytes)
         self._targets: Container[int] = ()
@@ -56,7 +56,8 @@ class VideoFlows:
         return both.split(1) if number == first else both.flip(0).split(1)
 
     def expect(self, number: int, other: int) -> None:
-        """Says that `to_neighbour` will be asked for these two; the window must hold both until the pool is done."""
+        """Announces that `to_neighbour` will be called for these two; the window must hold both until the pool is done.
+        """
         if self.pool is None:
             return
         first, second = sorted((number, other))
@@ -95,7 +96,7 @@ class VideoFlows:
                 del self.kept[kind, first, second]
 
     def _cached(self, kind, first, second, make, *, keep=True):
-        """What `make` gives for two frames, on the window's device; it is kept on the host, if it is to be."""
+        """The result of `make` for two frames, on the window's device; cached on the host with `keep`."""
         key = kind, first, second
         with self._lock:
             if key in self.kept:
@@ -118,7 +119,7 @@ class VideoFlows:
 
     def _both(self, first, second):
         with self._working():
-            ends = self.window.unedited(first), self.window.unedited(second)  # what was painted would drag flow along
+            ends = self.window.unedited(first), self.window.unedited(second)  # edits would distort the flow
             both = self._estimate(smooth_fill, ends).split(1)
             flows = zip(both, both[::-1], ends, reversed(ends), strict=True)
             completed = torch.cat([complete(flow, back, *end, *other) for flow, back, end, other in flows])
@@ -130,10 +131,10 @@ class VideoFlows:
     def _gain(self, first, second):
         flow, back = self.to_neighbour(first, second)
         error = forward_backward_error(flow, back)
-        here, mask = self.window.unedited(first)
-        there, visible = align(*self.window.unedited(second), flow)
+        image, mask = self.window.unedited(first)
+        warped, visible = align(*self.window.unedited(second), flow)
         both = visible * (1 - mask) * (error < video_pixels(CONSISTENT, error.shape[-2:]))
-        wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (here, there))
+        wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (image, warped))
         return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
 
     def _estimated(self, target, guide):
@@ -163,9 +164,9 @@ def complete(flow: Tensor, back: Tensor, image: Tensor, mask: Tensor, other: Ten
     """Flow (1,2,H,W) from `image` to `other`, in the hole `mask` (1,1,H,W) that of the layer around it.
 
     See `gi.flow.layers`, also for `back`, the flow from `other`.
-    What an estimator sees in a hole drags the flow along its edge, so a ring around it is not believed either, except
-    where the estimate brings the known pixels of both images (1,3,H,W) together clearly better than the continuation
-    from farther away does.
+    What an estimator sees in a hole distorts the flow along its edge, so flow in a ring around it is replaced, too,
+    except where the estimate aligns the known pixels of both images (1,3,H,W) clearly better than the continuation from
+    farther away does.
     """
     if not mask.any():
         return flow
@@ -187,9 +188,9 @@ def _mismatch(image, mask, other, other_mask, flow, near, radius):
 
     `near` is the index of a rectangle, which both results are of.
     """
-    there, visible = align(other, other_mask, flow[near], corner=corner(near[1:]))
+    warped, visible = align(other, other_mask, flow[near], corner=corner(near[1:]))
     known = visible * (1 - mask[near])
-    difference = (there - image[near]).abs().mean(dim=1, keepdim=True) * known
+    difference = (warped - image[near]).abs().mean(dim=1, keepdim=True) * known
     layers = torch.cat([difference, known], dim=1)
     for across, down in ((radius, 0), (0, radius)):  # one after the other costs a third of both at once
         layers = F.avg_pool2d(layers, (2 * down + 1, 2 * across + 1), stride=1, padding=(down, across))

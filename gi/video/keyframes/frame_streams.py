@@ -55,11 +55,11 @@ class FrameStreams:
         if key is None:
             self.passes += 1
             return self.generator.encode_keyframes(make()[:, None])
-        with self._lock:  # of two threads that want one, the second finds it
+        with self._lock:  # if two threads need the same stream, the second one finds it
             if key in self._kept:
                 return self._kept[key]
             self.passes += 1
             stream = self.generator.encode_keyframes(make()[:, None])
-            if stream.blocks:  # frames alone would take memory, and no time to make again
+            if stream.blocks:  # streams without features are not worth the memory
                 self._kept[key] = stream
             return stream

@@ -94,7 +94,7 @@ class VideoInpainter(Pretrained, VideoMethod):
         guidance = FlowGuidance(estimator=instantiate(FLOWS[flow], "flow"), mask_images=True)
         return cls(generator=None, guidance=guidance, **options)
 
-    # What fills a chunk; `gi.internal.candidates` has one that says how it came to each colour.
+    # The class that fills chunks; that of `gi.internal.candidates` also returns intermediate results.
     filler: type[ChunkFiller] = ChunkFiller
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
@@ -104,13 +104,13 @@ class VideoInpainter(Pretrained, VideoMethod):
         place = {"first": part.start, "count": part.count} if part else {}
         window = self.window(frames, masks, edited=edited, **place)
         filler = self.filler(self, window)
-        while window.next < start:  # bounded memory also where edits come from far before
+        while window.next < start:  # in steps, for bounded memory also where edits come from far before
             window.read_to(min(window.next + self.every, start))
             filler.edits.follow(window.next, window.next - 1)
             filler.edits.forget(start)
             window.drop(min(window.next - 1, start - self.reach))
         while True:
-            if window.count is None:  # as far as the end of the chunk shows
+            if window.count is None:  # far enough to know where the chunk ends
                 window.read_to(start + self.longest + 1)
             edited_so_far = [number for number in window.edited if number < window.seen]
             anchors = plan.anchors(window.seen, every=self.every, edited=edited_so_far)

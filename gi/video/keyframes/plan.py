@@ -1,4 +1,4 @@
-"""Which frames are key targets, which frames guide them, and which chunks of a video are work of their own.
+"""Which frames are key targets, which frames guide them, and into which independent chunks a video is split.
 
 Pure arithmetic on frame numbers (paper, supplement A).
 """

@@ -1,4 +1,4 @@
-"""What of a frame and of its guides a generator gets to see, where little is left to be filled. Ours."""
+"""The crop of a frame and its guides that a generator sees where little is left to be filled. Ours, not the paper's."""
 import cv2
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from gi.media.scale import video_pixels
 THIN = 3.0  # pixels at 432 x 240 from what is known: nearer, a generator adds nothing to a continuation
 LEAST = 128  # pixels on a side, the smallest size that networks are trained at
 MARGIN = 32  # pixels at 432 x 240 around what is missing and around where flow leads from there
-STEP = 16  # borders are multiples, so that maps of all scales begin where those of the frame do
-WORTH = 0.6  # of the frame: above it, all is seen, for which the guides' streams are kept
+STEP = 16  # borders are multiples, so that feature maps of all scales coincide with those of the whole frame
+WORTH = 0.6  # share of the frame above which all of it is used, as its guides' streams are cached
 
 
 def is_thin(mask: Tensor) -> bool:

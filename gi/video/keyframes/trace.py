@@ -18,7 +18,7 @@ from gi.media.scale import video_pixels
 from gi.models.classical import opencv_inpaint
 from gi.video.keyframes.trust import Witnesses, smooth_error, trust
 
-SEAM = 2  # pixels around a hole that tell how far copied colours are from those of the frame
+SEAM = 2  # pixels around a hole where copied colours are compared with those of the frame
 
 
 class Step(NamedTuple):
@@ -45,7 +45,7 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
 
     A point stops at the first neighbour that knows its place, and is given up where it leaves the frame or where the
     errors along its way, mean of x and y, add up to more than `tolerance` pixels at 432 x 240, see `video_pixels`.
-    `witnesses` go along, and on, as far as the points do.
+    `witnesses` are followed at the same time, also past known pixels, for as many steps.
     """
     number = len(points)
     if witnesses is not None:
@@ -91,8 +91,8 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
 
     directions: number of steps and the steps of each direction; `tolerance` and these as in `trace`. Returns the image,
     and what is missing still. The less colours can be trusted, the more of `opencv_inpaint` is mixed in.
-    doubtful: a trust up to which nothing counts as found, see `trust`.
-    adapt: colours were made up in part, and are shifted, smoothly over the hole, to meet those around it.
+    doubtful: trust up to which colours are discarded, see `trust`.
+    adapt: some colours were generated; they are shifted, smoothly over the hole, to match those around it.
     follow: called in place of `trace`, once for each direction that has steps, if anything is missing.
     """
     points = hole_points(dilate(mask, SEAM) if adapt else mask)

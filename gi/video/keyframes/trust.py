@@ -1,8 +1,9 @@
-"""How far colours that flow leads to can be trusted: measured where the truth is known, around the hole. Ours.
+"""How far colours along flow can be trusted, measured around the hole, where ground truth is known. Ours.
 
-Flow around a hole is completed as it is inside. So the pixels of this ring, followed as those of the hole are, tell
-what comes of it, frame by frame and place by place: waves that changed, a figure that passed, a motion that was not the
-hole's. What a smooth continuation from the hole's border would cost is how fast colours change with distance.
+Flow in a ring around a hole is completed in the same way as inside. So following the ring's known pixels shows the
+errors to expect, frame by frame and place by place: from waves that changed, a figure that passed, a motion that was
+not the hole's. The error of a smooth continuation from the hole's border is estimated from how fast colours change with
+distance.
 """
 import cv2
 import numpy as np
@@ -16,9 +17,9 @@ from gi.media.scale import video_pixels
 CELL = 8  # pixels at 432 x 240 whose errors are averaged
 EVERY = 2  # of the ring's pixels, one is followed
 NEAR = 20  # pixels at 432 x 240 around a hole that tell how fast colours change
-SHARPER = 2.0  # times the squared error of a smooth continuation that a copy may have for a trust of a half
-MADE_UP = 0.5  # of that is added for colours that a network made up: its own error
-_POOLED = 0.01  # weight that a step's errors give to those of all steps together
+SHARPER = 2.0  # times the squared error of a smooth continuation, at which the trust in a copy is one half
+MADE_UP = 0.5  # added to that ratio for colours that a network generated, for its own error
+_POOLED = 0.01  # weight of the errors of all steps together beside those of one step
 _NOISE = 1e-5  # squared error of colours that are as good as equal
 
 
@@ -32,7 +33,7 @@ def trust(expected: Tensor, alternative: Tensor, *, made_up: bool = False) -> Te
 
 
 class Witnesses:
-    """Known pixels around the hole `mask` (1,1,H,W) of `image` (1,3,H,W), and what they come upon, step by step."""
+    """Known pixels around the hole `mask` (1,1,H,W) of `image` (1,3,H,W), and their errors along flow, step by step."""
 
     def __init__(self, image: Tensor, mask: Tensor):
         size = mask.shape[-2:]
@@ -45,15 +46,15 @@ class Witnesses:
         self._steps: list[Tensor] = []  # (2, cells) each: sums of squared errors, and how many
 
     def note(self, index: Tensor, colours: Tensor) -> None:
-        """In the next step, the pixels of this `index` (M) came upon `colours` (M, 3)."""
+        """Records that in the next step the pixels of this `index` (M) led to `colours` (M, 3)."""
         error = (colours - self._colours[index]).square().mean(dim=1)
         sums = error.new_zeros(2, self._rows * self._columns)
         self._steps.append(sums.index_add_(1, self._place[index], torch.stack([error, torch.ones_like(error)])))
 
     def expected(self, points: Tensor, steps: Tensor) -> Tensor:
-        """Squared errors (N) to expect of what `points` (N, 2) found after `steps` (N), at least 1.
+        """Squared errors (N) to expect of the colours that `points` (N, 2) led to after `steps` (N), at least 1.
 
-        Those of the witnesses around them after as many steps. Where there are none at all: as good as no error.
+        They are those of the witnesses around them after as many steps; almost 0 where there are none at all.
         """
         sums = torch.stack(self._steps)
         sums = (sums + _POOLED * sums.mean(dim=0)).view(-1, 2, self._rows, self._columns)
@@ -84,6 +85,6 @@ def smooth_error(image: Tensor, mask: Tensor) -> Tensor:
         costs.append(float(np.square(np.concatenate([across, down])).mean()))
         if span >= min(distance.max(), margin):
             break
-    if len(spans) == 1:  # nothing is known: what is found is better than nothing
+    if len(spans) == 1:  # nothing is known: any colour is better than none
         return torch.ones_like(mask)
     return torch.from_numpy(np.interp(distance, spans, costs)).float().to(mask.device)[None, None] + _NOISE

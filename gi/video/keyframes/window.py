@@ -1,4 +1,5 @@
-"""The part of a video that is in memory: frames come from iterators, and go when no chunk needs them any more."""
+"""The part of a video that is in memory: frames are read from iterators, and dropped when no chunk needs them any more.
+"""
 from collections.abc import Callable, Container, Iterable, Mapping
 
 import numpy as np
@@ -31,7 +32,7 @@ class Window:
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._unedited: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # edited frames as they were
         self.next = first  # number of the frame that is read next
-        self.count = count  # otherwise known when the end was reached
+        self.count = count  # if None, known once the end is reached
         self.full_size: tuple[int, int] | None = None
 
     def read_to(self, stop: int) -> None:
