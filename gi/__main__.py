@@ -5,6 +5,7 @@ Nothing slow is imported here, nor by the files of gi/commands before they have 
 """
 import difflib
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,9 +46,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run_module(name: str, argv: Sequence[str]) -> NoReturn:
     """Runs `main` of a module and exits with its status. Missing packages, and Ctrl-C during imports, end in one line
-    instead of a traceback.
+    instead of a traceback. SIGTERM, the warning of schedulers and containers, is handled like Ctrl-C, so that work that
+    can be resumed saves its state; `gi train` has rules of its own (`gi.training.signals`).
     """
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         from gi.commands import script
         module = importlib.import_module(name)
         script.run(lambda: module.main(argv))

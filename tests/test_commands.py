@@ -83,6 +83,15 @@ def _interrupted(name):
     raise KeyboardInterrupt
 
 
+def test_sigterm_is_ctrl_c(root):
+    """Which lets a video's fit save its state, see `tests/internal/test_method.py`."""
+    program = ("import os, signal, gi.commands.fetch as module; from gi.__main__ import main\n"
+               "module.main = lambda argv: os.kill(os.getpid(), signal.SIGTERM)\n"
+               "main(['fetch'])")
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 # Arguments of gi test -------------------------------------------------------------------------------------------------
 
 def test_what_gi_test_is_given(tmp_path):
