@@ -137,6 +137,7 @@ def test_nan_and_zero_are_kept(tmp_path):
     assert math.isnan(scores["inpaint"]["psnr_hole"]) and scores["keyframes"]["psnr_hole"] == 0
 
 
+@pytest.mark.slow
 def test_networks_trained_together_become_what_each_becomes_alone(tmp_path):
     """To the rounding of 16 bits: same weights at the start, same samples, same optimiser and schedule."""
     photographs, both = tmp_path / "photographs", tmp_path / "together"
