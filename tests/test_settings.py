@@ -51,10 +51,11 @@ def test_defaults(function, expected):
     assert {name: parameters[name].default for name in expected} == expected
 
 
-@pytest.mark.parametrize("name, gflop", [("ours", 164), ("ours_big", 283), ("ours_no_ffc", 115)])
-def test_work(name, gflop):
-    """Operations of a prediction at 256x256 with two keyframes, without Fourier transforms and what goes by element.
-    The original does a little more besides: the deformable write's query on the target, which cancels.
+@pytest.mark.parametrize("name, millions, gflop", [("ours", 47.6, 164), ("ours_big", 132.3, 283),
+                                                   ("ours_no_ffc", 43.9, 115)])
+def test_size_and_work(name, millions, gflop):
+    """Parameters, and operations of a prediction at 256x256 with two keyframes, without Fourier transforms and what
+    goes by element. The original does a little more besides: the deformable write's query on the target, which cancels.
     """
     with FakeTensorMode():  # shapes without numbers
         generator = instantiate(generator_of(name)).eval().requires_grad_(False)
@@ -62,6 +63,7 @@ def test_work(name, gflop):
             1, 2, 1, 256, 256)
         with FlopCounterMode(display=False) as counter:
             generator(*inputs)
+    assert sum(p.numel() for p in generator.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
     assert 0.9 < counter.get_total_flops() / 1e9 / gflop < 1
 
 

@@ -67,9 +67,9 @@ def load(backbone: str, dtype: torch.dtype = torch.float32) -> Parts:
     """The networks of SVD, or of a smaller configuration of the same classes.
 
     backbone: "svd-xt", "svd-base", another repository of the hub that is in its cache, or a folder with unet/, vae/ and
-    image_encoder/. dtype: of the UNet and the image encoder; the VAE's is float32 always. SHA-256 of the weights and
-    the licence are logged. Raises InputError for configurations and weights of other kinds, MissingFile that names what
-    is missing, and how to get it.
+    image_encoder/. dtype: of the UNet and the image encoder; the VAE's is float32 always. SHA-256 of the weights is
+    logged. Raises InputError for configurations and weights of other kinds, MissingFile that names what is missing, and
+    how to get it.
     """
     dtypes = {"unet": dtype, "vae": torch.float32, "image_encoder": dtype}
     if torch.get_default_device().type == "meta" and backbone in FRAMES:
@@ -82,7 +82,6 @@ def load(backbone: str, dtype: torch.dtype = torch.float32) -> Parts:
         made = {name: _make(name, _read_config(config, name), config, dtypes[name])
                 for name, (config, _) in files.items()}
         digests = {name: _read_weights(made[name], weights) for name, (_, weights) in files.items()}
-        log.info(licence(backbone))
     config = made["unet"].config
     about = {key: config[key] for key in ("num_frames", "block_out_channels", "layers_per_block")}
     about = json.loads(json.dumps(about)) | {"sha256": digests["unet"]}

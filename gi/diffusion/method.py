@@ -1,5 +1,4 @@
 """The video method `diffusion`: what edited keyframes show is carried to all other frames."""
-import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from gi.diffusion.windows import Shown, in_windows, stacked
 from gi.errors import InputError, expect_at_least
 from gi.media.crop import working_size
 from gi.video.identity import network_checksum
-from gi.video.method import Held, Part, Pictures, VideoMethod
+from gi.video.method import Held, Part, Pictures, VideoMethod, say
 
 SMALL = resources.bundled("checkpoints/ours_diffusion_small.safetensors")
 PLANS = {"coarse_to_fine": CoarseToFine, "multidiffusion": MultiDiffusion}
@@ -69,7 +68,7 @@ class Diffusion(VideoMethod):
                              "checkpoint=FILE.safetensors of a trained one")
         network = KeyframeDiffusion.from_pretrained(checkpoint or SMALL, backbone, find_device(device))
         if licence := network.licence():
-            print(licence, file=sys.stderr, flush=True)
+            say(licence)
         large = network.backbone() and next(network.parameters()).is_cuda
         half = precision == "bf16" or (precision == "auto" and large)
         # diffusers' own `to` warns of layers that this network does not have.

@@ -15,8 +15,8 @@ from gi.internal.fitting import LOWEST_RATE, Fit, Recipe, expect_budget
 from gi.internal.layers import even_out
 from gi.internal.mask_networks import MaskBase, MaskLarge, mask_loss
 from gi.internal.mask_samples import PastedObjects
-from gi.internal.method import say
 from gi.video.mask_output import laid_over
+from gi.video.method import say
 from gi.video.outline import Core
 from gi.video.propagate_flow import Annotated, FlowFollower, Follower, decide
 

@@ -2,7 +2,6 @@
 import functools
 import logging
 import math
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,7 +19,7 @@ from gi.internal.progressive import STAGE_BUDGET, StageFitting, Stages, pyramid,
 from gi.internal.reconstruction import Reconstruction
 from gi.internal.shot import BUDGET, Shot
 from gi.media.crop import working_size
-from gi.video.method import Part, Pictures, VideoMethod, pieces
+from gi.video.method import Part, Pictures, VideoMethod, pieces, say
 from gi.weights.checkpoint import load_generator_weights
 from gi.weights.files import file_sha256, load_strict, write_state
 from gi.weights.unpickle import read_checkpoint
@@ -221,8 +220,3 @@ def _has_vgg():
     """Whether the weights of the ambiguity term are there, without which it is left out."""
     from gi.internal.ambiguity import VGG19
     return VGG19.find().is_file()
-
-
-def say(line: str) -> None:
-    """Prints a line to standard error, where progress is shown."""
-    print(line, file=sys.stderr, flush=True)

@@ -15,14 +15,13 @@ from gi.errors import InputError, expect_at_least
 from gi.internal.candidates import Followed, Following, describe
 from gi.internal.choose import Chooser, Pixels, fit, gains, pays
 from gi.internal.fitting import Fitting, Recipe, expect_budget
-from gi.internal.method import say
 from gi.internal.moved import move, translations
 from gi.internal.networks import Base
 from gi.internal.objective import TwoPhases
 from gi.internal.reconstruction import Reconstruction
 from gi.internal.shot import Shot, mapped
 from gi.media.crop import limited, resize_known
-from gi.video.method import Part, Pictures, VideoMethod, apart
+from gi.video.method import Part, Pictures, VideoMethod, apart, say
 from gi.weights.files import load_strict, write_state
 from gi.weights.unpickle import read_checkpoint
 

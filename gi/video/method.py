@@ -5,6 +5,7 @@ A new method is a subclass of `VideoMethod` in a file of its own and a line of `
 import inspect
 import pkgutil
 import shlex
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -232,6 +233,11 @@ def parse_options(words: Iterable[str]) -> dict[str, object]:
             raise InputError(f"{word}: expected an option of the method, key=value")
         options[key] = parse_value(value, key)
     return options
+
+
+def say(line: str) -> None:
+    """Prints a line about the work of a method to standard error, where progress is shown."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def describe_options(words: Sequence[str], table: Mapping[str, Entry] = METHODS) -> str:
