@@ -54,7 +54,7 @@ def run(tmp_path):
 def test_same_network(run, tmp_path, half, tolerance):
     config, checkpoint = run
     out = tmp_path / "some" / "small.safetensors"
-    size = export_generator(config, checkpoint, out, half=half, about={"steps": 3})
+    size = export_generator(config, checkpoint, out, half=half, metadata={"steps": 3})
     assert size == out.stat().st_size < checkpoint.stat().st_size / (3 if half else 1.5)
     inputs = random_inputs(1, 2, 40, 48)
     before, after = (load_generator(config, path) for path in (checkpoint, out))
@@ -66,7 +66,7 @@ def test_same_network(run, tmp_path, half, tolerance):
     with safe_open(out, "pt") as file:
         about = file.metadata()
     assert about["steps"] == "3" and json.loads(about["generator"])["params"]["pixel_width"] == 8
-    export_generator(config, checkpoint, out, about={"generator": "x"})  # what the file is comes from the network alone
+    export_generator(config, checkpoint, out, metadata={"generator": "x"})  # comes from the network alone
     assert load_trained(out, flow="zero").generator.pixel_write is not None
 
 

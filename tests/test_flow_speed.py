@@ -56,7 +56,7 @@ def test_instance_norm_is_torchs():
 def test_winograd_is_a_convolution(size, layout):
     x = torch.randn(2, 40, 11, 14).contiguous(memory_format=layout)
     weight = torch.randn(36, 40, *size)
-    assert winograd.pays(weight) and not winograd.pays(weight[:9])
+    assert winograd.is_faster(weight) and not winograd.is_faster(weight[:9])
     expected = torch.nn.functional.conv2d(x.double(), weight.double())
     for dtype, tolerance in (torch.float64, 1e-12), (torch.float32, 1e-5):
         result = winograd.convolve(x.to(dtype), winograd.transformed(weight.to(dtype)), size)

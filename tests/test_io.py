@@ -93,7 +93,7 @@ def test_one_value_or_colour_that_is_transparent(tmp_path, photograph, mode):
     image = Image.fromarray(photograph).quantize(4) if mode == "P" else Image.fromarray(photograph).convert(mode)
     image.save(tmp_path / "a.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
     truth = np.asarray(Image.open(tmp_path / "a.png").convert("RGBA"))
-    pixels = io.look_at(tmp_path / "a.png", lambda image: io.native_pixels(image, "a"))
+    pixels = io.inspect_image(tmp_path / "a.png", lambda image: io.native_pixels(image, "a"))
     np.testing.assert_array_equal(pixels, truth)
     painted = np.full((12, 20), 255, np.uint8)
     painted[:, 5:] = 0  # black, and not to be seen
@@ -187,11 +187,11 @@ def test_threads_that_read_at_once_leave_the_process_as_it_was(tmp_path, photogr
 
     with ThreadPoolExecutor(1) as pool:
         def first(image):  # begins before the other one, and ends before it
-            later = pool.submit(io.look_at, tmp_path / "a.png", second)
+            later = pool.submit(io.inspect_image, tmp_path / "a.png", second)
             assert inside.wait(60)
             return later
 
-        later = io.look_at(tmp_path / "a.png", first)
+        later = io.inspect_image(tmp_path / "a.png", first)
         ended.set()
         later.result()
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
@@ -236,7 +236,7 @@ def test_what_is_hardly_a_mask_is_asked_about(tmp_path, photograph):
     painted[2:4, 3:9] = 255
     for name, content in ("mask", painted), ("photograph", photograph), ("inverted", 255 - painted):
         io.write_image(tmp_path / f"{name}.png", content)
-    remarks = [io.look_at_mask(tmp_path / f"{name}.png")[1] for name in ("mask", "photograph", "inverted")]
+    remarks = [io.read_mask_with_remark(tmp_path / f"{name}.png")[1] for name in ("mask", "photograph", "inverted")]
     assert remarks[0] == "5.00 % missing" and remarks[1].endswith("is this a mask?")
     assert remarks[2] == "95 % missing; is it inverted? bright is what is missing"
 

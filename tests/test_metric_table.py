@@ -91,7 +91,7 @@ def run_of(error, outside, *, shift=0, masks=True):
     metrics, image, mask = ImageMetrics(metrics=["psnr", "l1"]), torch.zeros(4, 3, 8, 8), torch.zeros(4, 1, 8, 8)
     mask[:, :, shift:4 + 2 * shift] = 1
     metrics.update(image + error * mask + outside * (1 - mask), image, mask, list("abcd"))
-    return describe(metrics.compute(), run="r", set_name="two", about={"masks": masks})
+    return describe(metrics.compute(), run="r", set_name="two", metadata={"masks": masks})
 
 
 def test_tables_are_of_composites_and_mark_the_better_method():

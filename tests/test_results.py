@@ -35,7 +35,7 @@ def same(a, b):
 
 
 def test_json_gives_everything_back_and_is_strict(tmp_path):
-    written = describe(scores(), run="ours", set_name="two", about={"checkpoint": "inf", "nothing": None})
+    written = describe(scores(), run="ours", set_name="two", metadata={"checkpoint": "inf", "nothing": None})
     write_results(written, tmp_path / "two.json")
     assert same(written, {"run": "ours", "set": "two", "checkpoint": "inf", **scores().to_dict()})
     found = read_results(tmp_path / "two.json")
@@ -146,7 +146,7 @@ def test_compare(tmp_path, run_script, capsys):
     first, second = tmp_path / "2026-01-31T12-00-00_ours", tmp_path / "try[1]"
     report_results({"two": scores(lpips=0.2), "four": scores()}, "ours", first, paper={"two": find_row(4, "ours")})
     report_results({"two": scores(lpips=0.1)}, "ours_big", second, paper={"two": find_row(4, "ours_big")},
-                   about={"step": 12_000})
+                   metadata={"step": 12_000})
     write_results(describe(scores(lpips=0.3, fid=False), run="other", set_name="two"), tmp_path / "other.json")
     capsys.readouterr()
     status, printed = run(first, second, tmp_path / "other.json", "--paper", "4:transformer")

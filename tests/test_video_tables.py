@@ -8,7 +8,7 @@ import pytest
 
 from gi.errors import InputError
 from gi.media.files import open_video
-from gi.media.tables import check_tables
+from gi.media.sample_tables import check_tables
 from tests.video_helpers import write_video
 
 MANY = 2**23

@@ -92,10 +92,10 @@ def small_frames(video: VideoSource, start: int) -> Iterator[np.ndarray]:
     """
     size = limited((video.width, video.height), SIDE)
     if isinstance(video, VideoFile):
-        width, height = size[::-1] if video.turn.swap else size
+        width, height = size[::-1] if video.orientation.swap else size
         for picture in video.pictures(start):
             small = picture.reformat(width=width, height=height, interpolation="AREA")
-            yield video.turn.upright(video.colour.to_rgb(small))
+            yield video.orientation.upright(video.colour.to_rgb(small))
     else:
         for frame in video.frames(start):
             yield np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX, reducing_gap=2))

@@ -61,8 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     for line in [*(f"not computed: {note}" for note in notes), *(["; ".join(remarks)] if remarks else [])]:
         print(line, file=sys.stderr)
     run, name = args.name or args.predictions.resolve().name, args.set or args.truth.resolve().name
-    about = {"masks": args.masks is not None, "problems": problems}
-    result = describe(scores, run=run, set_name=name, paper=row, about=about)
+    metadata = {"masks": args.masks is not None, "problems": problems}
+    result = describe(scores, run=run, set_name=name, paper=row, metadata=metadata)
     if args.out is not None:
         write_results(result, args.out)
     if scores.count:

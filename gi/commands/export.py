@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.out.suffix != ".safetensors":
         raise InputError(f"--out {args.out}: expected a name ending in .safetensors")
     from gi.weights.export import export_generator
-    about, parts = (dict(entry.partition("=")[::2] for entry in entries) for entries in (args.about, args.part))
+    metadata, parts = (dict(entry.partition("=")[::2] for entry in entries) for entries in (args.about, args.part))
     size = export_generator(args.config, args.checkpoint, args.out, half=not args.full,
-                            about=about, parts=parts)
+                            metadata=metadata, parts=parts)
     print(f"{args.out}: {size:,} bytes")

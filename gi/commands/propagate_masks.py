@@ -64,7 +64,7 @@ def _annotations(args, video):
         if not 0 <= number < video.count:
             raise InputError(f"{path}: is to be the mask of frame {number}, but {video.path} has frames 0 to "
                              f"{video.count - 1}")
-        annotations[number], remark = io.look_at_mask(path)
+        annotations[number], remark = io.read_mask_with_remark(path)
         print(f"{path}: frame {number}, {remark}", file=sys.stderr)
         if (size := annotations[number].shape) != (video.height, video.width):
             raise InputError(f"{path}: {size[1]}x{size[0]}, expected {video.width}x{video.height} as {video.path}")

@@ -88,7 +88,7 @@ class StableVideoDiffusion(KeyframeDiffusion):
         lora.widen(unet, codec.channels + conditioning.channels(codec))
         lora.add_lora(unet, rank, alpha, target_modules)
         super().__init__(unet, codec, conditioning, ClipToken(parts.image_encoder))
-        self.sigma_max, self._about = parts.sigma_max, parts.about
+        self.sigma_max, self._metadata = parts.sigma_max, parts.metadata
         self.frames = unet.config.num_frames if frames is None else frames
         self.max_side = type(self).max_side if max_side is None else max_side
         self._settings = {"backbone": backbone, "rank": rank, "alpha": alpha, "target_modules": list(target_modules),
@@ -101,7 +101,7 @@ class StableVideoDiffusion(KeyframeDiffusion):
         return self._settings
 
     def backbone(self) -> dict[str, Any]:
-        return self._about
+        return self._metadata
 
     def licence(self) -> str:
         return diffusers_folder.licence(str(self._settings["backbone"]))

@@ -52,7 +52,7 @@ _MOST_BYTES, _MOST, _MOST_LAYERS = 1 << 20, 1 << 16, 64  # limits of a configura
 
 
 class Parts(NamedTuple):
-    """The frozen networks of SVD, in eval mode. sigma_max: the highest noise level. about: what the UNet was
+    """The frozen networks of SVD, in eval mode. sigma_max: the highest noise level. metadata: what the UNet was
     made of, {name: plain value}.
     """
 
@@ -60,7 +60,7 @@ class Parts(NamedTuple):
     vae: Any
     image_encoder: Any
     sigma_max: float
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def load(backbone: str, dtype: torch.dtype = torch.float32) -> Parts:
@@ -83,9 +83,9 @@ def load(backbone: str, dtype: torch.dtype = torch.float32) -> Parts:
                 for name, (config, _) in files.items()}
         digests = {name: _read_weights(made[name], weights) for name, (_, weights) in files.items()}
     config = made["unet"].config
-    about = {key: config[key] for key in ("num_frames", "block_out_channels", "layers_per_block")}
-    about = json.loads(json.dumps(about)) | {"sha256": digests["unet"]}
-    return Parts(**{name: part.eval() for name, part in made.items()}, sigma_max=_sigma_max(folder), about=about)
+    metadata = {key: config[key] for key in ("num_frames", "block_out_channels", "layers_per_block")}
+    metadata = json.loads(json.dumps(metadata)) | {"sha256": digests["unet"]}
+    return Parts(**{name: part.eval() for name, part in made.items()}, sigma_max=_sigma_max(folder), metadata=metadata)
 
 
 def locate(backbone: str) -> Path:

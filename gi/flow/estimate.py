@@ -74,7 +74,7 @@ class RAFT(PairEstimator):
         self.iterations = iterations
         self.network = raft_large(weights=None)
         if weights is not None:
-            state = read_weights(weights, about=RAFT_THINGS, sha256=sha256)
+            state = read_weights(weights, file=RAFT_THINGS, sha256=sha256)
             load_strict(self.network, torchvision_names(state), weights)
         replace_norms(self.network.feature_encoder)
         self.freeze()

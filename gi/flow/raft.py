@@ -136,7 +136,7 @@ def _upsample(flow, mask):
 
 def convolution(weight: Tensor, bias: Tensor | None, padding: Sequence[int]) -> Callable[[Tensor], Tensor]:
     """A convolution of stride 1 that keeps the size of its maps."""
-    if not winograd.pays(weight):
+    if not winograd.is_faster(weight):
         return functools.partial(F.conv2d, weight=weight, bias=bias, padding=padding)
     kernels, size, (vertical, horizontal) = winograd.transformed(weight), weight.shape[2:], padding
     offset = 0 if bias is None else bias[:, None, None]

@@ -18,7 +18,7 @@ FEWEST_CHANNELS = 32  # with fewer, rearranging tiles takes longer than the mult
 _POINTS = 0, 1, -1, 0.5, -2, 2, -0.5  # the first ones, and infinity
 
 
-def pays(weight: Tensor) -> bool:
+def is_faster(weight: Tensor) -> bool:
     """Whether `convolve` is faster than torch for a convolution of stride 1 by a weight (O,C,height,width)."""
     supported = weight.device.type == "cpu" and weight.dtype == torch.float32
     return (supported and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()

@@ -61,7 +61,7 @@ class Ambiguity(Frozen):
 
     def _load(self, weights, sha256):
         try:
-            state = None if weights is None else read_weights(weights, about=VGG19, sha256=sha256)
+            state = None if weights is None else read_weights(weights, file=VGG19, sha256=sha256)
         except MissingFile as error:
             log.warning("ambiguity: left out, %s", error)
             self.weight, self.features = 0.0, nn.Sequential()

@@ -16,7 +16,7 @@ from gi.media.scale import video_pixels
 from gi.video.keyframes import plan
 from gi.video.keyframes.chunk import ChunkFiller
 from gi.video.keyframes.pipeline import VideoInpainter
-from gi.video.keyframes.trace import Found, hole_points, scatter, trace
+from gi.video.keyframes.trace import Traced, hole_points, scatter, trace
 from gi.video.keyframes.window import Window
 from gi.video.method import VideoMethod
 
@@ -69,7 +69,7 @@ class FollowingFiller(ChunkFiller):
             step = self._steps(number, direction, content, only)
             inside = traced.pop(0) if length > 0 and len(hole) else trace(hole, 0, step, tolerance=0)
             beside = trace(ring, length, step, tolerance=self.settings.tolerance)
-            each.append(Found(*map(torch.cat, zip(inside, beside, strict=True))))
+            each.append(Traced(*map(torch.cat, zip(inside, beside, strict=True))))
         backward, forward = each
         weights = torch.stack([(way.steps > 0) * torch.exp(-way.error) / way.steps.clamp(min=1)
                                for way in (forward, backward)])

@@ -85,6 +85,6 @@ def gains(places: Sequence[Pixels], *, seed: int = 0) -> Iterator[float]:
         yield score(fit(others, seed=seed), place) - score(None, place)
 
 
-def pays(gains: Sequence[float]) -> bool:
+def improves(gains: Sequence[float]) -> bool:
     """Whether a chooser with these gains is worth using: at no place it may lose more than a little."""
     return len(gains) > 1 and min(gains) > WORST and float(np.mean(gains)) > LEAST

@@ -113,10 +113,10 @@ class Internal(VideoMethod):
             for done, _ in fitting.run():
                 yield done_before + done, total
             done_before += done
-            pays = number == 1 or fitting.pays
-            if not pays:
+            improves = number == 1 or fitting.improves
+            if not improves:
                 say(f"stage {number}: not better than the stage before, whose result is enlarged instead")
-            self.networks.append(fitting.average.eval() if pays else None)
+            self.networks.append(fitting.average.eval() if improves else None)
         if self.keep_network is not None:
             first, *later = ({} if network is None else network.state_dict() for network in self.networks)
             write_state(self.keep_network, {"state_dict": first, "stages": later})

@@ -155,7 +155,7 @@ class StageFitting(Fitting):
         return self.before.prior([shot.frames[number] for shot in self.shots[:-1]], holes, box)
 
     @property
-    def pays(self) -> bool:
+    def improves(self) -> bool:
         """Whether the averaged network reconstructs hidden pixels better than its prior does."""
         return self.score() > self._of_prior
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from gi.compositing import pixels_of_tensor, tensor_of_pixels
 from gi.errors import InputError, expect_at_least
 from gi.internal.candidates import Followed, Following, describe
-from gi.internal.choose import Chooser, Pixels, fit, gains, pays
+from gi.internal.choose import Chooser, Pixels, fit, gains, improves
 from gi.internal.fitting import Fitting, Recipe, expect_budget
 from gi.internal.moved import move, translations
 from gi.internal.networks import Base
@@ -93,7 +93,7 @@ class Refine(VideoMethod):
             write_state(learned, self._learn([pixels for pixels in found if len(pixels.frame)]), durable=True)
         state = read_checkpoint(learned)
         self.chooser = None
-        if pays(state["gains"]):
+        if improves(state["gains"]):
             self.chooser = Chooser().requires_grad_(False)
             load_strict(self.chooser, state["chooser"], learned)
             self.chooser.to(self.device)
@@ -184,7 +184,7 @@ class Refine(VideoMethod):
     def _learn(self, places):
         """{"gains": …, "chooser": its weights}, without weights if they would not be used."""
         gained = list(gains(places, seed=self.seed)) if len(places) > 1 else []
-        return {"gains": gained, "chooser": fit(places, seed=self.seed).state_dict() if pays(gained) else {}}
+        return {"gains": gained, "chooser": fit(places, seed=self.seed).state_dict() if improves(gained) else {}}
 
 
 def _hidden(masks, places, folder):

@@ -33,7 +33,7 @@ class PerceptualLoss(Frozen):
         self.weight = weight
         self.encoder = DilatedResNet50()
         if weights is not None:
-            load_strict(self.encoder, read_weights(weights, about=ADE20K_ENCODER, sha256=sha256), weights)
+            load_strict(self.encoder, read_weights(weights, file=ADE20K_ENCODER, sha256=sha256), weights)
         self.freeze()
 
     def forward(self, prediction: Tensor, batch: dict, discriminated: object = None) -> Tensor:

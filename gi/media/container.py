@@ -11,7 +11,7 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media import io
-from gi.media.tables import check_tables
+from gi.media.sample_tables import check_tables
 
 # No other format is tried: some of FFmpeg's are playlists, which open other files.
 _FORMATS = {"format_whitelist": "mov,matroska,avi,mpegts"}

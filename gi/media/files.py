@@ -14,8 +14,8 @@ from PIL import Image
 from gi.errors import InputError
 from gi.media import container, io
 from gi.media.colour import colour_of
+from gi.media.orientation import orientation_of
 from gi.media.source import FOLDER_RATE, VideoSource
-from gi.media.turn import turn_of
 
 _HDR_DATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_METADATA")
 
@@ -33,13 +33,13 @@ class VideoFile(VideoSource):
             picture = next(container.decode(path, file, stream, self._index))
             self.colour = colour_of(picture, stream.codec_context)
             self.remarks = _remarks(file, stream, picture)
-            self.turn = turn_of(picture)
+            self.orientation = orientation_of(picture)
             start = container.origin(file)
             self.width, self.height = picture.width, picture.height
         self.time_base = self._index.time_base if self._index.exact else 1 / self.rate
         start = round(start / self.time_base) if self._index.exact else 0
         self.times = (self._index.times - start).tolist()
-        if self.turn.swap:
+        if self.orientation.swap:
             self.width, self.height, self.aspect = self.height, self.width, 1 / self.aspect
 
     def pictures(self, start: int = 0) -> Generator[av.VideoFrame, None, None]:
@@ -49,7 +49,7 @@ class VideoFile(VideoSource):
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
         pictures = container.pictures(self.path, self._index, wanted.start) if wanted else iter(())
         for number, picture in zip(wanted, pictures, strict=False):
-            yield number, self.turn.upright(self.colour.to_rgb(picture))
+            yield number, self.orientation.upright(self.colour.to_rgb(picture))
         if wanted and wanted.stop == self.count:
             next(pictures, None)  # raises if there is another one
 
@@ -78,7 +78,7 @@ class VideoFolder(VideoSource):
             if size != (self.width, self.height):
                 expected = f"{self.width}x{self.height} as {self.files[0].name}"
                 raise InputError(f"{file}: the image has {size[0]}x{size[1]} pixels, expected {expected}")
-        self.rich = any(io.look_at(file, _is_rich) for file in self.files)
+        self.rich = any(io.inspect_image(file, _is_rich) for file in self.files)
 
     def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
         for number in wanted:

@@ -19,7 +19,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from gi.errors import InputError
 from gi.media import mask_values
-from gi.media.scans import check_scans
+from gi.media.jpeg_scans import check_scans
 
 # Suffixes of images, wherever a folder is listed: all that Pillow has for the formats below.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
@@ -50,17 +50,17 @@ def read_image(path: str | Path) -> np.ndarray:
             pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
         return to_rgb(pixels)
 
-    return look_at(path, look)
+    return inspect_image(path, look)
 
 
 def read_mask(path: str | Path) -> np.ndarray:
     """uint8 (H, W), 1 = missing, by the rule of `gi.media.mask_values`. Raises InputError as `read_image`."""
-    return look_at_mask(path)[0]
+    return read_mask_with_remark(path)[0]
 
 
-def look_at_mask(path: str | Path) -> tuple[np.ndarray, str]:
+def read_mask_with_remark(path: str | Path) -> tuple[np.ndarray, str]:
     """As `read_mask`, and a remark on what was read, "12 % missing, labels 1 and 2"."""
-    return mask_values.read_one(look_at(path, mask_values.levels_of_image), str(path))
+    return mask_values.read_one(inspect_image(path, mask_values.levels_of_image), str(path))
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
@@ -72,10 +72,10 @@ def read_size(path: str | Path) -> tuple[int, int]:
         told = image.format != "PNG" or not _ORIENTED.isdisjoint(image.info)
         return stored[::-1] if told and image.getexif().get(0x0112) in (5, 6, 7, 8) else stored
 
-    return look_at(path, look)
+    return inspect_image(path, look)
 
 
-def look_at(path: str | Path, look: Callable[[Image.Image], T]) -> T:
+def inspect_image(path: str | Path, look: Callable[[Image.Image], T]) -> T:
     """What `look` makes of the Pillow image, not decoded yet. Raises InputError as `read_image`, for any error."""
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would block for ever

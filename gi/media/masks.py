@@ -67,10 +67,10 @@ class MaskSource(VideoSource):
 
     def _read(self, wanted: range) -> Iterator[tuple[int, Levels]]:  # type: ignore[override]  # `frames` reads them
         if self._source is None:
-            levels = io.look_at(self.path, levels_of_image)
+            levels = io.inspect_image(self.path, levels_of_image)
             yield from ((number, levels) for number in wanted)
         elif isinstance(self._source, VideoFolder):
-            yield from ((number, io.look_at(self._source.files[number], levels_of_image)) for number in wanted)
+            yield from ((number, io.inspect_image(self._source.files[number], levels_of_image)) for number in wanted)
         else:
             for number, frame in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):
                 yield number, levels_of_array(frame, str(self.path))._replace(lossy=self._lossy)
@@ -92,7 +92,7 @@ def open_masks(path: str | Path, video: VideoSource, *, dilate: int | None = Non
         raise InputError(f"masks cannot grow by {dilate} pixels, expected 0 or more")
     if path.is_file() and path.suffix.lower() in io.SUFFIXES:
         source, (width, height) = None, io.read_size(path)
-        if (pictures := io.look_at(path, lambda image: getattr(image, "n_frames", 1))) > 1:
+        if (pictures := io.inspect_image(path, lambda image: getattr(image, "n_frames", 1))) > 1:
             raise InputError(f"{path}: has {pictures} pictures, expected one for all frames, a video or a folder")
     else:
         source = VideoFolder(path, ending) if ending else open_video(path)

@@ -35,7 +35,7 @@ def read_photo(path: str | Path) -> Photo:
         pixels = pixels_of(image, str(path))  # also where it is read again below: damaged files end here
         return Photo(_read_deep(path, image, pixels) if deep else pixels, profile)
 
-    return io.look_at(path, look)
+    return io.inspect_image(path, look)
 
 
 def _read_deep(path, image, pixels):
@@ -147,7 +147,7 @@ def inpaint_file(inpainter: Callable, sample: SampleFiles, out: str | Path) -> F
     photos, masks, remarks = [], [], []
     for path, mask_path in pairs:
         photos.append(read_photo(path))
-        mask, remark = (None, None) if mask_path is None else io.look_at_mask(mask_path)
+        mask, remark = (None, None) if mask_path is None else io.read_mask_with_remark(mask_path)
         masks.append(mask)
         remarks.append(remark)
         if mask is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.media.colour import HD, Colour
-from gi.media.turn import Turn
+from gi.media.orientation import Orientation
 
 FOLDER_RATE = Fraction(25)  # of frames without a rate of their own
 
@@ -34,7 +34,7 @@ class VideoSource(ABC):
     times: Sequence[int]
     time_base: Fraction = 1 / FOLDER_RATE
     colour: Colour = HD
-    turn: Turn = Turn()
+    orientation: Orientation = Orientation()
     remarks: Sequence[str] = ()
 
     def __init__(self, path: Path):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gi.errors import InputError
 from gi.media import container, io
-from gi.media.deep import keep_samples
+from gi.media.bit_depth import keep_samples
 from gi.media.frame_folder import check_folder, write_folder
 from gi.media.sound import carry_sound
 from gi.media.source import VideoSource
@@ -206,7 +206,7 @@ def _unfinished(path: Path, workplace: Path | None) -> Iterator[Path]:
 
 def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
     """The stream, and a function from upright pixels to those it stores."""
-    turn, width, height, aspect = video.turn, video.width, video.height, video.aspect
+    turn, width, height, aspect = video.orientation, video.width, video.height, video.aspect
     stream = file.add_stream(encoder, rate=video.rate)
     if turn.matrix and _CAN_TURN:
         stream.set_display_matrix(turn.matrix)

@@ -57,7 +57,7 @@ class InceptionFeatures(Frozen):
         }.items():
             setattr(self.network, name, block)
         if weights is not None:
-            load_strict(self.network, read_weights(weights, about=INCEPTION, sha256=sha256), weights)
+            load_strict(self.network, read_weights(weights, file=INCEPTION, sha256=sha256), weights)
         self.network.fc = nn.Identity()  # what is left ends in the pool features
         self.freeze()
 
@@ -89,12 +89,12 @@ class LPIPS(Frozen):
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # of its old `pretrained`
             self.network = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
         if weights is not None:
-            about, backbone = _BACKBONES[net], self.network.net
-            path = about.path if weights == "torchvision" else weights
+            file, backbone = _BACKBONES[net], self.network.net
+            path = file.path if weights == "torchvision" else weights
             # The package keeps torchvision's layers under their old numbers, in slices: slice2.5 is features.5.
             names = {f"features.{name.split('.', 1)[1]}": name for name in backbone.state_dict()}
             state = {names.get(name, name): value for name, value in
-                     read_weights(path, about=about, sha256=sha256).items() if not name.startswith("classifier.")}
+                     read_weights(path, file=file, sha256=sha256).items() if not name.startswith("classifier.")}
             load_strict(backbone, state, path)
         self.freeze()
 

@@ -54,7 +54,7 @@ class I3D(Frozen):
         self.logits = nn.Module()  # in the file, but not used here
         self.logits.conv3d = nn.Conv3d(self.dimensions, 400, 1)
         if weights is not None:
-            load_strict(self, read_weights(weights, about=RGB_IMAGENET, sha256=sha256), weights)
+            load_strict(self, read_weights(weights, file=RGB_IMAGENET, sha256=sha256), weights)
         self.freeze()
 
     @torch.no_grad()

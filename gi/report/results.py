@@ -25,13 +25,13 @@ _KEYS = {"count": int, "totals": dict, "bins": list, "images": list}
 
 def report_results(
     results: Mapping[str, ImageScores], run: str, folder: str | Path, *, paper: Mapping[str, Row] | None = None,
-    about: Mapping | None = None, show: bool = True
+    metadata: Mapping | None = None, show: bool = True
 ) -> None:
     """Writes the files of every set, {set: scores} of `run`, below `folder`/metrics, and with `show` prints its table.
 
-    paper: {set: the row of the paper that stands beside it}. about: what else to keep, such as the checkpoint.
+    paper: {set: the row of the paper that stands beside it}. metadata: what else to keep, such as the checkpoint.
     """
-    written = [describe(scores, run=run, set_name=name, paper=(paper or {}).get(name), about=about)
+    written = [describe(scores, run=run, set_name=name, paper=(paper or {}).get(name), metadata=metadata)
                for name, scores in results.items()]
     for result in written:
         write_results(result, Path(folder) / "metrics" / f"{file_name(result['set'])}.json")
@@ -40,11 +40,11 @@ def report_results(
 
 
 def describe(
-    scores: ImageScores, *, run: str, set_name: str, paper: Row | None = None, about: Mapping | None = None
+    scores: ImageScores, *, run: str, set_name: str, paper: Row | None = None, metadata: Mapping | None = None
 ) -> dict:
     """The result of a run on a set, as files have it and tables show it: {"run", "set", "paper", …, "count", …}."""
-    about = {"paper": vars(paper) if paper else None, **(about or {})}
-    return {"run": run, "set": set_name, **{key: value for key, value in about.items() if value is not None},
+    metadata = {"paper": vars(paper) if paper else None, **(metadata or {})}
+    return {"run": run, "set": set_name, **{key: value for key, value in metadata.items() if value is not None},
             **scores.to_dict()}
 
 

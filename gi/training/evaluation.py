@@ -45,7 +45,7 @@ class EvaluationReport(pl.Callback):
         save_predictions: write all composites to predictions/<set>/<name>.png, see `prediction_path`.
 
     Attributes:
-        run, paper, about: as for `report_results`; without `run`, the name of the run's folder.
+        run, paper, metadata: as for `report_results`; without `run`, the name of the run's folder.
         config: the configuration of the test, as text.
     """
 
@@ -54,7 +54,7 @@ class EvaluationReport(pl.Callback):
         self.samples, self.baselines, self.save_predictions = samples, baselines, save_predictions
         self.run: str | None = None
         self.paper: Mapping[str, Row] = {}
-        self.about: Mapping = {}
+        self.metadata: Mapping = {}
         self.config: str | None = None
         self._seconds = 0.0
         self._start: float | None = None
@@ -172,7 +172,7 @@ class EvaluationReport(pl.Callback):
         facts = {
             "network": type(generator).__name__,
             "parameters": f"{sum(p.numel() for p in generator.parameters()):,}",
-            "checkpoint": self.about.get("checkpoint"),
+            "checkpoint": self.metadata.get("checkpoint"),
             "optimiser steps": f"{trainer.global_step:,}" if trainer.global_step else None,
             "training time": f"{format_duration(seconds)} with validation" if seconds else None,
             "device": f"{trainer.world_size} × {device}{threads}, precision {trainer.precision}",

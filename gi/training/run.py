@@ -75,9 +75,9 @@ def run(cfg: DictConfig, args: Namespace, logdir: Path) -> dict:
             load_for_test(model.generator, start, cfg)
         if args.test:
             name = args.base[-1].stem if args.base else logdir.name
-            about = {"checkpoint": None if args.train else str(start),
+            metadata = {"checkpoint": None if args.train else str(start),
                      "step": trainer.global_step if args.train else trained_steps(start)}
-            test(trainer, model, data, logdir, cfg, name=name, about=about)
+            test(trainer, model, data, logdir, cfg, name=name, metadata=metadata)
     return model.results
 
 
@@ -99,19 +99,19 @@ def train(trainer: pl.Trainer, model: GuidedInpainting, data: pl.LightningDataMo
 
 
 def test(trainer: pl.Trainer, model: GuidedInpainting, data: pl.LightningDataModule, logdir: Path, cfg: DictConfig, *,
-         name: str, about: dict) -> None:
+         name: str, metadata: dict) -> None:
     """Scores the test sets; writes results and reports with the run's name, its configuration, the rows of the paper
-    that this states, and what is `about`.
+    that this states, and `metadata`.
     """
     paper = stated_rows(cfg)
     reports = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationReport)]
     for report in reports:
-        report.run, report.about, report.paper, report.config = name, about, paper, OmegaConf.to_yaml(cfg)
+        report.run, report.metadata, report.paper, report.config = name, metadata, paper, OmegaConf.to_yaml(cfg)
     trainer.test(model, data, verbose=False)
     if trainer.is_global_zero:
         # A comparison was printed already, and has the scores in it that need no network.
         show = not any(r.baselines for r in reports) or any(metric.network for metric in model.measured)
-        report_results(model.results, name, logdir, paper=paper, about=about, show=show)
+        report_results(model.results, name, logdir, paper=paper, metadata=metadata, show=show)
         for report in reports:
             print(f"report: {report.path(trainer)}")
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from gi.errors import InputError
 from gi.heap import release_freed
-from gi.media.ahead import read_ahead
 from gi.media.arguments import check_edited
 from gi.media.crop import Box
+from gi.media.prefetch import prefetch
 from gi.media.rehearsal import rehearse
 from gi.media.source import VideoSource
 from gi.media.writer import check_output, open_writer
@@ -59,8 +59,8 @@ class VideoJob:
         self.parts = method.parts(video.count, edited=self.edited)
         self.checksum = self._checksum()
         self.folder = self.out.parent / f".gi-{self.checksum[:16]}.chunks"
-        self._about = {"video": str(video.path.absolute()), "out": str(self.out.absolute())}
-        self._workspace = Workspace(self.folder, {**self._about, "masks": str(masks.path.absolute()),
+        self._description = {"video": str(video.path.absolute()), "out": str(self.out.absolute())}
+        self._workspace = Workspace(self.folder, {**self._description, "masks": str(masks.path.absolute()),
                                                   "method": type(method).__qualname__})
         self._fitted = self.folder / "fitted"  # exists once the method has been fitted to the end
 
@@ -72,7 +72,7 @@ class VideoJob:
     @property
     def others(self) -> list[Leftover]:
         """Folders of runs for the same result or video with other inputs, settings or code, left behind or in use."""
-        return self._workspace.others(self._about)
+        return self._workspace.others(self._description)
 
     def share(self, number: int, of: int) -> list[Part]:
         """The parts that one of several machines is to compute, `number` from 1 to `of`.
@@ -137,7 +137,7 @@ class VideoJob:
         release_freed()
         yield Progress("frames written", 0, self.video.count)
         with open_writer(self.out, self.video, workplace=self.folder, **self.options) as writer:
-            sources = read_ahead(zip(self.video.frames(), self.masks.frames(), strict=True))
+            sources = prefetch(zip(self.video.frames(), self.masks.frames(), strict=True))
             for part in self.parts:
                 with read_part(self._path(part)) as fill_of:
                     for number in part.frames:

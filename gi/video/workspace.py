@@ -22,7 +22,7 @@ except ImportError:  # Windows
 from gi.errors import InputError
 from gi.media import io
 
-_LOCK, _ABOUT = "lock", "about.json"
+_LOCK, _DESCRIPTION = "lock", "about.json"
 
 
 class Leftover(NamedTuple):
@@ -35,11 +35,11 @@ class Leftover(NamedTuple):
 class Workspace:
     """`folder`, named by the checksum of all that the parts in it depend on.
 
-    about: what the job is, for people who come across the folder; "video" and "out" are absolute paths.
+    description: what the job is, for people who come across the folder; "video" and "out" are absolute paths.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, str]):
-        self.folder, self._about = folder, {**about, "begun": time.strftime("%Y-%m-%d %H:%M:%S")}
+    def __init__(self, folder: Path, description: Mapping[str, str]):
+        self.folder, self._description = folder, {**description, "begun": time.strftime("%Y-%m-%d %H:%M:%S")}
         self._lock: IO | None = None
         self._locked = False
 
@@ -48,13 +48,14 @@ class Workspace:
         """While it is entered, no other process removes the folder. What is empty at the end is removed."""
         self._enter()
         try:
-            if not (self.folder / _ABOUT).exists():
-                with io.atomic_write(self.folder / _ABOUT) as temporary:
-                    temporary.write_text(json.dumps(self._about, indent=1), encoding="utf-8")
+            if not (self.folder / _DESCRIPTION).exists():
+                with io.atomic_write(self.folder / _DESCRIPTION) as temporary:
+                    temporary.write_text(json.dumps(self._description, indent=1), encoding="utf-8")
             yield
         finally:
-            if self._lock and not any(path.is_file() and path.suffix != f".{_LOCK}" and path.name not in (_LOCK, _ABOUT)
-                                      for path in self.folder.rglob("*")):
+            if self._lock and not any(
+                    path.is_file() and path.suffix != f".{_LOCK}" and path.name not in (_LOCK, _DESCRIPTION)
+                    for path in self.folder.rglob("*")):
                 self.remove()
             if self._lock:
                 self._lock.close()
@@ -95,12 +96,12 @@ class Workspace:
             yield
 
     def others(self, keys: Mapping[str, str]) -> list[Leftover]:
-        """Folders of other jobs beside this one that agree in one of `keys`, of what they are about."""
+        """Folders of other jobs beside this one that agree in one of `keys` of their descriptions."""
         found = []
         for folder in sorted(self.folder.parent.glob(f"*{self.folder.suffix}")):
             with contextlib.suppress(OSError, ValueError):
-                about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-                known = about.items() if isinstance(about, dict) else ()
+                description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+                known = description.items() if isinstance(description, dict) else ()
                 if folder != self.folder and not keys.items().isdisjoint(known):
                     found.append(Leftover(folder, _busy(folder)))
         return found

@@ -24,7 +24,7 @@ def export_generator(
     out: str | Path,
     *,
     half: bool = True,
-    about: Mapping | None = None,
+    metadata: Mapping | None = None,
     parts: Mapping[str, str | Path] | None = None,
 ) -> int:
     """Writes the generator of a checkpoint, its averaged weights if it has any, to `out`; returns the file's bytes.
@@ -32,7 +32,7 @@ def export_generator(
     config: YAML of the network; None: the checkpoint's own. half: the weights of convolutions and linear layers in 16
     bits; biases, norms and their statistics keep 32. parts: {name of a part of the network, such as "pixel_write":
     checkpoint of the run to take it from instead}. The file's metadata has the configuration's parts as JSON,
-    "generator" and "guidance", and what `about` says. Raises InputError as `load_generator` does, for parts that
+    "generator" and "guidance", and what `metadata` says. Raises InputError as `load_generator` does, for parts that
     do not fit, and if `out` is one of the files that are read.
     """
     for source in (checkpoint, *(parts or {}).values()):
@@ -51,7 +51,7 @@ def export_generator(
         if not own or {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in other.items()}:
             raise InputError(f"{path}: has no part {part!r} as in {checkpoint}, expected the same names and shapes")
         state |= other
-    write_generator(cfg, state, out, half=half, about=about)
+    write_generator(cfg, state, out, half=half, metadata=metadata)
     return Path(out).stat().st_size
 
 
@@ -61,13 +61,13 @@ def write_generator(
     out: str | Path,
     *,
     half: bool = True,
-    about: Mapping | None = None,
+    metadata: Mapping | None = None,
 ) -> None:
-    """Writes the weights of the network of `cfg` to `out`; half and about as `export_generator` takes them."""
+    """Writes the weights of the network of `cfg` to `out`; half and metadata as `export_generator` takes them."""
     state = {name: (value.half() if half and value.is_floating_point() and value.ndim > 1 else value).contiguous()
              for name, value in state.items()}
     nodes: dict[str, Any] = {name: OmegaConf.select(cfg, f"model.params.{name}") for name in PARTS}
     nodes = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items() if node is not None}
-    about = {key: str(value) for key, value in (about or {}).items()}
+    metadata = {key: str(value) for key, value in (metadata or {}).items()}
     with atomic_write(out) as path:
-        save_file(state, path, about | metadata_of(nodes))
+        save_file(state, path, metadata | metadata_of(nodes))

@@ -52,18 +52,18 @@ def of_torchvision(name: str, file: str, sha256: str, *, folder: str) -> Weights
                        hub=True)
 
 
-def read_weights(path: str | Path, *, about: WeightsFile, sha256: str | None = None) -> dict[str, Tensor]:
+def read_weights(path: str | Path, *, file: WeightsFile, sha256: str | None = None) -> dict[str, Tensor]:
     """{name: tensor} from the file at `path`, or where `find` finds it if that is its usual place.
 
-    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more; None: that of `about`, or of the name's
+    sha256: the expected SHA-256 in hexadecimal, or its first 8 digits or more; None: that of `file`, or of the name's
     end, as torchvision names its files. The digest is logged in any case. Raises MissingFile that says how to get the
     file, InputError for one with another digest or without weights.
     """
-    path, known = about.find() if str(path) == about.path else Path(path), about.sha256 if about.only else None
+    path, known = file.find() if str(path) == file.path else Path(path), file.sha256 if file.only else None
     if not path.is_file():
         digest = f" (SHA-256 {known})" if known else ""
-        raise MissingFile(f"{path}: no such file; gi fetch {about.name} gets it, or get {about.origin}{digest}, and "
-                          f"put it at {about.path} or name its place in the config; see checkpoints/README.md")
+        raise MissingFile(f"{path}: no such file; gi fetch {file.name} gets it, or get {file.origin}{digest}, and "
+                          f"put it at {file.path} or name its place in the config; see checkpoints/README.md")
     digest = file_sha256(path)
     log.info("%s: SHA-256 %s", path, digest)
     in_name = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)

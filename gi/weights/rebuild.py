@@ -1,7 +1,7 @@
 """What the names in a pickle resolve to, and nothing else: see `gi.weights.unpickle`.
 
 Tensors and arrays are rebuilt as torch and numpy do, with their sizes checked and without hooks. Unknown classes become
-placeholders, see `StandIn`.
+placeholders, see `Placeholder`.
 """
 import _compat_pickle
 import collections
@@ -22,7 +22,7 @@ class Refused(Exception):
     """A pickle contains something that is not rebuilt; the message says what, after "its pickle …"."""
 
 
-class StandIn:
+class Placeholder:
     """Placeholder for an instance of a class that is not loaded: it keeps the data and runs no code.
 
     args: what it was constructed with; state: what its attributes were set to; members, entries: what was appended to
@@ -125,7 +125,7 @@ def _encode(text, encoding="latin1"):
 
 
 def _new(cls, *args):
-    if not isinstance(cls, type) or not issubclass(cls, StandIn):
+    if not isinstance(cls, type) or not issubclass(cls, Placeholder):
         raise Refused(f"holds an object of {short(cls)}")
     return cls(*args)
 
@@ -188,7 +188,7 @@ _INERT_NAMES = {
 
 
 def find_class(module: str, name: str) -> Callable[..., Any]:
-    """What a name in a pickle resolves to: one of `KNOWN`, or a new subclass of `StandIn`. Raises Refused for other
+    """What a name in a pickle resolves to: one of `KNOWN`, or a new subclass of `Placeholder`. Raises Refused for other
     names.
     """
     module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))  # names of Python 2, which Python 3
@@ -200,4 +200,4 @@ def find_class(module: str, name: str) -> Callable[..., Any]:
     is_class = _CLASS_NAME.fullmatch(name.rsplit(".", 1)[-1])
     if full not in _INERT_NAMES and not (is_class and (third_party or module in _INERT_STDLIB)):
         raise Refused(f"asks for {full}, which could run code")
-    return type(name.rsplit(".", 1)[-1], (StandIn,), {"__module__": module, "__qualname__": name})
+    return type(name.rsplit(".", 1)[-1], (Placeholder,), {"__module__": module, "__qualname__": name})

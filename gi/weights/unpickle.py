@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from gi.errors import InputError, MissingFile
-from gi.weights.rebuild import Refused, StandIn, check_keys, fill_array, fill_dtype, find_class, short
+from gi.weights.rebuild import Placeholder, Refused, check_keys, fill_array, fill_dtype, find_class, short
 
 _MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a zip bomb
 
@@ -30,8 +30,8 @@ _MAX_COMPRESSION = 100  # torch stores uncompressed; more than this is a zip bom
 def read_checkpoint(path: str | pathlib.Path, map_location: str | torch.device = "cpu") -> Any:
     """The content of a .ckpt, .pth or .pt file of torch.save (either format), or of a .safetensors file.
 
-    Objects of unknown classes become instances of `StandIn`. Raises InputError for a file that is missing, damaged, no
-    checkpoint, or that asks for anything which could run code.
+    Objects of unknown classes become instances of `Placeholder`. Raises InputError for a file that is missing, damaged,
+    no checkpoint, or that asks for anything which could run code.
     """
     path = pathlib.Path(path)
     try:
@@ -149,7 +149,7 @@ def _restricted(largest, sizes):
 
         def load_build(self):
             state, target = self.stack.pop(), self.stack[-1]
-            if isinstance(target, StandIn):
+            if isinstance(target, Placeholder):
                 target.state = state
             elif isinstance(target, np.dtype):
                 fill_dtype(target, state)

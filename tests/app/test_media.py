@@ -14,7 +14,7 @@ from gi.app import pictures, proxies
 from gi.app.folder import Problem
 from gi.media.crop import limited
 from gi.media.files import open_video
-from gi.media.turn import Turn
+from gi.media.orientation import Orientation
 from tests.app.conftest import png, wait_for
 from tests.video_helpers import matrix_of, moving_pictures, write_video
 
@@ -44,7 +44,7 @@ def test_proxies_show_the_frames_as_players_do(tmp_path, monkeypatch, options):
         turned(path, turn)
     video = open_video(path)
     size = limited((video.width, video.height), 75)
-    assert max(size) == 75 and (video.turn != Turn()) == bool(turn)
+    assert max(size) == 75 and (video.orientation != Orientation()) == bool(turn)
     made = list(pictures.small_frames(video, 0))
     assert len(made) == 5
     for small, frame in zip(made, video.frames(), strict=True):

@@ -245,7 +245,7 @@ def job(video, out, **options):
 
 
 def test_goes_on_in_a_later_stage(video, tmp_path, small, monkeypatch, capsys):
-    monkeypatch.setattr(StageFitting, "pays", True)
+    monkeypatch.setattr(StageFitting, "improves", True)
     list(job(video, tmp_path / "whole", keep_network=str(tmp_path / "network.pt")).run())
     assert "stage 2 of 2, 48x36" in capsys.readouterr().err
     steps = job(video, tmp_path / "parts").run()
@@ -264,7 +264,7 @@ def test_goes_on_in_a_later_stage(video, tmp_path, small, monkeypatch, capsys):
 
 def test_a_stage_that_does_not_pay(video, tmp_path, small, monkeypatch, capsys):
     """Its network is left out, so that the result is the first stage's, enlarged."""
-    monkeypatch.setattr(StageFitting, "pays", False)
+    monkeypatch.setattr(StageFitting, "improves", False)
     list(job(video, tmp_path / "a", keep_network=str(tmp_path / "network.pt")).run())
     assert "stage 2: not better than the stage before" in capsys.readouterr().err
     method = job(video, tmp_path / "b", steps=0, start_from=str(tmp_path / "network.pt")).method

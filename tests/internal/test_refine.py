@@ -9,7 +9,7 @@ from gi.errors import InputError
 from gi.internal import choose
 from gi.internal import refine as module
 from gi.internal.candidates import CANDIDATES, CLUES, GUESSED, Following, describe
-from gi.internal.choose import Chooser, Pixels, fit, gains, pays, score
+from gi.internal.choose import Chooser, Pixels, fit, gains, improves, score
 from gi.internal.moved import move, translations
 from gi.media.files import open_video
 from gi.media.masks import open_masks
@@ -76,7 +76,7 @@ def test_chooser_learns_who_is_right(short):
 
     places = [pixels(rule, seed=seed) for seed in range(3)]
     gained = list(gains(places))
-    assert min(gained) > 5 and pays(gained)
+    assert min(gained) > 5 and improves(gained)
     chooser = fit(places)
     guessed = places[0].clues.clone()
     guessed[:, GUESSED] = 1
@@ -96,8 +96,8 @@ def test_score_is_psnr_of_frames():
 
 def test_no_choice_where_flow_is_right(short):
     gained = list(gains([pixels(lambda colours, clues: colours[:, 0], seed=seed) for seed in range(3)]))
-    assert max(gained) < 0.1 and not pays(gained)
-    assert not pays([3.0]) and not pays([1.0, -0.2, 1.0]) and pays([1.0, -0.05, 1.0])
+    assert max(gained) < 0.1 and not improves(gained)
+    assert not improves([3.0]) and not improves([1.0, -0.2, 1.0]) and improves([1.0, -0.05, 1.0])
 
 
 def test_places_lie_apart():
@@ -131,10 +131,10 @@ def test_job(tmp_path, monkeypatch):
     flow = VideoJob(build_method("flow", {"device": "cpu"}), source, open_masks(folder / "masks", source, dilate=0),
                     tmp_path / "flow")
     list(flow.run())
-    monkeypatch.setattr(module, "pays", lambda gains: False)
+    monkeypatch.setattr(module, "improves", lambda gains: False)
     list(job(folder, tmp_path / "same").run())
     assert np.array_equal(pictures(tmp_path / "same"), pictures(tmp_path / "flow"))
-    monkeypatch.setattr(module, "pays", lambda gains: True)
+    monkeypatch.setattr(module, "improves", lambda gains: True)
     list(job(folder, tmp_path / "whole").run())
     assert not np.array_equal(pictures(tmp_path / "whole"), pictures(tmp_path / "flow"))
     known = np.stack([mask == 0 for _, mask in scene(COUNT, 40, 56)])
@@ -144,7 +144,7 @@ def test_job(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_an_interrupted_job_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(choose, "STEPS", 20)
-    monkeypatch.setattr(module, "pays", lambda gains: True)
+    monkeypatch.setattr(module, "improves", lambda gains: True)
     folder = write_folders(tmp_path / "video", scene(COUNT, 40, 56))
     list(job(folder, tmp_path / "whole").run())
     for stop in (2, 5):

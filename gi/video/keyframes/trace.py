@@ -31,7 +31,7 @@ class Step(NamedTuple):
     gain: Tensor  # 3: factors that make the neighbour's colours as bright as the frame's
 
 
-class Found(NamedTuple):
+class Traced(NamedTuple):
     """Where N points led to; of those that led nowhere, `steps` is 0."""
 
     colour: Tensor  # N, 3: as bright as the frame that the points belong to
@@ -40,7 +40,7 @@ class Found(NamedTuple):
 
 
 def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance: float,
-          witnesses: Witnesses | None = None) -> Found:
+          witnesses: Witnesses | None = None) -> Traced:
     """Follows `points` (N, 2), x and y in pixels, through up to `steps` neighbours, `step(0)` being the first one.
 
     A point stops at the first neighbour that knows its place, and is given up where it leaves the frame or where the
@@ -76,7 +76,7 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
         error[active[arrived]] = so_far[arrived]
         length[active[arrived]] = i + 1
         active, position, so_far = active[~arrived], position[~arrived], so_far[~arrived]
-    return Found(colour, error, length)
+    return Traced(colour, error, length)
 
 
 def hole_points(mask: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def hole_points(mask: Tensor) -> Tensor:
 
 
 def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[[int], Step]]], *, tolerance: float,
-              adapt: bool = False, doubtful: float = 0.0, follow: Callable[..., Found] = trace
+              adapt: bool = False, doubtful: float = 0.0, follow: Callable[..., Traced] = trace
               ) -> tuple[Tensor, Tensor]:
     """Fills the hole of `image` (1,3,H,W) where `mask` (1,1,H,W) is 1 with the colours that flow leads to.
 
@@ -104,7 +104,7 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
         shown = shown + soft_fill((image - shown) * seam, seam, relax=True)
     if not (share * mask).any():
         return image, mask
-    believed = trust(expected, smooth_error(image, mask), made_up=adapt) * share * mask
+    believed = trust(expected, smooth_error(image, mask), generated=adapt) * share * mask
     share = (believed > doubtful).float()
     smooth = opencv_inpaint(image, mask)
     return torch.where(share > 0, smooth + believed * (shown.clamp(0, 1) - smooth), image), mask - share

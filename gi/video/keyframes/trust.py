@@ -18,18 +18,18 @@ CELL = 8  # pixels at 432 x 240 whose errors are averaged
 EVERY = 2  # of the ring's pixels, one is followed
 NEAR = 20  # pixels at 432 x 240 around a hole that tell how fast colours change
 SHARPER = 2.0  # times the squared error of a smooth continuation, at which the trust in a copy is one half
-MADE_UP = 0.5  # added to that ratio for colours that a network generated, for its own error
+GENERATED = 0.5  # added to that ratio for colours that a network generated, for its own error
 _POOLED = 0.01  # weight of the errors of all steps together beside those of one step
 _NOISE = 1e-5  # squared error of colours that are as good as equal
 
 
-def trust(expected: Tensor, alternative: Tensor, *, made_up: bool = False) -> Tensor:
+def trust(expected: Tensor, alternative: Tensor, *, generated: bool = False) -> Tensor:
     """How much copied colours count beside a smooth continuation, in [0, 1]: by the squared errors to expect of both.
 
     Errors are of colours in [0, 1] and above 0, in shapes that broadcast. The square makes the better one count nearly
     alone where they differ much.
     """
-    return 1 / (1 + (expected / (SHARPER * alternative) + (MADE_UP if made_up else 0)) ** 2)
+    return 1 / (1 + (expected / (SHARPER * alternative) + (GENERATED if generated else 0)) ** 2)
 
 
 class Witnesses:

@@ -8,7 +8,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def read_ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+def prefetch(items: Iterator[T], depth: int = 2) -> Iterator[T]:
     """Yields `items`, computed up to `depth` items early on one other thread; its exceptions are raised where they
     occurred.
 
