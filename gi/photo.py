@@ -67,9 +67,9 @@ class Inpainter(Pretrained):
         """
         find_device(device)  # before anything slow
         trained = load_trained(checkpoint, config=config, flow=flow, overrides=overrides)
-        made = cls(generator=trained.generator, guidance=trained.guidance, device=device, max_side=max_side)
-        made.trained = trained
-        return made
+        inpainter = cls(generator=trained.generator, guidance=trained.guidance, device=device, max_side=max_side)
+        inpainter.trained = trained
+        return inpainter
 
     def __call__(self, image: np.ndarray | Image.Image, mask: np.ndarray | Image.Image,
                  keyframes: Sequence[np.ndarray | Image.Image] | None = None,
@@ -150,8 +150,8 @@ def _listed(name, items, dimensions):
     """`items` as a list; an array with one dimension more than a picture is a list of pictures."""
     single = isinstance(items, (Image.Image, str, Path)) or getattr(items, "ndim", dimensions) != dimensions
     if single or not hasattr(items, "__iter__"):
-        what = f"one array {tuple(items.shape)}" if hasattr(items, "shape") else f"a {type(items).__name__}"
-        raise InputError(f"{name}: is {what}, expected a list of them, one for each keyframe")
+        description = f"one array {tuple(items.shape)}" if hasattr(items, "shape") else f"a {type(items).__name__}"
+        raise InputError(f"{name}: is {description}, expected a list of them, one for each keyframe")
     return list(items)
 
 

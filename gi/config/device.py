@@ -17,8 +17,8 @@ def find_device(device: str | torch.device) -> torch.device:
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
+        torch_device = torch.device(device)
+        torch.empty(1, device=torch_device)
     except (RuntimeError, AssertionError) as error:  # builds without CUDA use assertions
         raise InputError(f"device {device}: not usable here: {str(error).splitlines()[0]}") from error
-    return found
+    return torch_device

@@ -44,13 +44,13 @@ def _objective(node, model):
 
 def _generator(node, model):
     """Earlier, copying from keyframes was part of the two-stream generator, or a generator of its own."""
-    if (old := _params(node, "gi.models.trusted_copy.TrustedCopy")) is not None:
-        return {"target": _COPY, "params": old}
-    old = _params(node, "gi.models.two_stream.TwoStreamGenerator") or {}
-    own = {name: old.pop(name) for name in ("pixel_write", "pixel_width", "smooth_start") if name in old}
+    if (params := _params(node, "gi.models.trusted_copy.TrustedCopy")) is not None:
+        return {"target": _COPY, "params": params}
+    params = _params(node, "gi.models.two_stream.TwoStreamGenerator") or {}
+    own = {name: params.pop(name) for name in ("pixel_write", "pixel_width", "smooth_start") if name in params}
     if not own:
         return node
-    network = {**node, "params": old}
+    network = {**node, "params": params}
     if not own.pop("pixel_write", False):
         return network
     own.setdefault("pixel_width", 24)

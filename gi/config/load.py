@@ -37,10 +37,10 @@ def load_config(paths: str | Path | Sequence[str | Path | dict], overrides: Sequ
     Interpolations (`${model.params.width}`) refer to the merged whole. See `gi.config.earlier` for older forms.
     notes: a list that gets a line for each node that was replaced together with its params.
     """
-    merged, done = {}, {}
+    merged, cache = {}, {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
         merged = merge(merged, path if isinstance(path, dict)
-                       else read_inherited(resources.find(path), done, notes=notes).content, notes)
+                       else read_inherited(resources.find(path), cache, notes=notes).content, notes)
     for override in overrides:
         _override(merged, override, overrides, notes)
     earlier.update(merged)
@@ -84,9 +84,9 @@ def _override(config, override, overrides, notes):
         if depth == last:
             if part == "target" and section[part] not in (None, value):
                 node, start = ".".join(parts[:depth]), len(f"{'.'.join(parts[:depth])}.params.")
-                given = [other[start:].partition("=")[0].partition(".")[0] for other in overrides
-                         if other.startswith(f"{node}.params.")]
-                note_dropped(section, {"target": value, "params": dict.fromkeys(given)}, notes, node)
+                names = [entry[start:].partition("=")[0].partition(".")[0] for entry in overrides
+                         if entry.startswith(f"{node}.params.")]
+                note_dropped(section, {"target": value, "params": dict.fromkeys(names)}, notes, node)
                 section.pop("params", None)  # the same rule as in merge
             section[part] = merge(section[part], value, notes, path)
         elif section[part] is None:
@@ -167,13 +167,13 @@ def _check_trainer(options, make):
     return schema.arguments(Trainer, options, "lightning.trainer", make, provided=MANAGED, name="the Trainer")
 
 
-def _only(mapping, known, what, path=""):
+def _only(mapping, known, kind, path=""):
     if not isinstance(mapping, dict):
         raise InputError(f"{path.rstrip('.')}: expected a mapping with {', '.join(known)}")
     for key in mapping:
         if key not in known:
             hint = nearest(key, known, f"; there are {', '.join(known)}")
-            raise InputError(f"{path}{key}: no such {what}{hint}")
+            raise InputError(f"{path}{key}: no such {kind}{hint}")
 
 
 def plain(node: Any, path: str) -> Any:
@@ -183,5 +183,5 @@ def plain(node: Any, path: str) -> Any:
     try:
         return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        where = str(error.full_key or "") or path
-        raise InputError(f"{where}: {first_line(error)}") from error
+        key_path = str(error.full_key or "") or path
+        raise InputError(f"{key_path}: {first_line(error)}") from error

@@ -22,10 +22,10 @@ def with_origins(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> 
     config = OmegaConf.to_container(load_config(paths, overrides))
     files = [read_inherited(resources.find(path), {}).layers for path in paths]
     layers = [(str(path), content) for layer in files for path, content in layer.items()]
-    typed = [override.partition("=")[0].split(".") for override in overrides]
+    override_keys = [override.partition("=")[0].split(".") for override in overrides]
 
     def origin(keys: list[str]) -> str:
-        if any(key[:len(keys)] == keys or keys[:len(key)] == key for key in typed):
+        if any(key[:len(keys)] == keys or keys[:len(key)] == key for key in override_keys):
             return COMMAND_LINE
         return next((name for name, content in reversed(layers) if _sets(content, keys)), DEFAULT)
 

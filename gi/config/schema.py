@@ -37,19 +37,20 @@ def parameters(target: Callable) -> tuple[dict[str, tuple[Any, inspect.Parameter
         hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
     except Exception:  # names that only exist for type checkers
         hints = {}
-    found, open_ended = {}, False
+    options, open_ended = {}, False
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             open_ended = True
         elif parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             hint = hints.get(name, parameter.annotation)
             hint = Any if hint is parameter.empty or isinstance(hint, str) else hint
-            found[name] = (Union[hint, None] if parameter.default is None else hint, parameter)  # noqa: UP007
+            options[name] = (Union[hint, None] if parameter.default is None else hint, parameter)  # noqa: UP007
     owner = getattr(target, "__self__", None)
     if open_ended and isinstance(owner, type):  # a classmethod that passes options on to its class, and makes the rest
-        others, open_ended = parameters(owner)
-        found = {name: other for name, other in others.items() if other[1].default is not other[1].empty} | found
-    return found, open_ended
+        inherited, open_ended = parameters(owner)
+        options = {name: option for name, option in inherited.items()
+                   if option[1].default is not option[1].empty} | options
+    return options, open_ended
 
 
 def node_arguments(node: Any, path: str, make: Make, provided: Collection[str] = ()) -> tuple[Callable, dict[str, Any]]:

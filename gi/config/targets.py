@@ -61,12 +61,12 @@ def find_target(name: str, path: str) -> Callable:
         owner, part = target, parts[position]
         target = None if part.startswith("_") else getattr(owner, part, None)
         if target is None:
-            here, rest = ".".join(parts[:position]), parts[position + 1:]
+            prefix, rest = ".".join(parts[:position]), parts[position + 1:]
             known = [key for key, value in getattr(owner, "__dict__", {}).items() if callable(value)]
             if owner is module:
                 known += [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", ()))]
-            full = [".".join([here, key, *rest]) for key in known if not key.startswith("_")]
-            raise InputError(f"{path}.target: {name}: {here} has no {part}{nearest(name, full)}")
+            full = [".".join([prefix, key, *rest]) for key in known if not key.startswith("_")]
+            raise InputError(f"{path}.target: {name}: {prefix} has no {part}{nearest(name, full)}")
     if not callable(target):
         raise InputError(f"{path}.target: {name} is neither a class nor a function")
     named = isinstance(target, type) or inspect.isroutine(target)
@@ -83,16 +83,16 @@ def _import(name, parts, path):
     """The innermost module that `name` begins with, and how many of its parts that takes; (None, 0) without any."""
     module = None
     for depth in range(1, len(parts) + 1):
-        here = ".".join(parts[:depth])
+        prefix = ".".join(parts[:depth])
         allowed = *CLASSES_OF, *_LIGHTNING_PARTS, *_allowed
-        if not _within(here, allowed) and not any(_within(package, [here]) for package in allowed):
-            if _exists(here):
+        if not _within(prefix, allowed) and not any(_within(package, [prefix]) for package in allowed):
+            if _exists(prefix):
                 raise _refused(name, path)
             return module, depth - 1
         try:
-            module = importlib.import_module(here)
+            module = importlib.import_module(prefix)
         except ModuleNotFoundError as error:
-            if error.name != here:  # the module exists and lacks something itself
+            if error.name != prefix:  # the module exists and lacks something itself
                 raise InputError(f"{path}.target: importing {name} failed: {error}") from error
             return module, depth - 1
         except Exception as error:  # whatever the module does while it is imported

@@ -45,44 +45,44 @@ class Merged(NamedTuple):
 def note_dropped(lower: dict, upper: dict, notes: list[str] | None, path: str) -> None:
     """Adds a line to `notes` if the node `lower` has values that `upper`, which replaces it, does not give anew."""
     old, new = (node.get("params") if isinstance(node.get("params"), dict) else {} for node in (lower, upper))
-    lost = {key: "…" if isinstance(value, dict | list) else value for key, value in old.items() if key not in new}
-    if notes is not None and lost:
+    dropped = {key: "…" if isinstance(value, dict | list) else value for key, value in old.items() if key not in new}
+    if notes is not None and dropped:
         notes.append(f"{path}: {upper['target']} in the place of {lower['target']}, whose values are dropped: "
-                     f"{', '.join(f'{key}={value}' for key, value in lost.items())}")
+                     f"{', '.join(f'{key}={value}' for key, value in dropped.items())}")
 
 
-def read_inherited(path: Path, done: dict[Path, Merged | None], by: Path | None = None,
+def read_inherited(path: Path, cache: dict[Path, Merged | None], by: Path | None = None,
                    notes: list[str] | None = None) -> Merged:
     """A file as plain containers, merged on top of those it inherits from.
 
-    done: the files that were read already, each of which is read once; None for those being read. notes: see `merge`.
+    cache: the files that were read already, each of which is read once; None for those being read. notes: see `merge`.
     """
     key = path.resolve()
-    if key in done:
-        if done[key] is None:
+    if key in cache:
+        if cache[key] is None:
             raise InputError(f"{path}: inherits from itself, via {by}")
-        return done[key]
-    done[key] = None
+        return cache[key]
+    cache[key] = None
     content = _read(path, by)
     inherit = content.pop("inherit", None) or []
     inherit = [inherit] if isinstance(inherit, str) else inherit
     if not isinstance(inherit, list) or not all(isinstance(entry, str) for entry in inherit):
         raise InputError(f"{path}: inherit: expected a file name or a list of file names")
-    below = [read_inherited(resources.find(entry, path.parent), done, path, notes) for entry in inherit]
+    below = [read_inherited(resources.find(entry, path.parent), cache, path, notes) for entry in inherit]
     layers: dict[Path, dict] = {}
     for file in below:
-        layers = {other: own for other, own in layers.items() if other not in file.layers} | file.layers
+        layers = {layer_path: own for layer_path, own in layers.items() if layer_path not in file.layers} | file.layers
     merged = functools.reduce(lambda lower, upper: merge(lower, upper, notes),
                               [*(file.content for file in below), content])
-    done[key] = Merged(merged, {**layers, path: content})
-    return done[key]
+    cache[key] = Merged(merged, {**layers, path: content})
+    return cache[key]
 
 
 def _read(path: Path, by: Path | None) -> dict:
     try:
         if not path.exists():
             folder = path.parent if path.parent.is_dir() else Path(".")
-            hint = nearest(path, [folder / other.name for other in folder.glob("*.yaml")])
+            hint = nearest(path, [folder / sibling.name for sibling in folder.glob("*.yaml")])
             raise MissingFile(f"{path}: no such configuration{f' (inherited by {by})' if by else ''}{hint}")
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: expected a file of at most {MAX_BYTES} bytes")

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from gi.data.mask_paths import Keyframes, MaskPath, MixedPath
 from gi.data.masks import GrowthRamp
 from gi.data.sample import ClipSample
-from gi.data.sampler import taken
+from gi.data.sampler import sampled_entry
 from gi.errors import InputError, expect_at_least, expect_within
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Clips(Dataset):
                 "name": name}
 
     def _clip(self, rng, epoch, index):
-        first, repetition = taken(epoch, index, count=len(self.source), length=self.length, seed=self.seed)
+        first, repetition = sampled_entry(epoch, index, count=len(self.source), length=self.length, seed=self.seed)
         for attempt in range(len(self.source)):
             number = (first + attempt) % len(self.source)
             try:

@@ -121,25 +121,25 @@ class GuidedDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: Dataset, name: str, **options: Any) -> DataLoader:
         return DataLoader(dataset, num_workers=self.num_workers, worker_init_fn=_init_worker,
-                          collate_fn=functools.partial(collate, where=f"data set {name!r}"),
+                          collate_fn=functools.partial(collate, set_name=f"data set {name!r}"),
                           pin_memory=self.pin_memory, **options)
 
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
-def collate(samples: list[Sample], where: str = "data set") -> Batch:
+def collate(samples: list[Sample], set_name: str = "data set") -> Batch:
     """Stacks samples into a batch.
 
-    Raises InputError, naming the set `where` and the entry, if one is no `Sample`; naming the two samples, if they
+    Raises InputError, naming the set `set_name` and the entry, if one is no `Sample`; naming the two samples, if they
     differ in their entries, or their images in size or number of keyframes.
     """
     first = samples[0]
     for sample in samples:
-        check_sample(sample, where)
+        check_sample(sample, set_name)
         if odd := sample.keys() ^ first.keys():
-            raise InputError(f"{where}: one of the samples {first['name']} and {sample['name']} has no {min(odd)!r}, "
-                             "expected the same entries in all")
+            raise InputError(f"{set_name}: one of the samples {first['name']} and {sample['name']} has no "
+                             f"{min(odd)!r}, expected the same entries in all")
         for key, value in first.items():
             other: Any = sample[key]  # type: ignore[literal-required]
             if isinstance(value, torch.Tensor) and value.shape != other.shape:

@@ -18,8 +18,8 @@ def exact_flow(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """
     height, width = start.shape[1:]
     slopes = _slopes(end)
-    seen = upright(end)
-    guess = _homography(end, seen)
+    usable = upright(end)
+    guess = _homography(end, usable)
     if guess is None:
         return np.zeros_like(start), np.zeros((height, width), bool)
     q = cv2.perspectiveTransform(start.reshape(2, -1).T[None].astype(np.float64), guess)[0].T.reshape(start.shape)
@@ -34,7 +34,7 @@ def exact_flow(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarr
         q = q + np.stack([d * residual[0] - b * residual[1], a * residual[1] - c * residual[0]]) / determinant
         inside = np.clip(q, 0, last)
     valid = np.abs(residual).max(axis=0) < _TOLERANCE
-    valid &= (np.abs(q - inside).max(axis=0) < 1e-2) & (_read(seen[None].astype(np.float32), inside)[0] > 0.999)
+    valid &= (np.abs(q - inside).max(axis=0) < 1e-2) & (_read(usable[None].astype(np.float32), inside)[0] > 0.999)
     valid &= upright(start)
     y, x = np.indices((height, width))
     return np.where(valid, q - np.stack([x, y]), 0).astype(np.float32), valid
@@ -59,14 +59,14 @@ def _slopes(coordinates):
     return np.stack([x_x, x_y, y_x, y_y])
 
 
-def _homography(coordinates, seen):
-    """The homography closest to the inverse of a map, from the view to the frame; None where too little is seen."""
-    y, x = np.nonzero(seen)
+def _homography(coordinates, usable):
+    """The homography closest to the inverse of a map, from the view to the frame; None where too little is `usable`."""
+    y, x = np.nonzero(usable)
     if len(y) < 16:
         return None
-    some = np.linspace(0, len(y) - 1, min(len(y), 400)).astype(int)
-    points = np.stack([x[some], y[some]], axis=1).astype(np.float64)
-    matrix, _ = cv2.findHomography(coordinates[:, y[some], x[some]].T.astype(np.float64), points)
+    subset = np.linspace(0, len(y) - 1, min(len(y), 400)).astype(int)
+    points = np.stack([x[subset], y[subset]], axis=1).astype(np.float64)
+    matrix, _ = cv2.findHomography(coordinates[:, y[subset], x[subset]].T.astype(np.float64), points)
     return matrix
 
 

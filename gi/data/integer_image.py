@@ -68,9 +68,9 @@ def shift_saturation_value(image: np.ndarray, saturation: float, value: float) -
     chroma = np.maximum(1, highest - lowest)
     below = highest - levels  # how far a channel is below the highest one, of `chroma`: that is the hue
     below = np.where(highest == lowest, np.array([0, 1, 1]), below)  # the hue of grey is red's, as in OpenCV
-    old = (2 * 255 * (highest - lowest) + highest) // (2 * np.maximum(1, highest))
+    old_saturation = (2 * 255 * (highest - lowest) + highest) // (2 * np.maximum(1, highest))
     new_value = np.floor(np.clip(highest + value, 0, 255) + 0.5).astype(np.int64)
-    new_saturation = np.floor(np.clip(old + saturation, 0, 255) + 0.5).astype(np.int64)
+    new_saturation = np.floor(np.clip(old_saturation + saturation, 0, 255) + 0.5).astype(np.int64)
     share = 255 * chroma
     drop = (2 * new_value * new_saturation * below + share) // (2 * share)
     return (new_value - drop).astype(np.uint8)

@@ -59,7 +59,7 @@ class Settings:
         return round(self.size * 200 / 256)
 
 
-class Made(NamedTuple):
+class Outcome(NamedTuple):
     """The outcome of `make_validation`."""
 
     count: int  # type: ignore[assignment]  # samples in the set
@@ -68,7 +68,7 @@ class Made(NamedTuple):
 
 
 def make_validation(images: str | Path, out: str | Path, settings: Settings, *, workers: int = 1,
-                    advance: Callable[[], None] = lambda: None) -> Made:
+                    advance: Callable[[], None] = lambda: None) -> Outcome:
     """Writes the set of `settings` from the photographs below `images` to the folder `out`, and its manifest.
 
     What an earlier call finished is verified by its hashes and not made again. Bad photographs (unreadable, or with a
@@ -117,7 +117,7 @@ def make_validation(images: str | Path, out: str | Path, settings: Settings, *, 
     with io.atomic_write(out / MANIFEST) as temporary:
         temporary.write_text(f'{head},\n "samples": [\n{samples}\n]}}\n', encoding="utf-8")
     (out / JOURNAL).unlink()
-    return Made(count=len(records), kept=kept, bad=bad)
+    return Outcome(count=len(records), kept=kept, bad=bad)
 
 
 def _shared_out(make: Callable, jobs: list, workers: int) -> Iterator:
@@ -219,19 +219,19 @@ def _finished(out: Path, header: dict) -> dict[tuple[int, str], dict]:
     manifest, journal = out / MANIFEST, out / JOURNAL
     if not journal.exists() and not manifest.exists() and any(name[0] != "." for name in os.listdir(out)):
         raise InputError(f"{out}: holds other files, expected a new or empty folder, or a set to go on with")
-    found, records = header, []
+    existing, records = header, []
     try:
         if journal.exists():  # its last line may be incomplete
-            found, *records = map(json.loads, journal.read_text(encoding="utf-8").split("\n")[:-1])
+            existing, *records = map(json.loads, journal.read_text(encoding="utf-8").split("\n")[:-1])
         elif manifest.exists():
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-            records = found["samples"]
+            existing = json.loads(manifest.read_text(encoding="utf-8"))
+            records = existing["samples"]
         finished = {(record["index"], record["source"]): record for record in records}
-        differing = [(key, found[key]) for key in header if found[key] != header[key]]
+        differing = [(key, existing[key]) for key in header if existing[key] != header[key]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{out}: its manifest cannot be read; delete the folder or name another") from error
-    for key, other in differing:
-        raise InputError(f"{out}: holds a set with other {key}, {json.dumps(other)[:200]} instead of "
+    for key, value in differing:
+        raise InputError(f"{out}: holds a set with other {key}, {json.dumps(value)[:200]} instead of "
                          f"{json.dumps(header[key])[:200]}; delete it or name another folder")
     for leftover in out.glob(".image_*.tmp.png"):  # of a process that was killed while writing
         leftover.unlink(missing_ok=True)

@@ -23,11 +23,11 @@ class MaskPath(Protocol):
                  growth: float = 1.0) -> np.ndarray: ...
 
 
-def bezier(controls: np.ndarray, times: np.ndarray) -> np.ndarray:
+def bezier(control_points: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Points (N, K) of the cubic Bézier curve with four control points (4, K), at N times in [0, 1]."""
     t = np.asarray(times, np.float64)[:, None]
     weights = np.concatenate([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], axis=1)
-    return weights @ controls
+    return weights @ control_points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,12 @@ class Motion:
         side = min(height, width)
         limits = np.array([*[self.shift * side] * 2, np.log(self.growth), np.radians(self.rotation),
                            *[self.deformation * side] * 2])
-        controls = rng.uniform(-0.5, 0.5, (4, len(limits))) * limits
+        control_points = rng.uniform(-0.5, 0.5, (4, len(limits))) * limits
         fields = rng.uniform(-1, 1, (2, 4, 4, 2)).astype(np.float32)
         reference = rng.integers(frames)
         if rng.random() < self.still or not limits.any():
             return None
-        curve = bezier(controls, np.linspace(0, 1, frames))
+        curve = bezier(control_points, np.linspace(0, 1, frames))
         curve -= curve[reference]
         x0, y0 = ((width - 1) / 2, (height - 1) / 2) if centre is None else centre
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))

@@ -200,13 +200,13 @@ class GrowthRamp:
         return float(np.interp(epoch, [self.first_epoch, self.last_epoch], [self.start, 1.0]))
 
 
-def shares(probabilities: Sequence[float] | None, count: int, what: str) -> np.ndarray:
-    """`count` probabilities that add up to 1, equal ones for None. Raises InputError that calls them those of `what`.
+def shares(probabilities: Sequence[float] | None, count: int, label: str) -> np.ndarray:
+    """`count` probabilities that add up to 1, equal ones for None. Raises InputError that calls them those of `label`.
     """
     if probabilities is None:
         probabilities = [1 / max(1, count)] * count
     if not count or len(probabilities) != count:
-        raise InputError(f"probabilities: {len(probabilities)} for {count} {what}")
+        raise InputError(f"probabilities: {len(probabilities)} for {count} {label}")
     if min(probabilities) < 0 or abs(sum(probabilities) - 1) > 1e-6:
         raise InputError(f"probabilities: expected non-negative numbers that add up to 1, got {probabilities}")
     return np.asarray(probabilities) / sum(probabilities)

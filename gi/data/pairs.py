@@ -19,7 +19,7 @@ from gi.data import geometry as geo
 from gi.data.masks import GrowthRamp, MaskKind, MixedMask
 from gi.data.photometric import Photometric
 from gi.data.sample import SyntheticSample, make_sample
-from gi.data.sampler import taken
+from gi.data.sampler import sampled_entry
 from gi.data.sources import ImageSource
 from gi.errors import InputError, expect_at_least, expect_within
 from gi.media import io
@@ -95,7 +95,7 @@ class GuidedPairs(Dataset):
         sequence = np.random.SeedSequence((self.seed, epoch, index))
         view_rng, *frame_rngs = (np.random.default_rng(stream) for stream in sequence.spawn(2 + self.n_sources))
         photograph, name = self._read(
-            *taken(epoch, index, count=len(self.images), length=self.length, seed=self.seed))
+            *sampled_entry(epoch, index, count=len(self.images), length=self.length, seed=self.seed))
         view = self._shared_view(view_rng, photograph)
         growth = 1.0 if self.mask_growth is None else self.mask_growth(epoch)
         view = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)  # see `resample`
@@ -154,9 +154,9 @@ class GuidedPairs(Dataset):
 
 def _flows(maps: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
     target, *sources = maps
-    found = [exact.exact_flow(target, source) for source in sources]
-    found += [exact.exact_flow(source, target) for source in sources]
+    exact_flows = [exact.exact_flow(target, source) for source in sources]
+    exact_flows += [exact.exact_flow(source, target) for source in sources]
     shape, size = (2, len(sources)), target.shape[1:]
-    flows = np.array([flow for flow, _ in found], np.float32).reshape(*shape, 2, *size)
-    valid = np.array([valid for _, valid in found], np.uint8).reshape(*shape, 1, *size)
+    flows = np.array([flow for flow, _ in exact_flows], np.float32).reshape(*shape, 2, *size)
+    valid = np.array([valid for _, valid in exact_flows], np.uint8).reshape(*shape, 1, *size)
     return {"flows": torch.from_numpy(flows), "flows_valid": torch.from_numpy(valid)}

@@ -54,14 +54,14 @@ class PhotoClips:
     def clip(self, rng: np.random.Generator, index: int) -> Clip:
         background = self._photograph(rng, index)
         frames = self._view(rng, background, self.camera.sample(rng, self.frames, *self.size))
-        other = int(rng.integers(len(self.images)))
+        object_index = int(rng.integers(len(self.images)))
         if rng.random() >= self.objects:
             return Clip(frames, self.fps)
         height, width = self.size
         centre = rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height
         maps = self._maps(self.object_motion.sample(rng, self.frames, *self.size, centre))
         alpha = self._outline(rng, maps, centre)
-        content = self._view(rng, self._photograph(rng, other), maps)
+        content = self._view(rng, self._photograph(rng, object_index), maps)
         frames = np.round(frames + alpha[..., None] * (content.astype(np.float32) - frames)).astype(np.uint8)
         return Clip(frames, self.fps, (alpha > 0).astype(np.uint8))
 

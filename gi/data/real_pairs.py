@@ -76,13 +76,13 @@ class RealPairs(Dataset):
         sequence = np.random.SeedSequence((self.seed, epoch, index))
         rng = np.random.default_rng(sequence)
         number = int(rng.integers(len(self.videos)))
-        target, place = self._target(rng, number)
+        target, window = self._target(rng, number)
         numbers = [target, *self._keyframes(rng, target, self.videos[number].count)]
         frames, own = zip(*(self._frame(number, i) for i in numbers), strict=True)
-        holes = [np.maximum(hole, unknown[place]) for hole, unknown in
-                 zip(self._holes(rng, own, place), own, strict=True)]
+        holes = [np.maximum(hole, unknown[window]) for hole, unknown in
+                 zip(self._holes(rng, own, window), own, strict=True)]
         name = f"{self.videos[number].path.name}/{target}#{index}"
-        sample: Any = make_sample([frame[place] for frame in frames], holes, name)
+        sample: Any = make_sample([frame[window] for frame in frames], holes, name)
         return sample | {"seed": torch.tensor(int(sequence.generate_state(1)[0]))}
 
     def _target(self, rng, number):
@@ -91,9 +91,9 @@ class RealPairs(Dataset):
         for _ in range(_TRIES):
             target = int(rng.integers(count))
             top, left = (int(rng.integers(extent - self.size + 1)) for extent in (height, width))
-            place = slice(top, top + self.size), slice(left, left + self.size)
-            if not self._frame(number, target)[1][place].any():
-                return target, place
+            window = slice(top, top + self.size), slice(left, left + self.size)
+            if not self._frame(number, target)[1][window].any():
+                return target, window
         raise InputError(f"{self.videos[number].path}: found no square of {self.size} pixels without missing ones; "
                          "a smaller size helps")
 
@@ -103,16 +103,17 @@ class RealPairs(Dataset):
             near = np.arange(count)
         return sorted(rng.choice(near[near != target], self.n_sources, replace=False).tolist())
 
-    def _holes(self, rng, own, place):
-        """A hole for each frame in the square `place`: drawn, or those the frames have, moved over it together."""
+    def _holes(self, rng, own, window):
+        """A hole for each frame in the square `window`: drawn, or those the frames have, moved over it together."""
         marked = [hole for hole in own if hole.any()]
         if self.mask is not None or not marked:
             kind = self.mask or MixedMask()
             return [kind(rng, self.size, self.size) for _ in own]
         first = own[0] if own[0].any() else marked[0]  # the target's: without any, there would be nothing to learn
         y, x = rng.choice(np.argwhere(first))  # a missing pixel that is moved into the square
-        down, right = (int(rng.integers(rows.start, rows.stop)) - int(i) for rows, i in zip(place, (y, x), strict=True))
-        return [np.roll(hole, (down, right), axis=(0, 1))[place] for hole in (first, *own[1:])]
+        down, right = (int(rng.integers(rows.start, rows.stop)) - int(i)
+                       for rows, i in zip(window, (y, x), strict=True))
+        return [np.roll(hole, (down, right), axis=(0, 1))[window] for hole in (first, *own[1:])]
 
     @cachedmethod(attrgetter("_cache"))
     def _frame(self, number, i):
@@ -138,7 +139,7 @@ def _pairs(videos, masks):
     entries = sorted(entry for entry in videos.iterdir() if entry.name[0] != ".") if videos.is_dir() else []
     if not entries or any(entry.suffix.lower() in SUFFIXES for entry in entries):  # a file, or a folder of frames
         return [(videos, masks)]
-    found = []
+    pairs = []
     for video in entries:
         holes = None
         if masks is not None:
@@ -147,5 +148,5 @@ def _pairs(videos, masks):
                           if entry.name[0] != "." and video_name(entry) == name), None)
             if holes is None:
                 raise InputError(f"{video}: expected its masks as {masks / name}, a file or folder")
-        found.append((video, holes))
-    return found
+        pairs.append((video, holes))
+    return pairs

@@ -57,32 +57,32 @@ def make_sample(frames: Sequence[np.ndarray], masks: Sequence[np.ndarray], name:
 _KINDS = {kind: typing.get_type_hints(kind, include_extras=True) for kind in (SyntheticSample, ClipSample)}
 
 
-def check_sample(sample: Mapping[str, Any], where: str) -> None:
-    """Raises InputError, naming the set `where` and the key, unless `sample` is a `Sample`, a `SyntheticSample`
+def check_sample(sample: Mapping[str, Any], set_name: str) -> None:
+    """Raises InputError, naming the set `set_name` and the key, unless `sample` is a `Sample`, a `SyntheticSample`
     or, with "pixels" in it, a `ClipSample`.
     """
     if not isinstance(sample, Mapping):
-        raise InputError(f"{where}: a sample is a {type(sample).__name__}, expected a dictionary")
+        raise InputError(f"{set_name}: a sample is a {type(sample).__name__}, expected a dictionary")
     kind: Any = ClipSample if "pixels" in sample else SyntheticSample
     lengths: dict[str, int] = {}
     for key, hint in _KINDS[kind].items():
         if key not in sample:
             if key in kind.__required_keys__:
-                raise InputError(f"{where}: a sample has no {key!r}, only {', '.join(map(repr, sample))}")
+                raise InputError(f"{set_name}: a sample has no {key!r}, only {', '.join(map(repr, sample))}")
             continue
         value = sample[key]
         if hint is str:
             if not isinstance(value, str) or not value:
-                raise InputError(f"{where}: {key!r} is {value!r}, expected a text")
+                raise InputError(f"{set_name}: {key!r} is {value!r}, expected a text")
             continue
         dtype, shape = hint.__metadata__
-        found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        actual = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         fits = isinstance(value, Tensor) and value.dtype == dtype and value.ndim == len(shape) and all(
             length == (lengths.setdefault(axis, length) if isinstance(axis, str) else axis)
             for axis, length in zip(shape, value.shape, strict=True))
         if not fits:
             known = ", ".join(f"{axis} = {lengths[axis]}" for axis in shape if axis in lengths)
-            raise InputError(f"{where}: {key!r} is {found}, expected {dtype} ({', '.join(map(str, shape))})"
+            raise InputError(f"{set_name}: {key!r} is {actual}, expected {dtype} ({', '.join(map(str, shape))})"
                              + (f" with {known}" if known else ""))
         if key in ("mask", "source_masks", "flows_valid", "masks") and value.numel() and value.max() > 1:
-            raise InputError(f"{where}: {key!r} has values up to {value.max()}, expected 0 and 1")
+            raise InputError(f"{set_name}: {key!r} has values up to {value.max()}, expected 0 and 1")

@@ -40,7 +40,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return ([(epoch, int(index)) for index in batch] for batch in own[done:])
 
 
-def taken(epoch: int, index: int, *, count: int, length: int | None, seed: int) -> tuple[int, int]:
+def sampled_entry(epoch: int, index: int, *, count: int, length: int | None, seed: int) -> tuple[int, int]:
     """Which of `count` pictures or videos sample `index` of an epoch shows, and how often the epoch has shown that one
     before.
 

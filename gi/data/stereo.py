@@ -49,13 +49,13 @@ class StereoPair(Dataset):
         if not 0 <= index < self.length:
             raise IndexError(f"sample {index} of {self.length}")
         streams = np.random.SeedSequence((self.seed, index)).spawn(3)
-        place, *holes = (np.random.default_rng(stream) for stream in streams)
+        place_rng, *hole_rngs = (np.random.default_rng(stream) for stream in streams)
         views = [_read(path) for path in self.paths]
-        side = int(place.integers(self.min_window, self.max_window + 1))
-        top, left = (int(place.integers(extent - side + 1)) for extent in views[0].shape[:2])
+        side = int(place_rng.integers(self.min_window, self.max_window + 1))
+        top, left = (int(place_rng.integers(extent - side + 1)) for extent in views[0].shape[:2])
         frames = [cv2.resize(view[top:top + side, left:left + side], (self.size, self.size),
                              interpolation=cv2.INTER_AREA) for view in views]
-        masks = [self.mask(rng, self.size, self.size) for rng in holes]
+        masks = [self.mask(rng, self.size, self.size) for rng in hole_rngs]
         return make_sample(frames, masks, f"{index:06d}")
 
 

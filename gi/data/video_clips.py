@@ -63,8 +63,8 @@ class VideoClips:
             raise InputError(f"{video.path}: has {video.count} frames, expected {length} or more for a clip")
         flip = rng.random() < self.flip
         for _ in range(self.attempts):
-            start, place = int(rng.integers(video.count - length + 1)), rng.random(2)
-            frames = self._read(video, range(start, start + length, step), place)
+            start, offset = int(rng.integers(video.count - length + 1)), rng.random(2)
+            frames = self._read(video, range(start, start + length, step), offset)
             if self.across_cuts or not _has_cut(frames):
                 return Clip(frames[:, :, ::-1] if flip else frames, float(video.rate / step))
         raise InputError(f"{video.path}: no {length} frames in a row without a scene cut in {self.attempts} attempts")
@@ -74,15 +74,15 @@ class VideoClips:
         path = io.resolve_inside(self.root, self.name(index))
         return open_video(path, rate=Fraction(self.folder_rate) if path.is_dir() else None)
 
-    def _read(self, video, wanted, place):
-        """uint8 (F, H, W, 3) of these frames; place: of the part that is cut out, (down, right) in [0, 1)."""
+    def _read(self, video, numbers, offset):
+        """uint8 (F, H, W, 3) of these frames; offset: of the part that is cut out, (down, right) in [0, 1)."""
         if isinstance(video, VideoFolder):  # frames that are left out need not be read
-            pictures = (next(video.frames(number, number + 1)) for number in wanted)
+            pictures = (next(video.frames(number, number + 1)) for number in numbers)
         else:
-            pictures = itertools.islice(video.frames(wanted.start, wanted.stop), 0, None, wanted.step)
+            pictures = itertools.islice(video.frames(numbers.start, numbers.stop), 0, None, numbers.step)
         scale = max(new / old for new, old in zip(self.size, (video.height, video.width), strict=True))
         inner = [max(new, round(scale * old)) for new, old in zip(self.size, (video.height, video.width), strict=True)]
-        top, left = (int(share * (old - new + 1)) for share, old, new in zip(place, inner, self.size, strict=True))
+        top, left = (int(share * (old - new + 1)) for share, old, new in zip(offset, inner, self.size, strict=True))
         part = slice(top, top + self.size[0]), slice(left, left + self.size[1])
         reduce = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         return np.stack([resize(picture, (inner[0], inner[1]), reduce)[part] for picture in pictures])
@@ -98,15 +98,15 @@ def _find(root):
     """Video files, and folders that hold images, below a folder, in order."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder, expected one with videos or folders of frames")
-    found = []
+    entries = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        shown = [name for name in files if not name.startswith(".")]
-        videos = [name for name in shown if name.lower().endswith(io.VIDEO_SUFFIXES)]
-        found += [Path(folder, name).relative_to(root).as_posix() for name in videos]
-        if any(name.lower().endswith(io.SUFFIXES) for name in shown):
-            found.append(Path(folder).relative_to(root).as_posix())
-    if not found:
+        visible = [name for name in files if not name.startswith(".")]
+        videos = [name for name in visible if name.lower().endswith(io.VIDEO_SUFFIXES)]
+        entries += [Path(folder, name).relative_to(root).as_posix() for name in videos]
+        if any(name.lower().endswith(io.SUFFIXES) for name in visible):
+            entries.append(Path(folder).relative_to(root).as_posix())
+    if not entries:
         raise InputError(f"{root}: no video in this folder, expected files ending with {', '.join(io.VIDEO_SUFFIXES)}, "
                          "or folders of frames")
-    return sorted(found)
+    return sorted(entries)

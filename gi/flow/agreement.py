@@ -81,26 +81,26 @@ def judge(image: Tensor, mask: Tensor, source: Tensor, source_mask: Tensor, flow
     consistent = (error < video_pixels(_CONSISTENT, size)).float()
     differs, blurred = (((image - other) ** 2).mean(dim=1, keepdim=True) for other in (warped, _blur(image, 1 - mask)))
     # In a clear sky flow is arbitrary, and does no harm.
-    telling = (torch.maximum(differs, blurred) > _NOISE**2).float()
-    evidence = both * torch.cat([torch.ones_like(both), telling, telling * consistent, differs, blurred + _NOISE**2],
-                                dim=1)
+    informative = (torch.maximum(differs, blurred) > _NOISE**2).float()
+    evidence = both * torch.cat([torch.ones_like(both), informative, informative * consistent, differs,
+                                 blurred + _NOISE**2], dim=1)
     gathered = F.avg_pool2d(scatter(evidence, flow), _WINDOW, stride=1, padding=_WINDOW // 2) * _WINDOW**2
     judged = gathered[:, :1] > _ENOUGH * cell_side(size) ** 2
     doubtful = spread((judged & ~_agrees(gathered)).float(), size, cell_side(size)) > 0.5
     usable = torch.maximum(source_mask, doubtful.float())
 
     near = both * _nearness(mask)
-    shown = align(source, usable, flow)[1]
-    agreeing = (near * shown).sum() >= _MOSTLY * near.sum()
-    meets = (near * telling * consistent).sum() >= _MEETS * (near * telling).sum()
+    still_visible = align(source, usable, flow)[1]
+    agreeing = (near * still_visible).sum() >= _MOSTLY * near.sum()
+    meets = (near * informative * consistent).sum() >= _MEETS * (near * informative).sum()
     aligned = bool(near.any() & agreeing & meets)
-    share = ((shown * mask).sum() / mask.sum()).item() if mask.any() else 1.0
+    share = ((still_visible * mask).sum() / mask.sum()).item() if mask.any() else 1.0
     return usable, Verdict(aligned, share if aligned else 0.0)
 
 
 def _agrees(evidence):
-    _, telling, consistent, differs, blurred = evidence.split(1, dim=1)
-    return (consistent >= _MEETS * telling) & (differs <= _WORSE * blurred)
+    _, informative, consistent, differs, blurred = evidence.split(1, dim=1)
+    return (consistent >= _MEETS * informative) & (differs <= _WORSE * blurred)
 
 
 def _nearness(mask):

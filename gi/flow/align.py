@@ -56,6 +56,6 @@ def _second_difference(layers, axis):
     colours and known pixels.
     """
     length = layers.shape[axis]
-    before, here, after = (layers.narrow(axis, start, max(0, length - 2)) for start in (0, 1, 2))
-    inner = (before - 2 * here + after)[:, :3] * before[:, 3:] * here[:, 3:] * after[:, 3:]
+    before, centre, after = (layers.narrow(axis, start, max(0, length - 2)) for start in (0, 1, 2))
+    inner = (before - 2 * centre + after)[:, :3] * before[:, 3:] * centre[:, 3:] * after[:, 3:]
     return F.pad(inner, (1, 1) if axis == -1 else (0, 0, 1, 1)) if length > 2 else torch.zeros_like(layers[:, :3])

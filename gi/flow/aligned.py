@@ -46,8 +46,8 @@ class Aligned(PairEstimator):
         matrices = [self._homography(detected, matches, scales, i, j, size)
                     for i, j in zip(first.tolist(), second.tolist(), strict=True)]
         # On a CPU, only as many pairs at a time as there are threads: warped images take memory.
-        some = torch.get_num_threads() if images.device.type == "cpu" else len(first)
-        parts = [slice(start, start + some) for start in range(0, len(first), some)]
+        chunk = torch.get_num_threads() if images.device.type == "cpu" else len(first)
+        parts = [slice(start, start + chunk) for start in range(0, len(first), chunk)]
         rest = [self._rest(images[first[part]].float(), images[second[part]].float(), planar_flow(matrices[part], size))
                 for part in parts]
         return planar_flow(matrices, size, after=torch.cat(rest))
@@ -59,8 +59,8 @@ class Aligned(PairEstimator):
         plane = plane.to(second.device)
         # Beyond the second image's border the first one is shown, so that flow is zero there.
         layers = warp(torch.cat([second, torch.ones_like(second[:, :1])], dim=1), plane)
-        seen = surely_known(layers[:, 3:]).float()
-        return seen * self.estimator(first, layers[:, :3] * seen + first * (1 - seen))
+        known = surely_known(layers[:, 3:]).float()
+        return known * self.estimator(first, layers[:, :3] * known + first * (1 - known))
 
     def keypoints(self, images: Tensor) -> list[Keypoints]:
         """Of images (N,3,H,W), as `between` takes them."""
@@ -68,21 +68,21 @@ class Aligned(PairEstimator):
 
     def _homography(self, detected, matches, scales, i, j, size):
         for scale in scales:  # both directions of a pair are matched at once
-            places, others = matches(i, j, scale)[0] if i < j else matches(j, i, scale)[1]
-            matrix = find_plane(places, others, size, self.least)
+            start, end = matches(i, j, scale)[0] if i < j else matches(j, i, scale)[1]
+            matrix = find_plane(start, end, size, self.least)
             if matrix is not None:
                 return matrix
-            if len(places) < _FEW * self.least and min(len(detected(scale)[k].places) for k in (i, j)) >= _MANY:
+            if len(start) < _FEW * self.least and min(len(detected(scale)[k].positions) for k in (i, j)) >= _MANY:
                 break
         return np.eye(3)
 
 
-def find_plane(places: np.ndarray, others: np.ndarray, size: tuple[int, int], least: int = 8) -> np.ndarray | None:
+def find_plane(start: np.ndarray, end: np.ndarray, size: tuple[int, int], least: int = 8) -> np.ndarray | None:
     """The homography (3, 3) that at least `least` matches (n, 2) in images of `size` agree with, if there is one."""
-    return fit_homography(places, others, size, tolerance=video_pixels(_TOLERANCE, size), least=least)
+    return fit_homography(start, end, size, tolerance=video_pixels(_TOLERANCE, size), least=least)
 
 
 def _scales(size, fineness):
     """Scales at which keypoints are tried, in this order; None stands for known keypoints of this fineness."""
-    new = [scale for scale in _SCALES if scale == 1 or scale * max(size) <= _LARGEST]
-    return new if fineness < _COARSEST else [None, *(scale for scale in new if scale > fineness)]
+    candidates = [scale for scale in _SCALES if scale == 1 or scale * max(size) <= _LARGEST]
+    return candidates if fineness < _COARSEST else [None, *(scale for scale in candidates if scale > fineness)]

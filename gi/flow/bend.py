@@ -31,14 +31,14 @@ def fit_bend(points: np.ndarray, deviation: np.ndarray, size: Sequence[int], uni
 
     `size` is the image's height and width; `unit` how many times 256 pixels its longer side is.
     """
-    close = np.hypot(*deviation.T) < MOTION * unit
-    terms, wanted = terms_at(points[close], size), deviation[close]
-    penalty = _STIFF * len(wanted) * np.diag([float(i + j > 0) for i, j in TERMS]) + 1e-6 * np.eye(len(TERMS))
-    weights = np.ones((len(wanted), 1))
+    inliers = np.hypot(*deviation.T) < MOTION * unit
+    terms, targets = terms_at(points[inliers], size), deviation[inliers]
+    penalty = _STIFF * len(targets) * np.diag([float(i + j > 0) for i, j in TERMS]) + 1e-6 * np.eye(len(TERMS))
+    weights = np.ones((len(targets), 1))
     bend = np.zeros((len(TERMS), 2))
-    for _ in range(_ROUNDS if len(wanted) else 0):
-        bend = np.linalg.solve((weights * terms).T @ terms + penalty, (weights * terms).T @ wanted)
-        error = np.linalg.norm(wanted - terms @ bend, axis=1, keepdims=True)
+    for _ in range(_ROUNDS if len(targets) else 0):
+        bend = np.linalg.solve((weights * terms).T @ terms + penalty, (weights * terms).T @ targets)
+        error = np.linalg.norm(targets - terms @ bend, axis=1, keepdims=True)
         weights = 1 / (1 + (error / max(_NOISE * unit, np.median(error))) ** 2)
     return bend
 

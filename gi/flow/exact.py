@@ -61,10 +61,10 @@ class FlowNoise:
 
         drift = self.drift * uniform(1, 1, 1) * (field(4) + 0.5 * field(12))
         window = 2 * round(self.reach * unit / 2) + 1
-        close = unsure  # averaged over squares, by rows, then by columns, which is faster for large squares
+        nearness = unsure  # averaged over squares, by rows, then by columns, which is faster for large squares
         for square, padding in ((window, 1), (window // 2, 0)), ((1, window), (0, window // 2)):
-            close = F.avg_pool2d(close, square, stride=1, padding=padding, count_include_pad=False)
-        error = drift * (1 + self.near_holes * close)
+            nearness = F.avg_pool2d(nearness, square, stride=1, padding=padding, count_include_pad=False)
+        error = drift * (1 + self.near_holes * nearness)
 
         y, x = (torch.linspace(0, length - 1, length, device=device) for length in size)
         for _ in range(round(2 * self.blobs)):  # each of them present with a probability of 1/2

@@ -35,16 +35,16 @@ def match_exposure(image: Tensor, mask: Tensor, source: Tensor, source_mask: Ten
     from the target to the keyframe. A keyframe that is as similar without correction is returned as it is.
     """
     # Half the size is enough for what is smooth.
-    image, seen, flow = (F.avg_pool2d(x.float(), 2, ceil_mode=True) for x in (image, source, flow / 2))
+    image, half_source, flow = (F.avg_pool2d(x.float(), 2, ceil_mode=True) for x in (image, source, flow / 2))
     mask, source_mask = (F.max_pool2d(x, 2, ceil_mode=True) for x in (mask, source_mask))
-    warped, visible = align(seen, source_mask, flow)
+    warped, visible = align(half_source, source_mask, flow)
     both = visible * (1 - mask)
     curves = _curves(image, warped, both)
     if curves is None:
         return source.float()
     gain = _gain_field(image, _power(warped, *curves), both, flow)
     cell = cell_side(image.shape[-2:])
-    after, _ = align(_correct(seen, curves, gain, cell), source_mask, flow)
+    after, _ = align(_correct(half_source, curves, gain, cell), source_mask, flow)
     if _difference(image, after, both) > _WORTH * _difference(image, warped, both):
         return source.float()
     return _correct(source.float(), curves, gain, 2 * cell)
@@ -117,9 +117,9 @@ def _gain_field(image, warped, both, flow):
     full = torch.maximum(image, warped).amax(dim=1, keepdim=True) >= _CLIPPED
     weight = both * ~full / (1 + (error / limit) ** 2) ** 2
     sums = scatter(torch.cat([image * weight, warped * weight, weight], dim=1), flow)
-    wanted, given, total = sums.split([3, 3, 1], dim=1)
+    target_sum, source_sum, total = sums.split([3, 3, 1], dim=1)
     mean = total.clamp(min=1e-6)
-    gain = ((wanted / mean + _DARK) / (given / mean + _DARK)).log()
+    gain = ((target_sum / mean + _DARK) / (source_sum / mean + _DARK)).log()
     limit = torch.tensor(_LARGEST_GAIN).log().item()
     # A cell with few pixels relies on its neighbours instead.
     share = total / (total + 0.3 * cell_side(image.shape[-2:]) ** 2)

@@ -25,17 +25,17 @@ _ALONE = threading.Lock()  # one large image at a time: SIFT's pyramids take som
 class Keypoints(NamedTuple):
     """n keypoints of an image."""
 
-    places: np.ndarray  # (n, 2), x and y in pixels
-    histograms: Tensor  # (n, 128), uint8: SIFT's descriptors
+    positions: np.ndarray  # (n, 2), x and y in pixels
+    descriptors: Tensor  # (n, 128), uint8: SIFT's descriptors
     fineness: float = 1.0  # side of a pixel of these coordinates, in pixels of the image given to SIFT
 
     def inside(self, corner: Sequence[float], scale: Sequence[float], size: Sequence[int]) -> "Keypoints":
         """The keypoints in a crop of the image, in the crop's pixels. It begins at `corner`, x and y, is enlarged
         `scale` times along x and y, and then has `size` = (height, width).
         """
-        places = (self.places + 0.5 - corner) * scale - 0.5
-        within = ((places > -0.5) & (places < np.array(size[::-1]) - 0.5)).all(axis=1)
-        return Keypoints(places[within], self.histograms[torch.from_numpy(within)], self.fineness / max(scale))
+        positions = (self.positions + 0.5 - corner) * scale - 0.5
+        within = ((positions > -0.5) & (positions < np.array(size[::-1]) - 0.5)).all(axis=1)
+        return Keypoints(positions[within], self.descriptors[torch.from_numpy(within)], self.fineness / max(scale))
 
 
 class Detector:
@@ -52,10 +52,10 @@ class Detector:
         keys = [(scale, image.shape, hashlib.blake2b(image.tobytes()).digest()) for image in images]
         with _LOCK:
             known = {key: self._kept[key] for key in keys if key in self._kept}
-        new = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
-        known |= zip(new, on_threads(functools.partial(self._detect, scale=scale), new.values()), strict=True)
+        uncached = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
+        known |= zip(uncached, on_threads(functools.partial(self._detect, scale=scale), uncached.values()), strict=True)
         with _LOCK:
-            self._kept.update((key, known[key]) for key in new)
+            self._kept.update((key, known[key]) for key in uncached)
         return [known[key] for key in keys]
 
     def _detect(self, grey, scale):
@@ -63,15 +63,15 @@ class Detector:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         sift = cv2.SIFT_create(scale * self.most, contrastThreshold=0.01)
         with _ALONE if max(grey.shape) > LARGE else contextlib.nullcontext():
-            keypoints, histograms = sift.detectAndCompute(grey, None)
-        if histograms is None:
+            keypoints, descriptors = sift.detectAndCompute(grey, None)
+        if descriptors is None:
             return Keypoints(np.zeros((0, 2)), torch.zeros(0, 128, dtype=torch.uint8), scale)
-        places = (np.array([keypoint.pt for keypoint in keypoints]) + 0.5) / scale - 0.5
-        return Keypoints(places, torch.from_numpy(histograms.astype(np.uint8)), scale)
+        positions = (np.array([keypoint.pt for keypoint in keypoints]) + 0.5) / scale - 0.5
+        return Keypoints(positions, torch.from_numpy(descriptors.astype(np.uint8)), scale)
 
 
 def _bytes(keypoints):
-    return keypoints.places.nbytes + keypoints.histograms.nbytes
+    return keypoints.positions.nbytes + keypoints.descriptors.nbytes
 
 
 Ends = tuple[np.ndarray, np.ndarray]  # places (n, 2) in one image, and those that match them in another
@@ -80,21 +80,22 @@ Ends = tuple[np.ndarray, np.ndarray]  # places (n, 2) in one image, and those th
 def match(first: Keypoints, second: Keypoints) -> tuple[Ends, Ends]:
     """Positions of matching keypoints in both images, for matches of the first image's and for matches of the second's.
     """
-    if min(len(first.places), len(second.places)) < 2:
-        return (first.places[:0], second.places[:0]), (second.places[:0], first.places[:0])
+    if min(len(first.positions), len(second.positions)) < 2:
+        return (first.positions[:0], second.positions[:0]), (second.positions[:0], first.positions[:0])
     # RootSIFT: roots of histograms compare better (Arandjelović & Zisserman, 2012).
-    roots, others = (F.normalize(keypoints.histograms.float(), p=1).sqrt() for keypoints in (first, second))
-    cosine = (roots @ others.T).numpy()
+    first_roots, second_roots = (F.normalize(keypoints.descriptors.float(), p=1).sqrt()
+                                 for keypoints in (first, second))
+    cosine = (first_roots @ second_roots.T).numpy()
     back, sources = _clear(np.ascontiguousarray(cosine.T))
-    clear, which = _clear(cosine)
-    return (first.places[clear], second.places[which]), (second.places[back], first.places[sources])
+    clear, nearest = _clear(cosine)
+    return (first.positions[clear], second.positions[nearest]), (second.positions[back], first.positions[sources])
 
 
 def _clear(cosine):
     """Rows whose best match passes the ratio test, and its columns; overwrites `cosine`."""
     row = np.arange(len(cosine))
-    which = cosine.argmax(axis=1)
-    best = cosine[row, which]
-    cosine[row, which] = -1
+    nearest = cosine.argmax(axis=1)
+    best = cosine[row, nearest]
+    cosine[row, nearest] = -1
     clear = 2 - 2 * best < _RATIO**2 * (2 - 2 * cosine.max(axis=1))  # squared distances of vectors of length 1
-    return clear, which[clear]
+    return clear, nearest[clear]

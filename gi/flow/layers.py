@@ -52,13 +52,13 @@ def _moves(flow, reliable, hole):
     if len(y) == 0:
         return np.zeros((0, 2)), np.zeros((0, 2))
     distance = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 3)[y, x]
-    chance = (distance + _NEAR * max(hole.shape)) ** -2.0
-    some = np.random.default_rng(0).choice(len(y), min(len(y), _POINTS), replace=False, p=chance / chance.sum())
-    y, x = y[some], x[some]
+    weights = (distance + _NEAR * max(hole.shape)) ** -2.0
+    chosen = np.random.default_rng(0).choice(len(y), min(len(y), _POINTS), replace=False, p=weights / weights.sum())
+    y, x = y[chosen], x[chosen]
     start = np.stack([x, y], axis=1).astype(np.float64)
     end = start + flow[:, y, x].T
-    seen = ((end >= 0) & (end <= [hole.shape[1] - 1, hole.shape[0] - 1])).all(axis=1)
-    return start[seen], end[seen]
+    inside = ((end >= 0) & (end <= [hole.shape[1] - 1, hole.shape[0] - 1])).all(axis=1)
+    return start[inside], end[inside]
 
 
 def _models(start, end, limit):

@@ -52,13 +52,13 @@ class Parts:
     def _shifts(self):
         """Median displacement (2,) of the hole's pixels in each keyframe, x and y, in pixels."""
         size = limited(self.whole.size, KEYPOINT_SIDE)
-        target, *others = self._keypoints or [None]
-        planes = [find_plane(*match(target, keypoints)[0], size) for keypoints in others]
+        target, *sources = self._keypoints or [None]
+        planes = [find_plane(*match(target, keypoints)[0], size) for keypoints in sources]
         if planes and all(plane is not None for plane in planes):
             places = np.argwhere(self.hole)[:, ::-1]
             places = places[:: 1 + len(places) // _POINTS] * self._ratio(size)
             moved = (cv2.perspectiveTransform(places[None], plane)[0] for plane in planes)
-            return [np.median(there - places, axis=0) / self._ratio(size) for there in moved]
+            return [np.median(destinations - places, axis=0) / self._ratio(size) for destinations in moved]
         size, boxes = limited(self.whole.size, COARSE_SIDE), [self.whole] * len(self.pictures)
         views = self._views(boxes, size)
         flows, _ = self._guide(views, boxes)

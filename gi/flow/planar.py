@@ -27,7 +27,7 @@ _AGREE = 0.4  # share of them that a plane must explain
 # Lengths are pixels of an image of 256 x 256, and scale with it.
 _PLANE = 1.0  # flow that deviates less from a plane agrees with it
 _CELL = 16  # what is left of the flow is averaged over squares of this side, as flow near holes is noisy
-_SEEN = 0.3  # ... of which this share must be known
+_KNOWN_SHARE = 0.3  # ... of which this share must be known
 _PRECISE = 0.3  # flow that deviates less from a plane that was registered is noise
 _CONSISTENT = 0.25  # flow with a smaller forward-backward error is reliable
 _ENOUGH = 0.003  # share of a field that must be reliable, else all of it is used
@@ -76,8 +76,8 @@ def inpaint_planar(flow: Tensor, mask: Tensor, reliable: Tensor | None = None,
     plane = planar_flow(matrices, size, after=bend_flow(bends, size)).to(flow.device)
     rest = fields - plane
     # What is far from the plane is another motion, or an error: nothing to continue.
-    far = torch.hypot(*rest.split(1, dim=1)) > MOTION * unit
-    unknown = (~known | (has_plane.view(-1, 1, 1, 1) & far)).float()
+    outliers = torch.hypot(*rest.split(1, dim=1)) > MOTION * unit
+    unknown = (~known | (has_plane.view(-1, 1, 1, 1) & outliers)).float()
     filled = torch.empty_like(rest)
     filled[~has_plane] = smooth_fill(rest[~has_plane], unknown[~has_plane])
     noise = torch.tensor([0.0 if pair is None else _PRECISE * unit for pair in views], device=flow.device)
@@ -120,8 +120,8 @@ def fit_homography(start: np.ndarray, end: np.ndarray, size: tuple[int, int], *,
     depth = corners @ matrix[2, :2] + matrix[2, 2]
     moved = cv2.perspectiveTransform(corners[None], matrix)[0].astype(np.float32)
     area = cv2.contourArea(moved, oriented=True) / max(1, (height - 1) * (width - 1))
-    sane = (depth > 0).all() and cv2.isContourConvex(moved) and 1 / _LARGEST_CHANGE < area < _LARGEST_CHANGE
-    return matrix if sane else None
+    plausible = (depth > 0).all() and cv2.isContourConvex(moved) and 1 / _LARGEST_CHANGE < area < _LARGEST_CHANGE
+    return matrix if plausible else None
 
 
 def _fit_field(flow, known, hole, views, unit):
@@ -129,14 +129,14 @@ def _fit_field(flow, known, hole, views, unit):
     y, x = np.nonzero(known)
     if len(y) < 64:
         return None
-    some = near_hole(~hole, y, x, _BEND_POINTS)
-    y, x = y[some], x[some]
+    chosen = near_hole(~hole, y, x, _BEND_POINTS)
+    y, x = y[chosen], x[chosen]
     start = np.stack([x, y], axis=1).astype(np.float64)
     end = start + flow[:, y, x].T
     # Flow that leaves the image is a guess of the estimator.
-    seen = ((end >= 0) & (end <= [known.shape[1] - 1, known.shape[0] - 1])).all(axis=1)[:_POINTS]
-    matrix = fit_homography(start[:_POINTS][seen], end[:_POINTS][seen], known.shape, tolerance=_PLANE * unit,
-                            least=max(32, round(_AGREE * seen.sum())))
+    inside = ((end >= 0) & (end <= [known.shape[1] - 1, known.shape[0] - 1])).all(axis=1)[:_POINTS]
+    matrix = fit_homography(start[:_POINTS][inside], end[:_POINTS][inside], known.shape, tolerance=_PLANE * unit,
+                            least=max(32, round(_AGREE * inside.sum())))
     if matrix is None:
         return None
     before = cv2.perspectiveTransform(end[None], np.linalg.inv(matrix))[0]
@@ -152,7 +152,7 @@ def _coarsely_continued(rest, unknown, cell, noise):
     size = [-(-length // cell) for length in rest.shape[-2:]]
     known = area_means(1 - unknown, size)
     mean = area_means(rest * (1 - unknown), size) / known.clamp(min=1e-6)
-    continued = smooth_fill(mean, (known < _SEEN).float())
+    continued = smooth_fill(mean, (known < _KNOWN_SHARE).float())
     squared = continued.square().sum(dim=1, keepdim=True).clamp(min=1e-12)
     continued = continued * (1 - noise.view(-1, 1, 1, 1).square() / squared).clamp(min=0)
     return F.interpolate(continued, size=rest.shape[-2:], mode="bilinear", align_corners=False)

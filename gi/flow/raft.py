@@ -97,9 +97,9 @@ class _MotionEncoder:
 
     def __call__(self, flow, correlation):
         correlation1, correlation2, flow1, flow2, both = self.layers
-        seen = correlation2(correlation1(correlation).relu_()).relu_()
-        moved = flow2(flow1(flow).relu_()).relu_()
-        return torch.cat([both(torch.cat([seen, moved], dim=1)).relu_(), flow], dim=1)
+        correlation_features = correlation2(correlation1(correlation).relu_()).relu_()
+        flow_features = flow2(flow1(flow).relu_()).relu_()
+        return torch.cat([both(torch.cat([correlation_features, flow_features], dim=1)).relu_(), flow], dim=1)
 
 
 class _Unit:

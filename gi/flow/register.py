@@ -62,8 +62,8 @@ def register(plane: Plane, first: View, second: View, full: Sequence[int]) -> Pl
     if len(y) < _FEWEST:
         return plane
     top, left = corner(window)
-    some = near_hole(first.known, y + top, x + left, _POINTS)
-    y, x = y[some], x[some]
+    chosen = near_hole(first.known, y + top, x + left, _POINTS)
+    y, x = y[chosen], x[chosen]
     terms = terms_at(np.stack([x + left, y + top], axis=1), size)
     first_detail, bend, best, least = _detail(first.grey[window], both), plane.bend, plane, np.inf
     for _ in range(_STEPS):
@@ -101,13 +101,13 @@ def _grid(full, reduced):
 
 def _step(jacobian, residual, moved):
     """The Gauss-Newton step (10, 2) of a bend that has `moved` from its initial fit."""
-    usual = 1.48 * np.median(np.abs(residual)) + 0.02
-    weighted = (1 + (residual / (2 * usual)) ** 2)[:, None] ** -2.0 * jacobian
+    deviation = 1.48 * np.median(np.abs(residual)) + 0.02
+    weighted = (1 + (residual / (2 * deviation)) ** 2)[:, None] ** -2.0 * jacobian
     normal = np.einsum("ni,nj->ij", weighted, jacobian)  # without BLAS, whose threads get in the way of `on_threads`
     typical = np.diag(normal).mean() + 1e-9
     penalty = typical * np.tile([_STIFFNESS.get(i + j, 0.0) for i, j in TERMS], 2)
-    wanted = np.einsum("ni,n->i", weighted, residual) - penalty * moved.T.ravel()
-    return np.linalg.solve(normal + np.diag(penalty + 1e-6 * typical), wanted).reshape(2, -1).T
+    right_hand_side = np.einsum("ni,n->i", weighted, residual) - penalty * moved.T.ravel()
+    return np.linalg.solve(normal + np.diag(penalty + 1e-6 * typical), right_hand_side).reshape(2, -1).T
 
 
 def _moved(plane, size, window):
@@ -122,8 +122,8 @@ def _detail(grey, known):
     """
     fine = known * (grey - cv2.GaussianBlur(grey * known, (0, 0), _FINE)
                     / (cv2.GaussianBlur(known, (0, 0), _FINE) + 1e-3))
-    around = cv2.blur(fine * fine, (_AROUND, _AROUND)) / (cv2.blur(known, (_AROUND, _AROUND)) + 1e-3)
-    return fine / np.sqrt(around + _GREY**2)
+    variance = cv2.blur(fine * fine, (_AROUND, _AROUND)) / (cv2.blur(known, (_AROUND, _AROUND)) + 1e-3)
+    return fine / np.sqrt(variance + _GREY**2)
 
 
 def _window(known):

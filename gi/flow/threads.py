@@ -24,9 +24,9 @@ def torch_threads(number: int) -> Iterator[int]:
 
     Work that is spread over Python threads uses 1, so that its sums are rounded alike on any number of cores.
     """
-    usual = torch.get_num_threads()
+    previous = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
-        yield usual
+        yield previous
     finally:
-        torch.set_num_threads(usual)
+        torch.set_num_threads(previous)

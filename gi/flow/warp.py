@@ -44,9 +44,9 @@ def area_means(x: Tensor, size: Sequence[int]) -> Tensor:
 
     PyTorch has it on Apple GPUs only for sizes that divide (pytorch/pytorch#96056): others are computed on the CPU.
     """
-    even = all(full % reduced == 0 for full, reduced in zip(x.shape[-2:], size, strict=True))
-    place = x.device if even or x.device.type != "mps" else torch.device("cpu")
-    return F.interpolate(x.to(place), tuple(size), mode="area").to(x.device)
+    divisible = all(full % reduced == 0 for full, reduced in zip(x.shape[-2:], size, strict=True))
+    compute_device = x.device if divisible or x.device.type != "mps" else torch.device("cpu")
+    return F.interpolate(x.to(compute_device), tuple(size), mode="area").to(x.device)
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

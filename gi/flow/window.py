@@ -5,13 +5,13 @@ Window = tuple[slice, slice]  # rows, columns
 EVERYWHERE: Window = slice(None), slice(None)
 
 
-def window_around(where: Tensor, margin: int) -> Window:
+def window_around(selected: Tensor, margin: int) -> Window:
     """Rows and columns of the smallest rectangle around all that is true in (N,1,H,W), grown by `margin` pixels within
     the image. The whole image if nothing is true, and on a GPU, where looking would mean waiting for it.
     """
-    if where.device.type != "cpu":
+    if selected.device.type != "cpu":
         return EVERYWHERE
-    rows, columns = (_span(where.any(dim=axis).flatten(0, 1).any(dim=0), margin) for axis in (-1, -2))
+    rows, columns = (_span(selected.any(dim=axis).flatten(0, 1).any(dim=0), margin) for axis in (-1, -2))
     return rows, columns
 
 
@@ -20,9 +20,9 @@ def corner(window: Window) -> list[int]:
     return [part.start or 0 for part in window]
 
 
-def _span(where, margin):
-    places = where.nonzero()
+def _span(selected, margin):
+    places = selected.nonzero()
     if not len(places):
-        return slice(0, len(where))
+        return slice(0, len(selected))
     first, last = int(places[0]), int(places[-1])
-    return slice(max(0, first - margin), min(len(where), last + 1 + margin))
+    return slice(max(0, first - margin), min(len(selected), last + 1 + margin))

@@ -18,6 +18,6 @@ class FeatureMatchingLoss(nn.Module):
         self.weight = weight
 
     def forward(self, prediction: Tensor, batch: dict, discriminated: Discriminated) -> Tensor:
-        (_, activations), (_, wanted) = discriminated.prediction, discriminated.image
-        distances = [F.mse_loss(a.float(), b.float()) for a, b in zip(activations, wanted, strict=True)]
+        (_, activations), (_, image_activations) = discriminated.prediction, discriminated.image
+        distances = [F.mse_loss(a.float(), b.float()) for a, b in zip(activations, image_activations, strict=True)]
         return self.weight * torch.stack(distances).mean()

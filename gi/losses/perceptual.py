@@ -39,8 +39,8 @@ class PerceptualLoss(Frozen):
     def forward(self, prediction: Tensor, batch: dict, discriminated: object = None) -> Tensor:
         """`prediction` (N,3,H,W) in [0,1] and the batch's "image"; a scalar >= 0. No gradient reaches the image."""
         with torch.no_grad():
-            wanted = self.encoder(batch["image"])
-        pairs = zip(self.encoder(prediction), wanted, strict=True)
+            image_features = self.encoder(batch["image"])
+        pairs = zip(self.encoder(prediction), image_features, strict=True)
         return self.weight * torch.stack([F.mse_loss(a.float(), b.float()) for a, b in pairs]).sum()
 
 

@@ -46,11 +46,11 @@ class VideoFile(VideoSource):
         """The frames from number `start` on, as they are stored. Raises InputError as `frames`."""
         return container.pictures(self.path, self._index, start)
 
-    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
-        pictures = container.pictures(self.path, self._index, wanted.start) if wanted else iter(())
-        for number, picture in zip(wanted, pictures, strict=False):
+    def _read(self, requested: range) -> Iterator[tuple[int, np.ndarray]]:
+        pictures = container.pictures(self.path, self._index, requested.start) if requested else iter(())
+        for number, picture in zip(requested, pictures, strict=False):
             yield number, self.orientation.upright(self.colour.to_rgb(picture))
-        if wanted and wanted.stop == self.count:
+        if requested and requested.stop == self.count:
             next(pictures, None)  # raises if there is another one
 
 
@@ -63,9 +63,9 @@ class VideoFolder(VideoSource):
 
     def __init__(self, path: Path, ending: str = "", rate: Fraction = FOLDER_RATE):
         super().__init__(path)
-        found = [item for item in path.iterdir() if item.suffix.lower() in io.SUFFIXES and item.name[0] != "."
-                 and item.stem.endswith(ending) and item.is_file()]
-        self.files = sorted(found, key=lambda item: natural_order(item.name))
+        images = [item for item in path.iterdir() if item.suffix.lower() in io.SUFFIXES and item.name[0] != "."
+                  and item.stem.endswith(ending) and item.is_file()]
+        self.files = sorted(images, key=lambda item: natural_order(item.name))
         if not self.files:
             expected = ", ".join(ending + suffix for suffix in io.SUFFIXES)
             raise InputError(f"{path}: no image in this folder, expected files ending with {expected}")
@@ -80,8 +80,8 @@ class VideoFolder(VideoSource):
                 raise InputError(f"{file}: the image has {size[0]}x{size[1]} pixels, expected {expected}")
         self.rich = any(io.inspect_image(file, _is_rich) for file in self.files)
 
-    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
-        for number in wanted:
+    def _read(self, requested: range) -> Iterator[tuple[int, np.ndarray]]:
+        for number in requested:
             yield number, io.read_image(self.files[number])
 
     def _files(self) -> Sequence[Path]:
@@ -180,18 +180,18 @@ def _is_rich(image: Image.Image) -> bool:
 
 def _remarks(file, stream, picture: av.VideoFrame) -> list[str]:
     """What no result keeps of a video file."""
-    found = []
+    remarks = []
     if picture.interlaced_frame:
-        found.append("interlaced: fields are not processed separately, the result is progressive")
+        remarks.append("interlaced: fields are not processed separately, the result is progressive")
     bits = max(part.bits for part in picture.format.components)
     if bits > max(8, colour_of(picture, stream.codec_context).bits):  # grey and RGB, which are read as images are
-        found.append(f"{bits} bits become 8")
+        remarks.append(f"{bits} bits become 8")
     if stream.metadata.get("alpha_mode") == "1" or any(part.is_alpha for part in picture.format.components):
-        found.append("transparency is not kept")
+        remarks.append("transparency is not kept")
     if any(str(data.type).rpartition(".")[2] in _HDR_DATA for data in picture.side_data):
-        found.append("data of the mastering display and dynamic HDR are not kept")
+        remarks.append("data of the mastering display and dynamic HDR are not kept")
     left = {name: sum(s.type == kind for s in file.streams) for kind, name in
             (("subtitle", "subtitles"), ("attachment", "attachments"))}
     covers = sum(bool(s.disposition & av.stream.Disposition.attached_pic) for s in file.streams.video)
     left |= {"cover pictures": covers, "video tracks but the first": len(file.streams.video) - covers - 1}
-    return found + [f"not kept: {name}" for name, count in left.items() if count]
+    return remarks + [f"not kept: {name}" for name, count in left.items() if count]

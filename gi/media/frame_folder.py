@@ -58,49 +58,49 @@ def _write_rich(path: Path, frame: np.ndarray, source: Path) -> None:
     """Pixels that are as `io.read_image` reads them from `source` stay as they are there: depth, alpha, profile."""
     photo = read_photo(source)
     pixels, changed = photo.pixels.copy(), (frame != io.read_image(source)).any(axis=2)
-    new = frame[changed].astype(np.float64)
+    filled = frame[changed].astype(np.float64)
     if pixels.ndim == 2:
-        new = new @ (0.299, 0.587, 0.114)
+        filled = filled @ (0.299, 0.587, 0.114)
     elif pixels.shape[2] == 4:
-        new = np.column_stack([new, np.full(len(new), 255)])  # filled pixels are opaque
-    pixels[changed] = np.round(new * (257 if pixels.dtype == np.uint16 else 1))
+        filled = np.column_stack([filled, np.full(len(filled), 255)])  # filled pixels are opaque
+    pixels[changed] = np.round(filled * (257 if pixels.dtype == np.uint16 else 1))
     write_photo(path, pixels, photo.profile)
 
 
 def _put_in_place(hidden: Path, path: Path) -> None:
-    aside = hidden.with_name(f".{secrets.token_hex(4)}.old")
+    backup = hidden.with_name(f".{secrets.token_hex(4)}.old")
     try:
-        os.replace(path, aside)
+        os.replace(path, backup)
     except FileNotFoundError:
-        aside = None
+        backup = None
     try:
         os.replace(hidden, path)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             _put_in_place(hidden, path)  # another process has just put its result there
         else:
-            if aside:
-                os.replace(aside, path)
+            if backup:
+                os.replace(backup, path)
             raise
-    if aside:
+    if backup:
         try:
-            for name in _foreign(aside):  # files added after the check, as the work may have taken hours
+            for name in _foreign(backup):  # files added after the check, as the work may have taken hours
                 if not (path / name).exists():
-                    os.replace(aside / name, path / name)
+                    os.replace(backup / name, path / name)
         finally:
-            if _foreign(aside):
-                os.replace(aside, io.hidden_name(path, f".{secrets.token_hex(4)}.old"))
+            if _foreign(backup):
+                os.replace(backup, io.hidden_name(path, f".{secrets.token_hex(4)}.old"))
             else:
-                shutil.rmtree(aside, ignore_errors=True)
+                shutil.rmtree(backup, ignore_errors=True)
 
 
 def _foreign(path: Path) -> list[str]:
-    found = {item.name for item in path.iterdir()}
+    names = {item.name for item in path.iterdir()}
     try:
         ours = set((path / _LIST).read_text(encoding="utf-8", errors="surrogateescape").splitlines()) | {_LIST}
     except OSError:
         ours = set()
-    return sorted(name for name in found if name not in ours or not (path / name).is_file())
+    return sorted(name for name in names if name not in ours or not (path / name).is_file())
 
 
 def _names(video: VideoSource) -> list[str]:

@@ -69,8 +69,8 @@ def read_size(path: str | Path) -> tuple[int, int]:
         # Pillow may have swapped the size of a TIFF already.
         stored = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
         # Pillow decodes a whole PNG to look for an orientation, which few have, and none after its pixels.
-        told = image.format != "PNG" or not _ORIENTED.isdisjoint(image.info)
-        return stored[::-1] if told and image.getexif().get(0x0112) in (5, 6, 7, 8) else stored
+        may_be_oriented = image.format != "PNG" or not _ORIENTED.isdisjoint(image.info)
+        return stored[::-1] if may_be_oriented and image.getexif().get(0x0112) in (5, 6, 7, 8) else stored
 
     return inspect_image(path, look)
 
@@ -226,7 +226,7 @@ def list_images(root: str | Path) -> list[str]:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder, expected one with images")
-    found, folders = [], [str(root)]
+    images, folders = [], [str(root)]
     for folder in folders:  # grows on the way
         with contextlib.suppress(OSError), os.scandir(folder) as items:
             for item in items:  # mostly know their kind without another system call
@@ -236,10 +236,10 @@ def list_images(root: str | Path) -> list[str]:
                     folders.append(item.path)
                 elif item.name.lower().endswith(SUFFIXES) and (
                         item.is_file(follow_symlinks=False) or os.path.isfile(item)):  # which raises for no broken link
-                    found.append(Path(item.path).relative_to(root).as_posix())
-    if not found:
+                    images.append(Path(item.path).relative_to(root).as_posix())
+    if not images:
         raise InputError(f"{root}: no image in this folder, expected files ending with {', '.join(SUFFIXES)}")
-    return sorted(found)
+    return sorted(images)
 
 
 def read_list(path: str | Path) -> list[str]:

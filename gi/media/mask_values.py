@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from gi.errors import InputError
 
 HALF = 128  # of 255
-MUCH = 0.8  # share of missing pixels above which a mask may be inverted
+MOSTLY_MISSING = 0.8  # share of missing pixels above which a mask may be inverted
 _MAX_LABELS = 32  # more different values below half are shades, not labels
 
 
@@ -38,7 +38,7 @@ def levels_of_image(image: Image.Image, name: str = "mask") -> Levels:
             indices = np.asarray(image.getchannel(0) if image.mode == "PA" else image).astype(np.uint16)
             black = (colours[..., :3] == 0).all(axis=2)
             known = black if black.any() else indices == 0
-            return _seen(np.where(known, 0, np.maximum(indices, 1)), colours[..., 3] >= HALF, labels=True)
+            return _visible_levels(np.where(known, 0, np.maximum(indices, 1)), colours[..., 3] >= HALF, labels=True)
         return levels_of_array(colours, name)._replace(lossy=lossy)
     if image.mode in ("LA", "La", "RGBa") or ("transparency" in image.info and image.mode in ("1", "L", "RGB")):
         image = image.convert("RGBA")
@@ -70,7 +70,8 @@ def levels_of_array(mask: ArrayLike, name: str) -> Levels:
     if values.shape[2] in (2, 4):
         alpha = values[..., -1]
         top = alpha.max(initial=0)
-        return _seen(values[..., :-1].max(axis=2), alpha >= (1 if top <= 1 else HALF if top <= 255 else 32768))
+        return _visible_levels(values[..., :-1].max(axis=2),
+                               alpha >= (1 if top <= 1 else HALF if top <= 255 else 32768))
     return Levels(values.max(axis=2))
 
 
@@ -83,7 +84,7 @@ class MaskRule:
     def __init__(self):
         self._pixels, self._flat = (np.zeros(65536, np.int64) for _ in range(2))  # per value: pixels; those in areas
         self._ranges: list[tuple[int, int]] = []  # values of each mask
-        self._shown: list[tuple[int, int]] = []  # whether any and all pixels of each mask are visible
+        self._visibility: list[tuple[int, int]] = []  # whether any and all pixels of each mask are visible
         self._visible = 0
         self._lossy = self._palette = False
 
@@ -96,7 +97,7 @@ class MaskRule:
         if np.count_nonzero(counts) > 2:
             self._flat += _counts(values[_in_an_area(values)])
         self._ranges.append((int(values.min(initial=65535)), int(values.max(initial=0))))
-        self._shown.append((1, 1) if visible is None else (int(visible.all()), int(visible.any())))
+        self._visibility.append((1, 1) if visible is None else (int(visible.all()), int(visible.any())))
         self._visible += values.size if visible is None else int(visible.sum())
         self._lossy |= levels.lossy
         self._palette |= levels.labels
@@ -126,8 +127,8 @@ class MaskRule:
         if self._palette or 0 < self.top < HALF:
             return self._palette or self._pixels[0] > 0 or self.top <= _MAX_LABELS
         pixels, flat = self._pixels[1 : self._half], self._flat[1 : self._half]
-        few = 0 < np.count_nonzero(pixels) <= _MAX_LABELS
-        return bool(few and not self._lossy and self._pixels[0] and 2 * flat.sum() > pixels.sum())
+        few_values = 0 < np.count_nonzero(pixels) <= _MAX_LABELS
+        return bool(few_values and not self._lossy and self._pixels[0] and 2 * flat.sum() > pixels.sum())
 
     @property
     def unclear(self) -> str | None:
@@ -143,13 +144,13 @@ class MaskRule:
     @property
     def empty(self) -> int:
         if self._by_alpha:
-            return sum(not most for _, most in self._shown)
+            return sum(not most for _, most in self._visibility)
         return sum(most < self.threshold for _, most in self._ranges)
 
     @property
     def full(self) -> int:
         if self._by_alpha:
-            return sum(least for least, _ in self._shown)
+            return sum(least for least, _ in self._visibility)
         return sum(least >= self.threshold for least, _ in self._ranges)
 
     @property
@@ -166,7 +167,7 @@ class MaskRule:
         low, high = self.top // 5, self.top - self.top // 5
         if not self.labels and self._pixels[low + 1 : high].sum() > 0.25 * self._pixels.sum():
             return "; much of it is neither dark nor bright, is this a mask?"
-        return "; is it inverted? bright is what is missing" if MUCH < share < 1 else ""
+        return "; is it inverted? bright is what is missing" if MOSTLY_MISSING < share < 1 else ""
 
     def _labels_named(self) -> str:
         """Names the labels; "" for masks of black and white."""
@@ -185,7 +186,7 @@ class MaskRule:
     def _by_alpha(self) -> bool:
         """Whether all visible pixels are black and the rest is transparent, so that alpha alone tells what was painted.
         """
-        return self.top == 0 and any(not whole for whole, _ in self._shown) and self._visible > 0
+        return self.top == 0 and any(not whole for whole, _ in self._visibility) and self._visible > 0
 
 
 def read_one(levels: Levels, name: str) -> tuple[np.ndarray, str]:
@@ -207,7 +208,7 @@ def _percent(share: float) -> str:
     return f"{number:.0f} % missing" if 9.5 <= number < 99.5 else f"{min(max(number, 0.01), 99.99):.2f} % missing"
 
 
-def _seen(values: np.ndarray, visible: np.ndarray, *, labels: bool = False) -> Levels:
+def _visible_levels(values: np.ndarray, visible: np.ndarray, *, labels: bool = False) -> Levels:
     if visible.all():
         return Levels(values.astype(np.uint16), labels=labels)
     return Levels((values * visible).astype(np.uint16), visible, labels=labels)
@@ -224,11 +225,12 @@ def _in_an_area(values: np.ndarray) -> np.ndarray:
     """Whether a pixel has a neighbour of the same value at its side and another one above or below it: bool (H, W).
     Along a soft edge, values change across it.
     """
-    beside, upon = np.zeros(values.shape, bool), np.zeros(values.shape, bool)
-    for found, alike in (beside, values[:, 1:] == values[:, :-1]), (upon.T, (values[1:] == values[:-1]).T):
-        found[:, 1:] |= alike
-        found[:, :-1] |= alike
-    return beside & upon
+    horizontal, vertical = np.zeros(values.shape, bool), np.zeros(values.shape, bool)
+    for has_neighbour, alike in ((horizontal, values[:, 1:] == values[:, :-1]),
+                                 (vertical.T, (values[1:] == values[:-1]).T)):
+        has_neighbour[:, 1:] |= alike
+        has_neighbour[:, :-1] |= alike
+    return horizontal & vertical
 
 
 def _plain(mask) -> np.ndarray:

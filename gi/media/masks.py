@@ -44,7 +44,7 @@ class MaskSource(VideoSource):
     def remark(self) -> str:
         """What was read, in one line: "masks: 12 % missing, label 1; nothing in 3 of 20"."""
         rule = self.rule
-        counts = [f"{what} in {count} of {rule.total}" for what, count in (("nothing", rule.empty),
+        counts = [f"{content} in {count} of {rule.total}" for content, count in (("nothing", rule.empty),
                   ("everything", rule.full)) if 0 < count < rule.total]
         return "; ".join([f"{self.path}: {rule.remark}", *counts, *filter(None, [self.order])])
 
@@ -65,14 +65,14 @@ class MaskSource(VideoSource):
         if self._source is not None:
             self._source.check_unchanged()
 
-    def _read(self, wanted: range) -> Iterator[tuple[int, Levels]]:  # type: ignore[override]  # `frames` reads them
+    def _read(self, requested: range) -> Iterator[tuple[int, Levels]]:  # type: ignore[override]  # `frames` reads them
         if self._source is None:
             levels = io.inspect_image(self.path, levels_of_image)
-            yield from ((number, levels) for number in wanted)
+            yield from ((number, levels) for number in requested)
         elif isinstance(self._source, VideoFolder):
-            yield from ((number, io.inspect_image(self._source.files[number], levels_of_image)) for number in wanted)
+            yield from ((number, io.inspect_image(self._source.files[number], levels_of_image)) for number in requested)
         else:
-            for number, frame in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):
+            for number, frame in zip(requested, self._source.frames(requested.start, requested.stop), strict=True):
                 yield number, levels_of_array(frame, str(self.path))._replace(lossy=self._lossy)
 
 

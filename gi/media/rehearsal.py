@@ -36,10 +36,10 @@ def rehearse(path: Path, video: VideoSource, folder: Path, *, beside: int = 0, *
     needed = size if is_file(path) else size / start.count * video.count / 2
     if (free := shutil.disk_usage(folder).free) < needed:
         raise OSError(f"{path}: needs more than {_mib(needed)}, but the disk has {_mib(free)} left")
-    likely = size + pictures * (video.count / start.count - 1)
-    if free < likely + beside:
+    estimated_size = size + pictures * (video.count / start.count - 1)
+    if free < estimated_size + beside:
         log.warning("%s: may need about %s, and up to %s for chunks until it is written, but the disk has %s left",
-                    path, _mib(likely), _mib(beside), _mib(free))
+                    path, _mib(estimated_size), _mib(beside), _mib(free))
 
 
 def _size_of_pictures(path):

@@ -22,7 +22,7 @@ _DEEPEST = 10  # boxes in boxes; FFmpeg goes no further
 _WIDTHS = {b"elst": 12, b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8}  # bytes of an entry
 _TABLES = (*_WIDTHS, b"stsz", b"stz2")
 _TABLE, _HANDLER = re.compile(b"|".join(_TABLES)), re.compile(b"(?:.{4})*?hdlr", re.DOTALL)
-_FEW = 2**22  # samples that any file may claim
+_ALWAYS_ALLOWED = 2**22  # samples that any file may claim
 _LONGEST = 2**26  # bytes of a compressed header
 _OF_DATA = {b"alis", b"url ", b"rsrc"}  # handlers that tell where data are, not their kind
 
@@ -85,7 +85,7 @@ def _check(path: Path, size: int, changed: int) -> None:
                     tracks.append(_Track())
                 else:
                     tracks[-1].take(kind, file, size)
-        if (samples := sum(track.kept for track in tracks)) > max(_FEW, size):
+        if (samples := sum(track.kept for track in tracks)) > max(_ALWAYS_ALLOWED, size):
             raise ValueError(f"its tables claim {samples} samples")
     except ValueError as error:
         raise InputError(f"{path}: not a video that can be opened: {error}, which {size} bytes cannot hold") from None
@@ -109,13 +109,13 @@ def _walk(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tupl
             yield from _walk(file, content, stop, depth + 1)
         elif kind == b"meta":  # with or without a version first: FFmpeg begins with the handler
             file.seek(content)
-            found = _HANDLER.match(file.read(min(stop - content, _LONGEST)))
-            yield from _walk(file, content + max(0, found.end() - 8 if found else 0), stop, depth + 1)
+            handler = _HANDLER.match(file.read(min(stop - content, _LONGEST)))
+            yield from _walk(file, content + max(0, handler.end() - 8 if handler else 0), stop, depth + 1)
         elif kind == b"stsd":  # its tables follow fields that depend on the format
             file.seek(content)
-            for found in _TABLE.finditer(file.read(min(stop - content, _LONGEST))):
-                file.seek(content + found.end())
-                yield found[0], file
+            for table in _TABLE.finditer(file.read(min(stop - content, _LONGEST))):
+                file.seek(content + table.end())
+                yield table[0], file
         start = stop
 
 

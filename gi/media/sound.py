@@ -111,10 +111,10 @@ class _Copied:
         if self.SHORTEST * rate < end - self._samples <= longest:
             self._room -= end - self._samples
             piece = min(rate, self.FASTEST)
-            for at in range(self._samples, end, piece):
-                silence = av.Packet(bytes(min(piece, end - at) * self._bytes))
+            for first in range(self._samples, end, piece):
+                silence = av.Packet(bytes(min(piece, end - first) * self._bytes))
                 silence.stream, silence.time_base = self.stream, Fraction(1, rate)
-                silence.pts = silence.dts = at + round(self._start * rate)
+                silence.pts = silence.dts = first + round(self._start * rate)
                 yield silence
             self._samples = end
         self._samples += packet.size // self._bytes
@@ -133,7 +133,7 @@ class _Converted:
         self.stream.codec_context.open()
 
     def packets(self, packet: av.Packet) -> list[av.Packet]:
-        return [new for frame in packet.decode() for new in self.stream.encode(frame)]  # type: ignore[arg-type]
+        return [encoded for frame in packet.decode() for encoded in self.stream.encode(frame)]  # type: ignore[arg-type]
 
     def rest(self) -> list[av.Packet]:
         return self.stream.encode(None)

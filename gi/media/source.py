@@ -84,7 +84,7 @@ class VideoSource(ABC):
         return states
 
     @abstractmethod
-    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]: ...
+    def _read(self, requested: range) -> Iterator[tuple[int, np.ndarray]]: ...
 
     def _files(self) -> Sequence[Path]:
         return [self.path]

@@ -25,7 +25,8 @@ _FILES = {
     ".mp4": ("mp4", "libx264"), ".m4v": ("mp4", "libx264"), ".mov": ("mov", "libx264"),
     ".mkv": ("matroska", "libx264"), ".webm": ("webm", "libvpx-vp9"),
 }
-_OTHERS = (".heic", ".heif", ".psd", ".dng", ".ogm", ".m2p", ".divx", ".rmvb", ".txt", ".json", ".pdf", ".zip", ".npz")
+_OTHER_SUFFIXES = (".heic", ".heif", ".psd", ".dng", ".ogm", ".m2p", ".divx", ".rmvb", ".txt", ".json", ".pdf", ".zip",
+                   ".npz")
 _AHEAD = 21_000_000  # pixels of the frames that x264 looks ahead at, by default 40: each takes some 4 bytes a pixel
 _AVX_512 = 13  # CV_CPU_AVX_512F of OpenCV's interface.h
 _CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # from PyAV 18 on; before, pictures are stored upright
@@ -125,32 +126,32 @@ def _is_of_files(suffix: str) -> bool:
     be called `clip.v2`, but `clip.m2ts` is not meant as one.
     """
     kind, _ = mimetypes.guess_type(f"x{suffix}")
-    return (suffix in (*io.SUFFIXES, *_OTHERS) or suffix in Image.registered_extensions()
+    return (suffix in (*io.SUFFIXES, *_OTHER_SUFFIXES) or suffix in Image.registered_extensions()
             or (kind or "").startswith(("image/", "video/", "audio/"))
             or any(suffix[1:] in _extensions(form) for form in av.formats_available))
 
 
 def _extensions(form: str) -> set[str]:
     """The suffixes, without dot, of a format that FFmpeg writes or reads."""
-    found: set[str] = set()
+    suffixes: set[str] = set()
     for mode in "rw":
         with contextlib.suppress(ValueError):
-            found |= av.format.ContainerFormat(form, mode).extensions  # type: ignore[arg-type]
-    return found
+            suffixes |= av.format.ContainerFormat(form, mode).extensions  # type: ignore[arg-type]
+    return suffixes
 
 
 def remarks(path: str | Path, video: VideoSource) -> list[str]:
     """What the result at `path` does not keep of `video`, a line each."""
-    found, file = list(video.remarks), is_file(Path(path))
+    lines, file = list(video.remarks), is_file(Path(path))
     if getattr(video, "rich", False) and file:
-        found.append("frames of more than 8 bits, transparency or colour profiles are only kept in a folder")
+        lines.append("frames of more than 8 bits, transparency or colour profiles are only kept in a folder")
     if video.colour.bits > 8:
         kept = file and Path(path).suffix.lower() != ".webm"
         fewer = f"{video.colour.bits} bits become 10" if video.colour.bits > 10 else "the rest is kept with 10"
-        found.append(f"holes are filled with 8 bits, {fewer}" if kept else f"{video.colour.bits} bits become 8")
+        lines.append(f"holes are filled with 8 bits, {fewer}" if kept else f"{video.colour.bits} bits become 8")
     if video.colour.hdr and not file:
-        found.append("images have HDR values (PQ or HLG), but no tag that says so")
-    return [f"{video.path}: {remark}" for remark in found]
+        lines.append("images have HDR values (PQ or HLG), but no tag that says so")
+    return [f"{video.path}: {remark}" for remark in lines]
 
 
 @contextlib.contextmanager
@@ -185,11 +186,11 @@ def _write_file(path: Path, video: VideoSource, quality: int,
             send(stream.encode(None))
             send_sound(None)
         try:  # not every muxer reports that its last bytes did not reach the disk
-            arrived = len(container.read_index(temporary))
+            frame_count = len(container.read_index(temporary))
         except InputError:
-            arrived = 0
-        if arrived != video.count:
-            raise OSError(f"{path}: only {arrived} of {video.count} frames arrived in the file, is the disk full?")
+            frame_count = 0
+        if frame_count != video.count:
+            raise OSError(f"{path}: only {frame_count} of {video.count} frames arrived in the file, is the disk full?")
 
 
 @contextlib.contextmanager
@@ -199,8 +200,8 @@ def _unfinished(path: Path, workplace: Path | None) -> Iterator[Path]:
         with io.atomic_write(path) as temporary:
             yield temporary
         return
-    with tempfile.TemporaryDirectory(prefix="result-", dir=workplace) as place:
-        yield (temporary := Path(place, f"result{path.suffix}"))
+    with tempfile.TemporaryDirectory(prefix="result-", dir=workplace) as folder:
+        yield (temporary := Path(folder, f"result{path.suffix}"))
         os.replace(temporary, path)
 
 
@@ -217,10 +218,10 @@ def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
         stored = np.asarray
     context = stream.codec_context
     whole = encoder != "libx264" or (width % 2 == 0 and height % 2 == 0)
-    ten = "10le" if encoder == "libx264" and (video.colour.bits > 8 or video.colour.hdr) else ""
-    stream.width, stream.height, stream.pix_fmt = width, height, ("yuv420p" if whole else "yuv444p") + ten
+    depth_suffix = "10le" if encoder == "libx264" and (video.colour.bits > 8 or video.colour.hdr) else ""
+    stream.width, stream.height, stream.pix_fmt = width, height, ("yuv420p" if whole else "yuv444p") + depth_suffix
     fast = {"deadline": "good", "cpu-used": "4", "row-mt": "1"} if encoder == "libvpx-vp9" else {}
-    lossless = ten and quality == 0  # H.264's scale reaches below 0 there
+    lossless = depth_suffix and quality == 0  # H.264's scale reaches below 0 there
     context.options = {"qp": "0"} if lossless else {"crf": str(quality)} | fast
     if encoder == "libx264":
         context.options |= {"rc-lookahead": str(min(40, max(10, _AHEAD // (width * height))))}

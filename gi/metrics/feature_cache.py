@@ -33,14 +33,14 @@ class CachedFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, rgb: Tensor) -> Tensor:
         """(N,3,H,W) in [0,1] -> (N, dimensions) float32."""
-        place = self.folder / self._network_digest(rgb.device.type)
-        files = [place / f"{_digest([image])}.npy" for image in rgb]
+        network_folder = self.folder / self._network_digest(rgb.device.type)
+        files = [network_folder / f"{_digest([image])}.npy" for image in rgb]
         features = [self._read(file) for file in files]
-        new = [row for row, feature in enumerate(features) if feature is None]
-        for row, feature in zip(new, self.network(rgb[new]).float().cpu() if new else (), strict=True):
+        uncached = [row for row, feature in enumerate(features) if feature is None]
+        for row, feature in zip(uncached, self.network(rgb[uncached]).float().cpu() if uncached else (), strict=True):
             features[row] = feature
             self._write(files[row], feature)
-        self.computed, self.found = self.computed + len(new), self.found + len(files) - len(new)
+        self.computed, self.found = self.computed + len(uncached), self.found + len(files) - len(uncached)
         return torch.stack(features).to(rgb.device)
 
     @functools.cache  # noqa: B019  there are one or two of them, which live as long as the program
@@ -52,8 +52,8 @@ class CachedFeatures(nn.Module):
             feature = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
-        right = feature.shape == (self.dimensions,) and feature.dtype == np.float32 and np.isfinite(feature).all()
-        return torch.from_numpy(feature) if right else None
+        valid = feature.shape == (self.dimensions,) and feature.dtype == np.float32 and np.isfinite(feature).all()
+        return torch.from_numpy(feature) if valid else None
 
     def _write(self, path: Path, feature: Tensor) -> None:
         if self.writable and torch.isfinite(feature).all():
@@ -65,8 +65,8 @@ class CachedFeatures(nn.Module):
                 self.writable = False
 
 
-def _digest(tensors, about: str = "") -> str:
-    digest = hashlib.sha256(about.encode())
+def _digest(tensors, description: str = "") -> str:
+    digest = hashlib.sha256(description.encode())
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -49,9 +49,9 @@ def find_pairs(
     names = sorted((images.keys() - owners.values()) | filled.keys())
     matches, problems = match(sides if masks is None else sides | {"the masks": _masks(Path(masks))}, names)
     if not matches:
-        where = ", ".join(str(folder) for folder in (truth, predictions, masks) if folder is not None)
+        folders = ", ".join(str(folder) for folder in (truth, predictions, masks) if folder is not None)
         name, reason = next(iter(problems.items()))
-        raise InputError(f"{where}: no file has counterparts of its name; {name}: {reason}")
+        raise InputError(f"{folders}: no file has counterparts of its name; {name}: {reason}")
     return [Pair(name, *files) for name, files in matches.items()], problems
 
 
@@ -62,14 +62,14 @@ def match(
     """
     matches, problems = {}, {}
     for name in names:
-        found = {what: side.get(name, []) for what, side in sides.items()}
-        if missing := [what for what, files in found.items() if not files]:
+        candidates = {label: side.get(name, []) for label, side in sides.items()}
+        if missing := [label for label, files in candidates.items() if not files]:
             problems[name] = f"missing among {' and '.join(missing)}"
-        elif double := [f"{what} ({', '.join(file.name for file in files)})" for what, files in found.items()
-                        if len(files) > 1]:
-            problems[name] = f"more than once among {' and '.join(double)}"
+        elif duplicates := [f"{label} ({', '.join(file.name for file in files)})" for label, files in candidates.items()
+                            if len(files) > 1]:
+            problems[name] = f"more than once among {' and '.join(duplicates)}"
         else:
-            matches[name] = [files[0] for files in found.values()]
+            matches[name] = [files[0] for files in candidates.values()]
     return matches, problems
 
 
@@ -140,10 +140,10 @@ def _stems(root: Path) -> dict[str, str]:
 
 
 def _by_name(root: Path, stems: Mapping[str, str]) -> dict[str, list[Path]]:
-    found = defaultdict(list)
+    files = defaultdict(list)
     for entry, stem in stems.items():
-        found[re.sub(r"(^|/)image_([^/]+)$", r"\1\2", stem)].append(root / entry)
-    return found
+        files[re.sub(r"(^|/)image_([^/]+)$", r"\1\2", stem)].append(root / entry)
+    return files
 
 
 def _load(pair: Pair, least: int) -> tuple[Tensor, Tensor, Tensor] | str:

@@ -91,11 +91,11 @@ def _checked(rows: Iterable) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
     for number, row in enumerate(rows):
         truth, mask, prediction = map(np.asarray, row)
         shape = shape or truth.shape
-        for what, x in ("truth", truth), ("prediction", prediction):
+        for role, x in ("truth", truth), ("prediction", prediction):
             if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3 or x.size == 0:
-                raise InputError(f"frame {number}: expected {what} (H, W, 3) uint8, got {x.shape} {x.dtype}")
+                raise InputError(f"frame {number}: expected {role} (H, W, 3) uint8, got {x.shape} {x.dtype}")
             if x.shape != shape:
-                raise InputError(f"frame {number}: expected {what} of shape {shape} as the first frame, got {x.shape}")
+                raise InputError(f"frame {number}: expected {role} of shape {shape} as the first frame, got {x.shape}")
         if mask.shape != shape[:2] or mask.dtype not in (np.uint8, np.bool_):
             raise InputError(f"frame {number}: expected a mask {shape[:2]} of uint8 or bool, "
                              f"got {mask.shape} {mask.dtype}")

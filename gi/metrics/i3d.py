@@ -86,7 +86,7 @@ class VideoFeature:
     def __init__(self, network: I3D, frames: int):
         if frames < 1:
             raise InputError(f"I3D: expected at least one frame, got {frames}")
-        self.frames, self.seen = frames, 0
+        self.frames, self.pushed = frames, 0
         self.total: Tensor | float = 0.0
         self.layers, length = [], frames
         for stage in network.stages.values():
@@ -97,8 +97,8 @@ class VideoFeature:
     def push(self, clips: Tensor) -> None:
         """The next frames, (N,T,3,H,W) in [0,1]; N and size stay the same."""
         _check(clips)
-        self.seen += clips.shape[1]
-        if self.seen > self.frames:
+        self.pushed += clips.shape[1]
+        if self.pushed > self.frames:
             raise InputError(f"I3D: expected {self.frames} frames, got more")
         with torch.autocast(clips.device.type, enabled=False):
             x = clips.float().transpose(1, 2)
@@ -110,8 +110,8 @@ class VideoFeature:
 
     def result(self) -> Tensor:
         """(N,1024) float32. Raises InputError unless all frames came."""
-        if self.seen != self.frames:
-            raise InputError(f"I3D: expected {self.frames} frames, got {self.seen}")
+        if self.pushed != self.frames:
+            raise InputError(f"I3D: expected {self.frames} frames, got {self.pushed}")
         return torch.as_tensor(self.total / -(-self.frames // 8))
 
 
@@ -134,7 +134,7 @@ class _Layer:
         self.outputs = -(-length // self.stride)
         self.waiting: Tensor | None = None
         self.first = 0  # position of the first waiting slice, a multiple of the stride
-        self.done = 0  # outputs returned
+        self.returned = 0  # outputs returned
 
     def push(self, x: Tensor) -> Tensor | None:
         """All outputs that no later frame can change."""
@@ -144,11 +144,11 @@ class _Layer:
         end -= (end - self.length) % stride  # a part that leaves the same remainder is padded the same in front
         ready = self.outputs if end == self.length else (end + self.front - self.kernel) // stride + 1
         y = None
-        if ready > self.done:
+        if ready > self.returned:
             y = self.stage(waiting[:, :, :end - self.first])
-            y = y[:, :, self.done - self.first // stride:ready - self.first // stride]
-            self.done = ready
-        needed = max(0, (stride * self.done - self.front) // stride * stride)
+            y = y[:, :, self.returned - self.first // stride:ready - self.first // stride]
+            self.returned = ready
+        needed = max(0, (stride * self.returned - self.front) // stride * stride)
         self.waiting, self.first = waiting[:, :, needed - self.first:].clone(), needed
         return y
 

@@ -75,8 +75,8 @@ class ImageMetrics(torchmetrics.Metric):
             views.append(prediction)
         self.scores.append(_both([self._score(view, image, mask) for view in views]))
         for name in self.extractors:
-            features, *others = (self.networks[name](x).float() for x in (image, *views))
-            getattr(self, f"features_{name}").append(torch.cat([features[:, None], _both(others)], dim=1))
+            features, *view_features = (self.networks[name](x).float() for x in (image, *views))
+            getattr(self, f"features_{name}").append(torch.cat([features[:, None], _both(view_features)], dim=1))
         hole = (mask > 0.5).sum(dim=(1, 2, 3))
         index = torch.full_like(hole, -1) if indices is None else torch.as_tensor(indices).to(hole)
         self.keys.append(torch.stack([index, hole, torch.full_like(hole, mask[0].numel())], dim=1))
@@ -110,9 +110,9 @@ class ImageMetrics(torchmetrics.Metric):
     def _score(self, view: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         columns = []
         for metric in self.scored:
-            given = [self.networks[metric.network.name]] if metric.network else []
+            network_arguments = [self.networks[metric.network.name]] if metric.network else []
             for hole in ([], [mask]) if metric.in_hole else ([],):
-                column = metric(view, image, *hole, *given)
+                column = metric(view, image, *hole, *network_arguments)
                 if (shape := getattr(column, "shape", type(column).__name__)) != (len(view),):
                     raise InputError(f"metric {metric.name}: gave {shape}, expected a score an image ({len(view)},)")
                 columns.append(column.float())
@@ -157,17 +157,17 @@ class ImageScores:
         tenth = np.minimum(10 * hole // np.maximum(pixels, 1), 9)  # in integers: exact at the bounds
 
         def summary(rows: np.ndarray, view: str) -> dict:
-            found: dict = {}
+            values: dict = {}
             for metric in metrics:
-                if metric.of and found.keys() >= set(metric.of):
-                    found[metric.name] = metric(*(mean(found[name]) for name in metric.of))
+                if metric.of and values.keys() >= set(metric.of):
+                    values[metric.name] = metric(*(mean(values[name]) for name in metric.of))
                 elif metric.per_set and metric.network.name in features:
-                    both = features[metric.network.name][rows][:, [0, 1 + VIEWS.index(view)]]
-                    found[metric.name] = metric(both[:, 0], both[:, 1]) if rows.any() else math.nan
-                found |= {key: statistics(scores[view, key][rows], hole[rows] > 0 if key.endswith(HOLE) else None,
-                                          metric.most)
-                          for key in measures([metric]) if (view, key) in scores}
-            return found
+                    feature_pairs = features[metric.network.name][rows][:, [0, 1 + VIEWS.index(view)]]
+                    values[metric.name] = metric(feature_pairs[:, 0], feature_pairs[:, 1]) if rows.any() else math.nan
+                values |= {key: statistics(scores[view, key][rows], hole[rows] > 0 if key.endswith(HOLE) else None,
+                                           metric.most)
+                           for key in measures([metric]) if (view, key) in scores}
+            return values
 
         self.totals = {view: summary(np.full(self.count, True), view) for view in VIEWS}
         self.measures = {key: measure for key, measure in measures(metrics).items() if key in self.totals["composite"]}
@@ -193,12 +193,14 @@ class ImageScores:
             math.isnan(value) or value == -math.inf for key, value in image.items()
             if "/" in key and (image["hole_area"] or not key.endswith(HOLE)))]
         perfect = [image["name"] for image in self.images if image["hole_area"] and math.inf in image.values()]
-        about = {"have no hole, their composites are the truth": [name for name, area in areas.items() if not area],
-                 "have no known pixel": [name for name, area in areas.items() if masks and area == 1],
-                 f"have an infinite score, as the truth itself; a PSNR counts with {MOST_PSNR:g} dB": perfect,
-                 "have scores that are not numbers": broken}
-        return [f"{len(names)} of {self.count} images {what}, such as {names[0]}"
-                for what, names in about.items() if names]
+        names_by_problem = {
+            "have no hole, their composites are the truth": [name for name, area in areas.items() if not area],
+            "have no known pixel": [name for name, area in areas.items() if masks and area == 1],
+            f"have an infinite score, as the truth itself; a PSNR counts with {MOST_PSNR:g} dB": perfect,
+            "have scores that are not numbers": broken,
+        }
+        return [f"{len(names)} of {self.count} images {problem}, such as {names[0]}"
+                for problem, names in names_by_problem.items() if names]
 
     def to_dict(self) -> dict:
         """Everything in lists, dictionaries and numbers (nan and inf among them)."""
@@ -232,8 +234,8 @@ def _check(prediction, image, mask, names, indices):
         raise InputError(f"metrics: expected a mask of shape {(shape[0], 1, *shape[2:])}, got {tuple(mask.shape)}")
     if not prediction.is_floating_point() or not image.is_floating_point():
         raise InputError(f"metrics: expected floating point images in [0, 1], got {prediction.dtype} and {image.dtype}")
-    for what, given in ("names", names), ("indices", indices):
-        if given is not None and len(given) != shape[0]:
-            raise InputError(f"metrics: expected {shape[0]} {what}, one per image, got {len(given)}")
+    for label, values in ("names", names), ("indices", indices):
+        if values is not None and len(values) != shape[0]:
+            raise InputError(f"metrics: expected {shape[0]} {label}, one per image, got {len(values)}")
     if isinstance(names, str) or not all(isinstance(name, str) and "\0" not in name for name in names):
         raise InputError(f"metrics: expected names as strings without zero bytes, got {names!r}"[:300])

@@ -52,7 +52,7 @@ class Measure:
 
     def best(self, scores: Sequence[Mapping | float | None]) -> int | None:
         """The position of the best finite score; None without one."""
-        finite = {place: mean(score) for place, score in enumerate(scores)
+        finite = {index: mean(score) for index, score in enumerate(scores)
                   if score is not None and math.isfinite(mean(score))}
         return (max if self.higher else min)(finite, key=finite.get, default=None)
 
@@ -119,12 +119,12 @@ def table(*metrics: Metric) -> Table:
 
 def measures(metrics: Iterable[Metric]) -> dict[str, Measure]:
     """All scores of some metrics by key: those of images also inside the hole."""
-    found = {}
+    by_key = {}
     for metric in metrics:
-        found[metric.name] = Measure(metric.label, metric.decimals, metric.higher)
+        by_key[metric.name] = Measure(metric.label, metric.decimals, metric.higher)
         if metric.in_hole:
-            found[metric.name + HOLE] = Measure(f"{metric.label} in the hole", metric.decimals, metric.higher)
-    return found
+            by_key[metric.name + HOLE] = Measure(f"{metric.label} in the hole", metric.decimals, metric.higher)
+    return by_key
 
 
 def foremost(known: Mapping[str, Measure]) -> dict[str, Measure]:
@@ -132,17 +132,17 @@ def foremost(known: Mapping[str, Measure]) -> dict[str, Measure]:
     return {key: measure for key, measure in known.items() if f"{key}{HOLE}" not in known}
 
 
-def read_measures(content: Mapping, where: str = "measures") -> dict[str, Measure]:
+def read_measures(content: Mapping, source: str = "measures") -> dict[str, Measure]:
     """Measures by key from mappings of their attributes, as files have them. Raises InputError for something else."""
     try:
-        found = {key: Measure(**entry) for key, entry in content.items()}
+        by_key = {key: Measure(**entry) for key, entry in content.items()}
     except (AttributeError, TypeError):
-        found = None
+        by_key = None
     kinds = str, int, bool
-    if found is None or any((type(measure.label), type(measure.decimals), type(measure.higher)) != kinds or
-                            measure.decimals not in range(10) for measure in found.values()):
-        raise InputError(f"{where}: expected label, decimals (0 to 9) and higher of every score")
-    return found
+    if by_key is None or any((type(measure.label), type(measure.decimals), type(measure.higher)) != kinds or
+                             measure.decimals not in range(10) for measure in by_key.values()):
+        raise InputError(f"{source}: expected label, decimals (0 to 9) and higher of every score")
+    return by_key
 
 
 def choices(known: Table) -> list[str]:
@@ -150,13 +150,13 @@ def choices(known: Table) -> list[str]:
     return [name for name, metric in known.items() if not metric.of]
 
 
-def choose(wanted: Iterable[str | Metric], known: Table) -> tuple[Metric, ...]:
+def choose(requested: Iterable[str | Metric], known: Table) -> tuple[Metric, ...]:
     """The metrics of these names in the order of the table `known`, then those given as they are or as
     "module.name", then what is computed from them. Raises InputError for unknown names, for none, and for two metrics
     of one name.
     """
     chosen: dict[str, Metric] = {}
-    for item in wanted:
+    for item in requested:
         if isinstance(item, str) and "." in item:
             item = find_target(item, "metrics")
             if not isinstance(item, Metric):
@@ -175,17 +175,17 @@ def choose(wanted: Iterable[str | Metric], known: Table) -> tuple[Metric, ...]:
             *(metric for metric in known.values() if metric.of and chosen.keys() >= set(metric.of)))
 
 
-def build_networks(metrics: Iterable[Metric], given: Mapping[str, nn.Module], known: Table) -> dict[str, nn.Module]:
-    """{name: network} of all that `metrics` need: those `given`, and the others built. Raises InputError if weights are
-    missing, saying which metrics do without, or if no metric knows what is given.
+def build_networks(metrics: Iterable[Metric], networks: Mapping[str, nn.Module], known: Table) -> dict[str, nn.Module]:
+    """{name: network} of all that `metrics` need: those in `networks`, and the others built. Raises InputError if
+    weights are missing, saying which metrics do without, or if no metric knows what is given.
     """
     needed = {metric.network.name: metric.network for metric in metrics if metric.network}
     names = [*needed, *(metric.network.name for metric in known.values() if metric.network)]
-    for name in given:
+    for name in networks:
         if name not in names:
             raise InputError(f"there is no parameter {name}{nearest(name, ['metrics', *names])}")
     try:
-        return {name: given.get(name) or find_target(network.target, name)(**network.params)
+        return {name: networks.get(name) or find_target(network.target, name)(**network.params)
                 for name, network in needed.items()}
     except InputError as error:
         free = [name for name in choices(known) if _weights(known[name]) is None]

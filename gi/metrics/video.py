@@ -51,11 +51,11 @@ def inside(function: Callable[..., Tensor], truth: Tensor, composite: Tensor, ma
     """An image metric of `gi.metrics.functional` inside the hole of a frame: (3,H,W), (3,H,W) in [0,1] and (1,H,W); nan
     without a hole.
     """
-    where = mask[0].nonzero()
-    if not len(where):
+    positions = mask[0].nonzero()
+    if not len(positions):
         return math.nan
     # Only the part that matters: the window of SSIM reaches five pixels beyond the hole.
-    rows, columns = (slice(max(int(axis.min()) - 5, 0), int(axis.max()) + 6) for axis in where.T)
+    rows, columns = (slice(max(int(axis.min()) - 5, 0), int(axis.max()) + 6) for axis in positions.T)
     return function(*(x[None, :, rows, columns] for x in (truth, composite, mask))).item()
 
 
@@ -147,10 +147,10 @@ def _features(frames) -> Tensor:
 
 def _warp_error(frames, hole: bool) -> Tensor:
     composite, (flow, backward) = frames.images[1], frames.flows
-    where = visible(flow, backward)
+    counted = visible(flow, backward)
     if hole:
-        where = where & touches_hole(frames.masks[:-1], frames.masks[1:], flow)
-    return warp_error(composite[:-1], composite[1:], flow, where)
+        counted = counted & touches_hole(frames.masks[:-1], frames.masks[1:], flow)
+    return warp_error(composite[:-1], composite[1:], flow, counted)
 
 
 LPIPS_NETWORK = Network("lpips", "gi.metrics.features.LPIPS", {"net": "alex"})  # the paper's for video

@@ -107,8 +107,8 @@ class Holes(VideoSource):
         """As that of what it is made from."""
         self._source.check_unchanged()
 
-    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
-        for number, mask in zip(wanted, self._source.frames(wanted.start, wanted.stop), strict=True):
+    def _read(self, requested: range) -> Iterator[tuple[int, np.ndarray]]:
+        for number, mask in zip(requested, self._source.frames(requested.start, requested.stop), strict=True):
             yield number, 1 - mask if self._inverted else mask
 
     def _files(self) -> Sequence[Path]:
@@ -167,9 +167,9 @@ def _several(truth: Path, predictions: Path | None, inverted: bool) -> tuple[lis
             problems[name] = str(error)
     if not pairs:
         name, reason = next(iter(problems.items()))
-        where = f"{truth}: no video to fill" if predictions is None else \
+        message = f"{truth}: no video to fill" if predictions is None else \
             f"{truth}, {predictions}: no video has a counterpart of its name"
-        raise InputError(f"{where}; {name}: {reason}")
+        raise InputError(f"{message}; {name}: {reason}")
     return pairs, problems
 
 
@@ -192,10 +192,10 @@ def _single(predictions: Path, name: str) -> Path:
     """The prediction of one video: `predictions` itself, or if that holds no picture, its entry of the video's name."""
     if predictions.is_file() or _pictures(predictions):
         return predictions
-    found = [entry for entry in _entries(predictions) if video_name(entry) == name]
-    if len(found) != 1:
+    candidates = [entry for entry in _entries(predictions) if video_name(entry) == name]
+    if len(candidates) != 1:
         raise InputError(f"{predictions}: expected frames of {name} in it, or one folder or video file of that name")
-    return io.resolve_inside(predictions, found[0].name)
+    return io.resolve_inside(predictions, candidates[0].name)
 
 
 def _closed(path: Path) -> Path:
@@ -205,15 +205,16 @@ def _closed(path: Path) -> Path:
     return path
 
 
-def _same_names(truth: Path, truth_ending: str, other: Path, ending: str):
+def _same_names(truth: Path, truth_ending: str, counterpart: Path, ending: str):
     """Raises InputError unless every frame is there once in both folders."""
-    sides = [(folder, end, Counter(_keys(folder, end))) for folder, end in ((truth, truth_ending), (other, ending))]
-    for (here, end, keys), (there, other_end, others) in (sides, sides[::-1]):
+    sides = [(folder, end, Counter(_keys(folder, end)))
+             for folder, end in ((truth, truth_ending), (counterpart, ending))]
+    for (own_folder, end, keys), (other_folder, other_end, other_keys) in (sides, sides[::-1]):
         for key, count in keys.items():
             if count > 1:
-                raise InputError(f"{here}: has more than one {key}{end}, expected one of them")
-        if missing := [key for key in keys if key not in others]:
-            raise InputError(f"{there}: no {missing[0]}{other_end} to {here}'s {missing[0]}{end}")
+                raise InputError(f"{own_folder}: has more than one {key}{end}, expected one of them")
+        if missing := [key for key in keys if key not in other_keys]:
+            raise InputError(f"{other_folder}: no {missing[0]}{other_end} to {own_folder}'s {missing[0]}{end}")
 
 
 def _keys(folder: Path, ending: str) -> list[str]:

@@ -66,7 +66,7 @@ class VideoScores:
         Raises InputError, naming the video and the frame, for wrong shapes, types and numbers of frames, a name that
         was there before, and frames too small for a metric. A video that raises does not count.
         """
-        if any(name == seen["name"] for seen in self.videos):
+        if any(name == video["name"] for video in self.videos):
             raise InputError(f"metrics: there are two videos {name!r}; names must be unique within a set")
         if count is None and isinstance(frames, Sized):
             count = len(frames)
@@ -112,10 +112,10 @@ class VideoScores:
         """A line about each metric that some video has no finite score of."""
         lines = []
         for metric in self.metrics:
-            for what, odd in (("infinite (counts with the largest finite score)", math.isinf),
-                              ("not a number", math.isnan)):
+            for problem, odd in (("infinite (counts with the largest finite score)", math.isinf),
+                                 ("not a number", math.isnan)):
                 if names := [scores["name"] for scores in self.videos if odd(scores.get(metric.name, 0))]:
-                    lines.append(f"{metric.name}: {what} for {len(names)} of {len(self.videos)} videos, such as "
+                    lines.append(f"{metric.name}: {problem} for {len(names)} of {len(self.videos)} videos, such as "
                                  f"{names[0]}")
         return lines
 
@@ -127,21 +127,21 @@ class VideoScores:
         streams = by_span.pop(None, [])
         if streams and count is None:
             raise InputError(f"{streams[0].name} must know in advance how many frames there are (count)")
-        takers = {metric.name: metric(self.networks[metric.network.name], count) for metric in streams}
+        accumulators = {metric.name: metric(self.networks[metric.network.name], count) for metric in streams}
         values: dict[str, list[Tensor]] = {metric.name: [] for metrics in by_span.values() for metric in metrics}
         before: dict[int, Frames] = {}  # what the next values begin with
         hole: list[float] = []
 
         def measure(frames: Frames, metrics: Iterable[Metric]):
             for metric in metrics:
-                found = metric(frames)
-                values[metric.name].append(found.cpu() if isinstance(found, Tensor) else
-                                           torch.tensor(found, dtype=torch.float64))
+                value = metric(frames)
+                values[metric.name].append(value.cpu() if isinstance(value, Tensor) else
+                                           torch.tensor(value, dtype=torch.float64))
 
         for piece in pieces:
             hole += piece.hole.mean(axis=(1, 2)).tolist()
-            for taker in takers.values():
-                taker.push(piece.images)
+            for accumulator in accumulators.values():
+                accumulator.push(piece.images)
             for span, metrics in by_span.items():
                 frames = before[span] + piece if span > 1 and span in before else piece
                 if len(frames) >= span:
@@ -154,7 +154,7 @@ class VideoScores:
                 measure(before[span].held(span), lacking)
         joined = {name: torch.cat(parts, dim=1 if parts[0].ndim > 1 else 0) if parts else torch.zeros(0)
                   for name, parts in values.items()}
-        return joined | {name: taker.result().cpu()[:, None] for name, taker in takers.items()}, hole
+        return joined | {name: accumulator.result().cpu()[:, None] for name, accumulator in accumulators.items()}, hole
 
 
 def _statistics(values: np.ndarray, metric: Metric) -> dict[str, float]:

@@ -59,7 +59,7 @@ class GuidedCopy(nn.Module):
         if not sources.shape[1]:
             return Keyframes()
         streams = self._has_stream and self._is_guided
-        blocks = self.network.encode_keyframes(self._seen_frames(sources)).blocks if streams else ()
+        blocks = self.network.encode_keyframes(self._keyframe_inputs(sources)).blocks if streams else ()
         return Keyframes(blocks, sources.unbind(1))
 
     def predict(self, target: Tensor, keyframes: Keyframes, flows: Tensor, flow_errors: Tensor) -> Tensor:
@@ -71,39 +71,40 @@ class GuidedCopy(nn.Module):
         start, guessed = smooth_start(target, self.pixel_write, sources, flows, flow_errors)
         if self.network is None:
             return start
-        seen, deviation = self._seen(start, guessed)
-        generated = self._draw(seen.detach(), keyframes, flows, flow_errors).float()
+        network_input, deviation = self._network_input(start, guessed)
+        generated = self._draw(network_input.detach(), keyframes, flows, flow_errors).float()
         if self.side is None:
             return start + guessed * (generated - start)
         change = self.LARGEST_CHANGE * deviation * (2 * generated - 1)
         change = F.interpolate(change, size=start.shape[-2:], mode="bilinear", align_corners=False)
         return (start + guessed * change).clamp(0, 1)
 
-    def _draw(self, seen, keyframes, flows, flow_errors):
-        """The network's output for a target (B, 4, h, w), as `_seen` gives it."""
+    def _draw(self, network_input, keyframes, flows, flow_errors):
+        """The network's output for a target (B, 4, h, w), as `_network_input` gives it."""
         sources = (keyframes.sources or ()) if self._is_guided else ()
-        flows, flow_errors = _resized(seen.shape[-2:], flows, flow_errors, len(sources))
+        flows, flow_errors = _resized(network_input.shape[-2:], flows, flow_errors, len(sources))
         if self._has_stream:
-            return self.network.predict(seen, keyframes, flows, flow_errors)
-        frames = torch.stack(sources, dim=1) if sources else seen.new_zeros(len(seen), 0, *seen.shape[1:])
-        return self.network(seen, self._seen_frames(frames), flows, flow_errors)
+            return self.network.predict(network_input, keyframes, flows, flow_errors)
+        frames = (torch.stack(sources, dim=1) if sources else
+                  network_input.new_zeros(len(network_input), 0, *network_input.shape[1:]))
+        return self.network(network_input, self._keyframe_inputs(frames), flows, flow_errors)
 
-    def _seen_frames(self, sources):
+    def _keyframe_inputs(self, sources):
         """The network's input for keyframes (B, T, 4, H, W)."""
         if not self.smooth_start or not sources.shape[1]:
             return sources
-        return self._seen(*smooth_start(sources.flatten(0, 1)))[0].unflatten(0, sources.shape[:2])
+        return self._network_input(*smooth_start(sources.flatten(0, 1)))[0].unflatten(0, sources.shape[:2])
 
-    def _seen(self, filled, guessed):
+    def _network_input(self, filled, guessed):
         """The network's input (N, 4, h, w) for a filled frame, and the standard deviation (N, 1, 1, 1) of its known
         colours.
         """
-        seen = torch.cat([filled, guessed], dim=1)
+        joined = torch.cat([filled, guessed], dim=1)
         if self.side is None:
-            return seen, 1.0
+            return joined, 1.0
         size = [max(reduced, min(full, self.SHORTEST))
-                for reduced, full in zip(limited(seen.shape[-2:], self.side), seen.shape[-2:], strict=True)]
-        colours, guessed = area_means(seen, size).split([3, 1], dim=1)
+                for reduced, full in zip(limited(joined.shape[-2:], self.side), joined.shape[-2:], strict=True)]
+        colours, guessed = area_means(joined, size).split([3, 1], dim=1)
         known = 1 - guessed
         count = 3 * known.sum(dim=(1, 2, 3), keepdim=True) + 1
         colours = colours - (known * colours).sum(dim=(1, 2, 3), keepdim=True) / count
@@ -121,10 +122,10 @@ def smooth_start(target: Tensor, pixel_write: PixelWrite | None = None, sources:
     colours, mask = target[:, :3].float(), target[:, 3:].float()
     colours, share = colours * (1 - mask), 1 - mask
     if sources:
-        alone = soft_fill(colours, share, relax=True)
+        continued = soft_fill(colours, share, relax=True)
         part = window_around(mask > 0, margin=pixel_write.MARGIN)
-        seen, trust = pixel_write.trusted(alone, target, sources, flows, flow_errors, part)
-        colours, share = colours + mask * seen, share + mask * trust
+        copied, trust = pixel_write.trusted(continued, target, sources, flows, flow_errors, part)
+        colours, share = colours + mask * copied, share + mask * trust
     return soft_fill(colours, share, relax=True), 1 - share
 
 

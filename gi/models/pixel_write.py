@@ -61,29 +61,29 @@ class PixelWrite(nn.Module):
         aligned = [align(source[:, :3], source[:, 3:], flow)
                    for source, flow in zip(sources, flows.unbind(1), strict=True)]
         around = []
-        for colour, seen in aligned:
-            both = known * seen
+        for colour, visible in aligned:
+            both = known * visible
             mismatch = _distance(colour, target[:, :3]) * both
             around.append([mismatch[inside], *self._around(mismatch, both, inside)])
 
         # The rest depends on few pixels around each, so it is computed for the part only.
         missing, known, drawn = target[inside][:, 3:], known[inside], decoded.float()[inside]
-        aligned = [(colour[inside], seen[inside]) for colour, seen in aligned]
+        aligned = [(colour[inside], visible[inside]) for colour, visible in aligned]
         errors = flow_errors[inside].float().clamp(min=0).log1p().unbind(1)
         total, count = (sum(parts) for parts in zip(*aligned, strict=True)) if aligned else (0, 0)
         logits = []
-        for (colour, seen), error, (mismatch, *further) in zip(aligned, errors, around, strict=True):
-            others = (count - seen).clamp(max=1) * seen  # 1 where another keyframe shows this pixel as well
-            consensus = (total - colour) / (count - seen).clamp(min=1)
-            clues = [colour, seen, error, drawn, (colour - drawn) * seen, missing, mismatch]
-            clues += [_distance(colour, consensus) * others, others, *further]
+        for (colour, visible), error, (mismatch, *further) in zip(aligned, errors, around, strict=True):
+            also_visible = (count - visible).clamp(max=1) * visible  # 1 where another keyframe shows this pixel as well
+            consensus = (total - colour) / (count - visible).clamp(min=1)
+            clues = [colour, visible, error, drawn, (colour - drawn) * visible, missing, mismatch]
+            clues += [_distance(colour, consensus) * also_visible, also_visible, *further]
             logit = self.head(torch.cat(clues, dim=1)).float() - self.error_scale * error
-            logits.append(logit.masked_fill(seen == 0, -torch.inf))
+            logits.append(logit.masked_fill(visible == 0, -torch.inf))
         own = torch.zeros_like(known, dtype=torch.float32)
         weights = torch.stack([own, *logits], dim=1).softmax(dim=1)
         details = (lost_detail(source[:, :3], source[:, 3:], flow[inside], corner(part))
                    for source, flow in zip(sources, flows.unbind(1), strict=True))
-        parts = (weight * (colour + seen * detail).clamp(0, 1) for weight, (colour, seen), detail
+        parts = (weight * (colour + visible * detail).clamp(0, 1) for weight, (colour, visible), detail
                  in zip(weights[:, 1:].unbind(1), aligned, details, strict=True))
         written, share = sum(parts, torch.zeros_like(drawn)), 1 - weights[:, 0]
         if share.shape[-2:] == target.shape[-2:]:

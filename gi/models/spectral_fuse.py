@@ -25,10 +25,10 @@ class SpectralFuse(nn.Module):
         """`target` (B, C, h, w), sources (B, T, C, h, w); returns (B, C, h, w)."""
         b, t = sources.shape[:2]
         spectrum = to_spectrum(target)
-        others = to_spectrum(sources.flatten(0, 1))
+        source_spectra = to_spectrum(sources.flatten(0, 1))
         repeated = spectrum[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1)
-        query = self.query(torch.cat([others, repeated], dim=1)).unflatten(0, (b, t))
-        value = self.value(others).unflatten(0, (b, t))
+        query = self.query(torch.cat([source_spectra, repeated], dim=1)).unflatten(0, (b, t))
+        value = self.value(source_spectra).unflatten(0, (b, t))
         return target + from_spectrum((query.softmax(dim=1) * value).sum(dim=1), target)
 
 
@@ -54,6 +54,6 @@ class SpectralFuseGenerator(LaMaGenerator):
             if keyframes is not None and i < len(self.fuse):
                 keyframes = block(keyframes)
                 x_local, x_global = x.split(self.split, dim=1)
-                others = keyframes[:, self.split[0] :].unflatten(0, (b, t))
-                x = torch.cat([x_local, self.fuse[i](x_global, others)], dim=1)
+                keyframes_global = keyframes[:, self.split[0] :].unflatten(0, (b, t))
+                x = torch.cat([x_local, self.fuse[i](x_global, keyframes_global)], dim=1)
         return crop_like(self.decoder(x), target)

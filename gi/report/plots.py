@@ -83,10 +83,10 @@ def _label(name: str) -> str:
 def _figure(titles: Collection[str]) -> Figure:
     """A figure with a plot for each title, three in a row."""
     columns = min(3, len(titles))
-    lines = -(-len(titles) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.8 * lines + 0.4), layout="constrained")
-    for place, title in enumerate(titles, start=1):
-        axis = figure.add_subplot(lines, columns, place)
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.4), layout="constrained")
+    for position, title in enumerate(titles, start=1):
+        axis = figure.add_subplot(rows, columns, position)
         axis.set_title(_label(title), fontsize="medium")
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

@@ -52,10 +52,10 @@ class Film:
             stream.pix_fmt = "yuv420p"
             for i, (truth, mask, prediction) in enumerate(frames):
                 if i % self.frame_step == 0:
-                    shown = _side_by_side(truth, mask, prediction)
+                    picture = _side_by_side(truth, mask, prediction)
                     if size is None:
-                        size = stream.height, stream.width = shown.shape[:2]
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+                        size = stream.height, stream.width = picture.shape[:2]
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
                 if i % self.row_step == 0:
                     rows.append(tuple(x[self.row].copy() for x in (truth, mask, prediction)))
                 yield truth, mask, prediction
@@ -78,10 +78,11 @@ def write_page(path: str | Path, result: Mapping, films: Mapping[str, "Film"],
     videos, measures = {video["name"]: video for video in result["videos"]}, read_measures(result["measures"])
     sections = [Section("Scores", tables=[score_table(result), video_table(result)])]
     for name, film in films.items():
-        about = f"{videos[name]['frames']:,} frames, {100 * videos[name]['hole_area']:.1f}% of their pixels missing."
+        description = (f"{videos[name]['frames']:,} frames, {100 * videos[name]['hole_area']:.1f}% of their pixels "
+                       "missing.")
         curves = {measures[metric].heading: {"": (range(len(values)), values)}
                   for metric, values in film.curves.items()}
-        sections.append(Section(name, about, wide=film.wide, curves=curves))
+        sections.append(Section(name, description, wide=film.wide, curves=curves))
     title = f"{result['run']} on {result['set']}"
     write_report(path, Report(title=title, facts=list(facts), sections=sections))
 

@@ -46,11 +46,11 @@ def export_generator(
     state = generator.state_dict()
     for part, path in (parts or {}).items():
         joined = load_generator(load_config([checkpoint_config(path)]), path).state_dict()
-        own, other = ({name: value for name, value in weights.items() if name.startswith(f"{part}.")}
-                      for weights in (state, joined))
-        if not own or {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in other.items()}:
+        own, replacement = ({name: value for name, value in weights.items() if name.startswith(f"{part}.")}
+                            for weights in (state, joined))
+        if not own or {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in replacement.items()}:
             raise InputError(f"{path}: has no part {part!r} as in {checkpoint}, expected the same names and shapes")
-        state |= other
+        state |= replacement
     write_generator(cfg, state, out, half=half, metadata=metadata)
     return Path(out).stat().st_size
 

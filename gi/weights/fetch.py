@@ -59,17 +59,17 @@ def wanted_by_config(path: str | Path) -> list[Wanted]:
 
 def wanted_by(node: dict, path: str) -> list[Wanted]:
     """The same for plain containers with nodes of a configuration; `path` is for messages."""
-    found: dict[str, Wanted] = {}
+    required: dict[str, Wanted] = {}
     for network, params in _networks(node, path):
         file = network.file_of(params) if hasattr(network, "file_of") else None
-        place = params.get("weights", parameters(network)[0]["weights"][1].default) if file else None
-        if place is None:
+        destination = params.get("weights", parameters(network)[0]["weights"][1].default) if file else None
+        if destination is None:
             continue
-        place, sha256 = file.path if place == "torchvision" else str(place), params.get("sha256")
+        destination, sha256 = file.path if destination == "torchvision" else str(destination), params.get("sha256")
         if sha256:
-            check_digest_form(sha256, place)
-        found.setdefault(place, Wanted(file, place, sha256 or file.sha256))
-    return list(found.values())
+            check_digest_form(sha256, destination)
+        required.setdefault(destination, Wanted(file, destination, sha256 or file.sha256))
+    return list(required.values())
 
 
 def expect_weights(node: dict, path: str) -> None:
@@ -103,18 +103,18 @@ def fetch(
     URL or a folder that has the file, under its own name or under its place (checkpoints/…). progress: called with the
     bytes done, and all of them if known. Raises FetchError if the file cannot be had or another one is in its place.
     """
-    file, place = item.file, Path(root) / item.path
-    if place.is_file():
-        if reason := _fault(place, _digest(item, place.name)):
-            raise FetchError(f"{place}: {reason}; move it away to download it again")
-        return f"there already, SHA-256 {file_sha256(place)}"
+    file, destination = item.file, Path(root) / item.path
+    if destination.is_file():
+        if reason := _fault(destination, _digest(item, destination.name)):
+            raise FetchError(f"{destination}: {reason}; move it away to download it again")
+        return f"there already, SHA-256 {file_sha256(destination)}"
     if file.hub and item.path == file.path and file.cached.is_file() and not _fault(file.cached, item.sha256):
         return f"there already, in torch.hub's cache ({file.cached})"
-    part = place.with_name(place.name + ".part")
-    manually = f"name another --mirror, or put the file at {place} yourself: {file.origin}"
-    source = place.parent
+    part = destination.with_name(destination.name + ".part")
+    manually = f"name another --mirror, or put the file at {destination} yourself: {file.origin}"
+    source = destination.parent
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        destination.parent.mkdir(parents=True, exist_ok=True)
         for source in _sources(item, mirror):
             expected = _digest(item, str(source).rpartition("/")[2])
             resumed = _size(part) > 0
@@ -126,9 +126,9 @@ def fetch(
                     raise FetchError(f"{source}: {reason}; {manually}")
                 resumed = False  # the partial download may have been of another file
                 _get(source, part, progress)
-            part.replace(place)
+            part.replace(destination)
             note = "" if expected else "; its project publishes none, so compare it with one you trust"
-            return f"fetched from {source}, SHA-256 {file_sha256(place)}{note}"
+            return f"fetched from {source}, SHA-256 {file_sha256(destination)}{note}"
     except OSError as error:
         raise FetchError(f"{source}: {_reason(error)}; run this again to go on, {manually}") from error
     raise FetchError(f"{source}: not there; {manually}")
@@ -140,8 +140,8 @@ def _size(part):
 
 def _digest(item: Wanted, name: str) -> str | None:
     """The SHA-256 expected of a file of this name; None for an alternative to the one at `url`."""
-    other = not item.file.only and item.sha256 == item.file.sha256 and name != item.file.url.rpartition("/")[2]
-    return None if other else item.sha256
+    alternative = not item.file.only and item.sha256 == item.file.sha256 and name != item.file.url.rpartition("/")[2]
+    return None if alternative else item.sha256
 
 
 def _sources(item: Wanted, mirror: str | None) -> list[str | Path]:

@@ -41,8 +41,8 @@ class WeightsFile:
 
     def find(self) -> Path:
         """Where the file is; its usual place if it is nowhere."""
-        places = [Path(self.path), resources.home() / self.path, *([self.cached] if self.hub else [])]
-        return next((place for place in places if place.is_file()), places[0])
+        candidates = [Path(self.path), resources.home() / self.path, *([self.cached] if self.hub else [])]
+        return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
 
 
 def of_torchvision(name: str, file: str, sha256: str, *, folder: str) -> WeightsFile:
@@ -133,9 +133,9 @@ def expect_fit(module: nn.Module, state: dict[str, Tensor], path: str | Path, *,
                       for name in own if name in state and state[name].shape != own[name].shape],
     }
     if any(problems.values()):
-        lists = (f"{len(them)} {kind}: {', '.join(them[:MOST_NAMES])}"
-                 + (f" and {len(them) - MOST_NAMES} more" if len(them) > MOST_NAMES else "")
-                 for kind, them in problems.items() if them)
+        lists = (f"{len(entries)} {kind}: {', '.join(entries[:MOST_NAMES])}"
+                 + (f" and {len(entries) - MOST_NAMES} more" if len(entries) > MOST_NAMES else "")
+                 for kind, entries in problems.items() if entries)
         raise InputError(f"{path} does not fit {type(module).__name__}: {'; '.join(lists)}")
     return state
 

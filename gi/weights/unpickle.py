@@ -102,12 +102,12 @@ def _expect_one_directory(file, size, path):
     file.seek(max(0, size - 98))
     tail = file.read()
     file.seek(0)
-    place, (length, offset) = size - 22, struct.unpack("<LL", tail[-10:-2])
-    sound = tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0"
+    end, (length, offset) = size - 22, struct.unpack("<LL", tail[-10:-2])
+    intact = tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0"
     if tail[-42:-38] == b"PK\6\7":  # zip64, of large files
-        place, (length, offset) = size - 98, struct.unpack("<QQ", tail[-58:-42])
-        sound = sound and tail[:4] == b"PK\6\6" and struct.unpack("<Q", tail[-34:-26]) == (place,)
-    if not sound or length + offset != place:
+        end, (length, offset) = size - 98, struct.unpack("<QQ", tail[-58:-42])
+        intact = intact and tail[:4] == b"PK\6\6" and struct.unpack("<Q", tail[-34:-26]) == (end,)
+    if not intact or length + offset != end:
         raise InputError(f"{path}: not a checkpoint, or damaged (the list of its entries is not where it should be)")
 
 
