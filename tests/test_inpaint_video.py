@@ -148,7 +148,7 @@ def test_nobody_deletes_what_another_run_is_using(video, tmp_path):
         return VideoJob(PerFrame(network=False), frames, open_masks(video / "masks", frames, dilate=0), tmp_path / name)
     first, second, third = job("a"), job("b.mkv"), job("a")
     slow, never_ended = second.run(), third.run()
-    while next(slow).what != "frames written" or next(never_ended).what != "frames written":
+    while next(slow).stage != "frames written" or next(never_ended).stage != "frames written":
         pass
     for _ in first.run():
         pass

@@ -152,10 +152,10 @@ def test_an_interrupted_run_goes_on(video, tmp_path):
 
     list(job(tmp_path / "whole").run())
     steps = job(tmp_path / "out").run()
-    found_steps = (step for step in steps if step.what == "masks found")
+    found_steps = (step for step in steps if step.stage == "masks found")
     assert [step.done for step in itertools.islice(found_steps, 6)] == [0, 1, 2, 3, 4, 5]
     steps.close()
-    steps = [step for step in job(tmp_path / "out").run() if step.what == "masks found"]
+    steps = [step for step in job(tmp_path / "out").run() if step.stage == "masks found"]
     assert steps[0].done == 5 and steps[-1].done == steps[-1].total == 2 + 6 + 6 + 2
     assert np.array_equal(found(tmp_path / "out"), found(tmp_path / "whole"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]

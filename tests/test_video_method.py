@@ -97,7 +97,7 @@ def test_interrupted_in_the_middle(video, tmp_path, monkeypatch):
     stop_at = None
     steps = list(work.run())
     assert seen == [*range(7), *range(5, COUNT)]
-    assert [(step.what, step.done, step.total) for step in steps if step.done in (0, step.total)] == [
+    assert [(step.stage, step.done, step.total) for step in steps if step.done in (0, step.total)] == [
         ("frames filled", 0, 8), ("frames filled", 8, 8), ("frames written", 0, COUNT),
         ("frames written", COUNT, COUNT)]
     assert (pictures(tmp_path / "out")[contents(video)[1] > 0] == 128).all()
@@ -152,14 +152,14 @@ def test_what_a_method_gives_is_checked(video, tmp_path, answer, message):
 def test_fit_goes_on_where_it_was_interrupted(video, tmp_path):
     steps = video_job(Mean(), video, tmp_path / "out").run()
     for step in steps:
-        assert step.what == "fitting"
+        assert step.stage == "fitting"
         if step.done == 3:
             break
     steps.close()
     with pytest.raises(InputError, match="chunk 2/2: the method is fitted to the video by chunk 1/2"):
         video_job(Mean(), video, tmp_path / "out").share(2, 2)
     steps = list(video_job(Mean(), video, tmp_path / "out").run())
-    assert [step.done for step in steps if step.what == "fitting"] == [3, 4, 5]
+    assert [step.done for step in steps if step.stage == "fitting"] == [3, 4, 5]
     frames, masks = contents(video)
     mean = round(np.mean([frame[mask == 0].mean() for frame, mask in zip(frames, masks, strict=True)]))
     assert (pictures(tmp_path / "out")[masks > 0] == mean).all()

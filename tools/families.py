@@ -28,7 +28,7 @@ from gi.weights.unpickle import read_checkpoint
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "small"
 SHARED = ("common", "unaligned", "unguided", "without_keyframes")
-OTHERS = ("real_pairs",)  # continues a training on the user's own videos
+EXCLUDED = ("real_pairs",)  # continues a training on the user's own videos
 START = "_start"  # suffix in the names of earlier stages, see `stages`
 EXTRA = ("full_objective", "ours_small", "trusted_copy")  # for other questions; trained on request only
 MEASURES = {"psnr_hole": ("PSNR", 2), "ssim_hole": ("SSIM", 3), "l1_hole": ("L1", 4)}  # in the hole
@@ -37,7 +37,7 @@ BASELINES = ("copy", "inpaint")
 
 def families() -> list[str]:
     """Names of the configurations that describe a network."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in (*SHARED, *OTHERS)
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in (*SHARED, *EXCLUDED)
                   and START not in path.stem)
 
 
@@ -120,7 +120,7 @@ def gather(names: Sequence[str], out: Path) -> tuple[list[Table], list[tuple[str
     trained = {name: run for name in names if (run := find_run(own_folder(name, out))) is not None}
     results = {name: {seed: scores(own_folder(name, out), seed) for seed in range(100)} for name in trained}
     by_set = tables(results)
-    facts = [(name, _about(folder)) for name, folder in trained.items()]
+    facts = [(name, _describe(folder)) for name, folder in trained.items()]
     curves: dict[str, dict] = {"training loss": {}}
     for name, folder in trained.items():
         for key, curve in read_curves(folder / "tensorboard").items():
@@ -197,7 +197,7 @@ def scores(folder: Path, seed: int) -> dict[str, dict]:
     return sets
 
 
-def _about(folder: Path) -> str:
+def _describe(folder: Path) -> str:
     config = load_config([folder / "configs" / "config.yaml"])
     generator = instantiate(OmegaConf.to_container(config.model.params.generator, resolve=True))
     parts = [f"{sum(p.numel() for p in generator.parameters()):,} parameters"]

@@ -191,10 +191,10 @@ class Together:
             for member in self.members:
                 member.advance(multiplier * member.base_lr, None)
             return
-        now = torch.cuda.current_stream()
-        ready = now.record_event()
-        for done in self.pool.map(lambda member: member.advance(multiplier * member.base_lr, ready), self.members):
-            now.wait_event(done)
+        stream = torch.cuda.current_stream()
+        ready = stream.record_event()
+        for finished in self.pool.map(lambda member: member.advance(multiplier * member.base_lr, ready), self.members):
+            stream.wait_event(finished)
 
     def seconds_a_step(self) -> float:
         """Seconds per step, measured without preparing batches; the networks are unchanged afterwards."""

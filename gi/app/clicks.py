@@ -27,11 +27,11 @@ def main() -> None:
     from gi.video.sam2 import Click, ClickedObject
     clicks = [Click(float(x), float(y), int(label)) for x, y, label in (point.split(",") for point in args.point)]
     video = open_video(args.video, rate=parse_rate(args.fps))
-    found, unfinished = ClickedObject(args.sam2), args.folder.with_name(f".{args.folder.name}")
+    clicked, unfinished = ClickedObject(args.sam2), args.folder.with_name(f".{args.folder.name}")
     for left in unfinished, args.folder:  # by an earlier run
         shutil.rmtree(left, ignore_errors=True)
     start, total = time.monotonic(), video.count if args.carry else 1
-    for done, (number, mask) in enumerate(found.masks(video, args.frame, clicks, carry=args.carry), start=1):
+    for done, (number, mask) in enumerate(clicked.masks(video, args.frame, clicks, carry=args.carry), start=1):
         io.write_image(unfinished / f"{number:06d}.png", 255 * mask)
         left = (time.monotonic() - start) / done * (total - done)
         print(json.dumps({"what": "masks found", "done": done, "total": total, "seconds_left": round(left, 1)}))

@@ -158,17 +158,17 @@ class Uploads:
             (self.root / upload).mkdir()
         place = self.place(upload)
         temporary, name = place / f".{token_hex(4)}.part", safe_name(name)
-        final, taken = place / name, False
+        final, reserved = place / name, False
         try:
             with self._lock:
                 if final.exists():
                     raise Problem(f"{name}: is in this upload already", 409)
                 final.touch()
-                taken = True
+                reserved = True
             yield upload, temporary, final
         except BaseException:
             with contextlib.suppress(OSError):
-                if taken and final.stat().st_size == 0:
+                if reserved and final.stat().st_size == 0:
                     final.unlink()
             raise
         finally:
@@ -181,15 +181,15 @@ class Uploads:
         as a video or picture, by its content, or together with what the upload has as pictures.
         """
         try:
-            others = [item for item in self.place(upload).iterdir() if item.name[0] != "." and item != file]
+            siblings = [item for item in self.place(upload).iterdir() if item.name[0] != "." and item != file]
             kind = kind_by_content(file)
-            if others and {kind, kind_by_content(others[0])} != {"image"}:
+            if siblings and {kind, kind_by_content(siblings[0])} != {"image"}:
                 raise Problem("several files at once can only be pictures, the frames of one video", 415)
         except BaseException:
             file.unlink()
             raise
-        return {"upload": upload, "kind": "folder" if others else kind, "name": file.name,
-                "bytes": self.size(upload), "files": len(others) + 1}
+        return {"upload": upload, "kind": "folder" if siblings else kind, "name": file.name,
+                "bytes": self.size(upload), "files": len(siblings) + 1}
 
     def delete(self, upload: str) -> None:
         """Deletes an upload."""

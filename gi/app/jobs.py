@@ -52,7 +52,7 @@ class Queue:
         self.jobs: dict[str, Job] = {}
         self._wake = asyncio.Event()
         self._child: asyncio.subprocess.Process | None = None
-        self._told: dict[str, float] = {}
+        self._published: dict[str, float] = {}
         self._ready: dict[str, tuple[float, list[list[int]]]] = {}  # when to look again, and the last result
         self._seal, self._foreign = Seal(), set[str]()
         for file in sorted(root.glob("*/job.json")):
@@ -188,7 +188,7 @@ class Queue:
         job.error = job.finished = None
         self._save(job)
         self._tell_waiting()
-        said: dict[str, Any] = {}
+        outcome: dict[str, Any] = {}
         try:
             with open(folder / "log.txt", "ab") as log:
                 self._child = await child.start(job.module, job.words, stdout=subprocess.PIPE, stderr=log, limit=2**20)
@@ -197,12 +197,12 @@ class Queue:
             with open(folder / "progress.jsonl", "ab") as kept:
                 async for line in self._child.stdout:
                     kept.write(line)
-                    self._listen(job, line, said, time.monotonic() - start)
+                    self._listen(job, line, outcome, time.monotonic() - start)
             status = await self._child.wait()
         except (OSError, ValueError) as error:
             if self._child is not None:
                 raise
-            status, said["error"] = 1, f"cannot be started: {io.reason(error)}"
+            status, outcome["error"] = 1, f"cannot be started: {io.reason(error)}"
         except asyncio.CancelledError:  # the server ends; on disk the job stays one that is running
             if self._child is not None:
                 if job.kind == MEASURE:
@@ -215,13 +215,13 @@ class Queue:
         self._child = None
         cancelled = job.state == CANCELLING
         if status == 0 and not (folder / job.result).exists():
-            said["error"] = "it ended without a result"
+            outcome["error"] = "it ended without a result"
         elif status == 0:
             try:
                 await asyncio.to_thread(self.finish, job)
             except Exception as error:  # an unusable result must not stop the queue
-                said["error"] = one_line(error)
-        if status == 0 and "error" not in said:
+                outcome["error"] = one_line(error)
+        if status == 0 and "error" not in outcome:
             job.state, job.seconds_left = DONE, 0.0
         elif cancelled:
             job.state = CANCELLED
@@ -231,11 +231,11 @@ class Queue:
                 shutil.rmtree(chunks, ignore_errors=True)
         else:
             job.state, job.error = FAILED, self.shorten(
-                said.get("error") or self._last_words(folder, status))
+                outcome.get("error") or self._last_words(folder, status))
         job.finished = now()
         self._save(job)
 
-    def _listen(self, job: Job, line: bytes, said: dict, seconds: float) -> None:
+    def _listen(self, job: Job, line: bytes, outcome: dict, seconds: float) -> None:
         try:
             news = json.loads(line)
         except ValueError:
@@ -243,7 +243,7 @@ class Queue:
         if not isinstance(news, dict):
             return
         if "error" in news:
-            said["error"] = str(news["error"])
+            outcome["error"] = str(news["error"])
         if "what" in news:
             if news["what"] not in job.stages:
                 job.stages[news["what"]] = round(seconds, 2)
@@ -264,12 +264,12 @@ class Queue:
         """As the page gets it."""
         folder = self.folder(job)
         waiting = [other.id for other in self.waiting()]
-        shown = {name: value for name, value in asdict(job).items()
-                 if name not in ("words", "module", "about", "stages", "attempts", "interruptions")}
+        public = {name: value for name, value in asdict(job).items()
+                  if name not in ("words", "module", "about", "stages", "attempts", "interruptions")}
         result = folder / job.result
-        shown["result"] = {"name": result.name, "frames": job.total, "bytes": result.stat().st_size
-                           } if job.state == DONE and result.is_file() else None
-        return {**shown, "position": waiting.index(job.id) if job.id in waiting else None,
+        public["result"] = {"name": result.name, "frames": job.total, "bytes": result.stat().st_size
+                            } if job.state == DONE and result.is_file() else None
+        return {**public, "position": waiting.index(job.id) if job.id in waiting else None,
                 "command": shell_command(job), "frames_ready": self._frames_ready(job)}
 
     def _frames_ready(self, job: Job) -> list[list[int]]:
@@ -286,12 +286,12 @@ class Queue:
             content = asdict(job)
             seal = None if job.id in self._foreign else self._seal.of(content)
             temporary.write_text(json.dumps({**content, "seal": seal}, indent=1), encoding="utf-8")
-        self._told.pop(job.id, None)
+        self._published.pop(job.id, None)
         self._tell(job)
 
     def _tell(self, job: Job) -> None:
-        if time.monotonic() - self._told.get(job.id, -PAUSE) >= PAUSE:
-            self._told[job.id] = time.monotonic()
+        if time.monotonic() - self._published.get(job.id, -PAUSE) >= PAUSE:
+            self._published[job.id] = time.monotonic()
             job.version += 1
             self.events.publish("job", self.describe(job))
 

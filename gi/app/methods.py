@@ -112,7 +112,7 @@ class Methods:
 
     def keep_time(self, name: str, *, start: float, work: float, amount: float) -> None:
         """Records how long a job took that ran from start to end without interruption."""
-        kept = {other: self.times(other) for other in METHODS}
+        kept = {method: self.times(method) for method in METHODS}
         kept[name] = [*kept[name], {"start": start, "work": work, "amount": amount}][-KEPT:]
         with io.atomic_write(self._times) as temporary:
             temporary.write_text(json.dumps(kept), encoding="utf-8")
@@ -125,8 +125,8 @@ class Methods:
         if MINUTES in METHODS[name].options:
             minutes = float(str(options.get("minutes") or MINUTES["default"]))
             filling = statistics.median(time["work"] / time["amount"] for time in times) * amount if times else 0
-            told = "filling as in earlier jobs here" if times else "and a while to fill the frames"
-            return {"seconds": round(60 * minutes + filling), "how": f"the {minutes:g} minutes you allow, {told}"}
+            remark = "filling as in earlier jobs here" if times else "and a while to fill the frames"
+            return {"seconds": round(60 * minutes + filling), "how": f"the {minutes:g} minutes you allow, {remark}"}
         if not times:
             return {"seconds": None, "how": "not measured on this machine yet"}
         seconds = statistics.median(time["start"] for time in times) + amount * statistics.median(
@@ -153,7 +153,7 @@ def checked(options: Mapping[str, Any] | None, known: tuple[dict, ...]) -> dict[
     options = options or {}
     if not isinstance(options, Mapping):
         raise Problem("options: expected names and numbers")
-    found = {}
+    numbers = {}
     for option in known:
         name, value = option["name"], options.get(option["name"], option["default"])
         if value in (None, ""):
@@ -164,10 +164,10 @@ def checked(options: Mapping[str, Any] | None, known: tuple[dict, ...]) -> dict[
             number = math.nan
         if not option["min"] <= number <= option["max"]:
             raise Problem(f"{option['label']}: expected a number from {option['min']} to {option['max']}")
-        found[name] = int(number) if number == int(number) else number
+        numbers[name] = int(number) if number == int(number) else number
     if unknown := set(options) - {option["name"] for option in known}:
         raise Problem(f"{', '.join(sorted(map(str, unknown)))}: no such option")
-    return found
+    return numbers
 
 
 def _default(name: str, option: str) -> Any:

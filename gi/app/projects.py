@@ -142,17 +142,17 @@ class Projects:
     def frame_jpeg(self, project: Project, number: int, side: int | None) -> Path | bytes:
         """The proxy of a frame, or where there is none yet, or a larger or smaller one is wanted, a JPEG made now."""
         project.check(number)
-        place, wanted = proxy(project.proxies, number), side or pictures.SIDE
+        place, target_side = proxy(project.proxies, number), side or pictures.SIDE
         if project.kind == "photo":
             project.check_source()
-            if wanted > pictures.SIDE:
-                return pictures.photo_jpeg(project.source, wanted)
+            if target_side > pictures.SIDE:
+                return pictures.photo_jpeg(project.source, target_side)
             if not place.is_file():  # those of a video are made in the background
                 with io.atomic_write(place) as temporary:
                     temporary.write_bytes(pictures.photo_jpeg(project.source, pictures.SIDE))
-        if place.is_file() and wanted <= pictures.SIDE:
+        if place.is_file() and target_side <= pictures.SIDE:
             return place if side is None or side >= max(project.proxy_size) else pictures.small_jpeg(place, side)
-        return pictures.frame_jpeg(self.frame(project, number, small=wanted <= pictures.SIDE), wanted)
+        return pictures.frame_jpeg(self.frame(project, number, small=target_side <= pictures.SIDE), target_side)
 
     def frame_png(self, project: Project, number: int) -> bytes:
         """A frame as it is, to be painted over."""

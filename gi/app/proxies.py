@@ -87,10 +87,10 @@ def main() -> None:
     parser.add_argument("--fps")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    told, done = 0.0, 0
+    reported, done = 0.0, 0
     for done in make(open_video(args.video, rate=parse_rate(args.fps)), args.folder):
-        if time.monotonic() - told > 1:
-            told = time.monotonic()
+        if time.monotonic() - reported > 1:
+            reported = time.monotonic()
             print(json.dumps({"done": done}), flush=True)
     print(json.dumps({"done": done}), flush=True)
 

@@ -16,8 +16,8 @@ POINTS = 1000  # of a curve at most: means over equal parts of longer ones
 DEEPEST = 3  # folders below that of the runs
 MOST = 500  # runs
 RECENT = 120  # seconds since something was written, for a run that counts as running
-SHOWN = {".png": "image/png", ".jpg": "image/jpeg", ".json": "application/json", ".csv": "text/csv; charset=utf-8",
-         ".yaml": "text/plain; charset=utf-8"}
+MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".json": "application/json",
+               ".csv": "text/csv; charset=utf-8", ".yaml": "text/plain; charset=utf-8"}
 Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 
 
@@ -74,9 +74,9 @@ class Runs:
         path = _inside(self._run(name), inside, "the run")
         if not path.is_relative_to(self.folder):
             raise Problem("this path leads out of the run", 403)
-        if path.suffix.lower() not in SHOWN or not path.is_file():
+        if path.suffix.lower() not in MEDIA_TYPES or not path.is_file():
             raise Problem(f"{inside}: no such picture or table", 404)
-        return path, SHOWN[path.suffix.lower()]
+        return path, MEDIA_TYPES[path.suffix.lower()]
 
     def report(self, name: str) -> Path:
         """The report of a run. Raises Problem if there is none."""
@@ -105,13 +105,13 @@ class Runs:
             return self._curves[run][1]
 
 
-def _inside(folder: Path, name: str, what: str) -> Path:
+def _inside(folder: Path, name: str, label: str) -> Path:
     try:
         path = io.resolve_inside(folder, name)
     except (InputError, OSError, ValueError):
         path = None
     if path is None or not is_plain(name):
-        raise Problem(f"this path leads out of {what}", 403)
+        raise Problem(f"this path leads out of {label}", 403)
     return path
 
 

@@ -126,8 +126,8 @@ def serve(args: argparse.Namespace) -> None:
     with listener:
         args.port = listener.getsockname()[1]
         app = create_app(args)
-        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(args.host, args.host)
-        address = f"http://[{shown}]:{args.port}/" if ":" in shown else f"http://{shown}:{args.port}/"
+        hostname = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(args.host, args.host)
+        address = f"http://[{hostname}]:{args.port}/" if ":" in hostname else f"http://{hostname}:{args.port}/"
         if args.password is None and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
             print(f"warning: whoever reaches {args.host} can use this page; --password-file asks for a password",
                   file=sys.stderr)

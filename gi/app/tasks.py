@@ -33,15 +33,15 @@ class Tasks:
     def __init__(self, folder: Folder, projects: Projects, queue: Queue, methods: Methods):
         self.folder, self.projects, self.queue, self.methods = folder, projects, queue, methods
 
-    def run(self, project: Project, method: str, options: Any, others: Sequence[Path]) -> Job:
-        """Fills the holes of a project, with all its keyframes; `others`: other views of a photo."""
+    def run(self, project: Project, method: str, options: Any, views: Sequence[Path]) -> Job:
+        """Fills the holes of a project, with all its keyframes; `views`: other views of a photo."""
         if method not in METHODS or project.kind not in METHODS[method].kinds:
             raise Problem(f"{method}: no such method for a {project.kind}")
         if why := self.methods.why_not(method):
             raise Problem(f"{METHODS[method].label}: {why}", 409)
         options = checked(options, METHODS[method].options)
         self.folder.expect_room(0)
-        return self._photo(project, options, others) if method == "photo" else self._video(project, method, options)
+        return self._photo(project, options, views) if method == "photo" else self._video(project, method, options)
 
     def _video(self, project, method, options):
         def prepare(folder: Path) -> tuple[list[str], str]:
@@ -64,18 +64,18 @@ class Tasks:
         return self._add("run", method, project, prepare, options=options,
                          about={"amount": amount_of(method, project, options)})
 
-    def _photo(self, project, options, others):
+    def _photo(self, project, options, views):
         def prepare(folder: Path) -> tuple[list[str], str]:
             if project.marks != [0]:
                 raise Problem("mark what is to be removed first", 409)
             link(project.mark(0), folder / "mask.png")
             words = ["inpaint", "--image", str(project.source), "--mask", str(folder / "mask.png")]
-            for view in others:
+            for view in views:
                 words += ["--keyframe", str(view)]
             words += ["--max-side", f"{options['max_side']}"] if "max_side" in options else []
             return [*words, "--out", str(folder / "filled.png")], "filled.png"
 
-        for view in others:
+        for view in views:
             io.read_size(view)
         return self._add("run", "photo", project, prepare, options=options,
                          about={"amount": amount_of("photo", project, options)})

@@ -47,8 +47,8 @@ def parse_args(argv: Sequence[str], *, test: bool = False) -> argparse.Namespace
         args.train, args.test = False, True
         _take_trained(args)
     if not args.base and args.resume is None:
-        wanted = "a run, a checkpoint, or --base CONFIG.yaml" if test else "--base CONFIG.yaml or --resume LOGDIR"
-        raise InputError(f"nothing to do: give {wanted} (--help lists the options)")
+        expected = "a run, a checkpoint, or --base CONFIG.yaml" if test else "--base CONFIG.yaml or --resume LOGDIR"
+        raise InputError(f"nothing to do: give {expected} (--help lists the options)")
     devices, args.notes = _devices(args.gpus) if args.gpus is not None else ([], [])
     args.overrides = [*devices, *args.trainer, *overrides]
     return args
@@ -59,11 +59,11 @@ def _take_trained(args):
     --base.
     """
     swallowed = [path for path in args.base if path.suffix not in (".yaml", ".yml")]  # parsed as values of --base
-    given = [*([args.trained] if args.trained else []), *swallowed]
-    if len(given) > 1:
-        raise InputError(f"{given[1]}: expected one run or checkpoint, there is {given[0]} already")
+    paths = [*([args.trained] if args.trained else []), *swallowed]
+    if len(paths) > 1:
+        raise InputError(f"{paths[1]}: expected one run or checkpoint, there is {paths[0]} already")
     args.base = [path for path in args.base if path not in swallowed]
-    for path in given:
+    for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such run or checkpoint")
         if args.base and path.is_file():

@@ -35,11 +35,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("video", metavar="VIDEO", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("masks", metavar="MASKS", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--frame", type=int, metavar="N", help="number of the frame, for --cut and --fill")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--cut", type=Path, metavar="FILE.png", help="write the region around the hole")
-    what.add_argument("--paste", type=Path, nargs=2, metavar=("EDITED", "OUT.png"),
-                      help="put what a tool made of a cut into the frame's hole; it may have another size")
-    what.add_argument("--fill", type=Path, metavar="OUT.png", help="fill the hole without another tool")
+    actions = parser.add_mutually_exclusive_group(required=True)
+    actions.add_argument("--cut", type=Path, metavar="FILE.png", help="write the region around the hole")
+    actions.add_argument("--paste", type=Path, nargs=2, metavar=("EDITED", "OUT.png"),
+                         help="put what a tool made of a cut into the frame's hole; it may have another size")
+    actions.add_argument("--fill", type=Path, metavar="OUT.png", help="fill the hole without another tool")
     parser.add_argument("--size", type=int, default=SIDE, metavar="N",
                         help="pixels of the cut's side; a larger region is reduced (default %(default)s)")
     parser.add_argument("--place", type=Path, metavar="FILE.json",

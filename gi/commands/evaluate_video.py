@@ -121,9 +121,9 @@ def score(args: argparse.Namespace, clips: list["Clip"], problems: dict[str, str
     scores = VideoScores(metrics=metrics, device=args.device)
     name = args.set or name_of(args.truth)
     with script.progress("frames", sum(clip.count for clip in clips)) as advance:
-        found, films, unreadable = score_clips(clips, scores, out, advance=advance, strict=args.strict)
+        summary, films, unreadable = score_clips(clips, scores, out, advance=advance, strict=args.strict)
     problems |= unreadable
-    share = sum(video["hole_area"] for video in found["videos"]) / found["count"]
+    share = sum(video["hole_area"] for video in summary["videos"]) / summary["count"]
     mask = f"masks: {100 * share:.2f} % missing on average"
     for remark in [mask + "; if that is what is known, add --invert-masks" * (share > 0.5), *scores.remarks()]:
         print(remark, file=sys.stderr)
@@ -131,11 +131,11 @@ def score(args: argparse.Namespace, clips: list["Clip"], problems: dict[str, str
     settings = {"truth": args.truth, "predictions": args.predictions, "masks": args.masks,
                 "metrics": ", ".join(metrics), "inverted masks": args.invert_masks, "left out": ", ".join(problems)}
     settings = {name: str(value) for name, value in settings.items() if value}
-    result = {"run": run, "set": name, **found, "settings": settings, "not computed": notes, "problems": problems}
+    result = {"run": run, "set": name, **summary, "settings": settings, "not computed": notes, "problems": problems}
     result |= {"paper": vars(row)} if row else {}
     write_results(result, out / "results.json")
     write_page(out / "report.html", result, films, [*settings.items(), *(("not computed", note) for note in notes)])
     table = score_table(result)
     print_table(table)
     print(f"{out / 'report.html'} shows each video")
-    return script.report_problems(problems, total=found["count"] + len(problems)), table
+    return script.report_problems(problems, total=summary["count"] + len(problems)), table

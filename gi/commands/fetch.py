@@ -35,9 +35,9 @@ def main(argv: list[str] | None = None) -> int:
         try:
             with script.download_progress() as progress:
                 task = progress.add_task(item.file.name, total=None)
-                done = fetch(item, args.to, mirror=args.mirror,
-                             progress=lambda done, total: progress.update(task, completed=done, total=total))  # noqa: B023
-            print(f"{item.file.name}: {item.path}: {done}")
+                status = fetch(item, args.to, mirror=args.mirror,
+                               progress=lambda done, total: progress.update(task, completed=done, total=total))  # noqa: B023
+            print(f"{item.file.name}: {item.path}: {status}")
         except FetchError as error:
             print(f"{item.file.name}: {error}", file=sys.stderr)
             failed += 1

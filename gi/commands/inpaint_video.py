@@ -27,9 +27,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """`options` are those of the method that were given. Raises InputError."""
     from gi.media.writer import QUALITY
     from gi.video.method import describe_methods, describe_options, parse_options
-    asked = describe_options(sys.argv if argv is None else argv)
+    method_help = describe_options(sys.argv if argv is None else argv)
     parser = script.Parser(prog="gi inpaint-video", usage="gi inpaint-video VIDEO MASKS OUT [options] [key=value …]",
-                           description=asked or __doc__, allow_abbrev=False,
+                           description=method_help or __doc__, allow_abbrev=False,
                            epilog=EPILOG.format(methods=describe_methods()), formatter_class=script.Wide)
     parser.add_argument("video", metavar="VIDEO", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("masks", metavar="MASKS", type=Path, help=argparse.SUPPRESS)
@@ -51,7 +51,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv)
     if args.method and args.no_network:
         raise InputError("--method and --no-network: expected one of them")
-    args.options = script.given(args, options)
+    args.options = script.given_options(args, options)
     if "max_side" in args.options and "resize" in args.options:
         raise InputError("--max-side and --resize: expected one of them")
     # Not by argparse's types, which would replace these messages by one of its own.
@@ -134,11 +134,11 @@ def _edited(texts, video):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
-    with stream.open_stream(argv) as told:
-        return _inpaint(parse_args(argv), told)
+    with stream.open_stream(argv) as json_stream:
+        return _inpaint(parse_args(argv), json_stream)
 
 
-def _inpaint(args, told):
+def _inpaint(args, json_stream):
     from gi.media.files import open_video, parse_rate
     from gi.media.masks import open_masks
     from gi.media.writer import remarks
@@ -153,20 +153,20 @@ def _inpaint(args, told):
     method = build_method("flow" if args.no_network else args.method or "keyframes", args.options)
     job = VideoJob(method, video, masks, args.out, edited=edited, preview=args.preview, quality=args.quality)
     print(*remarks(args.out, video), masks.remark, sep="\n", file=sys.stderr)
-    for folder, busy in job.others:
-        what = "another run is working there" if busy else "delete the folder if you do not want them any more"
-        print(f"{folder}: chunks of other inputs, settings or versions, not used; {what}", file=sys.stderr)
-    wanted = job.share(*args.chunk) if args.chunk else job.parts
-    todo = [part for part in job.missing if part in wanted]
-    if len(todo) < len(wanted):
-        print(f"{len(wanted) - len(todo)} of {len(wanted)} chunks are finished already", file=sys.stderr)
-    script.follow(told.watch(job.run(wanted if args.chunk else None)))
-    people = sys.stderr if told.wanted else sys.stdout
+    for folder, busy in job.leftovers:
+        hint = "another run is working there" if busy else "delete the folder if you do not want them any more"
+        print(f"{folder}: chunks of other inputs, settings or versions, not used; {hint}", file=sys.stderr)
+    selected = job.share(*args.chunk) if args.chunk else job.parts
+    todo = [part for part in job.missing if part in selected]
+    if len(todo) < len(selected):
+        print(f"{len(selected) - len(todo)} of {len(selected)} chunks are finished already", file=sys.stderr)
+    script.follow(json_stream.watch(job.run(selected if args.chunk else None)))
+    people = sys.stderr if json_stream.enabled else sys.stdout
     if args.chunk:
         print(f"share {args.chunk[0]} of {args.chunk[1]} is finished, {len(job.missing)} of {len(job.parts)} chunks "
               "are still missing; run without --chunk to join them", file=people)
-        told.end(None, sum(len(part.frames) for part in wanted))
+        json_stream.end(None, sum(len(part.frames) for part in selected))
         return 0
     print(f"{args.out}: {video.count} frames", file=people)
-    told.end(args.out, video.count)
+    json_stream.end(args.out, video.count)
     return 0

@@ -27,11 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     from gi.data.make_validation import MANIFEST, Settings, make_validation
     settings = Settings(seed=args.seed, count=args.count, keyframes=args.keyframes, size=args.size)
     with script.progress("samples", args.count) as advance:
-        made = make_validation(args.images, args.out, settings, workers=args.workers, advance=advance)
-    for entry, reason in sorted(made.bad.items()):
+        outcome = make_validation(args.images, args.out, settings, workers=args.workers, advance=advance)
+    for entry, reason in sorted(outcome.bad.items()):
         print(f"bad photograph: {entry}: {reason}", file=sys.stderr)
-    kept = f", {made.kept} of them there before and intact" if made.kept else ""
-    print(f"{args.out}: {made.count} samples{kept}; {MANIFEST} describes them")
-    if made.count < args.count:
-        print(f"{args.count - made.count} samples are missing, as {len(made.bad)} photographs are bad", file=sys.stderr)
-    return int(made.count < args.count)
+    kept = f", {outcome.kept} of them there before and intact" if outcome.kept else ""
+    print(f"{args.out}: {outcome.count} samples{kept}; {MANIFEST} describes them")
+    if outcome.count < args.count:
+        print(f"{args.count - outcome.count} samples are missing, as {len(outcome.bad)} photographs are bad",
+              file=sys.stderr)
+    return int(outcome.count < args.count)

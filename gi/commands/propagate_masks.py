@@ -47,7 +47,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--device", help="auto (default), cuda, cuda:1, mps, cpu")
     options.add_argument("words", nargs="*", metavar="key=value", default=[], help="any other option of the method")
     args = parser.parse_intermixed_args(argv)
-    args.options = script.given(args, options) | parse_options(args.words)
+    args.options = script.given_options(args, options) | parse_options(args.words)
     return args
 
 
@@ -73,11 +73,11 @@ def _annotations(args, video):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status. Raises InputError."""
-    with stream.open_stream(argv) as told:
-        return _propagate(parse_args(argv), told)
+    with stream.open_stream(argv) as json_stream:
+        return _propagate(parse_args(argv), json_stream)
 
 
-def _propagate(args, told):
+def _propagate(args, json_stream):
     from gi.media.files import open_video, parse_rate
     from gi.video.follow_methods import METHODS
     from gi.video.method import build
@@ -90,12 +90,12 @@ def _propagate(args, told):
     job = MaskPropagation(follower, video, annotations, args.out, overlay=args.overlay,
                           max_side=MAX_SIDE if args.max_side is None else args.max_side,
                           dilate=args.dilate, components=args.components)
-    script.follow(told.watch(job.run()))
+    script.follow(json_stream.watch(job.run()))
     if job.empty:
         print(f"{args.out}: nothing was found in {_ranges(job.empty)}; if the object is there, mark it in one of these "
               "frames with --mask N=FILE", file=sys.stderr)
-    print(f"{args.out}: {video.count} masks", file=sys.stderr if told.wanted else sys.stdout)
-    told.end(args.out, video.count)
+    print(f"{args.out}: {video.count} masks", file=sys.stderr if json_stream.enabled else sys.stdout)
+    json_stream.end(args.out, video.count)
     return 0
 
 
@@ -107,5 +107,5 @@ def _ranges(numbers):
             spans[-1][1] = number
         else:
             spans.append([number, number])
-    shown = [str(first) if first == last else f"{first} to {last}" for first, last in spans[:10]]
-    return f"frame{'s' * (len(numbers) > 1)} {', '.join(shown)}{' …' * (len(spans) > 10)}"
+    texts = [str(first) if first == last else f"{first} to {last}" for first, last in spans[:10]]
+    return f"frame{'s' * (len(numbers) > 1)} {', '.join(texts)}{' …' * (len(spans) > 10)}"

@@ -55,7 +55,7 @@ def trust(names: Iterable[str] | None) -> None:
     allow(*(word.rpartition(".")[0] for word in words if "." in word))
 
 
-def given(args: argparse.Namespace, group: argparse._ArgumentGroup) -> dict[str, object]:
+def given_options(args: argparse.Namespace, group: argparse._ArgumentGroup) -> dict[str, object]:
     """The options of a group that were given, by their names; the group's argument_default is argparse.SUPPRESS."""
     return {action.dest: getattr(args, action.dest) for action in group._group_actions
             if action.option_strings and action.dest in args}
@@ -88,7 +88,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
     """`with progress("images", 1000) as advance:`, to be called after each; shows the time left on standard error.
 
     A bar on a terminal, a line every half minute elsewhere.
@@ -98,7 +98,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     console, start, done, shown = Console(stderr=True), time.monotonic(), 0, 0.0
     if console.is_terminal:
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bar:
-            task = bar.add_task(what, total=total)
+            task = bar.add_task(label, total=total)
             yield lambda: bar.advance(task)
         return
 
@@ -108,18 +108,17 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         elapsed = time.monotonic() - start
         if done == total or elapsed - shown > INTERVAL:
             shown, left = elapsed, timedelta(seconds=round(elapsed / done * (total - done)))
-            print(f"{what} {done}/{total}, {left} left", file=sys.stderr, flush=True)
+            print(f"{label} {done}/{total}, {left} left", file=sys.stderr, flush=True)
 
     yield advance
 
 
 def follow(steps: Iterable[tuple[str, int, int]], name: str = "") -> None:
-    """Runs through the (what, done, total) of some work, and shows `progress` for each `what`, from where it starts.
-    """
-    for what, stage in itertools.groupby(steps, key=operator.itemgetter(0)):
-        _, before, total = next(stage)
-        with progress(f"{name}: {what}" if name else what, total - before) as advance:
-            for _, done, _ in stage:  # noqa: B031
+    """Runs through the (stage, done, total) of some work, and shows `progress` for each stage, from where it starts."""
+    for stage, steps_of_stage in itertools.groupby(steps, key=operator.itemgetter(0)):
+        _, before, total = next(steps_of_stage)
+        with progress(f"{name}: {stage}" if name else stage, total - before) as advance:
+            for _, done, _ in steps_of_stage:  # noqa: B031
                 for _ in range(before, done):
                     advance()
                 before = done
@@ -134,11 +133,11 @@ def download_progress() -> "Progress":
                     transient=True, disable=not console.is_terminal)
 
 
-def report_problems(problems: Mapping[str, str], *, total: int, shown: int = 20) -> int:
+def report_problems(problems: Mapping[str, str], *, total: int, limit: int = 20) -> int:
     """Names what was left out of `total` items, on standard error, and returns the exit status: 1 if there is any."""
     lines = [f"left out: {name}: {problem}" for name, problem in problems.items()]
-    if len(lines) > shown:
-        lines[shown:] = [f"left out: {len(problems) - shown} more"]
+    if len(lines) > limit:
+        lines[limit:] = [f"left out: {len(problems) - limit} more"]
     if problems:
         print(*lines, f"{len(problems)} of {total} left out", sep="\n", file=sys.stderr)
     return int(bool(problems))

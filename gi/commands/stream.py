@@ -25,24 +25,24 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 
 class Stream:
-    """Lines of JSON for the program that started a command; none unless `wanted`."""
+    """Lines of JSON for the program that started a command; none unless `enabled`."""
 
-    def __init__(self, wanted: bool):
-        self.wanted = wanted
+    def __init__(self, enabled: bool):
+        self.enabled = enabled
 
     def watch(self, steps: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, int, int]]:
-        """Yields the (what, done, total) of some work unchanged, and tells them with the time that is left."""
-        kind, start, before, told = None, 0.0, 0, 0.0
-        for what, done, total in steps:
+        """Yields the (stage, done, total) of some work unchanged, and tells them with the time that is left."""
+        current, start, before, reported = None, 0.0, 0, 0.0
+        for stage, done, total in steps:
             now = time.monotonic()
-            if what != kind:
-                kind, start, before, told = what, now, done, -INTERVAL
-            if done == total or now - told >= INTERVAL:
-                told = now
+            if stage != current:
+                current, start, before, reported = stage, now, done, -INTERVAL
+            if done == total or now - reported >= INTERVAL:
+                reported = now
                 left = (now - start) / (done - before) * (total - done) if done > before else None
-                self.tell({"what": what, "done": done, "total": total,
+                self.tell({"what": stage, "done": done, "total": total,
                            "seconds_left": None if left is None else round(left, 1)})
-            yield what, done, total
+            yield stage, done, total
 
     def end(self, result: Path | None, frames: int) -> None:
         """The last line: what was written, None for a share of it that others will complete."""
@@ -50,7 +50,7 @@ class Stream:
 
     def tell(self, line: dict) -> None:
         """Prints a line, at once."""
-        if self.wanted:
+        if self.enabled:
             print(json.dumps(line), flush=True)
 
 

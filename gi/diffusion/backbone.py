@@ -80,11 +80,11 @@ class StableVideoDiffusion(KeyframeDiffusion):
         parts = diffusers_folder.load(backbone, getattr(torch, dtype))
         unet, vae = parts.unet, parts.vae
         codec, conditioning = VideoAutoencoder(vae, chunk=chunk, overlap=overlap), Condition(condition)
-        given = unet.config.in_channels, unet.config.out_channels, unet.config.cross_attention_dim
-        wanted = 2 * codec.channels, codec.channels, parts.image_encoder.config.projection_dim
-        if given != wanted:
-            raise InputError(f"{backbone}: the UNet's in_channels, out_channels and cross_attention_dim are {given}, "
-                             f"expected {wanted}, which fit its autoencoder and image encoder")
+        dimensions = unet.config.in_channels, unet.config.out_channels, unet.config.cross_attention_dim
+        expected = 2 * codec.channels, codec.channels, parts.image_encoder.config.projection_dim
+        if dimensions != expected:
+            raise InputError(f"{backbone}: the UNet's in_channels, out_channels and cross_attention_dim are "
+                             f"{dimensions}, expected {expected}, which fit its autoencoder and image encoder")
         lora.widen(unet, codec.channels + conditioning.channels(codec))
         lora.add_lora(unet, rank, alpha, target_modules)
         super().__init__(unet, codec, conditioning, ClipToken(parts.image_encoder))

@@ -78,13 +78,13 @@ def clip_rows(pixels: Tensor, masks: Tensor, filled: Sequence[Tensor]) -> np.nda
     pixels and each of filled: (B, F, 3, H, W) in [0, 1]; masks: (B, F, 1, H, W), 1 = missing.
     """
     composites = [composite(x, pixels, masks) for x in filled]
-    shown = [x.float().cpu().permute(0, 1, 3, 4, 2).numpy() for x in (pixels, *composites)]
+    arrays = [x.float().cpu().permute(0, 1, 3, 4, 2).numpy() for x in (pixels, *composites)]
     holes, gap = masks.float().cpu().numpy()[:, :, 0], 2
     rows = []
     for clip in range(len(pixels)):
-        first, *others = ([to_uint8(frame) for frame in frames[clip]] for frames in shown)
-        striped = [hatch(frame, hole) for frame, hole in zip(shown[0][clip], holes[clip], strict=True)]
-        for number, frames in enumerate((first, striped, *others)):
+        first, *results = ([to_uint8(frame) for frame in frames[clip]] for frames in arrays)
+        striped = [hatch(frame, hole) for frame, hole in zip(arrays[0][clip], holes[clip], strict=True)]
+        for number, frames in enumerate((first, striped, *results)):
             padded = [np.pad(frame, ((gap * (2 if number == 0 else 1), 0), (gap, 0), (0, 0)), constant_values=255)
                       for frame in frames]
             rows.append(np.concatenate(padded, axis=1))

@@ -73,19 +73,20 @@ def load(backbone: str, dtype: torch.dtype = torch.float32) -> Parts:
     """
     dtypes = {"unet": dtype, "vae": torch.float32, "image_encoder": dtype}
     if torch.get_default_device().type == "meta" and backbone in FRAMES:
-        made = {name: _make(name, SVD[name], backbone, dtypes[name]) for name in PARTS}
-        made["unet"].register_to_config(num_frames=FRAMES[backbone])
+        networks = {name: _make(name, SVD[name], backbone, dtypes[name]) for name in PARTS}
+        networks["unet"].register_to_config(num_frames=FRAMES[backbone])
         folder, digests = None, {name: None for name in PARTS}
     else:
         folder = locate(backbone)
         files = {name: _files(folder, name, backbone) for name in PARTS}
-        made = {name: _make(name, _read_config(config, name), config, dtypes[name])
-                for name, (config, _) in files.items()}
-        digests = {name: _read_weights(made[name], weights) for name, (_, weights) in files.items()}
-    config = made["unet"].config
+        networks = {name: _make(name, _read_config(config, name), config, dtypes[name])
+                    for name, (config, _) in files.items()}
+        digests = {name: _read_weights(networks[name], weights) for name, (_, weights) in files.items()}
+    config = networks["unet"].config
     metadata = {key: config[key] for key in ("num_frames", "block_out_channels", "layers_per_block")}
     metadata = json.loads(json.dumps(metadata)) | {"sha256": digests["unet"]}
-    return Parts(**{name: part.eval() for name, part in made.items()}, sigma_max=_sigma_max(folder), metadata=metadata)
+    return Parts(**{name: part.eval() for name, part in networks.items()}, sigma_max=_sigma_max(folder),
+                 metadata=metadata)
 
 
 def locate(backbone: str) -> Path:
@@ -94,7 +95,7 @@ def locate(backbone: str) -> Path:
         return Path(backbone)
     repository = REPOSITORIES.get(backbone, backbone)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository):
-        raise MissingFile(f"{backbone}: no such folder; expected one in diffusers' layout, with {_wanted()}, "
+        raise MissingFile(f"{backbone}: no such folder; expected one in diffusers' layout, with {_required_files()}, "
                           f"a repository of the hub, or {' or '.join(REPOSITORIES)}")
     hub = extra("huggingface_hub")
     try:
@@ -103,7 +104,7 @@ def locate(backbone: str) -> Path:
         raise MissingFile(f"{backbone}: {_fetch(repository)}") from error
 
 
-def _wanted():
+def _required_files():
     return ", ".join(f"{name}/config.json, {name}/{part.weights}.safetensors" for name, part in PARTS.items())
 
 
@@ -111,7 +112,7 @@ def _fetch(repository):
     sizes = ", ".join(f"{name} {part.gigabytes} GB" for name, part in PARTS.items())
     return (f"not in the hub's cache ({extra('huggingface_hub').constants.HF_HUB_CACHE}), and nothing is fetched "
             f"unasked; read its licence at https://huggingface.co/{repository} and run: hf download {repository} "
-            f"{_wanted().replace(',', '')} {SCHEDULER} README.md LICENSE.md "
+            f"{_required_files().replace(',', '')} {SCHEDULER} README.md LICENSE.md "
             f"({sizes}; files that end in .fp16.safetensors have half of that and will do)")
 
 
@@ -125,7 +126,7 @@ def _files(folder, name, backbone):
     lacking = choices[0] if config.is_file() else config
     pickles = any((folder / name).glob("*.bin"))
     repository = REPOSITORIES.get(backbone, None if Path(backbone).is_dir() else backbone)
-    hint = f"; {_fetch(repository)}" if repository else f"; expected {_wanted()} in {folder}"
+    hint = f"; {_fetch(repository)}" if repository else f"; expected {_required_files()} in {folder}"
     raise MissingFile(f"{lacking}: no such file{' (a pickle is there, which is not read)' if pickles else ''}{hint}")
 
 

@@ -15,7 +15,7 @@ from gi.diffusion.extra import extra
 from gi.diffusion.filler import ClipFiller
 from gi.diffusion.multidiffusion import MultiDiffusion
 from gi.diffusion.network import KeyframeDiffusion
-from gi.diffusion.windows import Shown, in_windows, stacked
+from gi.diffusion.windows import WorkingFrames, in_windows, stacked
 from gi.errors import InputError, expect_at_least
 from gi.media.crop import working_size
 from gi.video.identity import network_checksum
@@ -84,7 +84,7 @@ class Diffusion(VideoMethod):
         self._settings = {"plan": plan, "frames": frames, "steps": steps, "guidance": bounds, "soften": soften,
                           "ids": self.filler.ids.tolist(), "seed": seed, "max_side": self.max_side,
                           "resize": None if resize is None else list(resize)}
-        self._shown: Shown | None = None
+        self._working: WorkingFrames | None = None
 
     def settings(self) -> dict[str, object]:
         return {"network": network_checksum(self.filler.network), "diffusers": extra("diffusers").__version__,
@@ -96,8 +96,8 @@ class Diffusion(VideoMethod):
     def fit(self, frames: Pictures, masks: Pictures, *, folder: Path,
             edited: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int]]:
         """What the plan makes for the whole video before its parts; see there. Only what is not in `folder` yet."""
-        self._shown = Shown(self._size, edited, folder)
-        yield from self.plan.prepare(frames, masks, self._shown)
+        self._working = WorkingFrames(self._size, edited, folder)
+        yield from self.plan.prepare(frames, masks, self._working)
 
     def fill(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, edited: Mapping[int, np.ndarray],
              part: Part | None = None) -> Iterator[np.ndarray | None]:
@@ -105,15 +105,16 @@ class Diffusion(VideoMethod):
         if part is None:
             yield from self._fill_all(list(frames), list(masks), edited)
             return
-        if self._shown is None:
+        if self._working is None:
             raise InputError("nothing is prepared for this video yet: expected a call of fit before")
         own = [window for window in self.parts(part.count, edited=edited) if part.first <= window.first < part.stop]
-        items = self._shown.items(zip(frames, masks, strict=True), part.start, self.plan.given(part.count, edited))
+        items = self._working.items(zip(frames, masks, strict=True), part.start,
+                                    self.plan.known_frames(part.count, edited))
         for which, clip in in_windows(items, [(window.start, window.end) for window in own]):
             kept, start = own[which].frames, own[which].start
             filled, holes = stacked(clip)
             if holes[kept.start - start:kept.stop - start].any():
-                filled = self.plan.fill(filled, holes, [item.number for item in clip], self._shown.folder)
+                filled = self.plan.fill(filled, holes, [item.number for item in clip], self._working.folder)
             yield from (filled[number - start] for number in kept)
 
     def _fill_all(self, frames, masks, edited):
@@ -124,7 +125,7 @@ class Diffusion(VideoMethod):
                 pass
             for part in self.parts(len(frames), edited=edited):
                 yield from self.fill(frames[part.start:part.end], masks[part.start:part.end], edited=edited, part=part)
-        self._shown = None
+        self._working = None
 
     def _size(self, size):
         return working_size(size, max_side=self.max_side, resize=self.resize)

@@ -97,14 +97,14 @@ class DiffusionTraining(GuidedInpainting):
         host, device = self._random(self.device if training else None)
         ids = torch.stack([batch["fps"].float() - 1, torch.full_like(batch["fps"], self.motion_bucket),
                            torch.zeros_like(batch["fps"])], dim=1)
-        shown = pixels
+        condition_pixels = pixels
         if training and self.condition_noise is not None:
             strength = denoiser.draw_sigma(len(pixels), *self.condition_noise, host).to(pixels)
             ids[:, 2] = strength
             noise = torch.randn(pixels.shape, generator=device, device=pixels.device)
-            shown = pixels + noise * denoiser.over(strength / 2, pixels)  # s is of pixels in [-1, 1]
+            condition_pixels = pixels + noise * denoiser.over(strength / 2, pixels)  # s is of pixels in [-1, 1]
         if self.latents is None:
-            latents, condition = network.codec.encode(pixels), network.condition(shown, masks, network.codec)
+            latents, condition = network.codec.encode(pixels), network.condition(condition_pixels, masks, network.codec)
         else:
             latents, condition = self.latents.encode(network, pixels, masks)
         conditions = Conditions(condition, network.token(pixels, masks))  # without noise, as SVD's

@@ -10,7 +10,7 @@ from torch import Tensor
 from gi.diffusion.filler import ClipFiller, enough_memory
 from gi.diffusion.network import Conditions
 from gi.diffusion.plan import overlapping
-from gi.diffusion.windows import Shown, in_windows, stacked
+from gi.diffusion.windows import WorkingFrames, in_windows, stacked
 from gi.media import io
 from gi.video.method import Part, Pictures, pieces
 
@@ -27,23 +27,23 @@ class MultiDiffusion:
         """The parts that are decoded at once."""
         return pieces(count, length=self.frames, reach=REACH)
 
-    def given(self, count: int, edited: Collection[int]) -> frozenset[int]:
+    def known_frames(self, count: int, edited: Collection[int]) -> frozenset[int]:
         """Frames that windows get whole."""
         return frozenset(edited)
 
-    def prepare(self, frames: Pictures, masks: Pictures, shown: Shown) -> Iterator[tuple[int, int]]:
+    def prepare(self, frames: Pictures, masks: Pictures, working: WorkingFrames) -> Iterator[tuple[int, int]]:
         """Makes the latents of all frames, and yields (done, total) steps; each step is kept.
 
         Conditions wait on the CPU. They, and the latents, are all that grows with the video.
         """
-        done = max((step for step in range(self.filler.count + 1) if _path(shown.folder, step).is_file()), default=0)
+        done = max((step for step in range(self.filler.count + 1) if _path(working.folder, step).is_file()), default=0)
         yield done, self.filler.count
         if done == self.filler.count:
             return
-        size = shown.size((frames.height, frames.width))
+        size = working.size((frames.height, frames.width))
         with enough_memory((self.frames, *size)):
             views, holes_anywhere = [], False
-            items = shown.items(zip(frames.frames(), masks.frames(), strict=True), 0)
+            items = working.items(zip(frames.frames(), masks.frames(), strict=True), 0)
             windows = overlapping(frames.count, self.frames, self.frames // 2)
             for _, clip in in_windows(items, [(window.start, window.stop) for window in windows]):
                 pictures, holes = stacked(clip)
@@ -51,12 +51,12 @@ class MultiDiffusion:
                 views.append(view._replace(conditions=Conditions(*(part.cpu() for part in view.conditions))))
             if not holes_anywhere:
                 return
-            latents = _read(shown.folder, done) if done else self.filler.noise(range(frames.count),
-                                                                               (frames.count, *size, 3))
-            for step, made in enumerate(self.filler.denoise(latents, views, done), done + 1):
-                with io.atomic_write(_path(shown.folder, step)) as temporary:
-                    save_file({"latents": made.cpu()}, temporary)
-                _path(shown.folder, step - 1).unlink(missing_ok=True)
+            latents = _read(working.folder, done) if done else self.filler.noise(range(frames.count),
+                                                                                 (frames.count, *size, 3))
+            for step, denoised in enumerate(self.filler.denoise(latents, views, done), done + 1):
+                with io.atomic_write(_path(working.folder, step)) as temporary:
+                    save_file({"latents": denoised.cpu()}, temporary)
+                _path(working.folder, step - 1).unlink(missing_ok=True)
                 yield step, self.filler.count
 
     def fill(self, pictures: np.ndarray, holes: np.ndarray, numbers: Sequence[int], folder: Path) -> np.ndarray:

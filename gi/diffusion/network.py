@@ -134,18 +134,18 @@ class KeyframeDiffusion(nn.Module):
         backbone: where the frozen weights lie, if not where the file says; only for networks that have some. Raises
         InputError for files that are no such model, or do not fit.
         """
-        state, node, made_for = files.read(path)
-        where = f"{path}, {files.NODE}"
-        kind = find_target(node["target"], where) if is_node(node) else None
+        state, node, metadata = files.read(path)
+        location = f"{path}, {files.NODE}"
+        kind = find_target(node["target"], location) if is_node(node) else None
         if not (isinstance(kind, type) and issubclass(kind, cls)):
-            raise InputError(f"{where}: expected a target derived from {cls.__module__}.{cls.__name__}")
+            raise InputError(f"{location}: expected a target derived from {cls.__module__}.{cls.__name__}")
         if backbone is not None:
             node["params"] = {**(node.get("params") or {}), "backbone": str(backbone)}
         with torch.device("meta"):  # a file may ask for any size, which is compared before memory is allocated
-            blank = instantiate(node, where)
+            blank = instantiate(node, location)
         expect_fit(blank, state, path, part=blank.trained_state())
-        network = instantiate(node, where)
-        network.expect_backbone(made_for, path)
+        network = instantiate(node, location)
+        network.expect_backbone(metadata, path)
         network.load_trained(state, path)
         return network.to(device).eval()
 
@@ -154,28 +154,28 @@ class KeyframeDiffusion(nn.Module):
 
         Raises InputError that says which, if the rank, the condition or another setting differs.
         """
-        state, node, made_for = files.read(path)
+        state, node, metadata = files.read(path)
         if node.get("target") != self._target():
             raise InputError(f"{path}: holds {node.get('target')}, this network is {self._target()}")
-        own, other = self.settings(), node.get("params") or {}
-        for key in sorted((own.keys() & other.keys()) - FREE):
-            if own[key] != other[key]:
-                raise InputError(f"{path}: its {key} is {other[key]}, this network's {own[key]}")
-        self.expect_backbone(made_for, path)
+        own, stored = self.settings(), node.get("params") or {}
+        for key in sorted((own.keys() & stored.keys()) - FREE):
+            if own[key] != stored[key]:
+                raise InputError(f"{path}: its {key} is {stored[key]}, this network's {own[key]}")
+        self.expect_backbone(metadata, path)
         self.load_trained(state, path)
 
     def _target(self):
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
-    def expect_backbone(self, other: Mapping[str, object], path: str | Path) -> None:
-        """Raises InputError if the file at `path` was trained on another backbone, `other`.
+    def expect_backbone(self, metadata: Mapping[str, object], path: str | Path) -> None:
+        """Raises InputError if the file at `path` was trained on another backbone, whose metadata this is.
 
         Other weights of the same form, such as the same ones in 16 bits, are only warned of.
         """
         own = self.backbone()
-        for key in sorted(own.keys() | other.keys()):
-            message = f"{path}: was trained on a backbone with {key} {other.get(key)}, this one has {own.get(key)}"
-            if own.get(key) != other.get(key) and key != "sha256":
+        for key in sorted(own.keys() | metadata.keys()):
+            message = f"{path}: was trained on a backbone with {key} {metadata.get(key)}, this one has {own.get(key)}"
+            if own.get(key) != metadata.get(key) and key != "sha256":
                 raise InputError(message)
-            if own.get(key) != other.get(key):
+            if own.get(key) != metadata.get(key):
                 log.warning(message)

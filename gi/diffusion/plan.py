@@ -15,11 +15,11 @@ from gi.video.method import Part
 class Clip(NamedTuple):
     """Frames, by their numbers in the video and in order, that the network sees at once.
 
-    given: those that it gets whole, edited by hand or kept from an earlier clip. kept: those whose result is used.
+    known: those that it gets whole, edited by hand or kept from an earlier clip. kept: those whose result is used.
     """
 
     frames: tuple[int, ...]
-    given: frozenset[int]
+    known: frozenset[int]
     kept: frozenset[int]
 
 
@@ -98,14 +98,14 @@ def _clips(numbers: Sequence[int], length: int, edited: frozenset[int]) -> list[
     places = sorted(place for place, number in enumerate(numbers) if number in edited)
     ends = window_ends(len(numbers), length, places)
     anchors = [numbers[place] for place in spread(ends, length, places)]
-    given = edited.union(anchors)
-    between = [_clip(numbers[slice(*_around(first, last, length, len(numbers)))], given, numbers[first:last])
+    known = edited.union(anchors)
+    between = [_clip(numbers[slice(*_around(first, last, length, len(numbers)))], known, numbers[first:last])
                for first, last in pairwise(ends)]
     return _clips(anchors, length, edited) + between
 
 
-def _clip(frames: Sequence[int], given: frozenset[int], wanted: Sequence[int]) -> Clip:
-    return Clip(tuple(frames), given.intersection(frames), frozenset(wanted) - given)
+def _clip(frames: Sequence[int], known: frozenset[int], kept: Sequence[int]) -> Clip:
+    return Clip(tuple(frames), known.intersection(frames), frozenset(kept) - known)
 
 
 def _around(first: int, last: int, length: int, count: int) -> tuple[int, int]:

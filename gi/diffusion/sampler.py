@@ -68,18 +68,19 @@ def denoise(network: KeyframeDiffusion, latents: Tensor, views: Sequence[View], 
     for level, following in zip(levels[start:-1], levels[start + 1:], strict=True):
         total, count = torch.zeros_like(latents), latents.new_zeros(latents.shape[1], 1, 1, 1)
         for view in views:
-            seen = latents[:, view.start:view.stop]
-            total[:, view.start:view.stop] += estimate(_output(network, seen, level, view, ids), seen, level)
+            view_latents = latents[:, view.start:view.stop]
+            total[:, view.start:view.stop] += estimate(_output(network, view_latents, level, view, ids), view_latents,
+                                                       level)
             count[view.start:view.stop] += 1
         latents = expect_finite(latents + (latents - total / count) / level * (following - level))
         yield latents
 
 
-def _output(network, seen, level, view, ids):
+def _output(network, latents, level, view, ids):
     """F with guidance, float32. The unconditional branch is given nothing but ids."""
-    told = Conditions(*(part.to(seen.device) for part in view.conditions))
+    conditioning = Conditions(*(part.to(latents.device) for part in view.conditions))
     if (view.scales == 1).all():
-        return network(seen, level, told, ids).float()
-    both = Conditions(*(torch.cat(parts) for parts in zip(told.dropped(), told, strict=True)))
-    without, told = network(torch.cat([seen, seen]), level, both, ids.repeat(2, 1)).float().chunk(2)
-    return without + view.scales.to(seen.device)[:, None, None, None] * (told - without)
+        return network(latents, level, conditioning, ids).float()
+    both = Conditions(*(torch.cat(parts) for parts in zip(conditioning.dropped(), conditioning, strict=True)))
+    without, conditional = network(torch.cat([latents, latents]), level, both, ids.repeat(2, 1)).float().chunk(2)
+    return without + view.scales.to(latents.device)[:, None, None, None] * (conditional - without)

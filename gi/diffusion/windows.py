@@ -19,7 +19,7 @@ class Item(NamedTuple):
     hole: np.ndarray
 
 
-class Shown:
+class WorkingFrames:
     """The frames of one video, for windows.
 
     Args:
@@ -32,20 +32,20 @@ class Shown:
                  folder: Path):
         self.size, self.edited, self.folder = size, edited, folder
 
-    def items(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]], first: int, given: Container[int] = (),
-              wanted: Container[int] | None = None) -> Iterator[Item]:
-        """Items for frames uint8 (H, W, 3) and masks uint8 (H, W) from number `first` on, those `wanted` (None: all).
+    def items(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]], first: int, known: Container[int] = (),
+              selected: Container[int] | None = None) -> Iterator[Item]:
+        """Items for frames uint8 (H, W, 3) and masks uint8 (H, W) from number `first` on, those `selected` (None: all).
 
-        given: those that are whole, as they have been kept, or nothing is missing in them.
+        known: those that are whole, as they have been kept, or nothing is missing in them.
         """
         for number, (frame, mask) in enumerate(pairs, first):
-            if wanted is None or number in wanted:
+            if selected is None or number in selected:
                 size = self.size(frame.shape[:2])
                 if number in self.edited:
                     picture, hole = resize(self.edited[number], size, cv2.INTER_AREA), np.zeros(size, bool)
                 else:
                     picture, hole = resize_known(frame, mask != 0, size)
-                    if number in given and hole.any():
+                    if number in known and hole.any():
                         picture, hole = io.read_image(self._path(number)), np.zeros(size, bool)
                 yield Item(number, picture, hole)
 

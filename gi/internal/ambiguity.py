@@ -79,10 +79,10 @@ class Ambiguity(Frozen):
         """`prediction`: stages (B,3,H,W) in [0,1]; of the batch the other frame, "sources" (B,1,3,H,W) and
         "source_masks" (B,1,1,H,W). A scalar >= 0; no gradient reaches the other frame.
         """
-        other, hole = batch["sources"][:, 0], batch["source_masks"][:, 0]
+        reference, hole = batch["sources"][:, 0], batch["source_masks"][:, 0]
         predicted = self.extract(prediction[-1] * (1 - hole) + 0.5 * hole)
         with torch.no_grad():
-            wanted = self.extract(other * (1 - hole) + 0.5 * hole)
+            target = self.extract(reference * (1 - hole) + 0.5 * hole)
         if predicted.device.type == "cpu":
             release_freed()
             if predicted.requires_grad:  # the same between the backward passes of distances and network
@@ -90,7 +90,7 @@ class Ambiguity(Frozen):
         known = None
         if self.leave_out_hole:
             known = area_means(hole, predicted.shape[-2:]) < 1
-        return self.weight * feature_loss(predicted, wanted, form=self.form, known=known)
+        return self.weight * feature_loss(predicted, target, form=self.form, known=known)
 
     def extract(self, image: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1] -> features (B,C,h,w), h = H/4 or H/8."""
@@ -133,17 +133,17 @@ def _block(layers, x, *, pool):
     return torch.cat(strips, dim=-2)
 
 
-def feature_loss(drawn: Tensor, wanted: Tensor, *, form: str = "contextual", known: Tensor | None = None) -> Tensor:
+def feature_loss(drawn: Tensor, target: Tensor, *, form: str = "contextual", known: Tensor | None = None) -> Tensor:
     """The loss on feature maps (B,C,h,w), a scalar. known: bool (B,1,h,w), which of them count; None for all."""
     with torch.autocast(drawn.device.type, enabled=False):
-        drawn, wanted = drawn.float(), wanted.float()
+        drawn, target = drawn.float(), target.float()
         if form == "contextual":
-            mean = wanted.mean(dim=(0, 2, 3), keepdim=True)
-            drawn, wanted = drawn - mean, wanted - mean
-        drawn, wanted = (F.normalize(x, dim=1).flatten(2) for x in (drawn, wanted))
+            mean = target.mean(dim=(0, 2, 3), keepdim=True)
+            drawn, target = drawn - mean, target - mean
+        drawn, target = (F.normalize(x, dim=1).flatten(2) for x in (drawn, target))
         losses = []
         for i in range(len(drawn)):
-            a, b = drawn[i], wanted[i]
+            a, b = drawn[i], target[i]
             if known is not None and (keep := known[i].flatten()).any():
                 a, b = a[:, keep], b[:, keep]
             losses.append(_contextual(a, b) if form == "contextual" else _nearest(a, b))

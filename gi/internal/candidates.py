@@ -34,8 +34,8 @@ class Followed(NamedTuple):
     mask: Tensor  # 1, 1, h, w: 1 = missing, what edits show excepted
     guessed: Tensor  # 1, 1, h, w: 1 = missing, and no frame shows it
     around: Tensor  # 1, 1, h, w: the hole and a ring around it, beyond which the following are 0
-    shown: Tensor  # 3, 3, h, w: where flow leads to: forward and backward averaged, forward, backward
-    found: Tensor  # 3, 1, h, w: 1 = it leads to a known pixel
+    propagated: Tensor  # 3, 3, h, w: where flow leads to: forward and backward averaged, forward, backward
+    reached: Tensor  # 3, 1, h, w: 1 = it leads to a known pixel
     error: Tensor  # 2, 1, h, w: forward-backward errors along each way, in pixels at 432 x 240
     steps: Tensor  # 2, 1, h, w: frames passed on each way
 
@@ -54,35 +54,35 @@ class FollowingFiller(ChunkFiller):
         self._kept = {number: followed for number, followed in kept.items() if number >= chunk.last}
         return {number: kept[number] for number in chunk.frames if number in kept}
 
-    def _propagate(self, number, image, mask, ways, content, *, only=None, **options):
+    def _propagate(self, number, image, mask, spans, content, *, only=None, **options):
         traced = []  # the result for the hole's pixels in each direction
 
         def follow(*args, **named):
             traced.append(trace(*args, **named))
             return traced[-1]
 
-        result = super()._propagate(number, image, mask, ways, content, only=only, follow=follow, **options)
+        result = super()._propagate(number, image, mask, spans, content, only=only, follow=follow, **options)
         around = dilate(mask, round(video_pixels(RING, mask.shape[-2:])))
         hole, ring = hole_points(mask), hole_points(around * (1 - mask))
         points, each = torch.cat([hole, ring]), []
-        for length, direction in ways:
+        for length, direction in spans:
             step = self._steps(number, direction, content, only)
             inside = traced.pop(0) if length > 0 and len(hole) else trace(hole, 0, step, tolerance=0)
             beside = trace(ring, length, step, tolerance=self.settings.tolerance)
             each.append(Traced(*map(torch.cat, zip(inside, beside, strict=True))))
         backward, forward = each
-        weights = torch.stack([(way.steps > 0) * torch.exp(-way.error) / way.steps.clamp(min=1)
-                               for way in (forward, backward)])
+        weights = torch.stack([(track.steps > 0) * torch.exp(-track.error) / track.steps.clamp(min=1)
+                               for track in (forward, backward)])
         weights = (weights / weights.sum(dim=0).clamp(min=1e-20))[..., None]
         both = (weights * torch.stack([forward.colour, backward.colour])).sum(dim=0)
-        found = [torch.maximum(forward.steps, backward.steps) > 0, forward.steps > 0, backward.steps > 0]
+        reached = [torch.maximum(forward.steps, backward.steps) > 0, forward.steps > 0, backward.steps > 0]
 
         def maps(values):  # of (N, C) each
             return torch.cat([scatter(image, points, x)[0] for x in values])
 
         self._kept[number] = Followed(
             image, mask, mask, around, maps([both, forward.colour, backward.colour]),
-            maps([x[:, None].float() for x in found]), *(maps([x[:, None] for x in values]) for values in (
+            maps([x[:, None].float() for x in reached]), *(maps([x[:, None] for x in values]) for values in (
                 (forward.error, backward.error), (forward.steps, backward.steps))))
         return result
 
@@ -109,13 +109,13 @@ def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
     """
     unit = video_pixels(1.0, followed.mask.shape[-2:])
     place = _box(followed.around, round(2 * RING * unit))
-    image, mask, guessed, around, shown, found, error, steps, drawing = (x[place] for x in (*followed, drawing))
-    ring, seam = around * (1 - mask), found * (1 - mask)
-    misfit = torch.cat([image - shown, image - drawing]) * torch.cat([seam, ring])
+    image, mask, guessed, around, propagated, reached, error, steps, drawing = (x[place] for x in (*followed, drawing))
+    ring, seam = around * (1 - mask), reached * (1 - mask)
+    misfit = torch.cat([image - propagated, image - drawing]) * torch.cat([seam, ring])
     offset = soft_fill(misfit, torch.cat([seam, ring]), relax=True)
     distrust = soft_fill(misfit[:3].abs().mean(dim=1, keepdim=True), seam)
-    adapted = torch.where(found[:1] > 0, shown[:1] + offset[:1], image)
-    ways = torch.where(found[1:] > 0, shown[1:], image)  # each direction by itself
+    adapted = torch.where(reached[:1] > 0, propagated[:1] + offset[:1], image)
+    directions = torch.where(reached[1:] > 0, propagated[1:], image)  # each direction by itself
     smooth = soft_fill(image * (1 - mask), 1 - mask, relax=True)
     colours = torch.cat([image, adapted, drawing + offset[3:], smooth]).clamp(0, 1)
     colours = torch.where(mask > 0, colours, image)
@@ -125,13 +125,14 @@ def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
         return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
 
     difference = (colours[1:] - colours[:1]).abs().mean(dim=1, keepdim=True)
-    grey, led = colours[[0, 2]].mean(dim=1, keepdim=True), found[1:]
+    grey, led = colours[[0, 2]].mean(dim=1, keepdim=True), reached[1:]
     contrast = averaged((grey - averaged(grey)).abs())
     inside = cv2.distanceTransform(mask[0, 0].byte().cpu().numpy(), cv2.DIST_L2, 3)
     depth = torch.from_numpy(inside).to(mask)[None, None] / unit
     clues = torch.cat([
         8 * difference, 8 * averaged(difference), led, led * torch.exp(-error), led / steps.clamp(min=1), distrust,
-        guessed, depth / (depth + DEEP), 4 * (ways[:1] - ways[1:]).abs().mean(dim=1, keepdim=True), 8 * contrast])
+        guessed, depth / (depth + DEEP), 4 * (directions[:1] - directions[1:]).abs().mean(dim=1, keepdim=True),
+        8 * contrast])
     hole = mask[0, 0] > 0
     return colours[:, :, hole].permute(2, 0, 1), clues[:, 0, hole].T
 
@@ -139,4 +140,4 @@ def describe(followed: Followed, drawing: Tensor) -> tuple[Tensor, Tensor]:
 def _box(mask, margin):
     """Index of the rectangle around what `mask` (1, 1, h, w), not empty, holds, and `margin` pixels more."""
     places = [mask[0, 0].any(dim=dim).nonzero() for dim in (1, 0)]
-    return (..., *(slice(max(0, int(where[0]) - margin), int(where[-1]) + margin + 1) for where in places))
+    return (..., *(slice(max(0, int(indices[0]) - margin), int(indices[-1]) + margin + 1) for indices in places))

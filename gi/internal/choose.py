@@ -44,11 +44,12 @@ class Chooser(nn.Module):
         cautious: go half as far where no frame shows the place. Content that no frame shows is often unlike the pixels
         that were learned from, and the mean of two guesses is safer.
         """
-        far, others = self.head(self.layers(clues)).split([1, len(CANDIDATES) - 1], dim=1)
-        far = far.tanh()
+        strength, logits = self.head(self.layers(clues)).split([1, len(CANDIDATES) - 1], dim=1)
+        strength = strength.tanh()
         if cautious:
-            far = far * (1 - clues[:, GUESSED, None] / 2)
-        return colours[:, 0] + far * (others.softmax(dim=1)[..., None] * (colours[:, 1:] - colours[:, :1])).sum(dim=1)
+            strength = strength * (1 - clues[:, GUESSED, None] / 2)
+        return colours[:, 0] + strength * (logits.softmax(dim=1)[..., None]
+                                           * (colours[:, 1:] - colours[:, :1])).sum(dim=1)
 
 
 def fit(pixels: Sequence[Pixels], *, seed: int = 0) -> Chooser:
@@ -81,8 +82,8 @@ def score(chooser: Chooser | None, pixels: Pixels) -> float:
 def gains(places: Sequence[Pixels], *, seed: int = 0) -> Iterator[float]:
     """For each place that holes were moved to, what a chooser that was fitted to the others gains there, in dB."""
     for number, place in enumerate(places):
-        others = [*places[:number], *places[number + 1:]]
-        yield score(fit(others, seed=seed), place) - score(None, place)
+        remaining = [*places[:number], *places[number + 1:]]
+        yield score(fit(remaining, seed=seed), place) - score(None, place)
 
 
 def improves(gains: Sequence[float]) -> bool:

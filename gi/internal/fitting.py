@@ -32,7 +32,7 @@ LOOK_SHARE = 0.05  # of the time is spent on looks at most
 SCORED = 8  # hidden places that are scored
 RISE = 0.05  # dB that count as rising
 PATIENCE = 6  # looks without a rise, at least, and a third of all looks
-FEW = 100  # steps below which no network is of use
+USEFUL_STEPS = 100  # steps below which no network is of use
 LOWEST_RATE = 1e-12  # of learning
 
 
@@ -146,9 +146,9 @@ class Fit(ABC):
             raise
         if self.total and (not self.scores or self.scores[-1][0] != self.step):
             self._look()
-            if self.step < FEW:
-                few = "one step" if self.step == 1 else f"{self.step} steps"
-                self.say(f"only {few}: expect little below some hundreds; give it more time")
+            if self.step < USEFUL_STEPS:
+                count = "one step" if self.step == 1 else f"{self.step} steps"
+                self.say(f"only {count}: expect little below some hundreds; give it more time")
         yield total, total
 
     def _done(self, total):

@@ -106,10 +106,10 @@ def even_out(network: nn.Module, *inputs: Tensor, rounds: int = 5) -> None:
     if any(conv.bias.any() for conv in convs):
         return
 
-    def even(conv, seen, output):
+    def even(conv, args, output):
         for _ in range(rounds):  # the result is not quite proportional to the weights
-            conv.weight /= conv.forward(*seen).std().clamp(min=1e-6)
-        return conv.forward(*seen)
+            conv.weight /= conv.forward(*args).std().clamp(min=1e-6)
+        return conv.forward(*args)
 
     hooks = [conv.register_forward_hook(even) for conv in convs if conv.layer.activation is not None]
     network(*inputs)

@@ -46,7 +46,7 @@ class MaskFit(Fit):
 
     @torch.no_grad()
     def score(self) -> float:
-        predicted, target = self._found() * (1 - self._scored["excluded"]), self._scored["target"]
+        predicted, target = self._predict() * (1 - self._scored["excluded"]), self._scored["target"]
         target = target * (1 - self._scored["excluded"])
         either = torch.maximum(predicted, target).sum(dim=(1, 2, 3))
         return float(100 * ((predicted * target).sum(dim=(1, 2, 3)) / either.clamp(min=1)).mean())
@@ -54,7 +54,7 @@ class MaskFit(Fit):
     @torch.no_grad()
     def picture(self) -> np.ndarray:
         images = pixels_of_tensor(self._scored["image"])
-        masks = self._found()[:, 0].byte().cpu().numpy()
+        masks = self._predict()[:, 0].byte().cpu().numpy()
         return np.concatenate([np.concatenate(images[:4], axis=1), np.concatenate(
             [laid_over(image, mask) for image, mask in zip(images[:4], masks[:4], strict=True)], axis=1)])
 
@@ -64,7 +64,7 @@ class MaskFit(Fit):
     def verdict(self, score: float) -> str:
         return f"{score:.1f} % overlap with pasted objects"
 
-    def _found(self):
+    def _predict(self):
         pairs = zip(self._scored["image"].split(1), self._scored["prior"].split(1), strict=True)
         return torch.cat([(self.average(*pair) >= self.threshold).float() for pair in pairs])
 

@@ -44,7 +44,7 @@ def mask_loss(probability: Tensor, target: Tensor, excluded: Tensor, *, alpha: f
 
     alpha: weight of false positives, 0.8 in the paper and 1 in the release.
     """
-    asked = 1 - excluded
-    p = (probability.float() * asked).clamp(1e-7, 1 - 1e-7)
-    t = target * asked
+    included = 1 - excluded
+    p = (probability.float() * included).clamp(1e-7, 1 - 1e-7)
+    t = target * included
     return -(t * p.log() + alpha * (1 - t) * (1 - p).log()).mean()

@@ -202,8 +202,8 @@ def _load_start(network, path):
     try:
         load_generator_weights(network, path)
     except InputError:
-        for name, other in NETWORKS.items():
-            if type(network) is not other and _fits(other(), path):
+        for name, kind in NETWORKS.items():
+            if type(network) is not kind and _fits(kind(), path):
                 raise InputError(f"{path}: is of the network {name}; expected network={name}") from None
         raise
 

@@ -2,7 +2,7 @@
 import numpy as np
 
 _TRIES = 100  # random translations that are tried for each place
-_FAR = 0.25  # what a translation by the whole frame costs, as a share of the holes' area
+_DISTANCE_COST = 0.25  # what a translation by the whole frame costs, as a share of the holes' area
 _FRAMES, _SIDE = 30, 64  # that masks are subsampled to: number of frames, and longer side in pixels
 
 
@@ -15,13 +15,14 @@ def translations(masks: np.ndarray, count: int, *, seed: int = 0) -> list[tuple[
     rng, (height, width) = np.random.default_rng(seed), masks.shape[1:]
     step, every = -(-max(height, width) // _SIDE), -(-len(masks) // _FRAMES)
     small = masks[::every, ::step, ::step] != 0
-    taken, chosen = small, []
+    covered, chosen = small, []
     for _ in range(count):
-        def value(place, taken=taken):
+        def value(place, covered=covered):
             moved = move(small, place)
-            return ((moved & ~taken).sum() - (moved & taken).sum()) / max(small.sum(), 1) - _FAR * np.hypot(*place)
+            return ((moved & ~covered).sum() - (moved & covered).sum()) / max(small.sum(), 1) \
+                - _DISTANCE_COST * np.hypot(*place)
         best = max((tuple(rng.uniform(-1, 1, 2).tolist()) for _ in range(_TRIES)), key=value)
-        taken = taken | move(small, best)
+        covered = covered | move(small, best)
         chosen.append(best)
     return chosen
 

@@ -18,7 +18,7 @@ from gi.media.crop import Box, resize, resize_known
 from gi.report.pictures import hatch
 
 STAGE_BUDGET = BUDGET // 4  # bytes of a stage's frames in memory, as parts of few frames are looked at
-SHOWN = 3  # places in pictures
+PICTURED = 3  # places in pictures
 
 
 def stage_sizes(size: tuple[int, int], side: int | None) -> list[tuple[int, int]]:
@@ -161,7 +161,7 @@ class StageFitting(Fitting):
 
     def picture(self) -> np.ndarray:
         """Some of the scored places with their holes, the prior, and filled."""
-        parts = [[np.ascontiguousarray(x.permute(1, 2, 0).cpu().numpy()) for x in self._places[name][:SHOWN]]
+        parts = [[np.ascontiguousarray(x.permute(1, 2, 0).cpu().numpy()) for x in self._places[name][:PICTURED]]
                  for name in ("image", "mask", "moved", "prior")]
         rows = [(hatch(image / 255, hole[..., 0]), np.where(hole > 0, prior, image),
                  fill_frame(self.average, image, hole[..., 0], prior))

@@ -83,14 +83,14 @@ class Refine(VideoMethod):
             yield done, round(total / SHARE)
         learned = folder / "chooser.pt"
         if not learned.is_file():
-            found = []
+            place_pixels = []
             for number, place in enumerate(places):
                 yield round(total * (1 + (1 / SHARE - 1) * number / len(places))), round(total / SHARE)
                 kept = folder / f"place-{number}.pt"
                 if not kept.is_file():
                     write_state(kept, self._pixels(frames, masks, place, number)._asdict(), durable=True)
-                found.append(Pixels(**read_checkpoint(kept)))
-            write_state(learned, self._learn([pixels for pixels in found if len(pixels.frame)]), durable=True)
+                place_pixels.append(Pixels(**read_checkpoint(kept)))
+            write_state(learned, self._learn([pixels for pixels in place_pixels if len(pixels.frame)]), durable=True)
         state = read_checkpoint(learned)
         self.chooser = None
         if improves(state["gains"]):
@@ -150,7 +150,7 @@ class Refine(VideoMethod):
         """Pixels that holes hide which are moved to a place, with their candidates."""
         parts = self.flow.parts(frames.count)
         parts = parts[::-(-frames.count // FRAMES)]
-        each, found = -(-PIXELS // sum(len(part.frames) for part in parts)), []
+        each, samples = -(-PIXELS // sum(len(part.frames) for part in parts)), []
         for part in parts:
             for index, truth, hole, followed in self._followed(frames, masks, place, part):
                 truth, hole = resize_known(truth, hole != 0, tuple(followed.mask.shape[-2:]))
@@ -161,20 +161,20 @@ class Refine(VideoMethod):
                 rng = np.random.default_rng((self.seed, number, index))
                 some = torch.from_numpy(rng.choice(hidden, min(each, len(hidden)), replace=False))
                 colours, clues = (x[some].cpu() for x in describe(followed, self._draw(followed)))
-                wanted = torch.from_numpy(truth[missing][some.numpy()]).float() / 255
-                found.append((colours, clues, wanted, torch.full((len(some),), index)))
-        return Pixels(*map(torch.cat, zip(*found, strict=True))) if found else Pixels(*(torch.zeros(0),) * 4)
+                target = torch.from_numpy(truth[missing][some.numpy()]).float() / 255
+                samples.append((colours, clues, target, torch.full((len(some),), index)))
+        return Pixels(*map(torch.cat, zip(*samples, strict=True))) if samples else Pixels(*(torch.zeros(0),) * 4)
 
     def _followed(self, frames, masks, place, part):
         """(number, frame, hole, `Followed`) of the frames in which the hole moved to `place` hides something."""
-        def shown():
+        def masked():
             for frame, hole in zip(frames.frames(part.start, part.end), masks.frames(part.start, part.end),
                                    strict=True):
                 hole = (hole != 0).astype(np.uint8)
                 both = np.maximum(hole, move(hole, place))
                 yield np.where(both[..., None] > 0, np.uint8(0), frame), both, (frame, hole)
 
-        visible, holes, truths = apart(shown(), 3)
+        visible, holes, truths = apart(masked(), 3)
         truths = itertools.islice(truths, part.first - part.start, None)
         for index, followed in zip(part.frames, self.flow.fill(visible, holes, edited={}, part=part), strict=True):
             truth, hole = next(truths)

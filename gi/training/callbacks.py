@@ -201,11 +201,11 @@ class RunProgress(pl.callbacks.TQDMProgressBar):
 
     interval = 30.0  # seconds
     _start: tuple[float, int] | None = None
-    _shown, _lines = 0.0, False
+    _last_print, _lines = 0.0, False
 
     def setup(self, trainer, pl_module, stage) -> None:
         super().setup(trainer, pl_module, stage)
-        self._lines, self._shown = trainer.is_global_zero and not sys.stderr.isatty(), time.monotonic()
+        self._lines, self._last_print = trainer.is_global_zero and not sys.stderr.isatty(), time.monotonic()
         if self._lines:
             self.disable()
 
@@ -227,11 +227,11 @@ class RunProgress(pl.callbacks.TQDMProgressBar):
             self._tell("test batch", batch_idx + 1, self.total_test_batches_current_dataloader)
 
     def _due(self):
-        return self._lines and time.monotonic() - self._shown > self.interval
+        return self._lines and time.monotonic() - self._last_print > self.interval
 
-    def _tell(self, what, done, total, *values):
-        self._shown = time.monotonic()
-        print(f"{what} {done}/{total}", *values, sep=", ", file=sys.stderr, flush=True)
+    def _tell(self, label, done, total, *values):
+        self._last_print = time.monotonic()
+        print(f"{label} {done}/{total}", *values, sep=", ", file=sys.stderr, flush=True)
 
     def on_train_start(self, trainer, pl_module) -> None:
         super().on_train_start(trainer, pl_module)

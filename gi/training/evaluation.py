@@ -240,13 +240,13 @@ def pictures(data: dict, prediction: torch.Tensor, filled: Mapping[str, torch.Te
     sources, source_masks = data["sources"][:1], data["source_masks"][:1]
     aligned, visible = align_keyframes(sources, source_masks, data["inputs"][2][:1])
     truth = _array(image)
-    shown = [("target", hatch(truth, _array(mask)[..., 0]))]
+    captioned = [("target", hatch(truth, _array(mask)[..., 0]))]
     for t in range(sources.shape[1]):
         number = f" {t + 1}" if sources.shape[1] > 1 else ""
-        shown += [(f"keyframe{number}", hatch(_array(sources[:, t]), _array(source_masks[:, t])[..., 0])),
-                  (f"keyframe{number}, aligned", hatch(_array(aligned[:, t]), 1 - _array(visible[:, t])[..., 0]))]
+        captioned += [(f"keyframe{number}", hatch(_array(sources[:, t]), _array(source_masks[:, t])[..., 0])),
+                      (f"keyframe{number}, aligned", hatch(_array(aligned[:, t]), 1 - _array(visible[:, t])[..., 0]))]
     composites = {caption: _array(composite(result[:1], image, mask)) for caption, result in filled.items()}
-    return [*shown, ("prediction", to_uint8(_array(prediction[:1]))),
+    return [*captioned, ("prediction", to_uint8(_array(prediction[:1]))),
             *((caption, to_uint8(picture)) for caption, picture in composites.items()),
             ("truth", to_uint8(truth)),
             ("error of the composite (white: 50%)", error_map(next(iter(composites.values())), truth))]

@@ -313,11 +313,11 @@ class GuidedInpainting(Scored):
         """Raises NonFiniteLoss if the last losses were not finite."""
         pending, self._pending_terms = self._pending_terms, None
         if pending is not None:
-            values, names, where = pending
+            values, names, moment = pending
             for name, value in zip(names, values.tolist(), strict=True):
                 if not math.isfinite(value):
                     self.whole = False
-                    raise NonFiniteLoss(f"loss term '{name}' is {value} at {where}")
+                    raise NonFiniteLoss(f"loss term '{name}' is {value} at {moment}")
 
     def on_train_end(self) -> None:
         self.check_finite()

@@ -24,7 +24,7 @@ class Scored(pl.LightningModule):
         self._helpers: dict[str, Any] = {}
         self._make_metrics = None if metrics is None else metrics.clone
         self.measured = getattr(metrics, "metrics", ())  # entries of the table of metrics
-        self._metrics, self.results, self._said = {}, {}, set()
+        self._metrics, self.results, self._logged = {}, {}, set()
 
     def _apply(self, fn, *args, **kwargs):
         for helper in [*self._helpers.values(), *self._metrics.values()]:
@@ -75,8 +75,8 @@ class Scored(pl.LightningModule):
         for name, metric in self._metrics.items():
             self.results[name] = result = metric.compute()
             for remark in result.remarks():
-                if (name, remark) not in self._said:
-                    self._said.add((name, remark))
+                if (name, remark) not in self._logged:
+                    self._logged.add((name, remark))
                     pl.utilities.rank_zero_info(f"set {name}: {remark}")
             # Every process has computed the same from the gathered states, so there is nothing left to synchronise.
             warnings.filterwarnings("ignore", message="It is recommended to use `self.log")

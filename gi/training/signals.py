@@ -57,14 +57,14 @@ class StopSignals:
         if hasattr(self._launcher, "procs"):
             # Lightning's own watch kills this process, whatever the other's status was.
             subprocess_script._launch_process_observer = lambda processes: None
-            threading.Thread(target=self._watch_others, daemon=True).start()
+            threading.Thread(target=self._watch_processes, daemon=True).start()
         return self
 
     def __exit__(self, kind, *_):
         if kind not in (None, StopRequested):
             if self._launcher is not None and not issubclass(kind, InputError):
-                time.sleep(8)  # perhaps another process has failed, and this one only lost it: see `_watch_others`
-            self._end_others()  # which may wait for this one, and it ends
+                time.sleep(8)  # perhaps another process has failed, and this one only lost it: see `_watch_processes`
+            self._end_processes()  # which may wait for this one, and it ends
         self._left.set()
         if not self.requested:  # a request stands until the process has ended
             self._leave()
@@ -102,22 +102,22 @@ class StopSignals:
                 elif received[0] == signal.SIGINT or time.monotonic() - first > 1:
                     self._end()
 
-    def _watch_others(self):
+    def _watch_processes(self):
         """Ends as one of the other processes has, if that failed."""
         while not self._left.wait(0.5):
             for process in self._launcher.procs:
                 if failed := process.poll():
                     if failed < 0:  # else it has said why
                         os.write(2, f"a process of this run was ended by signal {-failed}\n".encode())
-                    self._end_others()
+                    self._end_processes()
                     os._exit(failed if failed > 0 else 128 - failed)
 
     def _end(self):
-        self._end_others()
+        self._end_processes()
         os.write(2, f"{signal.Signals(self.requested).name}: ended; the last checkpoint stays\n".encode())
         os._exit(128 + self.requested)
 
-    def _end_others(self):
+    def _end_processes(self):
         if self._launcher is not None:
             self._launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
 

@@ -97,7 +97,7 @@ def complaints() -> Iterator[None]:
 
 def _parts(lightning, logdir):
     """Callbacks and loggers that the configuration names; their places are relative to the folder of the run."""
-    made = []
+    components = []
     for section, kind, key in ("callbacks", pl.Callback, "dirpath"), ("logger", Logger, "save_dir"):
         nodes = lightning.get(section) or {}
         for name, node in nodes.items() if isinstance(nodes, dict) else ():
@@ -105,10 +105,10 @@ def _parts(lightning, logdir):
             params = node.get("params") if isinstance(node, dict) else None
             if isinstance(params, dict) and isinstance(place := params.get(key), str):
                 params[key] = str(Path(logdir, place))
-        made.append(instantiate_all(nodes, f"lightning.{section}"))
-        for name, part in made[-1].items():
+        components.append(instantiate_all(nodes, f"lightning.{section}"))
+        for name, part in components[-1].items():
             expect_kind(part, kind, f"lightning.{section}.{name}")
-    callbacks, loggers = made
+    callbacks, loggers = components
     for name, logger in loggers.items():
         if logger.log_dir and not Path(logger.log_dir).resolve().is_relative_to(logdir.resolve()):
             raise InputError(f"lightning.logger.{name}: would write to {logger.log_dir}, expected a save_dir, name and "

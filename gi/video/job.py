@@ -29,9 +29,9 @@ from gi.video.workspace import Leftover, Workspace
 
 
 class Progress(NamedTuple):
-    """How far a job is: `done` of `total` steps of the work that is named `what`."""
+    """How far a job is: `done` of `total` steps of the work that is named `stage`."""
 
-    what: str
+    stage: str
     done: int
     total: int
 
@@ -70,9 +70,9 @@ class VideoJob:
         return [part for part in self.parts if not self._path(part).is_file()]
 
     @property
-    def others(self) -> list[Leftover]:
+    def leftovers(self) -> list[Leftover]:
         """Folders of runs for the same result or video with other inputs, settings or code, left behind or in use."""
-        return self._workspace.others(self._description)
+        return self._workspace.leftovers(self._description)
 
     def share(self, number: int, of: int) -> list[Part]:
         """The parts that one of several machines is to compute, `number` from 1 to `of`.
@@ -171,8 +171,9 @@ class VideoJob:
             elif isinstance(fill, np.ndarray) and fill.dtype == np.uint8 and fill.ndim == 3 and fill.shape[2] == 3:
                 yield fill, hole
             else:
-                what = f"{fill.dtype} {fill.shape}" if isinstance(fill, np.ndarray) else type(fill).__name__
-                raise InputError(f"frame {number}: {type(self.method).__name__} gave {what}, expected uint8 (h, w, 3)")
+                description = f"{fill.dtype} {fill.shape}" if isinstance(fill, np.ndarray) else type(fill).__name__
+                raise InputError(f"frame {number}: {type(self.method).__name__} gave {description}, "
+                                 "expected uint8 (h, w, 3)")
 
     def _check_inputs(self):
         for source in (self.video, self.masks):

@@ -245,8 +245,8 @@ def describe_options(words: Sequence[str], table: Mapping[str, Entry] = METHODS)
     --help; else "".
     """
     named = [word for text in words for word in (text.split("=", 1) if text.startswith("--method=") else [text])]
-    asked = "--method" in named[:-1] and not {"-h", "--help"}.isdisjoint(words)
-    name = named[named.index("--method") + 1] if asked else ""
+    help_requested = "--method" in named[:-1] and not {"-h", "--help"}.isdisjoint(words)
+    name = named[named.index("--method") + 1] if help_requested else ""
     target = pkgutil.resolve_name(table[name].target) if name in table else None
     owner = getattr(target, "__self__", None)  # of a classmethod, whose options are those of its class as well
     return "\n\n".join(inspect.getdoc(part) or "" for part in (target, owner) if part is not None)

@@ -27,8 +27,8 @@ class Preview:
     def __init__(self, folder: Path, video: VideoSource, masks: VideoSource, edited: Mapping[int, np.ndarray]):
         self.folder, self._video, self._masks, self._edited = Path(folder), video, masks, edited
         own = self.folder / _OWN
-        if self.folder.is_dir() and not own.exists() and (others := sorted(self.folder.iterdir())):
-            raise InputError(f"{folder}: the folder holds {others[0].name}, expected an empty folder or a new name")
+        if self.folder.is_dir() and not own.exists() and (entries := sorted(self.folder.iterdir())):
+            raise InputError(f"{folder}: the folder holds {entries[0].name}, expected an empty folder or a new name")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             own.touch()

@@ -197,7 +197,7 @@ class MaskPropagation:
         numbers = [part.origin, *part.frames[:first]][-max(BACK):]
         frames = self.video.frames(min(numbers), max(numbers) + 1)
         small = {number: self._small(frame) for number, frame in enumerate(frames, min(numbers))}
-        return [Annotated(small[number], cores[number] if number == part.origin else self._found(part, number))
+        return [Annotated(small[number], cores[number] if number == part.origin else self._read_mask(part, number))
                 for number in numbers]
 
     def _frames(self, part, first):
@@ -212,7 +212,7 @@ class MaskPropagation:
     def _path(self, part, number):
         return self.folder / part.name / f"{number:06d}.png"
 
-    def _found(self, part, number):
+    def _read_mask(self, part, number):
         return (io.read_image(self._path(part, number))[..., 0] > 0).astype(np.uint8)
 
     def _write(self, passes, margins):
@@ -235,7 +235,7 @@ class MaskPropagation:
         """The mask of one or two passes, at full size. The outline of two that agree lies between theirs, nearer to the
         one from the nearer annotation; otherwise that one counts, unless it has lost the object.
         """
-        masks = [self._found(part, number) for part in parts]
+        masks = [self._read_mask(part, number) for part in parts]
         depths = [signed_distance(mask) + margins[part.origin] for mask, part in zip(masks, parts, strict=True)]
         weights = [1 / abs(number - part.origin) for part in parts]
         if len(parts) == 2 and not agree(*(depth > 0 for depth in depths)):

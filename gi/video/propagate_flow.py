@@ -90,18 +90,18 @@ class FlowFollower(Follower):
         """Share of earlier frames that saw the object at each pixel, and the weight of all that saw it: (h, w) each."""
         chosen = [past[-back] for back in BACK if back <= len(past)]
         images = tensor_of_pixels(np.stack([frame, *(frame for frame, _ in chosen)]))
-        other = torch.arange(1, len(images))
-        flows = self.estimator.between(images, torch.cat([0 * other, other]), torch.cat([other, 0 * other]))
+        earlier = torch.arange(1, len(images))
+        flows = self.estimator.between(images, torch.cat([0 * earlier, earlier]), torch.cat([earlier, 0 * earlier]))
         forward, back = flows.chunk(2)
         missed = (forward + warp(back, forward)).norm(dim=1, keepdim=True)
         masks = torch.from_numpy(np.stack([mask for _, mask in chosen]))[:, None].float()
         images = gaussian_blur(images, [5, 5])
         layers = torch.cat([images[1:], masks, torch.ones_like(masks)], dim=1)
-        moved, seen, inside = warp(layers, forward).split((3, 1, 1), dim=1)
+        moved, warped_masks, inside = warp(layers, forward).split((3, 1, 1), dim=1)
         differ = (moved - images[:1]).square().mean(dim=1, keepdim=True)
         weights = (-(missed / CONSISTENT) ** 2 / 2 - differ / (2 * ALIKE**2)).exp() * surely_known(inside)
         weight = weights.sum(dim=0)[0]
-        share = (weights * seen).sum(dim=0)[0] / (weight + 0.05 * SURE)
+        share = (weights * warped_masks).sum(dim=0)[0] / (weight + 0.05 * SURE)
         return share.numpy(), weight.numpy()
 
 

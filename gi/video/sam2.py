@@ -65,8 +65,8 @@ class ClickedObject:
                 yield number, mask[0, 0].cpu().numpy().astype(np.uint8)
             for outputs in session.output_dict_per_obj.values():
                 kept = outputs["non_cond_frame_outputs"]
-                for old in [other for other in kept if abs(other - number) > REMEMBERED]:
-                    del kept[old]
+                for expired in [index for index in kept if abs(index - number) > REMEMBERED]:
+                    del kept[expired]
 
 
 class _Frames:

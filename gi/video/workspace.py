@@ -95,16 +95,16 @@ class Workspace:
                                      "that has finished it") from error
             yield
 
-    def others(self, keys: Mapping[str, str]) -> list[Leftover]:
+    def leftovers(self, keys: Mapping[str, str]) -> list[Leftover]:
         """Folders of other jobs beside this one that agree in one of `keys` of their descriptions."""
-        found = []
+        folders = []
         for folder in sorted(self.folder.parent.glob(f"*{self.folder.suffix}")):
             with contextlib.suppress(OSError, ValueError):
                 description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
                 known = description.items() if isinstance(description, dict) else ()
                 if folder != self.folder and not keys.items().isdisjoint(known):
-                    found.append(Leftover(folder, _busy(folder)))
-        return found
+                    folders.append(Leftover(folder, _busy(folder)))
+        return folders
 
     def _enter(self):
         while True:

@@ -28,11 +28,11 @@ def test_promises(count, length, kind):
         assert list(clip.frames) == sorted(set(clip.frames)) and len(clip.frames) <= length
         assert clip.kept
         # What a clip is given has been made before it, and nothing is made twice.
-        assert clip.given <= set(done) and clip.kept.isdisjoint(done) and clip.kept <= set(clip.frames)
+        assert clip.known <= set(done) and clip.kept.isdisjoint(done) and clip.kept <= set(clip.frames)
         if len(done) > len(edited):  # all but the first lie between frames that are given
             inside = [place for place, number in enumerate(clip.frames) if number in clip.kept]
-            assert {*clip.frames[:min(inside, default=0)]} & clip.given or not inside
-            assert not inside or any(number in clip.given for number in clip.frames[max(inside):])
+            assert {*clip.frames[:min(inside, default=0)]} & clip.known or not inside
+            assert not inside or any(number in clip.known for number in clip.frames[max(inside):])
         done += sorted(clip.kept)
     given = edited | plan.anchors
     done += [number for part in plan.windows for number in part.frames if number not in given]

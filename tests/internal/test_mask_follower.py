@@ -104,10 +104,10 @@ def test_flow_is_corrected(monkeypatch):
 @pytest.mark.slow
 def test_an_interrupted_fit_goes_on(video, tmp_path, capsys):  # noqa: F811
     steps = job(video, tmp_path / "out", NetworkFollower(steps=4, **OPTIONS)).run()
-    assert [step.done for step in itertools.islice((s for s in steps if s.what == "fitting"), 3)] == [0, 1, 2]
+    assert [step.done for step in itertools.islice((s for s in steps if s.stage == "fitting"), 3)] == [0, 1, 2]
     steps.close()
     steps = list(job(video, tmp_path / "out", NetworkFollower(steps=4, **OPTIONS)).run())
-    assert [step.done for step in steps if step.what == "fitting"] == [2, 3, 3, 4]
+    assert [step.done for step in steps if step.stage == "fitting"] == [2, 3, 3, 4]
     list(job(video, tmp_path / "whole", NetworkFollower(steps=4, **OPTIONS)).run())
     assert np.array_equal(found(tmp_path / "out"), found(tmp_path / "whole"))
     assert "only 4 steps" in capsys.readouterr().err
@@ -128,7 +128,7 @@ def test_every_frame_by_itself_needs_no_annotation_in_each_shot(tmp_path):
         io.write_image(tmp_path / "frames" / f"{number:02d}.png", frame)
     follower = NetworkFollower(steps=1, **OPTIONS)
     work = MaskPropagation(follower, open_video(tmp_path / "frames"), {3: masks[3]}, tmp_path / "out", max_side=32)
-    assert [step.total for step in work.run() if step.what == "masks found"][-1] == 11
+    assert [step.total for step in work.run() if step.stage == "masks found"][-1] == 11
 
 
 @pytest.mark.parametrize("words, message", [

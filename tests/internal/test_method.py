@@ -245,7 +245,7 @@ def test_interrupted_job_goes_on(video, tmp_path):
     steps = job(video, tmp_path / "a").run()
     assert [step.done for step in itertools.islice(steps, 3)] == [0, 1, 2]
     steps.close()
-    resumed = [step for step in job(video, tmp_path / "a").run() if step.what == "fitting"]
+    resumed = [step for step in job(video, tmp_path / "a").run() if step.stage == "fitting"]
     assert [step.done for step in resumed] == [2, 2, 3]
     list(job(video, tmp_path / "whole").run())
     assert np.array_equal(pictures(tmp_path / "a"), pictures(tmp_path / "whole"))

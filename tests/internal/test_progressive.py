@@ -251,7 +251,7 @@ def test_goes_on_in_a_later_stage(video, tmp_path, small, monkeypatch, capsys):
     steps = job(video, tmp_path / "parts").run()
     assert [step.done for step in itertools.islice(steps, 9)] == [0, 1, 2, 3, 3, 4, 4, 5, 6]
     steps.close()
-    again = [step for step in job(video, tmp_path / "parts").run() if step.what == "fitting"]
+    again = [step for step in job(video, tmp_path / "parts").run() if step.stage == "fitting"]
     assert [step.done for step in again] == [3, 4, 6, 7, 8, 8, 9] and {step.total for step in again} == {9}
     result = pictures(tmp_path / "whole")
     assert np.array_equal(pictures(tmp_path / "parts"), result)

@@ -49,9 +49,9 @@ def test_following_is_flow_alone_and_says_how(video):
         assert np.array_equal(picture(frame), flow)
         hole = frame.mask[0, 0] > 0
         assert np.array_equal(hole.numpy(), video[1][number] > 0)
-        guessed, unseen = frame.guessed > 0, (frame.mask > 0) & (frame.found[:1] == 0)
+        guessed, unseen = frame.guessed > 0, (frame.mask > 0) & (frame.reached[:1] == 0)
         assert not (unseen & ~guessed).any() and not (guessed & (frame.mask == 0)).any()  # or shown, and doubted
-        assert (frame.found[1:] == (frame.steps > 0)).all() and (frame.error[frame.steps == 0] == 0).all()
+        assert (frame.reached[1:] == (frame.steps > 0)).all() and (frame.error[frame.steps == 0] == 0).all()
         colours, clues = describe(frame, drawing)
         assert colours.shape == (hole.sum(), len(CANDIDATES), 3) and clues.shape == (hole.sum(), CLUES)
         assert torch.equal(colours[:, 0], frame.image[0][:, hole].T)
@@ -59,8 +59,8 @@ def test_following_is_flow_alone_and_says_how(video):
         unfitted = Chooser().requires_grad_(False)(colours, clues)
         assert torch.equal(unfitted, colours[:, 0])  # bit for bit
         for way, clue in ((1, 6), (2, 7)):
-            assert torch.equal(clues[:, clue], frame.found[way, 0, hole])
-    assert followed[0].found[2].sum() == 0 and followed[0].found[1].sum() > 0  # nothing is before the first frame
+            assert torch.equal(clues[:, clue], frame.reached[way, 0, hole])
+    assert followed[0].reached[2].sum() == 0 and followed[0].reached[1].sum() > 0  # nothing is before the first frame
 
 
 @pytest.fixture

@@ -52,8 +52,8 @@ def internal(parts: Parts) -> Iterator[tuple[str, Result]]:
         for name, work, unit in ("step", step, "step"), ("fill", fill, "frame"):
             meter = parts.meter()
             run_laps((meter, work))
-            about = f"{width}x{height}" + (f", batch {batch_size}" if name == "step" else "")
-            yield f"internal/{name}/{kind.__name__}", meter.result(unit, notes=[about])
+            note = f"{width}x{height}" + (f", batch {batch_size}" if name == "step" else "")
+            yield f"internal/{name}/{kind.__name__}", meter.result(unit, notes=[note])
     term = Ambiguity(weights=None).to(parts.device)
     first = prepare({name: value[:1] for name, value in batch.items()}, network, step=0)
 

@@ -37,8 +37,8 @@ def data(parts: Parts) -> Cases:
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
-    about = f"one core, a JPEG of {PHOTOGRAPH[0]}x{PHOTOGRAPH[1]} at quality {QUALITY}"
-    decode, sample = (meter.result("image", count, [about]) for meter in meters)
+    note = f"one core, a JPEG of {PHOTOGRAPH[0]}x{PHOTOGRAPH[1]} at quality {QUALITY}"
+    decode, sample = (meter.result("image", count, [note]) for meter in meters)
     sample.unit = "sample"
     sample.findings = {f"sample / decoding: {key}": value for key, value in ratios(sample, decode).items()}
     yield "data/decode", decode

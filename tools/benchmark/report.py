@@ -129,7 +129,7 @@ def _commit():
     root = Path(gi.__file__).resolve().parents[1]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None if (root / ".git").exists() and done.returncode == 0 else None
+    return process.stdout.strip() or None if (root / ".git").exists() and process.returncode == 0 else None

@@ -30,8 +30,8 @@ def train_step(parts: Parts) -> Iterator[tuple[str, Result]]:
             logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         )
         trainer.fit(module, _SameBatch(parts, meter.laps))
-    about = f"batch {settings.batch_size}, {parts.n_sources} keyframes"
-    yield "train_step", meter.result("step", notes=[about, *notes])
+    note = f"batch {settings.batch_size}, {parts.n_sources} keyframes"
+    yield "train_step", meter.result("step", notes=[note, *notes])
 
 
 @contextlib.contextmanager

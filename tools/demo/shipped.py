@@ -58,9 +58,9 @@ class Contest:
 
     def __init__(self, device: str = "auto"):
         network = Inpainter.from_checkpoint(device=device)
-        others = {name: Inpainter(generator=generator, guidance=network.guidance, device=device)
-                  for name, generator in (("copy", CopyAlongFlow()), ("inpaint", Telea()))}
-        self.inpainters = {"keyframes": network, "no_keyframes": network, **others}
+        baselines = {name: Inpainter(generator=generator, guidance=network.guidance, device=device)
+                     for name, generator in (("copy", CopyAlongFlow()), ("inpaint", Telea()))}
+        self.inpainters = {"keyframes": network, "no_keyframes": network, **baselines}
 
     def fill(self, sample: Sample) -> dict[str, np.ndarray]:
         """{method: uint8 (H, W, 3)} of a sample."""
@@ -90,11 +90,11 @@ def strip(sample: Sample, filled: Mapping[str, np.ndarray], methods: Mapping[str
     """Target, keyframes, results of some `methods` ({name: label}) and ground truth, side by side; uint8 (H, W, 3)."""
     image, mask, keyframes, keyframe_masks = arrays(sample)
     several = len(keyframes) > 1
-    shown = [("target", hatch(image / 255, mask))]
-    shown += [(f"keyframe {i}" if several else "keyframe", hatch(frame / 255, hole))
-              for i, (frame, hole) in enumerate(zip(keyframes, keyframe_masks, strict=True), start=1)]
-    shown += [(label, filled[name]) for name, label in methods.items()] + [("truth", image)]
-    return np.concatenate([_labelled(picture, label) for label, picture in shown], axis=1)[:, :-GAP]
+    columns = [("target", hatch(image / 255, mask))]
+    columns += [(f"keyframe {i}" if several else "keyframe", hatch(frame / 255, hole))
+                for i, (frame, hole) in enumerate(zip(keyframes, keyframe_masks, strict=True), start=1)]
+    columns += [(label, filled[name]) for name, label in methods.items()] + [("truth", image)]
+    return np.concatenate([_labelled(picture, label) for label, picture in columns], axis=1)[:, :-GAP]
 
 
 def _labelled(picture: np.ndarray, label: str) -> np.ndarray:

@@ -34,10 +34,10 @@ def train(words: Sequence[str]) -> Path:
         raise SystemExit(status)
     if args.resume is not None:
         return args.resume
-    new = [path.parent for path in args.logdir.glob("*/report.html") if path not in before]
-    if len(new) != 1:
-        raise InputError(f"{args.logdir}: expected the report of one new run in it, found {len(new)}")
-    return new[0]
+    runs = [path.parent for path in args.logdir.glob("*/report.html") if path not in before]
+    if len(runs) != 1:
+        raise InputError(f"{args.logdir}: expected the report of one new run in it, found {len(runs)}")
+    return runs[0]
 
 
 def section(run: Path) -> Section:
@@ -47,10 +47,10 @@ def section(run: Path) -> Section:
     for result in results:
         file = run / "metrics" / "comparison" / f"{result['set']}.json"
         methods[result["set"]] = json.loads(file.read_text(encoding="utf-8"))["methods"]
-        shown = foremost(read_measures(result["measures"]))
-        rows = [[METHODS[name], *(measure.text(scores.get(key)) for key, measure in shown.items())]
+        measures = foremost(read_measures(result["measures"]))
+        rows = [[METHODS[name], *(measure.text(scores.get(key)) for key, measure in measures.items())]
                 for name, scores in methods[result["set"]].items()]
-        tables.append(Table(["", *(measure.heading for measure in shown.values())], rows,
+        tables.append(Table(["", *(measure.heading for measure in measures.values())], rows,
                             title=f"{result['set']}: {result['count']} images, mean ± std of composites"))
     text = sentence({name: scores["psnr_hole"]["mean"] for name, scores in methods["held_out"].items()},
                     results[0].get("step"))
@@ -73,6 +73,6 @@ def curves(run: Path) -> dict:
     """The loss and the validation's score over the steps."""
     logs = read_curves(run / "tensorboard")
     losses = {name.partition("/")[2]: curve for name, curve in logs.items() if name.startswith("train/")}
-    wanted = [name for name in logs if name.startswith("val/") and name.endswith("/psnr_hole") and "/raw/" not in name]
+    names = [name for name in logs if name.startswith("val/") and name.endswith("/psnr_hole") and "/raw/" not in name]
     return {"training loss": losses,
-            "validation: PSNR in the hole ↑": {name.split("/")[1]: logs[name] for name in wanted}}
+            "validation: PSNR in the hole ↑": {name.split("/")[1]: logs[name] for name in names}}

@@ -46,14 +46,14 @@ def main(argv: list[str] | None = None) -> int:
     sets = study.clip_sets(args.videos or args.photographs, rate=args.rate if args.videos else None, count=args.clips,
                            frames=args.frames, size=args.size, seed=args.seed)
     scores, borders = ({name: {} for name in sets} for _ in range(2))
-    shown = {name: [] for name in sets}
+    rows = {name: [] for name in sets}
     with script.progress("models and sets", len(sets) * (1 + len(names))) as advance:
         for name, clips in sets.items():
             filled = study.without_network(clips)
             if name == "random":
                 del filled["copy_hole"]  # these holes move independently of the content
             scores[name][""] = {way: study.hole_scores(clips, x) for way, x in filled.items()}
-            shown[name] += [filled[way] for way in args.show if way in filled]
+            rows[name] += [filled[way] for way in args.show if way in filled]
             advance()
         for label, path in zip(names, args.models, strict=True):
             network = KeyframeDiffusion.from_pretrained(path, device=device)
@@ -62,14 +62,14 @@ def main(argv: list[str] | None = None) -> int:
                 scores[name][label] = {way: study.hole_scores(clips, x) for way, x in filled.items()}
                 for way in ("sample", "estimate"):
                     borders[name][f"{label}: {way}"] = study.leakage(clips, filled[way])
-                shown[name] += [filled[way] for way in args.show if way in filled]
+                rows[name] += [filled[way] for way in args.show if way in filled]
                 advance()
     tables = study.score_table(scores), study.leakage_table(borders)
     table = "\n".join(line for part in tables for line in [*markdown_table(part), ""])
     for name, clips in sets.items():
-        few = slice(args.shown)
-        io.write_image(args.out / f"{name}.png", clip_rows(clips.pixels[few], clips.whole_first[few],
-                                                           [x[few] for x in shown[name]]))
+        selection = slice(args.shown)
+        io.write_image(args.out / f"{name}.png", clip_rows(clips.pixels[selection], clips.whole_first[selection],
+                                                           [x[selection] for x in rows[name]]))
     folders = "out", "photographs", "videos"
     content = {"settings": {name: value for name, value in vars(args).items() if name not in folders},
                "clips": {name: clips.names for name, clips in sets.items()}, "psnr_hole": scores, "border": borders}

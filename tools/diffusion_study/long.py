@@ -147,8 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     filled = frames
                     if row is not None:
                         options, with_keyframe = row
-                        shown = holes if with_keyframe else regions
-                        filled = np.stack(list(build(seed, **options)(frames, shown.astype(np.uint8))))
+                        missing = holes if with_keyframe else regions
+                        filled = np.stack(list(build(seed, **options)(frames, missing.astype(np.uint8))))
                     collected[name].append(scores(filled, frames, regions))
                     advance()
                 strip.append(filled)
@@ -159,11 +159,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = table(results, length)
     (args.out / "table.md").write_text(text, encoding="utf-8")
     draw_curves(results, args.out / "curves.png")
-    about = {"checkpoint": str(args.checkpoint), **{name: getattr(args, name) for name in (
+    settings = {"checkpoint": str(args.checkpoint), **{name: getattr(args, name) for name in (
         "clips", "samples", "size", "steps", "guidance", "seed")}, "frames": length}
     curves = {name: [[None if np.isnan(x) else round(float(x), 4) for x in curve] for curve in mean(values, axis=0)]
               for name, values in results.items()}
-    (args.out / "results.json").write_text(json.dumps({"about": about, **curves}), encoding="utf-8")
+    (args.out / "results.json").write_text(json.dumps({"about": settings, **curves}), encoding="utf-8")
     print(text)
     return 0
 

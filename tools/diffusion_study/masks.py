@@ -34,10 +34,10 @@ def picture(*, frames: int, size: int, seed: int) -> np.ndarray:
     """uint8 (H, W): white is missing, black known."""
     rows = []
     for number, (name, path) in enumerate(ROWS.items()):
-        shown = path(np.random.default_rng((seed, number)), frames, size, size)
+        clip_masks = path(np.random.default_rng((seed, number)), frames, size, size)
         label = np.full((size, LABEL), BACK, np.uint8)
         cv2.putText(label, name, (6, size // 2 + 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, 255, 1, cv2.LINE_AA)
-        row = [label, *(255 * mask for mask in shown)]
+        row = [label, *(255 * mask for mask in clip_masks)]
         rows.append(np.concatenate([np.pad(part, ((0, GAP), (0, GAP)), constant_values=BACK) for part in row], axis=1))
     return np.concatenate(rows)
 

@@ -87,7 +87,7 @@ def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int,
     draws: number of noise samples over which the estimates of the first step are averaged.
     """
     device, filled = next(network.parameters()).device, {}
-    for way, masks in (("", clips.whole_first), ("_alone", clips.masks)):
+    for suffix, masks in (("", clips.whole_first), ("_alone", clips.masks)):
         parts: dict[str, list[Tensor]] = {"sample": [], "estimate": []}
         for first in range(0, len(masks), at_once):
             pixels, holes, fps = (x[first:first + at_once].to(device) for x in (clips.pixels, masks, clips.fps))
@@ -101,7 +101,7 @@ def by_network(network: KeyframeDiffusion, clips: Set, *, steps: int, seed: int,
                        "estimate": torch.stack(estimates).mean(dim=0)}
             for name, latents in results.items():
                 parts[name].append(network.codec.decode(latents / network.codec.scale).float().clamp(0, 1).cpu())
-        filled |= {f"{name}{way}": torch.cat(pieces) for name, pieces in parts.items()}
+        filled |= {f"{name}{suffix}": torch.cat(pieces) for name, pieces in parts.items()}
     return filled
 
 
@@ -127,9 +127,9 @@ def without_network(clips: Set) -> dict[str, Tensor]:
     return {name: torch.stack(parts) for name, parts in filled.items()}
 
 
-def _moved(keyframe, hole, other):
+def _moved(keyframe, hole, target_hole):
     """The keyframe shifted such that the centre of its hole moves to that of another one."""
-    source_centre, target_centre = (centre_of(mask[0].numpy().astype(np.uint8)) for mask in (hole, other))
+    source_centre, target_centre = (centre_of(mask[0].numpy().astype(np.uint8)) for mask in (hole, target_hole))
     if source_centre is None or target_centre is None:
         return keyframe
     matrix = np.float32([[1, 0, target_centre[0] - source_centre[0]], [0, 1, target_centre[1] - source_centre[1]]])
@@ -161,8 +161,8 @@ def leakage(clips: Set, filled: Tensor) -> dict[str, float]:
     grown, shrunk = (torch.nn.functional.max_pool2d(x, 2 * RING + 1, 1, RING) for x in (flat, 1 - flat))
     outside, inside, rest = (x.reshape(holes.shape) > 0.5 for x in (grown * (1 - flat), flat * shrunk, 1 - shrunk))
 
-    def mean(values, where):
-        return float((values * where).sum() / (3 * where.sum()).clamp(min=1))
+    def mean(values, region):
+        return float((values * region).sum() / (3 * region.sum()).clamp(min=1))
 
     return {"known": mean(error.abs(), outside), "hole": mean(error.abs(), inside),
             "darker": -mean(error, inside), "darker_within": -mean(error, rest)}
@@ -184,10 +184,10 @@ def score_table(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Table:
     return Table(["PSNR in the holes, dB", *(f"{name}: {model}" for name, model in columns)], rows)
 
 
-def leakage_table(found: dict[str, dict[str, dict[str, float]]]) -> Table:
-    """found[set][model]: results of `leakage`."""
+def leakage_table(borders: dict[str, dict[str, dict[str, float]]]) -> Table:
+    """borders[set][model]: results of `leakage`."""
     rows = [[f"{name}: {model}", *(f"{value:.2f}" for value in row.values())]
-            for name, models in found.items() for model, row in models.items()]
+            for name, models in borders.items() for model, row in models.items()]
     return Table(["error at the border, 1/255", *BORDERS], rows)
 
 

@@ -119,9 +119,9 @@ def verdict(recorder: Recorder) -> int:
     tests = [name for name, test in steps.get("tests", {}).get("result", {}).get("tests", {}).items()
              if test["outcome"] in ("failure", "error")]
     recorder.report["summary"] = {"steps": failed, "checks": wrong, "tests": tests}
-    for what, names in (("step", failed), ("check", wrong), ("test", tests)):
+    for kind, names in (("step", failed), ("check", wrong), ("test", tests)):
         for name in names:
-            recorder.say(f"{what} did not pass: {name}")
+            recorder.say(f"{kind} did not pass: {name}")
     recorder.write()
     return int(bool(failed or wrong or tests))
 

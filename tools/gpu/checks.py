@@ -94,10 +94,10 @@ def _compute(network, inputs, call, gradients, scales=(1.0,)):
             random = torch.Generator().manual_seed(7)
             weights = [torch.randn(output.shape, generator=random).to(output.device) for output in outputs]
             total = sum((output.float() * weight).sum() for output, weight in zip(outputs, weights, strict=True))
-            wanted = [tensor for tensor in (*network.parameters(), *inputs) if tensor.requires_grad]
+            tensors = [tensor for tensor in (*network.parameters(), *inputs) if tensor.requires_grad]
             for scale in scales:
-                taken = torch.autograd.grad(scale * total, wanted, allow_unused=True, retain_graph=scale != scales[-1])
-                results["gradient"] = torch.cat([g.flatten().float().cpu() for g in taken if g is not None]) / scale
+                grads = torch.autograd.grad(scale * total, tensors, allow_unused=True, retain_graph=scale != scales[-1])
+                results["gradient"] = torch.cat([g.flatten().float().cpu() for g in grads if g is not None]) / scale
                 if results["gradient"].isfinite().all():
                     break
     return results

@@ -18,9 +18,9 @@ def run_tests(device: torch.device, seconds: float, work: Path, result: dict, sa
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py", f"--junitxml={report}",
                "-p", "no:cacheprovider", "--durations=0", "--tb=short"]
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, timeout=seconds, text=True, errors="replace",
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        result |= {"exit status": done.returncode, "output": done.stdout.splitlines()[-120:]}
+        process = subprocess.run(command, cwd=ROOT, env=environment, timeout=seconds, text=True, errors="replace",
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        result |= {"exit status": process.returncode, "output": process.stdout.splitlines()[-120:]}
     except subprocess.TimeoutExpired as error:
         result |= {"exit status": None, "output": _text(error.stdout).splitlines()[-120:]}
         raise

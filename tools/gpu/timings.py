@@ -56,10 +56,10 @@ class Timings:
         for case, result in cases:
             self.add(name(case), result.to_dict())
 
-    def add(self, name: str, found: dict) -> None:
-        self.result[name] = found
-        memory = f", {found['memory'] / 2**30:.2f} GiB" if found.get("memory") else ""
-        self.say(f"  {name}: {1000 * found['median']:.2f} ms a {found['unit']}{memory}")
+    def add(self, name: str, timing: dict) -> None:
+        self.result[name] = timing
+        memory = f", {timing['memory'] / 2**30:.2f} GiB" if timing.get("memory") else ""
+        self.say(f"  {name}: {1000 * timing['median']:.2f} ms a {timing['unit']}{memory}")
 
     def attempt(self, name: str, work: Callable[[], object]) -> None:
         """Runs a case; a failure, such as running out of memory, is recorded and the next cases go on."""

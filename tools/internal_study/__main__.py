@@ -38,14 +38,15 @@ def main(argv: list[str] | None = None) -> int:
 
     path = args.out / "results.json"
     rows = json.loads(path.read_text())["fits"] if path.is_file() else []
-    done = {(row["case"], row["variant"], row["seed"]) for row in rows}
-    made = study.cases(args.root, tuple(args.size), args.frames)
-    known = [case.name for case in made]
+    finished = {(row["case"], row["variant"], row["seed"]) for row in rows}
+    selected = study.cases(args.root, tuple(args.size), args.frames)
+    known = [case.name for case in selected]
     if unknown := set(args.cases or ()) - set(known):
         raise InputError(f"--cases {', '.join(sorted(unknown))}: expected some of {known}")
-    made = [case for case in made if not args.cases or case.name in args.cases]
-    rows += [study.baseline(case) for case in made if (case.name, "cv2.inpaint", 0) not in done]
-    todo = [task for task in study.jobs(made, args.variants, args.seeds) if (task[0].name, *task[1:]) not in done]
+    selected = [case for case in selected if not args.cases or case.name in args.cases]
+    rows += [study.baseline(case) for case in selected if (case.name, "cv2.inpaint", 0) not in finished]
+    todo = [task for task in study.jobs(selected, args.variants, args.seeds)
+            if (task[0].name, *task[1:]) not in finished]
     work = functools.partial(study.job, steps=args.steps, every=max(1, args.steps // 8), device=args.device,
                              bf16=args.bf16)
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool, script.progress("fits", len(todo)) as advance:

@@ -32,7 +32,7 @@ METRICS = "psnr_hole", "ssim_hole", "psnr", "ssim", "pcons", "warp_error_hole"
 
 class Variant(NamedTuple):
     """One setting of fitting. `release`: initialisation and learning rate of the paper, instead of weights scaled for
-    even signals. `from_other`: starts from a network fitted to the next video with the same number of steps.
+    even signals. `from_next`: starts from a network fitted to the next video with the same number of steps.
     """
 
     network: Callable[[], torch.nn.Module] = Base
@@ -40,7 +40,7 @@ class Variant(NamedTuple):
     samples: dict[str, Any] = {}
     release: bool = False
     batch_size: int = 1
-    from_other: bool = False
+    from_next: bool = False
 
 
 VARIANTS = {
@@ -56,19 +56,19 @@ VARIANTS = {
     "base, 4 frames a step, one translation": Variant(
         batch_size=4, samples={"translations": Translations(shared=True)}),
     "base, near the hole": Variant(samples={"translations": Translations(factor=5.0)}),
-    "base, from the next video": Variant(from_other=True),
+    "base, from the next video": Variant(from_next=True),
 }
 
 
 class Case(NamedTuple):
-    """frames uint8 (N, H, W, 3), masks uint8 (N, H, W), 1 = missing; the frames are the ground truth. other: the next
-    video's case with a hole of the same kind.
+    """frames uint8 (N, H, W, 3), masks uint8 (N, H, W), 1 = missing; the frames are the ground truth. next_case:
+    the next video's case with a hole of the same kind.
     """
 
     name: str
     frames: np.ndarray
     masks: np.ndarray
-    other: Any = None
+    next_case: Any = None
 
 
 def cases(root: Path, size: tuple[int, int], longest: int) -> list[Case]:
@@ -83,16 +83,16 @@ def cases(root: Path, size: tuple[int, int], longest: int) -> list[Case]:
         masks = np.stack([cv2.resize(io.read_mask(path).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
                           for path in paths[1]])
         videos.append((folder.name, frames, (masks > 0).astype(np.uint8)))
-    made = []
-    for (name, frames, _), (other, _, moving) in zip(videos, videos[1:] + videos[:1], strict=True):
+    result = []
+    for (name, frames, _), (next_name, _, moving) in zip(videos, videos[1:] + videos[:1], strict=True):
         width, height = size
         centre = np.zeros((height, width), np.uint8)
         centre[3 * height // 8:5 * height // 8, 3 * width // 8:5 * width // 8] = 1
-        made.append(Case(f"{name}, centre", frames, np.repeat(centre[None], len(frames), axis=0)))
+        result.append(Case(f"{name}, centre", frames, np.repeat(centre[None], len(frames), axis=0)))
         turns = np.arange(len(frames)) % (2 * len(moving) - 2)
         turns = np.where(turns < len(moving), turns, 2 * len(moving) - 2 - turns)  # forwards, then backwards
-        made.append(Case(f"{name}, hole of {other}", frames, moving[turns]))
-    return [case._replace(other=other) for case, other in zip(made, made[2:] + made[:2], strict=True)]
+        result.append(Case(f"{name}, hole of {next_name}", frames, moving[turns]))
+    return [case._replace(next_case=next_case) for case, next_case in zip(result, result[2:] + result[:2], strict=True)]
 
 
 def fit(case: Case, name: str, *, steps: int, seed: int, every: int, device: str = "cpu",
@@ -106,8 +106,8 @@ def fit(case: Case, name: str, *, steps: int, seed: int, every: int, device: str
     network = variant.network().to(device)
     curve = []
     with tempfile.TemporaryDirectory() as folder:
-        if variant.from_other:
-            begun = _fitting(case.other, variant, network, steps, seed, bf16, folder)
+        if variant.from_next:
+            begun = _fitting(case.next_case, variant, network, steps, seed, bf16, folder)
             for _ in begun.run():
                 pass
             network = begun.average.requires_grad_(True)
@@ -150,8 +150,8 @@ def score(case: Case, network: torch.nn.Module, metrics: Sequence[str] = METRICS
 
 def scores_of(case: Case, fills: Sequence[np.ndarray], metrics: Sequence[str] = METRICS) -> dict[str, float]:
     """Scores of the frames with their holes filled by `fills`. Flow is estimated by DIS on the ground truth."""
-    made = VideoScores(metrics=metrics, **({"estimator": DIS()} if "warp_error_hole" in metrics else {}))
-    return made.update(case.name, list(zip(case.frames, case.masks, fills, strict=True)))
+    scores = VideoScores(metrics=metrics, **({"estimator": DIS()} if "warp_error_hole" in metrics else {}))
+    return scores.update(case.name, list(zip(case.frames, case.masks, fills, strict=True)))
 
 
 def baseline(case: Case) -> dict:
@@ -170,8 +170,8 @@ def job(arguments: tuple[Case, str, int], *, steps: int, every: int, device: str
     return fit(case, name, steps=steps, seed=seed, every=every, device=device, bf16=bf16)
 
 
-def jobs(made: Sequence[Case], names: Sequence[str], seeds: int) -> list[tuple[Case, str, int]]:
+def jobs(selected: Sequence[Case], names: Sequence[str], seeds: int) -> list[tuple[Case, str, int]]:
     """All fits, ordered by seed, so that an interruption costs repetitions first."""
-    return [(case, name, seed) for seed in range(seeds) for name in names for case in made]
+    return [(case, name, seed) for seed in range(seeds) for name in names for case in selected]
 
 

@@ -53,12 +53,12 @@ def cases(root: str | Path, size: tuple[int, int] = (432, 240), longest: int = 1
     if len(folders) < 2:
         raise InputError(f"{root}: expected at least two folders VIDEO with VIDEO/frames and VIDEO/masks")
     videos = [_read(folder, size, longest) for folder in folders]
-    made = []
-    for folder, (frames, masks), other, (_, moving) in zip(folders, videos, folders[1:] + folders[:1],
-                                                           videos[1:] + videos[:1], strict=True):
-        made.append(Case(f"{folder.name}, hole of {other.name}", frames, _moved(moving, len(frames)), True))
-        made.append(Case(f"{folder.name}, object removed", frames, masks, False))
-    return made
+    result = []
+    for folder, (frames, masks), next_folder, (_, moving) in zip(folders, videos, folders[1:] + folders[:1],
+                                                                 videos[1:] + videos[:1], strict=True):
+        result.append(Case(f"{folder.name}, hole of {next_folder.name}", frames, _moved(moving, len(frames)), True))
+        result.append(Case(f"{folder.name}, object removed", frames, masks, False))
+    return result
 
 
 def methods(texts: Sequence[str] = (), offered: Mapping[str, object] | None = None) -> dict[str, VideoMethod]:
@@ -119,13 +119,14 @@ def slices(case: Case, results: dict[str, list[np.ndarray]]) -> np.ndarray:
 
 def plot(path: str | Path, rows: dict[tuple[str, str], dict[str, float]]) -> None:
     """Plots the scores of the cases with ground truth as bars, into a PNG file."""
-    shown = {"psnr_hole": "PSNR in the hole, dB", "pcons": "PCons, dB", "warp_error_hole": "warp error (less: better)"}
+    measures = {"psnr_hole": "PSNR in the hole, dB", "pcons": "PCons, dB",
+                "warp_error_hole": "warp error (less: better)"}
     names = [case for case in dict.fromkeys(case for case, _ in rows) if any("psnr_hole" in row for (other, _), row in
                                                                              rows.items() if other == case)]
-    figure = Figure(figsize=(4 * len(shown), 2.4 * len(names)), layout="constrained")
-    for line, name in zip(figure.subplots(len(names), len(shown), squeeze=False), names, strict=True):
+    figure = Figure(figsize=(4 * len(measures), 2.4 * len(names)), layout="constrained")
+    for line, name in zip(figure.subplots(len(names), len(measures), squeeze=False), names, strict=True):
         scores = {method: row for (case, method), row in rows.items() if case == name}
-        for axis, (score, label) in zip(line, shown.items(), strict=True):
+        for axis, (score, label) in zip(line, measures.items(), strict=True):
             axis.barh(list(scores), [row[score] for row in scores.values()], color="#4477aa")
             axis.invert_yaxis()
             axis.set_xlabel(label, fontsize="small")
@@ -188,8 +189,9 @@ def table(rows: dict[tuple[str, str], dict[str, float]]) -> str:
     lines = []
     for name in dict.fromkeys(case for case, _ in rows):
         chosen = {method: row for (case, method), row in rows.items() if case == name}
-        shown = [column for column in columns if column in next(iter(chosen.values()))]
+        present = [column for column in columns if column in next(iter(chosen.values()))]
         text = [[method, *(columns[column][1].format(row[column] * (1000 if column in thousandths else 1))
-                           for column in shown)] for method, row in chosen.items()]
-        lines += [f"**{name}**", "", *markdown_table(Table(["", *(columns[column][0] for column in shown)], text)), ""]
+                           for column in present)] for method, row in chosen.items()]
+        lines += [f"**{name}**", "",
+                  *markdown_table(Table(["", *(columns[column][0] for column in present)], text)), ""]
     return "\n".join(lines)

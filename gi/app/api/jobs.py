@@ -59,16 +59,16 @@ class JobCalls:
 
     def _frame(self, job: Job, number: int, side: int | None) -> Path | bytes:
         """The preview; for a larger picture, once there is one, the result."""
-        preview, wanted = self._preview(job, number), side or pictures.SIDE
-        if preview and wanted <= pictures.SIDE:
+        preview, target_side = self._preview(job, number), side or pictures.SIDE
+        if preview and target_side <= pictures.SIDE:
             return preview if side in (None, pictures.SIDE) else pictures.small_jpeg(preview, side)
         if job.state == DONE and (path := finished(job, self.queue)).is_file():
             if path.suffix == ".png":
                 if number:
                     raise Problem("a photo has one picture", 404)
-                return pictures.photo_jpeg(path, wanted)
+                return pictures.photo_jpeg(path, target_side)
             frame = self.parts.projects.reader.frame(lambda: open_video(path), job.id, number)
-            return pictures.frame_jpeg(frame, wanted)
+            return pictures.frame_jpeg(frame, target_side)
         if preview:
             return preview
         raise Problem("this frame is not filled yet", 404)
@@ -88,13 +88,13 @@ class JobCalls:
         job = self.parts.job(request)
         project = self.parts.projects.get(job.project or "")
         column = number_of(request, "column", 0, project.width - 1)
-        what = request.query_params.get("what", "after")
-        if what not in ("before", "after") or column is None:
+        variant = request.query_params.get("what", "after")
+        if variant not in ("before", "after") or column is None:
             raise Problem("expected a column, and what=before or after")
 
         def frame(number: int) -> Path | None:
             place = proxy(project.proxies, number)
-            return self._preview(job, number) if what == "after" else place if place.is_file() else None
+            return self._preview(job, number) if variant == "after" else place if place.is_file() else None
 
         return picture(await thread(pictures.slice_through_time, frame, project.count, (column + 0.5) / project.width,
                                     project.proxy_size[1]), "image/png", request)

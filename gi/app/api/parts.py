@@ -76,7 +76,7 @@ def size_text(size: int) -> str:
     return f"{size:.3g} {unit}"
 
 
-async def body(request: Request, limit: int, what: str) -> bytes:
+async def body(request: Request, limit: int, label: str) -> bytes:
     """The whole body of a request. Raises Problem if it is larger than `limit` bytes, as soon as that shows."""
     parts, size = [], 0
     try:
@@ -89,19 +89,19 @@ async def body(request: Request, limit: int, what: str) -> bytes:
             parts.append(chunk)
     except Problem:
         await drain(request)
-        raise Problem(f"{what} is larger than {size_text(limit)}", 413) from None
+        raise Problem(f"{label} is larger than {size_text(limit)}", 413) from None
     return b"".join(parts)
 
 
 async def json_body(request: Request) -> dict[str, Any]:
     """The JSON object in a request's body. Raises Problem for anything else."""
     try:
-        found = json.loads(await body(request, JSON_LIMIT, "the request") or b"{}")
+        content = json.loads(await body(request, JSON_LIMIT, "the request") or b"{}")
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise Problem("expected an object of JSON")
-    return found
+    return content
 
 
 async def drain(request: Request) -> None:

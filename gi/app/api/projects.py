@@ -82,13 +82,13 @@ class ProjectCalls:
         return self._answer(project)
 
     async def create(self, request: Request) -> Response:
-        wanted = await json_body(request)
-        fps, masks, upload = wanted.get("fps"), None, None
-        if wanted.get("example") is True:
+        payload = await json_body(request)
+        fps, masks, upload = payload.get("fps"), None, None
+        if payload.get("example") is True:
             source, masks = await self.example()
         else:
-            found = await thread(self.parts.source, wanted)
-            source, upload = found
+            located = await thread(self.parts.source, payload)
+            source, upload = located
         project = await thread(self.projects.create, source, upload=upload, fps=None if fps is None else str(fps)[:20])
         if masks is not None:
             await thread(self.projects.put_masks, project, pictures_in(masks), "example")
@@ -119,9 +119,9 @@ class ProjectCalls:
         """Waits for a child process. Raises Problem with its last line if it fails."""
         process = await child.start(module, words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            said = (await process.stderr.read()).decode(errors="replace").strip()
+            message = (await process.stderr.read()).decode(errors="replace").strip()
             if await process.wait():
-                raise Problem(self.parts.folder.shorten(said.rpartition("\n")[2].removeprefix("error: ")))
+                raise Problem(self.parts.folder.shorten(message.rpartition("\n")[2].removeprefix("error: ")))
         finally:
             await child.end(process)
 
@@ -150,8 +150,8 @@ class ProjectCalls:
     async def frame(self, request: Request) -> Response:
         project, number = self.parts.project(request), request.path_params["n"]
         side = number_of(request, "side", 16, LARGEST)
-        found = await thread(self.projects.frame_jpeg, project, number, side)
-        return picture(found, "image/jpeg", request, for_ever=True)
+        jpeg = await thread(self.projects.frame_jpeg, project, number, side)
+        return picture(jpeg, "image/jpeg", request, for_ever=True)
 
     async def frame_png(self, request: Request) -> Response:
         project, number = self.parts.project(request), request.path_params["n"]
@@ -231,28 +231,28 @@ class ProjectCalls:
     # Work ------------------------------------------------------------------------------------------------------------
 
     async def propagate(self, request: Request) -> Response:
-        project, wanted = self.parts.project(request), await json_body(request)
-        options = wanted.get("options") or ({"minutes": wanted["minutes"]} if wanted.get("minutes") else {})
-        return self._job(await thread(self.parts.tasks.propagate, project, str(wanted.get("method", "flow")), options))
+        project, payload = self.parts.project(request), await json_body(request)
+        options = payload.get("options") or ({"minutes": payload["minutes"]} if payload.get("minutes") else {})
+        return self._job(await thread(self.parts.tasks.propagate, project, str(payload.get("method", "flow")), options))
 
     async def fill(self, request: Request) -> Response:
         project = self.parts.project(request)
         return self._job(await thread(self.parts.tasks.fill, project, request.path_params["n"]))
 
     async def clicks(self, request: Request) -> Response:
-        project, wanted = self.parts.project(request), await json_body(request)
-        if not isinstance(frame := wanted.get("frame"), int):
+        project, payload = self.parts.project(request), await json_body(request)
+        if not isinstance(frame := payload.get("frame"), int):
             raise Problem("frame: expected a number")
-        return self._job(await thread(self.parts.tasks.clicks, project, frame, wanted.get("points"),
-                                      wanted.get("carry") is True))
+        return self._job(await thread(self.parts.tasks.clicks, project, frame, payload.get("points"),
+                                      payload.get("carry") is True))
 
     async def run(self, request: Request) -> Response:
-        project, wanted = self.parts.project(request), await json_body(request)
-        others = wanted.get("others") or []
-        if not isinstance(others, list) or len(others) > 50:
+        project, payload = self.parts.project(request), await json_body(request)
+        entries = payload.get("others") or []
+        if not isinstance(entries, list) or len(entries) > 50:
             raise Problem("others: expected a list of at most 50 pictures")
-        views = [view for other in others for view in await thread(self._views, other)]
-        method, options = str(wanted.get("method")), wanted.get("options")
+        views = [view for entry in entries for view in await thread(self._views, entry)]
+        method, options = str(payload.get("method")), payload.get("options")
         return self._job(await thread(self.parts.tasks.run, project, method, options, views))
 
     def _views(self, named: object) -> list[Path]:

@@ -109,36 +109,36 @@ class ChunkFiller:
             self.streams.keep({("given", number) for number in guides} | {("filled", first)})
 
     def _guides(self, target):
-        return plan.guides(target, self.window.seen, self.settings.offsets, edited=self.window.edited)
+        return plan.guides(target, self.window.known_count, self.settings.offsets, edited=self.window.edited)
 
     def _anchor(self, target):
         """A key target, filled."""
         window, reach = self.window, min(self.settings.reach, FARTHEST)
         image, mask = self.edits.insert(target, *window.frame(target))
-        ways = [(min(reach, target), -1), (min(reach, window.seen - 1 - target), 1)]
+        spans = [(min(reach, target), -1), (min(reach, window.known_count - 1 - target), 1)]
         if self.settings.prealign:
             with self._parallel():
-                image, mask = self._propagate(target, image, mask, ways, window.frame, doubtful=DOUBTFUL)
+                image, mask = self._propagate(target, image, mask, spans, window.frame, doubtful=DOUBTFUL)
         return self._generate(target, image, mask, self._guides(target), "given", window.frame)
 
     def _between(self, number, chunk):
         image, mask = self.edits.insert(number, *self.window.frame(number))
-        ways = [(number - chunk.first, -1), (chunk.last - number, 1)]
+        spans = [(number - chunk.first, -1), (chunk.last - number, 1)]
         # Without prealign, key targets show the network's output. Their neighbours must not show copied pixels instead,
         # or the key targets would flicker.
         if self.settings.prealign:
-            image, mask = self._propagate(number, image, mask, ways, self._known)
+            image, mask = self._propagate(number, image, mask, spans, self._known)
         # Without a network, what no frame shows is filled in each frame by itself: flow there follows whatever passes
         # the hole.
         if self.streams is not None or not self.settings.prealign:
-            image, mask = self._propagate(number, image, mask, ways, self._shown, only=self._filled, adapt=True)
-        return self._generate(number, image, mask, list(chunk.anchors), "filled", self._shown)
+            image, mask = self._propagate(number, image, mask, spans, self._current, only=self._filled, adapt=True)
+        return self._generate(number, image, mask, list(chunk.anchors), "filled", self._current)
 
-    def _propagate(self, number, image, mask, ways, content, *, only=None, **options):
+    def _propagate(self, number, image, mask, spans, content, *, only=None, **options):
         """`content` gives image and mask of the frames on the way; pixels are taken from the frames in `only`, or from
         all.
         """
-        directions = [(length, self._steps(number, direction, content, only)) for length, direction in ways]
+        directions = [(length, self._steps(number, direction, content, only)) for length, direction in spans]
         return propagate(image, mask, directions, tolerance=self.settings.tolerance, **options)
 
     def _steps(self, number, direction, content, only=None):
@@ -147,9 +147,9 @@ class ChunkFiller:
             current, neighbour = number + i * direction, number + (i + 1) * direction
             if neighbour + direction in self.window:
                 self.flows.expect(neighbour, neighbour + direction)
-            shown, hole = content(neighbour)
+            image, hole = content(neighbour)
             known = (1 - hole) * (only is None or neighbour in only)
-            return Step(*self.flows.to_neighbour(current, neighbour), shown, known, self.flows.gain(current, neighbour))
+            return Step(*self.flows.to_neighbour(current, neighbour), image, known, self.flows.gain(current, neighbour))
         return step
 
     def _generate(self, number, image, mask, guides, kind, content):
@@ -166,17 +166,17 @@ class ChunkFiller:
             flows, errors = self.flows.to_guides(number, guides)
         # Streams of the guides of key targets are reused for the next key targets, so these see whole frames.
         box = region(mask, flows) if kind == "filled" else None
-        seen = (...,) if box is None else (..., slice(box.top, box.bottom), slice(box.left, box.right))
-        keyframes = [((kind, guide) if box is None else None, lambda guide=guide: masked(*content(guide))[seen])
+        index = (...,) if box is None else (..., slice(box.top, box.bottom), slice(box.left, box.right))
+        keyframes = [((kind, guide) if box is None else None, lambda guide=guide: masked(*content(guide))[index])
                      for guide in guides]
         release_freed()
-        prediction = self.streams.predict(masked(image, mask)[seen], keyframes, flows[seen], errors[seen])
+        prediction = self.streams.predict(masked(image, mask)[index], keyframes, flows[index], errors[index])
         release_freed()
         image = image.clone()
-        image[seen] = composite(expect_finite(prediction.float()), image[seen], mask[seen])
+        image[index] = composite(expect_finite(prediction.float()), image[index], mask[index])
         return Filled(image, mask)
 
-    def _shown(self, number):
+    def _current(self, number):
         """Image and mask of a frame, filled if it is. Not for anchors: they must not depend on each other."""
         if number not in self._filled:
             return self.window.frame(number)

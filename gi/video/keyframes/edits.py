@@ -18,7 +18,7 @@ AHEAD = 400  # frames that an edit is followed backwards at most, as all of them
 LEAP = 2.0  # pixels at 432 x 240: with a larger forward-backward error, a step has reached another motion
 AGREE = 0.1  # two edits that differ by less, in colours in [0, 1], are cross-faded; otherwise the nearer one is shown
 
-Shown = tuple[Tensor, Tensor]  # numbers (N) of pixels, row by row, and their colours (N, 3)
+VisiblePixels = tuple[Tensor, Tensor]  # numbers (N) of pixels, row by row, and their colours (N, 3)
 
 
 class Edits:
@@ -28,7 +28,7 @@ class Edits:
         self.window, self.flows, self.leap = window, flows, min(tolerance, LEAP)
         self._ways: dict[tuple[int, int], Iterator[int]] = {}  # of edited frame and direction; gives the next frame
         self._next: dict[tuple[int, int], int | None] = {}  # the frame that each way comes to next; None at its end
-        self._shown: dict[int, dict[int, Shown]] = {}  # of frame and edited frame
+        self._visible: dict[int, dict[int, VisiblePixels]] = {}  # of frame and edited frame
 
     def follow(self, first: int, last: int) -> None:
         """Follows the edits from before `last` on to it, and those up to `AHEAD` frames behind it back to `first`.
@@ -44,9 +44,9 @@ class Edits:
 
     def forget(self, before: int) -> None:
         """Drops what only the frames before that number need."""
-        for way in [(edited, direction) for edited, direction in self._ways if direction < 0 and edited <= before]:
-            del self._ways[way], self._next[way]
-        self._shown = {number: shown for number, shown in self._shown.items() if number >= before}
+        for key in [(edited, direction) for edited, direction in self._ways if direction < 0 and edited <= before]:
+            del self._ways[key], self._next[key]
+        self._visible = {number: visible for number, visible in self._visible.items() if number >= before}
 
     def insert(self, number: int, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`image` (1,3,H,W) with what edits show in its hole `mask` (1,1,H,W), and what is missing still.
@@ -54,18 +54,19 @@ class Edits:
         `follow` must have come to this frame. Of the edits before it, and of those behind it, the nearest that is
         visible counts; of the two that remain the nearer one, or a mean weighted by nearness where they agree.
         """
-        shown = self._shown.get(number, {})
-        if not shown or not mask.any():
+        visible = self._visible.get(number, {})
+        if not visible or not mask.any():
             return image, mask
         pixels = image[0].flatten(1).T  # H * W, 3
         before, after = (self._side(number, edits, pixels) for edits in (
-            sorted(edited for edited in shown if edited < number),
-            sorted((edited for edited in shown if edited > number), reverse=True)))
-        (first, far), (second, farther) = before, after
-        share = farther / (far + farther)  # of the first, in between
-        share = torch.where((first - second).abs().amax(dim=1) < AGREE, share, (far <= farther).float())
-        share = torch.where(far.isinf(), 0, torch.where(farther.isinf(), 1, share))[:, None]
-        covered = (torch.minimum(far, farther).isfinite().view(1, 1, *mask.shape[-2:])) * mask
+            sorted(edited for edited in visible if edited < number),
+            sorted((edited for edited in visible if edited > number), reverse=True)))
+        (first, first_distance), (second, second_distance) = before, after
+        share = second_distance / (first_distance + second_distance)  # of the first, in between
+        share = torch.where((first - second).abs().amax(dim=1) < AGREE, share,
+                            (first_distance <= second_distance).float())
+        share = torch.where(first_distance.isinf(), 0, torch.where(second_distance.isinf(), 1, share))[:, None]
+        covered = (torch.minimum(first_distance, second_distance).isfinite().view(1, 1, *mask.shape[-2:])) * mask
         colour = (share * first + (1 - share) * second).T.view_as(image)
         return torch.where(covered > 0, colour, image), mask - covered
 
@@ -73,17 +74,17 @@ class Edits:
         """Colours (H * W, 3) of edits from far to near, and in how many frames (H * W) they are, infinity: none."""
         colours, distance = pixels.clone(), torch.full_like(pixels[:, 0], torch.inf)
         for edited in edits:
-            index, colour = self._shown[number][edited]
+            index, colour = self._visible[number][edited]
             colours[index], distance[index] = colour, abs(edited - number)
         return colours, distance
 
     def _walk(self, edited, direction, stop):
-        way = edited, direction
-        if way not in self._ways:
-            self._ways[way] = self._way(edited, direction)
-            self._next[way] = next(self._ways[way], None)
-        while self._next[way] is not None and (stop - self._next[way]) * direction >= 0:
-            self._next[way] = next(self._ways[way], None)
+        key = edited, direction
+        if key not in self._ways:
+            self._ways[key] = self._way(edited, direction)
+            self._next[key] = next(self._ways[key], None)
+        while self._next[key] is not None and (stop - self._next[key]) * direction >= 0:
+            self._next[key] = next(self._ways[key], None)
 
     def _way(self, edited, direction):
         """Gives the number of a frame, and notes what is shown in it when asked for the next one."""
@@ -113,4 +114,4 @@ class Edits:
                 valid = valid * (1 - hole)  # from here on the other edit counts
             elif len(index):
                 colour = gain * sample(picture, (grid + offset[0].flatten(1).T)[index])
-                self._shown.setdefault(number, {})[edited] = index, colour.clamp(0, 1)
+                self._visible.setdefault(number, {})[edited] = index, colour.clamp(0, 1)

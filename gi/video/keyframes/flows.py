@@ -46,29 +46,29 @@ class VideoFlows:
         self.kept = LRUCache(budget, getsizeof=lambda value: value.nbytes)
         self._targets: Container[int] = ()
 
-    def to_neighbour(self, number: int, other: int) -> tuple[Tensor, Tensor]:
+    def to_neighbour(self, number: int, neighbour: int) -> tuple[Tensor, Tensor]:
         """Flow (1,2,h,w) from a frame to the one before or after it, and back, in pixels of the window's size.
 
         Estimated at that size, and completed in the holes, see `complete`.
         """
-        first, second = sorted((number, other))
+        first, second = sorted((number, neighbour))
         both = resize_flow(self._cached("neighbour", first, second, self._both), self.window.size)
         return both.split(1) if number == first else both.flip(0).split(1)
 
-    def expect(self, number: int, other: int) -> None:
+    def expect(self, number: int, neighbour: int) -> None:
         """Announces that `to_neighbour` will be called for these two; the window must hold both until the pool is done.
         """
         if self.pool is None:
             return
-        first, second = sorted((number, other))
+        first, second = sorted((number, neighbour))
         with self._lock:
             known = any(("neighbour", first, second) in some for some in (self.kept, self._begun))
         if not known:
             self.pool.submit(torch.inference_mode()(self.to_neighbour), first, second)
 
-    def gain(self, number: int, other: int) -> Tensor:
+    def gain(self, number: int, neighbour: int) -> Tensor:
         """(3,) what the colours of the frame before or after are to be multiplied by to be as bright as this one's."""
-        first, second = sorted((number, other))
+        first, second = sorted((number, neighbour))
         gain = self._cached("gain", first, second, self._gain)
         return gain if number == first else 1 / gain
 
@@ -101,10 +101,10 @@ class VideoFlows:
         with self._lock:
             if key in self.kept:
                 return self.kept[key].to(self.window.device)
-            if (others := self._begun.get(key)) is None:
+            if (pending := self._begun.get(key)) is None:
                 own = self._begun[key] = Future[Tensor]()
-        if others is not None:  # another thread is at work on it
-            return others.result()
+        if pending is not None:  # another thread is at work on it
+            return pending.result()
         try:
             own.set_result(value := make(first, second))
         except BaseException as error:
@@ -122,7 +122,7 @@ class VideoFlows:
             ends = self.window.unedited(first), self.window.unedited(second)  # edits would distort the flow
             both = self._estimate(smooth_fill, ends).split(1)
             flows = zip(both, both[::-1], ends, reversed(ends), strict=True)
-            completed = torch.cat([complete(flow, back, *end, *other) for flow, back, end, other in flows])
+            completed = torch.cat([complete(flow, back, *end, *opposite) for flow, back, end, opposite in flows])
             size = completed.shape[-2:]
             if max(size) > LARGE:  # most estimators look at such frames at half their size as well
                 completed = resize_flow(completed, [(side + 1) // 2 for side in size])
@@ -134,16 +134,16 @@ class VideoFlows:
         image, mask = self.window.unedited(first)
         warped, visible = align(*self.window.unedited(second), flow)
         both = visible * (1 - mask) * (error < video_pixels(CONSISTENT, error.shape[-2:]))
-        wanted, given = ((colours * both).mean(dim=(0, 2, 3)) for colours in (image, warped))
-        return torch.where(given > 1e-3, wanted / given.clamp(min=1e-3), 1).clamp(0.8, 1.25)
+        own_mean, warped_mean = ((colours * both).mean(dim=(0, 2, 3)) for colours in (image, warped))
+        return torch.where(warped_mean > 1e-3, own_mean / warped_mean.clamp(min=1e-3), 1).clamp(0.8, 1.25)
 
     def _estimated(self, target, guide):
         """Flow from target to guide and back, (2, 2, h, w), at the size of the guidance."""
         first, second = sorted((target, guide))
-        flows = self._cached("guide", first, second, self._seen, keep=guide in self._targets)
+        flows = self._cached("guide", first, second, self._guide_flows, keep=guide in self._targets)
         return flows if target == first else flows.flip(0)
 
-    def _seen(self, first, second):
+    def _guide_flows(self, first, second):
         with self._working():
             flows = self._estimate(self.guidance.seen, [self.window.frame(number) for number in (first, second)])
             return flows.half() if max(self.window.size) > LARGE else flows
@@ -154,8 +154,8 @@ class VideoFlows:
             yield
         release_freed(after=self.window.size)
 
-    def _estimate(self, seen, ends):
-        images = torch.cat([seen(*end) for end in ends])
+    def _estimate(self, prepare, ends):
+        images = torch.cat([prepare(*end) for end in ends])
         number = torch.arange(2, device=images.device)
         return self.guidance.estimated(images, number, number.flip(0))
 
@@ -176,10 +176,10 @@ def complete(flow: Tensor, back: Tensor, image: Tensor, mask: Tensor, other: Ten
     continued = continue_flow(flow, ring, background)
     radius = round(video_pixels(RADIUS, size))
     near = ..., *window_around(ring > 0, margin=radius)
-    (estimate, seen), (alternative, seen_so) = (
+    (estimate, share), (alternative, alternative_share) = (
         _mismatch(image, mask, other, other_mask, candidate, near, radius) for candidate in (flow, continued))
     believed = torch.zeros_like(ring, dtype=torch.bool)
-    believed[near] = (seen > ENOUGH) & (seen_so > ENOUGH) & (estimate < BETTER * alternative - VISIBLY)
+    believed[near] = (share > ENOUGH) & (alternative_share > ENOUGH) & (estimate < BETTER * alternative - VISIBLY)
     return continue_flow(flow, torch.maximum(mask, ring * ~believed), background)
 
 

@@ -79,9 +79,9 @@ class VideoInpainter(Pretrained, VideoMethod):
         """With the generator of a checkpoint, see `Inpainter.from_checkpoint`; options: those of the class."""
         find_device(device)  # before anything slow
         trained = load_trained(checkpoint, config=config, flow=flow, overrides=overrides)
-        made = cls(generator=trained.generator, guidance=trained.guidance, device=device, **options)
-        made.trained = trained
-        return made
+        inpainter = cls(generator=trained.generator, guidance=trained.guidance, device=device, **options)
+        inpainter.trained = trained
+        return inpainter
 
     @classmethod
     def from_flow(cls, flow: str = "dis", **options: Any) -> "VideoInpainter":
@@ -112,8 +112,8 @@ class VideoInpainter(Pretrained, VideoMethod):
         while True:
             if window.count is None:  # far enough to know where the chunk ends
                 window.read_to(start + self.longest + 1)
-            edited_so_far = [number for number in window.edited if number < window.seen]
-            anchors = plan.anchors(window.seen, every=self.every, edited=edited_so_far)
+            edited_so_far = [number for number in window.edited if number < window.known_count]
+            anchors = plan.anchors(window.known_count, every=self.every, edited=edited_so_far)
             last = next((anchor for anchor in anchors if anchor > start), start)
             chunk = plan.Chunk(start, last, last == (window.count or 0) - 1)
             window.read_to(max(chunk.last + self.reach, *_ahead(chunk, edited)) + 1)

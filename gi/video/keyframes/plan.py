@@ -67,5 +67,5 @@ def guides(target: int, count: int, offsets: Sequence[int], *, edited: Iterable[
 
     Where an offset leads out of the video, its first or last frame takes its place.
     """
-    found = {min(max(target + offset, 0), count - 1) for offset in offsets}
-    return sorted((found | set(edited)) - {target})
+    frames = {min(max(target + offset, 0), count - 1) for offset in offsets}
+    return sorted((frames | set(edited)) - {target})

@@ -52,7 +52,8 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
         points = torch.cat([points, witnesses.points])
     colour = points.new_zeros(number, 3)
     error, length = points.new_zeros(number), points.new_zeros(number)
-    active, position, so_far = torch.arange(len(points), device=points.device), points, points.new_zeros(len(points))
+    active, position, accumulated = (torch.arange(len(points), device=points.device), points,
+                                     points.new_zeros(len(points)))
     gain = points.new_ones(3)
     for i in range(steps):
         if not (active < number).any():
@@ -63,19 +64,19 @@ def trace(points: Tensor, steps: int, step: Callable[[int], Step], *, tolerance:
         flow = sample(neighbour.flow, position)
         position = position + flow
         missed = (flow + sample(neighbour.back, position)).abs().mean(dim=1)  # where does the way back lead?
-        so_far = so_far + missed / video_pixels(1.0, (height, width))
+        accumulated = accumulated + missed / video_pixels(1.0, (height, width))
         inside = ((position >= 0) & (position <= position.new_tensor([width - 1, height - 1]))).all(dim=1)
-        alive = inside & (so_far <= tolerance)
-        active, position, so_far = active[alive], position[alive], so_far[alive]
+        alive = inside & (accumulated <= tolerance)
+        active, position, accumulated = active[alive], position[alive], accumulated[alive]
         known = surely_known(sample(neighbour.known, position)[:, 0])
         if witnesses is not None:
-            seen = known & (active >= number)
-            witnesses.note(active[seen] - number, gain * sample(neighbour.frame, position[seen]))
+            observed = known & (active >= number)
+            witnesses.note(active[observed] - number, gain * sample(neighbour.frame, position[observed]))
         arrived = known & (active < number)
         colour[active[arrived]] = gain * sample(neighbour.frame, position[arrived])
-        error[active[arrived]] = so_far[arrived]
+        error[active[arrived]] = accumulated[arrived]
         length[active[arrived]] = i + 1
-        active, position, so_far = active[~arrived], position[~arrived], so_far[~arrived]
+        active, position, accumulated = active[~arrived], position[~arrived], accumulated[~arrived]
     return Traced(colour, error, length)
 
 
@@ -96,28 +97,28 @@ def propagate(image: Tensor, mask: Tensor, directions: list[tuple[int, Callable[
     follow: called in place of `trace`, once for each direction that has steps, if anything is missing.
     """
     points = hole_points(dilate(mask, SEAM) if adapt else mask)
-    colour, found, doubt = _average(points, directions, tolerance, image, mask, follow)
-    shown, share = scatter(image, points[found], colour[found])
-    expected, _ = scatter(mask, points[found], doubt[found, None])
+    colour, reached, doubt = _average(points, directions, tolerance, image, mask, follow)
+    propagated, share = scatter(image, points[reached], colour[reached])
+    expected, _ = scatter(mask, points[reached], doubt[reached, None])
     if adapt:
         seam = share * (1 - mask)
-        shown = shown + soft_fill((image - shown) * seam, seam, relax=True)
+        propagated = propagated + soft_fill((image - propagated) * seam, seam, relax=True)
     if not (share * mask).any():
         return image, mask
     believed = trust(expected, smooth_error(image, mask), generated=adapt) * share * mask
     share = (believed > doubtful).float()
     smooth = opencv_inpaint(image, mask)
-    return torch.where(share > 0, smooth + believed * (shown.clamp(0, 1) - smooth), image), mask - share
+    return torch.where(share > 0, smooth + believed * (propagated.clamp(0, 1) - smooth), image), mask - share
 
 
 def scatter(image: Tensor, points: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """(1, C, H, W) of the size of `image`, 0 but for `values` (N, C) at `points` (N, 2), and where: (1, 1, H, W)."""
     x, y = points.long().unbind(1)
     share = torch.zeros_like(image[:, :1])
-    shown = share.repeat(1, values.shape[1], 1, 1)
-    shown[0, :, y, x] = values.T
+    scattered = share.repeat(1, values.shape[1], 1, 1)
+    scattered[0, :, y, x] = values.T
     share[0, 0, y, x] = 1
-    return shown, share
+    return scattered, share
 
 
 def _average(points, directions, tolerance, image, mask, follow):
@@ -126,16 +127,17 @@ def _average(points, directions, tolerance, image, mask, follow):
     Where several found something, they are averaged with weights exp(-error) / steps / squared error to expect: the
     closer, the more consistent and the better confirmed, the more it counts.
     """
-    found, doubts = [], []
+    traces, doubts = [], []
     for steps, step in directions:
         if steps > 0 and len(points):
             witnesses = Witnesses(image, mask)
-            found.append(follow(points, steps, step, tolerance=tolerance, witnesses=witnesses))
-            doubts.append(witnesses.expected(points, found[-1].steps.clamp(min=1)))
-    if not found:
+            traces.append(follow(points, steps, step, tolerance=tolerance, witnesses=witnesses))
+            doubts.append(witnesses.expected(points, traces[-1].steps.clamp(min=1)))
+    if not traces:
         return points.new_zeros(len(points), 3), torch.zeros_like(points[:, 0], dtype=torch.bool), points[:, 0]
     doubt = torch.stack(doubts)
-    weights = torch.stack([(f.steps > 0) * torch.exp(-f.error) / f.steps.clamp(min=1) for f in found]) / doubt
+    weights = torch.stack([(f.steps > 0) * torch.exp(-f.error) / f.steps.clamp(min=1) for f in traces]) / doubt
     total = weights.sum(dim=0)
     weights = weights / total.clamp(min=1e-20)
-    return (weights[..., None] * torch.stack([f.colour for f in found])).sum(dim=0), total > 0, (weights * doubt).sum(0)
+    return ((weights[..., None] * torch.stack([f.colour for f in traces])).sum(dim=0), total > 0,
+            (weights * doubt).sum(0))

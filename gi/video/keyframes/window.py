@@ -63,7 +63,7 @@ class Window:
         return number in self._kept
 
     @property
-    def seen(self) -> int:
+    def known_count(self) -> int:
         """Frames of the video, as far as they are known."""
         return self.next if self.count is None else self.count
 
