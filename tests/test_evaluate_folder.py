@@ -223,9 +223,9 @@ def test_features_are_kept(folders, tmp_path):
 
     plain, _ = score_pairs(pairs, ImageMetrics(metrics=["fid"], inception=ToyFeatures()), batch_size=4)
     first, cached = fid(ToyFeatures())
-    assert cached.network.seen == cached.computed == 18 and cached.found == 0
+    assert cached.network.seen == cached.computed == 18 and cached.cached == 0
     again, cached = fid(ToyFeatures())
-    assert cached.network.seen == cached.computed == 0 and cached.found == 18
+    assert cached.network.seen == cached.computed == 0 and cached.cached == 18
     assert first == again and first["raw"]["fid"] == pytest.approx(plain.totals["raw"]["fid"], rel=1e-5)
     images, found = (torch.from_numpy(np.stack([make(i) for i in range(6)])).permute(0, 3, 1, 2) / 255
                      for make in (picture, prediction))
@@ -238,9 +238,9 @@ def test_features_are_kept(folders, tmp_path):
     for path in kept:
         path.write_bytes(path.read_bytes()[:-1])
     repaired, cached = fid(ToyFeatures())
-    assert cached.computed == 18 and repaired == first and fid(ToyFeatures())[1].found == 18
+    assert cached.computed == 18 and repaired == first and fid(ToyFeatures())[1].cached == 18
     write_image(pairs[3].truth, picture(99))  # another image under the same name, and so another composite
-    assert fid(ToyFeatures())[1].found == 16
+    assert fid(ToyFeatures())[1].cached == 16
     (tmp_path / "file").write_text("")
     assert fid(ToyFeatures(), tmp_path / "file")[1].computed == 18  # a cache that cannot be written is none
 

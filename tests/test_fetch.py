@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from gi.commands.weights import FILES, wanted
+from gi.commands.weights import FILES, file_named
 from gi.errors import InputError
 from gi.flow.estimate import RAFT_THINGS
 from gi.losses.perceptual import ADE20K_ENCODER
 from gi.metrics.features import ALEXNET, INCEPTION, VGG16
 from gi.weights import fetch as fetching
-from gi.weights.fetch import FetchError, Wanted, fetch, wanted_by_config
+from gi.weights.fetch import FetchError, RequiredFile, fetch, required_by_config
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -94,7 +94,7 @@ def item(server, data, monkeypatch):
         monkeypatch.setitem(FILES, name, dataclasses.replace(FILES[name], url=url, sha256=given))
     monkeypatch.setattr(fetching.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nonexistent")
-    return wanted("vgg16")
+    return file_named("vgg16")
 
 
 def parts(root):
@@ -182,10 +182,10 @@ def test_without_a_known_digest_it_must_be_weights(server, data, item, tmp_path)
     url = FILES["ade20k"].url.removeprefix(server.address)
     server.files[url] = b"<html>Please log in to this network</html>"
     with pytest.raises(FetchError, match="this is no file with weights"):
-        fetch(wanted("ade20k"), tmp_path)
+        fetch(file_named("ade20k"), tmp_path)
     assert parts(tmp_path) == []
     server.files[url] = data
-    assert "its project publishes none" in fetch(wanted("ade20k"), tmp_path)
+    assert "its project publishes none" in fetch(file_named("ade20k"), tmp_path)
     assert (tmp_path / ADE20K_ENCODER.path).read_bytes() == data
 
 
@@ -215,11 +215,11 @@ def test_mirrors(server, data, item, tmp_path):
 def test_raft_may_be_the_original_file(server, data, item, tmp_path):
     (tmp_path / "mirror").mkdir()
     torch.save({"module.a": torch.ones(2)}, tmp_path / "mirror" / "raft-things.pth")
-    done = fetch(wanted("raft"), tmp_path, mirror=str(tmp_path / "mirror"))
-    assert "raft-things.pth" in done and fetch(wanted("raft"), tmp_path).startswith("there already")
+    done = fetch(file_named("raft"), tmp_path, mirror=str(tmp_path / "mirror"))
+    assert "raft-things.pth" in done and fetch(file_named("raft"), tmp_path).startswith("there already")
     (tmp_path / "mirror" / "raft_large_C_T_V1-22a6c225.pth").write_bytes(b"wrong")
     with pytest.raises(FetchError, match="its SHA-256"):
-        fetch(wanted("raft"), tmp_path / "other", mirror=str(tmp_path / "mirror"))
+        fetch(file_named("raft"), tmp_path / "other", mirror=str(tmp_path / "mirror"))
 
 
 def test_offline(server, item, tmp_path):
@@ -245,7 +245,7 @@ def test_cache_of_torch_hub_counts(item, data, tmp_path, monkeypatch, server):
 
 def test_what_configs_need(root, tmp_path):
     def names(config):
-        return {item.file.name: item.path for item in wanted_by_config(root / "configs" / config)}
+        return {item.file.name: item.path for item in required_by_config(root / "configs" / config)}
 
     everything = {"raft": RAFT_THINGS.path, "ade20k": ADE20K_ENCODER.path, "inception": INCEPTION.path,
                   "vgg16": VGG16.path}
@@ -264,13 +264,14 @@ model:
         inception: {target: gi.metrics.features.InceptionFeatures}
         lpips: {target: gi.metrics.features.LPIPS, params: {net: alex}}
 """)
-    assert wanted_by_config(own) == [
-        Wanted(RAFT_THINGS, "my/raft.pth", "0123456789abcdef"), Wanted.usual(INCEPTION), Wanted.usual(ALEXNET)]
+    assert required_by_config(own) == [
+        RequiredFile(RAFT_THINGS, "my/raft.pth", "0123456789abcdef"),
+        RequiredFile.at_default(INCEPTION), RequiredFile.at_default(ALEXNET)]
     own.write_text("{model: {target: gi.flow.estimate.RAFT, params: {sha256: xyz}}}")
     with pytest.raises(InputError, match="expected 8 to 64 hexadecimal digits, got 'xyz'"):
-        wanted_by_config(own)
+        required_by_config(own)
     with pytest.raises(InputError, match="no such configuration"):
-        wanted_by_config(tmp_path / "nothing.yaml")
+        required_by_config(tmp_path / "nothing.yaml")
 
 
 def test_addresses_are_of_the_projects():

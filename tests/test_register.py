@@ -101,7 +101,7 @@ def test_guidance_compares_the_images():
     holes = torch.from_numpy(mask).float()[None, None]
     guidance = FlowGuidance(estimator=Aligned(estimator=DIS()), resolution=None, mask_images=True, planar=True)
     registered = guidance(image * (1 - holes), holes, source[:, None], torch.zeros(1, 1, 1, *size))[0]
-    estimated = guidance.estimated(torch.cat([guidance.seen(image, holes), source]), torch.tensor([0, 1]),
+    estimated = guidance.estimated(torch.cat([guidance.estimator_input(image, holes), source]), torch.tensor([0, 1]),
                                    torch.tensor([1, 0]))
     by_flow = guidance.complete(estimated[:, None, None], holes)[0]
     errors = [np.hypot(*(found[0, 0].numpy() - flow))[mask > 0].mean() for found in (registered, by_flow)]

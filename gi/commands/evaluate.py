@@ -68,6 +68,6 @@ def main(argv: list[str] | None = None) -> int:
     if scores.count:
         print_table(score_table(result))
     for network in metrics.networks.values():
-        if isinstance(network, CachedFeatures) and network.found:
-            print(f"features of {network.found} images came from {args.cache}")
+        if isinstance(network, CachedFeatures) and network.cached:
+            print(f"features of {network.cached} images came from {args.cache}")
     return script.report_problems(problems, total=scores.count + len(problems))

@@ -24,11 +24,11 @@ def main(argv: list[str] | None = None) -> int:
                         help="folder that has checkpoints/..., where the files are put")
     script.allow_option(parser)
     args = parser.parse_args(argv)
-    from gi.commands.weights import wanted
-    from gi.weights.fetch import FetchError, fetch, wanted_by_config
-    items = [wanted(name) for name in dict.fromkeys(args.names)]
+    from gi.commands.weights import file_named
+    from gi.weights.fetch import FetchError, fetch, required_by_config
+    items = [file_named(name) for name in dict.fromkeys(args.names)]
     if args.config is not None or not items:
-        items += [item for item in wanted_by_config(args.config or "configs/ours.yaml")
+        items += [item for item in required_by_config(args.config or "configs/ours.yaml")
                   if item not in items]
     failed = 0
     for item in items:

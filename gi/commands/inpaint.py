@@ -91,7 +91,7 @@ def inpaint_folder(args: argparse.Namespace) -> int:
     from gi.media.samples import find_samples
     if args.out.resolve() == args.folder.resolve():
         raise InputError(f"{args.out}: --out is the folder of the inputs, which would be lost")
-    samples = find_samples(args.folder, without=args.out)
+    samples = find_samples(args.folder, exclude=args.out)
     todo = [sample for sample in samples if args.overwrite or not result_path(sample, args.out).exists()]
     if len(todo) < len(samples):
         print(f"{len(samples) - len(todo)} of {len(samples)} are in {args.out} already", file=sys.stderr)

@@ -80,7 +80,7 @@ class FlowGuidance(Guidance):
                              f"{tuple(image.shape)}, expected (B, 3, H, W)")
         if batch * frames == 0 or not self.aligns:  # the computation would give the same
             return image.new_zeros(batch, frames, 2, height, width), image.new_zeros(batch, frames, 1, height, width)
-        images = self._seen_all(image, mask, sources, source_masks)
+        images = self._estimator_inputs(image, mask, sources, source_masks)
         number = torch.arange(len(images), device=image.device)
         target, source = number[:batch].repeat_interleave(frames), number[batch:]
         estimated = self.estimated(images, torch.cat([target, source]), torch.cat([source, target]), keypoints)
@@ -90,7 +90,7 @@ class FlowGuidance(Guidance):
     def keypoints(self, image: Tensor, mask: Tensor, sources: Tensor, source_masks: Tensor) -> list[Keypoints] | None:
         if self.resolution is not None or not isinstance(self.estimator, Aligned):
             return None
-        return self.estimator.keypoints(self._seen_all(image, mask, sources, source_masks))
+        return self.estimator.keypoints(self._estimator_inputs(image, mask, sources, source_masks))
 
     def estimated(self, images: Tensor, first: Tensor, second: Tensor,
                   keypoints: Sequence[Keypoints] | None = None) -> Tensor:
@@ -102,10 +102,11 @@ class FlowGuidance(Guidance):
             raise InputError(f"{type(self.estimator).__name__} gave flow {tuple(flow.shape)}, expected {expected}")
         return flow
 
-    def _seen_all(self, image, mask, sources, source_masks):
-        return torch.cat([self.seen(image, mask), self.seen(sources.flatten(0, 1), source_masks.flatten(0, 1))])
+    def _estimator_inputs(self, image, mask, sources, source_masks):
+        return torch.cat([self.estimator_input(image, mask),
+                          self.estimator_input(sources.flatten(0, 1), source_masks.flatten(0, 1))])
 
-    def seen(self, image: Tensor, mask: Tensor) -> Tensor:
+    def estimator_input(self, image: Tensor, mask: Tensor) -> Tensor:
         """What the estimator sees of images (N,3,H,W) with holes (N,1,H,W), at the size it sees them, float32."""
         image = smooth_fill(image, mask) if self.mask_images else image
         return resize(image, image.shape[-2:] if self.resolution is None else (self.resolution, self.resolution))

@@ -84,7 +84,7 @@ class MaskRule:
     def __init__(self):
         self._pixels, self._flat = (np.zeros(65536, np.int64) for _ in range(2))  # per value: pixels; those in areas
         self._ranges: list[tuple[int, int]] = []  # values of each mask
-        self._visibility: list[tuple[int, int]] = []  # whether any and all pixels of each mask are visible
+        self._visibility: list[tuple[int, int]] = []  # whether all and any pixels of each mask are visible
         self._visible = 0
         self._lossy = self._palette = False
 

@@ -15,14 +15,15 @@ log = logging.getLogger(__name__)
 _FRAMES = 8
 
 
-def rehearse(path: Path, video: VideoSource, folder: Path, *, beside: int = 0, **options: Any) -> None:
+def rehearse(path: Path, video: VideoSource, folder: Path, *, reserved: int = 0, **options: Any) -> None:
     """Writes the first frames of `video` with all of its sound, as `open_writer` would to `path`, below `folder`, and
     deletes them. `folder` is to be on the file system of `path`.
 
     Raises what `open_writer` raises (codecs, sound that cannot be written, names that are too long, rights that are
     missing), and OSError where the disk certainly cannot hold the result: images that need more than twice the free
     space by these first ones, or a video whose sound alone fills it. Where the disk is only likely to be too small, for
-    frames that take as much as the first ones and at most `beside` bytes of other files until then, a warning says so.
+    frames that take as much as the first ones and at most `reserved` bytes of other files until then, a warning says
+    so.
     """
     check_output(path, video, **options)
     start = copy.copy(video)
@@ -37,9 +38,9 @@ def rehearse(path: Path, video: VideoSource, folder: Path, *, beside: int = 0, *
     if (free := shutil.disk_usage(folder).free) < needed:
         raise OSError(f"{path}: needs more than {_mib(needed)}, but the disk has {_mib(free)} left")
     estimated_size = size + pictures * (video.count / start.count - 1)
-    if free < estimated_size + beside:
+    if free < estimated_size + reserved:
         log.warning("%s: may need about %s, and up to %s for chunks until it is written, but the disk has %s left",
-                    path, _mib(estimated_size), _mib(beside), _mib(free))
+                    path, _mib(estimated_size), _mib(reserved), _mib(free))
 
 
 def _size_of_pictures(path):

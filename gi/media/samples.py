@@ -27,9 +27,9 @@ class SampleFiles:
     problem: str | None = None
 
 
-def find_samples(folder: str | Path, without: str | Path | None = None) -> list[SampleFiles]:
-    """`group_samples` of all images in a folder and those below it, but for those below the folder `without`."""
-    skip = None if without is None else Path(without).resolve()
+def find_samples(folder: str | Path, exclude: str | Path | None = None) -> list[SampleFiles]:
+    """`group_samples` of all images in a folder and those below it, but for those below the folder `exclude`."""
+    skip = None if exclude is None else Path(exclude).resolve()
     entries = [entry for entry in io.list_images(folder)
                if skip is None or not (Path(folder) / entry).resolve().is_relative_to(skip)]
     return group_samples(folder, entries)

@@ -19,7 +19,7 @@ _VERSION = 1  # to be raised when InceptionFeatures itself changes
 
 
 class CachedFeatures(nn.Module):
-    """A feature network, as ImageMetrics takes it for FID, with a cache on disk; `computed` and `found` count images.
+    """A feature network, as ImageMetrics takes it for FID, with a cache on disk; `computed` and `cached` count images.
 
     folder: of the cache, made when first written to. If that fails, it works without.
     """
@@ -28,7 +28,7 @@ class CachedFeatures(nn.Module):
         super().__init__()
         self.network, self.dimensions = network, network.dimensions
         self.folder, self.writable = Path(folder) / "features", True
-        self.computed = self.found = 0
+        self.computed = self.cached = 0
 
     @torch.no_grad()
     def forward(self, rgb: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class CachedFeatures(nn.Module):
         for row, feature in zip(uncached, self.network(rgb[uncached]).float().cpu() if uncached else (), strict=True):
             features[row] = feature
             self._write(files[row], feature)
-        self.computed, self.found = self.computed + len(uncached), self.found + len(files) - len(uncached)
+        self.computed, self.cached = self.computed + len(uncached), self.cached + len(files) - len(uncached)
         return torch.stack(features).to(rgb.device)
 
     @functools.cache  # noqa: B019  there are one or two of them, which live as long as the program

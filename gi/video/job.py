@@ -94,7 +94,7 @@ class VideoJob:
         with self._workspace.used():
             todo = [part for part in self.missing if parts is None or part in parts]
             if todo:
-                rehearse(self.out, self.video, self.folder, beside=self._most_kept(todo), **self.options)
+                rehearse(self.out, self.video, self.folder, reserved=self._most_kept(todo), **self.options)
                 yield from self.fit()
                 yield from self.fill(todo)
             if parts is None:

@@ -26,7 +26,7 @@ class _Masks(VideoSource):
         self.files = [Path(path.name) for path in getattr(video, "files", ())] or \
             [Path(f"{number:06d}") for number in range(video.count)]
 
-    def _read(self, wanted: range) -> Iterator[tuple[int, np.ndarray]]:
+    def _read(self, requested: range) -> Iterator[tuple[int, np.ndarray]]:
         raise NotImplementedError
 
 

@@ -32,7 +32,7 @@ class FetchError(Exception):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequiredFile:
     """A file and its destination, relative to the working directory unless absolute."""
 
     file: WeightsFile
@@ -40,7 +40,7 @@ class Wanted:
     sha256: str | None
 
     @classmethod
-    def usual(cls, file: WeightsFile) -> "Wanted":
+    def at_default(cls, file: WeightsFile) -> "RequiredFile":
         return cls(file, file.path, file.sha256)
 
     @property
@@ -49,17 +49,17 @@ class Wanted:
         return not (self.file.find() if self.path == self.file.path else Path(self.path)).is_file()
 
 
-def wanted_by_config(path: str | Path) -> list[Wanted]:
+def required_by_config(path: str | Path) -> list[RequiredFile]:
     """The weights files that the networks of a configuration read. Raises InputError, also for a digest in it that
     cannot be one.
     """
     config = plain(load_config(path), str(path))
-    return wanted_by({section: config.get(section) for section in ("model", "data")}, str(path))
+    return required_by({section: config.get(section) for section in ("model", "data")}, str(path))
 
 
-def wanted_by(node: dict, path: str) -> list[Wanted]:
+def required_by(node: dict, path: str) -> list[RequiredFile]:
     """The same for plain containers with nodes of a configuration; `path` is for messages."""
-    required: dict[str, Wanted] = {}
+    required: dict[str, RequiredFile] = {}
     for network, params in _networks(node, path):
         file = network.file_of(params) if hasattr(network, "file_of") else None
         destination = params.get("weights", parameters(network)[0]["weights"][1].default) if file else None
@@ -68,7 +68,7 @@ def wanted_by(node: dict, path: str) -> list[Wanted]:
         destination, sha256 = file.path if destination == "torchvision" else str(destination), params.get("sha256")
         if sha256:
             check_digest_form(sha256, destination)
-        required.setdefault(destination, Wanted(file, destination, sha256 or file.sha256))
+        required.setdefault(destination, RequiredFile(file, destination, sha256 or file.sha256))
     return list(required.values())
 
 
@@ -76,7 +76,7 @@ def expect_weights(node: dict, path: str) -> None:
     """Raises MissingFile with all files that the networks of `node` lack, if there are several: building the networks
     would name the first one alone.
     """
-    missing = [item for item in wanted_by(node, path) if item.missing]
+    missing = [item for item in required_by(node, path) if item.missing]
     if len(missing) > 1:
         files = ", ".join(f"{item.path} ({item.file.name})" for item in missing)
         raise MissingFile(f"{len(missing)} files with weights are missing: {files}; gi fetch --config CONFIG gets "
@@ -94,7 +94,7 @@ def _networks(value: Any, path: str) -> Iterator[tuple[Callable, dict]]:
 
 
 def fetch(
-    item: Wanted, root: str | Path, *, mirror: str | None = None, progress: Progress = lambda done, total: None
+    item: RequiredFile, root: str | Path, *, mirror: str | None = None, progress: Progress = lambda done, total: None
 ) -> str:
     """Downloads a file to its place below `root`, unless it is there; returns what was done, in a few words.
 
@@ -138,13 +138,13 @@ def _size(part):
     return part.stat().st_size if part.is_file() else 0
 
 
-def _digest(item: Wanted, name: str) -> str | None:
+def _digest(item: RequiredFile, name: str) -> str | None:
     """The SHA-256 expected of a file of this name; None for an alternative to the one at `url`."""
     alternative = not item.file.only and item.sha256 == item.file.sha256 and name != item.file.url.rpartition("/")[2]
     return None if alternative else item.sha256
 
 
-def _sources(item: Wanted, mirror: str | None) -> list[str | Path]:
+def _sources(item: RequiredFile, mirror: str | None) -> list[str | Path]:
     if mirror is None:
         return [item.file.url]
     names = dict.fromkeys([item.file.url.rpartition("/")[2], Path(item.path).name, item.file.path])

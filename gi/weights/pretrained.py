@@ -21,7 +21,7 @@ from gi.errors import InputError, MissingFile
 if TYPE_CHECKING:
     from torch import nn
 
-Made = TypeVar("Made", bound="Pretrained")
+Network = TypeVar("Network", bound="Pretrained")
 
 FLOWS: dict[str, dict | None] = {
     "config": None,  # the estimator the network was trained with
@@ -150,7 +150,7 @@ class Pretrained:
     trained: Trained | None = None
 
     @classmethod
-    def from_pretrained(cls: type[Made], path: str | Path, **options: object) -> Made:
+    def from_pretrained(cls: type[Network], path: str | Path, **options: object) -> Network:
         """Loads a folder of `save_pretrained`, or a .safetensors file with its configuration (`gi export`).
 
         options: as of `from_checkpoint`. Raises InputError, also for a configuration that names what is not allowed.

@@ -145,7 +145,8 @@ class VideoFlows:
 
     def _guide_flows(self, first, second):
         with self._working():
-            flows = self._estimate(self.guidance.seen, [self.window.frame(number) for number in (first, second)])
+            frames = [self.window.frame(number) for number in (first, second)]
+            flows = self._estimate(self.guidance.estimator_input, frames)
             return flows.half() if max(self.window.size) > LARGE else flows
 
     @contextlib.contextmanager
