@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gi.errors import InputError
-from gi.media import io, mask_values, scans
+from gi.media import io, jpeg_scans, mask_values
 
 
 @pytest.fixture
@@ -159,9 +159,9 @@ def test_jpegs_of_very_many_scans(tmp_path, photograph, kind):
     scan = data[last:] if kind == "progressive" else b"\xff\xda\0\x08\x01\x01\0\0\x3f\0"
     data = data if kind == "progressive" else data[:last]
     there = data.count(b"\xff\xda")
-    (tmp_path / "a.jpg").write_bytes(data + scan * (scans.MOST - there) + b"\xff\xd9" + scan * 9)
+    (tmp_path / "a.jpg").write_bytes(data + scan * (jpeg_scans.MOST - there) + b"\xff\xd9" + scan * 9)
     assert io.read_image(tmp_path / "a.jpg").shape == photograph.shape
-    (tmp_path / "a.jpg").write_bytes(data + scan * (scans.MOST - there + 1) + b"\xff\xd9")
+    (tmp_path / "a.jpg").write_bytes(data + scan * (jpeg_scans.MOST - there + 1) + b"\xff\xd9")
     for read in io.read_image, io.read_size:
         with pytest.raises(InputError, match=r"a\.jpg: has more than 100 scans"):
             read(tmp_path / "a.jpg")
