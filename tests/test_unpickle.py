@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from gi.errors import InputError
-from gi.unpickle import Placeholder, Refused, read_checkpoint
+from gi.unpickle import Refused, StandIn, read_checkpoint
 
 
 class Call:
@@ -179,10 +179,10 @@ def test_old_lightning_checkpoint_loads_with_its_objects_inert(tmp_path, monkeyp
         assert read["state_dict"][key].dtype == value.dtype
         assert torch.equal(read["state_dict"][key], value)
     (kind, state), = read["callbacks"].items()
-    assert isinstance(kind, type) and issubclass(kind, Placeholder) and kind.__name__ == "ModelCheckpoint"
+    assert isinstance(kind, type) and issubclass(kind, StandIn) and kind.__name__ == "ModelCheckpoint"
     assert state["best_model_score"] == 2 and state["dirpath"] == pathlib.PurePosixPath("/a/b") and state["np"] == 1.5
     assert np.array_equal(state["array"], [[0, 1, 2], [3, 4, 5]])
-    assert isinstance(read["hyper_parameters"], Placeholder) and type(read["hyper_parameters"]).__name__ == "DictConfig"
+    assert isinstance(read["hyper_parameters"], StandIn) and type(read["hyper_parameters"]).__name__ == "DictConfig"
     assert read["thing"].entries == {"x": 1} and read["thing"].state == {"attribute": 3}
     assert read["many"].members == [1, 2] and read["class"] is type(read["thing"])
     assert read["default"] == {"a": [1]} and read["set"] == {1, 2} and read["bytes"] == b"\x00\xff"

@@ -207,12 +207,12 @@ def _unfinished(path: Path, workplace: Path | None) -> Iterator[Path]:
 
 def _picture_stream(file, encoder: str, video: VideoSource, quality: int):
     """The stream, and a function from upright pixels to those it stores."""
-    turn, width, height, aspect = video.orientation, video.width, video.height, video.aspect
+    orientation, width, height, aspect = video.orientation, video.width, video.height, video.aspect
     stream = file.add_stream(encoder, rate=video.rate)
-    if turn.matrix and _CAN_TURN:
-        stream.set_display_matrix(turn.matrix)
-        stored = turn.undo
-        if turn.swap:
+    if orientation.matrix and _CAN_TURN:
+        stream.set_display_matrix(orientation.matrix)
+        stored = orientation.undo
+        if orientation.swap:
             width, height, aspect = height, width, 1 / aspect
     else:
         stored = np.asarray

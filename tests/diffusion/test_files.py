@@ -166,11 +166,12 @@ def change(path, **values):
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}), encoding="utf-8")
 
 
-def test_digest_is_logged(svd_folder, caplog):
+def test_digest_and_licence_are_told(svd_folder, caplog):
     with caplog.at_level(logging.INFO):
-        StableVideoDiffusion(backbone=str(svd_folder), rank=4)
+        network = StableVideoDiffusion(backbone=str(svd_folder), rank=4)
     weights = svd_folder / "unet" / "diffusion_pytorch_model.safetensors"
     assert f"{weights}: SHA-256 {file_sha256(weights)}" in caplog.text
+    assert network.licence() == f"{svd_folder}: licence: small-test-licence"
     assert "23,456 of the UNet's 1,329,552 parameters are trained" in caplog.text
 
 
