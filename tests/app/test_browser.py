@@ -112,10 +112,10 @@ def _open_example(page, *, masks=False):
 
 
 def _at(page, x, y, canvas="canvas.paint"):
-    """Where the pixel (x, y) of the picture is on the screen."""
+    """Where the centre of the pixel (x, y) of the picture is on the screen: its corner may be rounded to the next one."""
     box = page.locator(canvas).bounding_box()
     size = page.locator(canvas).evaluate("canvas => [canvas.width, canvas.height]")
-    return box["x"] + x * box["width"] / size[0], box["y"] + y * box["height"] / size[1]
+    return box["x"] + (x + 0.5) * box["width"] / size[0], box["y"] + (y + 0.5) * box["height"] / size[1]
 
 
 def _drag(page, points, canvas="canvas.paint"):
@@ -181,14 +181,20 @@ def test_what_is_painted_is_kept(page, server):
     mask = _mask(server, project, "marks/0")
     assert mask[150, 62:118].all() and mask[92:150, 120].all() and not mask[:70].any() and mask.mean() < 0.05
     mark = urllib.request.urlopen(f"{server.address}{about}/marks/0.png").read()
-    for method, shown in ("PUT", "2 frames painted"), ("DELETE", "1 frame painted"):  # as another tab does
+
+    def another_tab(method, shown):
         urllib.request.urlopen(urllib.request.Request(f"{server.address}{about}/marks/7", mark, method=method)).close()
         page.get_by_text(shown).wait_for()
-    page.wait_for_timeout(300)
+        page.wait_for_timeout(300)
+
+    another_tab("PUT", "2 frames painted")
+    another_tab("DELETE", "1 frame painted")
     page.keyboard.press("Control+z")  # can still be undone
     wait_for(lambda: server.get(about)["marks"] == [])
-    page.keyboard.press("Control+Shift+z")
-    wait_for(lambda: server.get(about)["marks"] == [0])
+    another_tab("PUT", "1 frame painted")
+    page.keyboard.press("Control+Shift+z")  # and redone
+    wait_for(lambda: server.get(about)["marks"] == [0, 7])
+    another_tab("DELETE", "1 frame painted")
     page.keyboard.press("r")
     _drag(page, [(200, 20), (300, 60)])
     page.keyboard.press("e")
@@ -308,7 +314,7 @@ def test_an_object_vanishes(page, server, tmp_path):
     subprocess.run([*line, "--preview", tmp_path / "line"], check=True, capture_output=True, env=alike)
     kept = server.folder / "gi-app" / "jobs" / job["id"] / "preview"
     assert {file.name: file.read_bytes() for file in kept.glob("[0-9]*.jpg")} == \
-        {file.name: file.read_bytes() for file in (tmp_path / "line").iterdir()}
+        {file.name: file.read_bytes() for file in (tmp_path / "line").glob("[0-9]*.jpg")}
     source = server.folder / "gi-app" / "example" / "example.mp4"
     results = [list(open_video(tmp_path / name).frames()) for name in ("page.mp4", "line.mp4")]
     assert len(results[0]) == FRAMES

@@ -48,7 +48,7 @@ export class Marks {
     const changed = n !== this.frame;
     const turn = ++this.turn;
     this.frame = n;
-    if (changed || !this.has) this.painter.load(null);
+    if (changed || (!this.has && !this.painter.empty)) this.painter.load(null); // redo stays where nothing is new
     this.settled = !this.has || (this.settled && !changed);
     if (!this.has) return;
     try {
@@ -56,7 +56,7 @@ export class Marks {
       if (turn !== this.turn) return;
       const copy = new OffscreenCanvas(this.work.stage.paint.width, this.work.stage.paint.height);
       tint(copy.getContext("2d"), picture, COLOUR);
-      if (!this.painter.shows(copy)) this.painter.load(copy); // undo stays where nothing is new
+      if (!this.painter.shows(copy)) this.painter.load(copy); // and undo
       this.settled = true;
     } catch { /* the next visit of the frame, or stroke, asks again */ }
   }
