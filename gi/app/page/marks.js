@@ -26,6 +26,17 @@ export class Marks {
     this.visible = true;
     this.fresh();
     this.tools = this.#tools();
+    this.unload = () => { this.save(); };
+    window.addEventListener("pagehide", this.unload);
+    document.addEventListener("visibilitychange", this.unload);
+  }
+
+  // The screen goes.
+  leave() {
+    this.save();
+    window.removeEventListener("pagehide", this.unload);
+    document.removeEventListener("visibilitychange", this.unload);
+    this.masks.close();
   }
 
   get has() { return this.work.project.marks.includes(this.frame); }

@@ -66,11 +66,11 @@ class PhotoWorkspace {
   }
 
   leave() {
-    this.marks.save();
+    this.marks.leave();
     this.closed = true;
     this.deaf();
     document.removeEventListener("keydown", this.keys);
-    for (const frames of [this.before, this.after, this.marks.masks]) frames?.close();
+    for (const frames of [this.before, this.after]) frames?.close();
     this.stage.close();
   }
 

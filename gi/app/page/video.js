@@ -49,9 +49,6 @@ class Workspace {
     this.keys = (event) => this.#key(event);
     document.addEventListener("keydown", this.keys);
     this.deaf = jobs.listen((change) => this.#hear(change));
-    this.unload = () => { this.marks.save(); };
-    window.addEventListener("pagehide", this.unload);
-    document.addEventListener("visibilitychange", this.unload);
   }
 
   // After the screen is in the page: as the address says.
@@ -64,15 +61,13 @@ class Workspace {
   }
 
   leave() {
-    this.marks.save();
+    this.marks.leave();
     this.closed = true;
     this.player.pause();
     this.deaf();
     clearTimeout(this.remembering);
     document.removeEventListener("keydown", this.keys);
-    window.removeEventListener("pagehide", this.unload);
-    document.removeEventListener("visibilitychange", this.unload);
-    for (const frames of [this.before, this.after, this.marks.masks]) frames?.close();
+    for (const frames of [this.before, this.after]) frames?.close();
     this.stage.close();
   }
 
