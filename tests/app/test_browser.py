@@ -112,7 +112,7 @@ def _open_example(page, *, masks=False):
 
 
 def _at(page, x, y, canvas="canvas.paint"):
-    """Where the centre of the pixel (x, y) of the picture is on the screen: its corner may be rounded to the next one."""
+    """Where the centre of the pixel (x, y) of the picture is on the screen; its corner may be rounded away."""
     box = page.locator(canvas).bounding_box()
     size = page.locator(canvas).evaluate("canvas => [canvas.width, canvas.height]")
     return box["x"] + (x + 0.5) * box["width"] / size[0], box["y"] + (y + 0.5) * box["height"] / size[1]
