@@ -171,29 +171,29 @@ LATENCY = """() => {
 
 def test_what_is_painted_is_kept(page, server):
     project = _open_example(page)
-    about = f"/api/projects/{project}"
+    address = f"/api/projects/{project}"
     page.evaluate(LATENCY)
     page.keyboard.press("[")
     _drag(page, [(60, 150), (120, 150), (120, 90)])
-    wait_for(lambda: server.get(about)["marks"] == [0])
+    wait_for(lambda: server.get(address)["marks"] == [0])
     latencies = page.evaluate("latencies")
     assert len(latencies) >= 5 and np.median(latencies) < 50, latencies  # milliseconds
     mask = _mask(server, project, "marks/0")
     assert mask[150, 62:118].all() and mask[92:150, 120].all() and not mask[:70].any() and mask.mean() < 0.05
-    mark = urllib.request.urlopen(f"{server.address}{about}/marks/0.png").read()
+    mark = urllib.request.urlopen(f"{server.address}{address}/marks/0.png").read()
 
     def another_tab(method, shown):
-        urllib.request.urlopen(urllib.request.Request(f"{server.address}{about}/marks/7", mark, method=method)).close()
+        urllib.request.urlopen(urllib.request.Request(f"{server.address}{address}/marks/7", mark, method=method)).close()
         page.get_by_text(shown).wait_for()
         page.wait_for_timeout(300)
 
     another_tab("PUT", "2 frames painted")
     another_tab("DELETE", "1 frame painted")
     page.keyboard.press("Control+z")  # can still be undone
-    wait_for(lambda: server.get(about)["marks"] == [])
+    wait_for(lambda: server.get(address)["marks"] == [])
     another_tab("PUT", "1 frame painted")
     page.keyboard.press("Control+Shift+z")  # and redone
-    wait_for(lambda: server.get(about)["marks"] == [0, 7])
+    wait_for(lambda: server.get(address)["marks"] == [0, 7])
     another_tab("DELETE", "1 frame painted")
     page.keyboard.press("r")
     _drag(page, [(200, 20), (300, 60)])
@@ -204,12 +204,12 @@ def test_what_is_painted_is_kept(page, server):
     assert not _mask(server, project, "marks/0")[40, 240:260].any()
     page.keyboard.press("b")
     page.touchscreen.tap(*_at(page, 400, 200))
-    wait_for(lambda: server.get(about)["marks"] == [0, 1])
+    wait_for(lambda: server.get(address)["marks"] == [0, 1])
     assert _mask(server, project, "marks/1")[200, 400]
     page.reload()  # on frame 1, as before
     _until(page, "document.querySelector('canvas.paint')?.getContext('2d').getImageData(400, 200, 1, 1).data[3]")
     page.get_by_role("button", name="Delete the mark of frame 1").click()
-    wait_for(lambda: server.get(about)["marks"] == [0])
+    wait_for(lambda: server.get(address)["marks"] == [0])
 
 
 def test_keys_move_through_the_video(page):
@@ -347,8 +347,8 @@ def test_a_keyframe_is_painted(page, server):
     page.get_by_role("button", name="Paint over keyframe 10").click()
     shown = "[...document.querySelector('canvas.before').getContext('2d').getImageData(120, 70, 1, 1).data]"
     wait_for(lambda: page.evaluate(shown)[:3] == [0x12, 0xcd, 0x34])
-    about = f"{server.address}/api/projects/{project}/marks/7"
-    urllib.request.urlopen(urllib.request.Request(about, method="DELETE")).close()  # the page is told of it
+    address = f"{server.address}/api/projects/{project}/marks/7"
+    urllib.request.urlopen(urllib.request.Request(address, method="DELETE")).close()  # the page is told of it
     page.wait_for_timeout(300)
     assert page.evaluate(shown)[:3] == [0x12, 0xcd, 0x34]  # and still shows the keyframe
 

@@ -37,8 +37,8 @@ async function failure(response) {
 const get = (url, options) => request("GET", url, undefined, options);
 const post = (url, body = {}) => request("POST", url, body);
 const query = (values) => {
-  const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return given.length ? "?" + new URLSearchParams(given) : "";
+  const present = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return present.length ? "?" + new URLSearchParams(present) : "";
 };
 
 export const state = () => get("/api/state");
@@ -47,7 +47,7 @@ export const files = (folder) => get("/api/files" + query({ folder }));
 
 export const projects = () => get(path("projects"));
 export const project = (id) => get(path("projects", id));
-export const open = (what) => post(path("projects"), what);
+export const open = (source) => post(path("projects"), source);
 export const removeProject = (id) => request("DELETE", path("projects", id));
 export const frameUrl = (id, n, side) => path("projects", id, "frames", `${n}.jpg`) + query({ side });
 export const exactUrl = (id, n) => path("projects", id, "frames", `${n}.png`);
@@ -76,7 +76,7 @@ export const resume = (id) => post(path("jobs", id, "resume"));
 export const removeJob = (id) => request("DELETE", path("jobs", id));
 export const filledUrl = (id, n, version, side) => path("jobs", id, "frames", `${n}.jpg`) + query({ side, v: version });
 export const downloadUrl = (id) => path("jobs", id, "download");
-export const sliceUrl = (id, column, what, version) => path("jobs", id, "xt.png") + query({ column, what, v: version });
+export const sliceUrl = (id, column, side, version) => path("jobs", id, "xt.png") + query({ column, what: side, v: version });
 
 export const runs = () => get(path("runs"));
 export const curve = (name, tag) => get(path("runs", name, "curve") + query({ tag }));

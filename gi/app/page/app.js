@@ -116,7 +116,7 @@ function loginForm() {
 
 export function help() {
   return dialog("Keys", el("dl", { class: "keys" },
-    KEYS.flatMap(([keys, what]) => [el("dt", {}, el("kbd", {}, keys)), el("dd", {}, what)])));
+    KEYS.flatMap(([keys, action]) => [el("dt", {}, el("kbd", {}, keys)), el("dd", {}, action)])));
 }
 
 document.getElementById("bar-help").addEventListener("click", help);

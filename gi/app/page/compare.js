@@ -93,7 +93,7 @@ export class Compare {
   slices() {
     const { job, project } = this;
     const stamp = job ? `${job.id}-${job.version}` : undefined;
-    const slice = (what, caption) => {
+    const slice = (side, caption) => {
       const cursor = el("span", { class: "cursor" });
       const seek = (event) => {
         const box = event.currentTarget.getBoundingClientRect();
@@ -101,7 +101,7 @@ export class Compare {
       };
       return el("figure", {}, el("figcaption", {}, `${caption}, column ${this.column}`),
         el("div", { class: "slice", onclick: seek },
-          el("img", { src: api.sliceUrl(job.id, this.column, what, stamp), alt: `Column ${this.column} of all frames, ${what}` }), cursor));
+          el("img", { src: api.sliceUrl(job.id, this.column, side, stamp), alt: `Column ${this.column} of all frames, ${side}` }), cursor));
     };
     this.stage.below.replaceChildren(...(job
       ? [slice("before", "Before"), slice("after", "After")]

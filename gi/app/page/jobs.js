@@ -73,7 +73,7 @@ export function title(job) {
 
 // Where a job stands, in words.
 export function describe(job) {
-  const { state, done, total, what, position } = job;
+  const { state, done, total, what: activity, position } = job;
   const left = job.seconds_left ? `, about ${duration(job.seconds_left)} left` : "";
   if (state === "waiting") {
     const first = all().find((other) => ["running", "cancelling"].includes(other.state));
@@ -83,9 +83,9 @@ export function describe(job) {
   if (state === "failed") return job.error ?? "Failed";
   if (state === "cancelled") return done ? `Stopped at ${done} of ${total}. What is finished is kept.` : "Stopped.";
   if (state === "done") return job.seconds ? `Done in ${duration(job.seconds)}` : "Done";
-  if (!total) return what ? `${capital(what)}…` : "Starting…";
-  if (what === "fitting") return `Learning, ${Math.round(100 * done / total)} %${left}`; // counted in seconds or steps
-  return `${done} of ${total} ${what ?? ""}${left}`;
+  if (!total) return activity ? `${capital(activity)}…` : "Starting…";
+  if (activity === "fitting") return `Learning, ${Math.round(100 * done / total)} %${left}`; // counted in seconds or steps
+  return `${done} of ${total} ${activity ?? ""}${left}`;
 }
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -56,12 +56,12 @@ export class MethodForm {
   #card(one) {
     const time = el("span", { class: "method-time faint" });
     const how = el("span", { class: "method-how faint" });
-    const about = el("span", {}, one.description);
+    const description = el("span", {}, one.description);
     const input = el("input", { type: "radio", name: "method", value: one.name, checked: one.name === this.chosen, disabled: !one.available,
       onchange: () => { this.chosen = one.name; this.#show(); this.estimate(); } });
-    this.cards.set(one.name, { time, how, about });
+    this.cards.set(one.name, { time, how, description });
     return el("label", { class: "method", "data-off": String(!one.available), title: one.description }, input, el("span", { class: "method-text" },
-      el("span", { class: "method-line" }, el("strong", {}, one.label), time), about, how,
+      el("span", { class: "method-line" }, el("strong", {}, one.label), time), description, how,
       one.available ? null : el("span", { class: "why-not" }, one.why_not)));
   }
 
@@ -74,7 +74,7 @@ export class MethodForm {
     this.options.replaceChildren(...(one?.options ?? []).map((option) =>
       el("p", {}, el("label", { for: `option-${option.name}` }, option.label), fields[option.name])));
     this.settings.hidden = !one?.options?.length;
-    for (const [name, card] of this.cards) card.how.hidden = card.about.hidden = name !== this.chosen;
+    for (const [name, card] of this.cards) card.how.hidden = card.description.hidden = name !== this.chosen;
   }
 
   #field(option) {

@@ -60,20 +60,20 @@ export function dropZone(node, take) {
   return node;
 }
 
-// The working folder's files, to open without sending them. `pick(entry)`.
-export function browser(pick, wanted) {
+// The working folder's files, to open without sending them. `pick(entry)`; `kinds` of entries that can be picked.
+export function browser(pick, kinds) {
   const box = el("div", { class: "browser" });
   const load = async (folder) => {
     const listing = await attempt(() => api.files(folder));
     if (!listing) return;
-    const entries = listing.entries.filter((entry) => entry.kind === "folder" || wanted.includes(entry.kind));
+    const entries = listing.entries.filter((entry) => entry.kind === "folder" || kinds.includes(entry.kind));
     const up = listing.parent !== null && listing.parent !== undefined;
     box.replaceChildren(
       el("p", { class: "faint" }, listing.folder ? `In ${listing.folder}` : "In the working folder"),
       el("ul", {}, up && row("Up", "", () => load(listing.parent), "back"),
         entries.flatMap((entry) => entry.kind === "folder"
           ? [row(`${entry.name}/`, entry.images ? `${entry.images} pictures` : "", () => load(entry.path), "rectangle",
-            entry.images && wanted.includes("frames")
+            entry.images && kinds.includes("frames")
               ? el("button", { type: "button", onclick: () => pick(entry) }, "Use its pictures") : null)]
           : [row(entry.name, size(entry.bytes), () => pick(entry), "play")])),
       entries.length ? "" : el("p", { class: "faint" }, "No videos or pictures lie here."));

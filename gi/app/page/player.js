@@ -3,12 +3,12 @@
 const BYTES = 192 * 2 ** 20; // of decoded pictures, for each kind of frames
 const REQUESTS = 5; // at a time; browsers allow six to a server
 
-// Frames of one kind (before, after), fetched in the order in which they are wanted.
+// Frames of one kind (before, after), fetched in the order in which they are needed.
 export class Frames {
   // `url(n)`: where frame n is; `ready(n)`: whether it makes sense to ask for it; `arrived(n)` is called for each.
   // `sharp(n)`: where the same is in more pixels, "" where it is not.
   constructor(url, { ready = () => true, arrived = () => {}, sharp = () => "" } = {}) {
-    Object.assign(this, { url, ready, arrived, sharp, cache: new Map(), bytes: 0, active: new Set(), wanted: [], failed: new Map() });
+    Object.assign(this, { url, ready, arrived, sharp, cache: new Map(), bytes: 0, active: new Set(), queue: [], failed: new Map() });
   }
 
   get(n) {
@@ -20,10 +20,10 @@ export class Frames {
     return bitmap;
   }
 
-  // Says which frames are needed, the most urgent first; replaces what was wanted before.
-  want(numbers) {
+  // Says which frames are needed, the most urgent first; replaces what was needed before.
+  request(numbers) {
     if (this.closed) return;
-    this.wanted = numbers.filter((n) => !this.cache.has(n) && this.ready(n) && !((this.failed.get(n) ?? 0) > Date.now()));
+    this.queue = numbers.filter((n) => !this.cache.has(n) && this.ready(n) && !((this.failed.get(n) ?? 0) > Date.now()));
     this.#pump();
   }
 
@@ -35,13 +35,13 @@ export class Frames {
 
   close() {
     this.closed = true;
-    this.wanted = [];
+    this.queue = [];
     for (const n of [...this.cache.keys()]) this.forget(n);
   }
 
   #pump() {
-    while (this.active.size < REQUESTS && this.wanted.length) {
-      const n = this.wanted.shift();
+    while (this.active.size < REQUESTS && this.queue.length) {
+      const n = this.queue.shift();
       if (!this.active.has(n) && !this.cache.has(n)) this.#load(n);
     }
   }
@@ -90,7 +90,7 @@ export class Player extends EventTarget {
     this.ahead = next < this.frame ? -1 : 1;
     this.frame = next;
     this.rest();
-    this.#want();
+    this.#request();
     this.#draw();
     this.dispatchEvent(new Event("frame"));
   }
@@ -128,7 +128,7 @@ export class Player extends EventTarget {
           this.seek(next);
         } else { // wait for it: nothing is skipped because a frame is late
           due = now;
-          this.#want(this.frame + 1);
+          this.#request(this.frame + 1);
         }
       }
       requestAnimationFrame(tick);
@@ -160,7 +160,7 @@ export class Player extends EventTarget {
   }
 
   refresh() {
-    this.#want();
+    this.#request();
     this.#draw();
   }
 
@@ -168,19 +168,19 @@ export class Player extends EventTarget {
     return this.layers.every(({ frames }) => !frames.ready(n) || frames.cache.has(n));
   }
 
-  #want(first = this.frame) {
+  #request(first = this.frame) {
     const numbers = [first];
     for (let k = 1; k <= Math.min(24, this.count - 1); k++) {
       numbers.push((first + k * this.ahead + this.count) % this.count);
     }
     numbers.push(Math.min(this.count - 1, Math.max(0, first - this.ahead)));
-    for (const { frames } of this.layers) frames.want(numbers);
+    for (const { frames } of this.layers) frames.request(numbers);
   }
 
   #arrived(layer, n) {
     if (!this.layers.includes(layer)) return;
     if (n === this.frame) {
-      if (!layer.frames.cache.has(n)) layer.frames.want([n]);
+      if (!layer.frames.cache.has(n)) layer.frames.request([n]);
       this.#draw();
     } else if (!this.playing && layer.frames.cache.has(n) && layer.shown !== this.frame
                && Math.abs(n - this.frame) < Math.abs((layer.shown ?? Infinity) - this.frame)) {

@@ -8,9 +8,9 @@ import { browser, dropZone, fileButton, send, PICTURES, VIDEOS } from "./open.js
 export async function startScreen({ state, go, title }) {
   title("");
   const status = el("div", { class: "status", role: "status" });
-  const open = async (what, text = "Opening…") => {
+  const open = async (source, text = "Opening…") => {
     status.replaceChildren(el("p", { class: "loading" }, text));
-    const project = await attempt(() => api.open(what));
+    const project = await attempt(() => api.open(source));
     status.replaceChildren();
     if (project) go(`#/${project.kind}/${project.id}`);
   };
@@ -19,9 +19,9 @@ export async function startScreen({ state, go, title }) {
     if (upload) await openSource(upload, { upload: upload.upload });
   };
   // Pictures have no rate of their own.
-  const openSource = async ({ kind, name }, what) => {
+  const openSource = async ({ kind, name }, source) => {
     const fps = kind === "folder" ? await askRate() : undefined;
-    if (fps !== null) await open({ ...what, fps }, `Reading ${name}…`);
+    if (fps !== null) await open({ ...source, fps }, `Reading ${name}…`);
   };
   const browse = () => {
     const list = browser((entry) => { list.closest("dialog").close(); openSource(entry, { path: entry.path }); }, ["video", "image", "frames"]);
@@ -52,14 +52,14 @@ async function askRate() {
   return answer === "open" ? String(rate.value || 25) : null;
 }
 
-// Recent projects that `wanted(project)` lets through, kept up to date. `empty`: what stands there without any.
-export function recentList(wanted, empty) {
+// Recent projects that `accepts(project)` lets through, kept up to date. `empty`: what stands there without any.
+export function recentList(accepts, empty) {
   const node = el("section", { class: "recent", "aria-label": "Recent" }, el("p", { class: "loading" }, "Looking for recent work…"));
   const load = async () => {
     try {
       const list = await api.projects();
       window.dispatchEvent(new CustomEvent("gi-projects", { detail: list }));
-      const shown = list.filter(wanted);
+      const shown = list.filter(accepts);
       node.replaceChildren(el("h2", {}, "Recent"), shown.length
         ? el("ul", { class: "cards" }, shown.map((project) => card(project, load)))
         : el("p", { class: "faint" }, empty));

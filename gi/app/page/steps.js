@@ -93,15 +93,15 @@ export class Steps {
   }
 
   #follow() {
-    const ways = this.work.state.propagate ?? [];
-    this.way = ways[0]?.name ?? "flow";
+    const methods = this.work.state.propagate ?? [];
+    this.method = methods[0]?.name ?? "flow";
     this.minutes = el("input", { type: "number", step: "any", class: "number", id: "follow-minutes" });
-    const minutes = ways.flatMap((one) => one.options ?? []).find((option) => option.name === "minutes");
+    const minutes = methods.flatMap((one) => one.options ?? []).find((option) => option.name === "minutes");
     if (minutes) Object.assign(this.minutes, { min: minutes.min, max: minutes.max, value: minutes.default });
     this.minutesBox = el("p", { hidden: true }, el("label", { for: "follow-minutes" }, "Minutes it may take "), this.minutes);
-    this.wayText = el("p", { class: "faint" });
-    this.choice = segmented("How to follow", ways.map((one) => [one.name, one.label, one.description]), this.way,
-      (way) => { this.way = way; this.update(); });
+    this.methodText = el("p", { class: "faint" });
+    this.choice = segmented("How to follow", methods.map((one) => [one.name, one.label, one.description]), this.method,
+      (name) => { this.method = name; this.update(); });
     this.followButton = el("button", { type: "button", class: "primary", onclick: () => this.#propagate() }, "Follow the object");
     this.goOn = el("button", { type: "button", class: "primary", onclick: () => this.open(this.remove) }, "Go on: remove it");
     this.discard = el("button", { type: "button", class: "quiet", onclick: async () =>
@@ -109,7 +109,7 @@ export class Steps {
     this.followCard = new jobs.JobCard();
     this.check = el("p", { class: "hint" });
     return step(2, "Follow it", el("p", {}, "The mask is carried from the frames you painted to all others."),
-      ways.length > 1 ? this.choice : null, this.wayText, this.minutesBox,
+      methods.length > 1 ? this.choice : null, this.methodText, this.minutesBox,
       el("div", { class: "buttons" }, this.goOn, this.followButton, this.discard),
       this.followCard.node, this.check);
   }
@@ -117,8 +117,8 @@ export class Steps {
   #propagate = once(async () => {
     const { work } = this;
     if (!await work.marks.save()) return;
-    const options = this.way === "flow" ? {} : { minutes: Number(this.minutes.value) };
-    const job = jobs.keep(await attempt(() => api.propagate(work.project.id, this.way, options)));
+    const options = this.method === "flow" ? {} : { minutes: Number(this.minutes.value) };
+    const job = jobs.keep(await attempt(() => api.propagate(work.project.id, this.method, options)));
     if (!job) return;
     this.update(); // the workspace takes the masks when they are made
   });
@@ -167,9 +167,9 @@ export class Steps {
     this.pointText.textContent = `${plural(this.points.length, "click")} on frame ${this.pointFrame}. Shift and click: not this.`;
     this.showPoints();
 
-    const way = this.work.state.propagate?.find((one) => one.name === this.way);
-    this.wayText.textContent = way?.description ?? "";
-    this.minutesBox.hidden = this.way === "flow";
+    const method = this.work.state.propagate?.find((one) => one.name === this.method);
+    this.methodText.textContent = method?.description ?? "";
+    this.minutesBox.hidden = this.method === "flow";
     const following = own.find((job) => job.kind === "propagate" || job.kind === "clicks");
     this.followCard.set(following?.state === "done" ? null : following);
     this.followButton.disabled = !project.marks.length || jobs.active(following);
