@@ -62,6 +62,7 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
         if decoder.width * decoder.height > MAX_PIXELS:
             size = f"{decoder.width}x{decoder.height}"
             raise InputError(f"{path}: {size} is more than the allowed {MAX_PIXELS} pixels")
+        decoder.options = {"max_pixels": str(MAX_PIXELS)}  # frames may be larger than the header says
         stream.thread_type = "SLICE"  # threads that work on different frames take memory and misplace errors
         yield file, stream
 
@@ -143,11 +144,12 @@ def decode(path: Path, file: av.container.InputContainer, stream: av.VideoStream
             for picture in pictures_of(packet):
                 if picture.is_corrupt:
                     raise InputError(f"{path}: frame {number(picture.pts)} is damaged")
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise InputError(f"{path}: frame {done} has more than the allowed {MAX_PIXELS} pixels")
                 yield picture
                 done += 1
             time = None
+    except av.ArgumentError as error:
+        raise InputError(f"{path}: frame {number(time)} cannot be decoded: it is damaged, or has more than the allowed "
+                         f"{MAX_PIXELS} pixels") from error
     except av.FFmpegError as error:
         raise InputError(f"{path}: frame {number(time)} cannot be decoded: {io.reason(error)}") from error
 

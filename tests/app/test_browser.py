@@ -183,7 +183,8 @@ def test_what_is_painted_is_kept(page, server):
     mark = urllib.request.urlopen(f"{server.address}{address}/marks/0.png").read()
 
     def another_tab(method, shown):
-        urllib.request.urlopen(urllib.request.Request(f"{server.address}{address}/marks/7", mark, method=method)).close()
+        request = urllib.request.Request(f"{server.address}{address}/marks/7", mark, method=method)
+        urllib.request.urlopen(request).close()
         page.get_by_text(shown).wait_for()
         page.wait_for_timeout(300)
 
