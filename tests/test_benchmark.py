@@ -155,6 +155,7 @@ def test_only_missing_weights_are_left_out(tmp_path):
     assert notes == ["RAFT untrained: no weights here"]
 
 
+@pytest.mark.slow
 def test_every_path_gives_its_cases(report):
     assert list(report["cases"]) == [
         "data/decode", "data/sample", "flow/RAFT", "flow/DIS", "predict/T=0", "predict/T=2", "predict/T=4",
@@ -182,6 +183,7 @@ def test_video_leaves_the_generator_something_to_do(settings):
     assert result.flops > 0 and any("14 guides" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_kept_streams_give_the_same_with_less_work(report):
     naive, kept = (report["cases"][f"video_targets/{name}"] for name in ("naive", "kept"))
     assert kept["findings"]["largest difference of outputs"] < 1e-5
@@ -216,6 +218,7 @@ def test_settings_name_what_is_wrong(settings):
 
 # Reports --------------------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_file_table_and_no_paths_of_this_machine(report, tmp_path, capsys):
     write_json(tmp_path / "a.json", report)
     assert read_report(tmp_path / "a.json") == json.loads(json.dumps(report))
@@ -227,6 +230,7 @@ def test_file_table_and_no_paths_of_this_machine(report, tmp_path, capsys):
     assert any("sample / decoding" in line for line in remarks(report))
 
 
+@pytest.mark.slow
 def test_comparison(report, tmp_path, run_script):
     other = copy.deepcopy(report)
     for name, factor in ("fid", 2.0), ("train_step", 0.5):

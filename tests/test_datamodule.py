@@ -153,7 +153,8 @@ PLACES += [("epoch_start", 5), ("epoch_start", 10), ("validation_end", 5), ("val
 
 
 @pytest.mark.parametrize(
-    "workers, hook, batches", [(0, *place) for place in PLACES] + [(2, *place) for place in PLACES[2:5]]
+    "workers, hook, batches", [*((0, *place) for place in PLACES), (2, *PLACES[4]), *(
+        pytest.param(2, *place, marks=pytest.mark.slow) for place in PLACES[2:4])]
 )
 def test_resumed_run_sees_the_same_samples(tmp_path, uninterrupted, hook, batches, workers):
     path = tmp_path / "a.ckpt"

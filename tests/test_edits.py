@@ -78,7 +78,7 @@ def run(inpainter, frames, masks, edited):
 
 @pytest.mark.parametrize("speed", [(0.0, 0.0), (0.8, 0.3)], ids=["static", "panning"])
 @pytest.mark.parametrize("hole_speed", [0.0, 1.3, -0.6])
-@pytest.mark.parametrize("prealign", [True, False])
+@pytest.mark.parametrize("prealign", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_edit_keeps_its_colour_through_the_whole_shot(speed, hole_speed, prealign):
     frames, masks = scene(speed, hole_speed)
     result = run(build(speed, prealign=prealign), frames, masks, {20: paint(frames, 20, RED)})
@@ -109,7 +109,7 @@ def test_an_edit_hidden_in_a_later_one_ends_there():
     assert max(shares(result, masks, 10, RED, (0, 0), range(18, 40)).values()) == 0
 
 
-@pytest.mark.parametrize("edited", [[20], [3, 36]])
+@pytest.mark.parametrize("edited", [[20], pytest.param([3, 36], marks=pytest.mark.slow)])
 def test_parts_computed_apart_show_the_same(edited):
     speed = (0.8, 0.3)
     frames, masks = scene(speed, 0.5)
@@ -133,6 +133,7 @@ def test_without_edits_nothing_is_followed(monkeypatch):
     assert [part[2:4] for part in inpainter.parts(60)][2:4] == [(10, 41), (20, 51)]  # what the chunks look at
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_however_far_an_edit_goes(monkeypatch):
     """Behind an edit frames are dropped as they pass, also in a part far from it; before it `AHEAD` limits them."""
     monkeypatch.setattr("gi.video.keyframes.edits.AHEAD", 20)

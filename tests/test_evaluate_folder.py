@@ -119,6 +119,7 @@ def test_images_of_other_sizes_and_folders_below(tmp_path):
     assert [row["name"] for row in scores.images] == [f"sub {i}/x" for i in range(5)] and not problems
 
 
+@pytest.mark.slow
 def test_a_thousand_with_three_bad_ones_finishes_the_others(tmp_path):
     truth, predictions, masks = (tmp_path / name for name in ("truth", "predictions", "masks"))
     for i in range(1000):

@@ -155,6 +155,7 @@ def _one_process(rank, folder, shares):
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_two_processes_give_what_one_gives(tmp_path):
     shares = [

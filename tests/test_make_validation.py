@@ -155,6 +155,7 @@ def test_goes_on_where_it_was_interrupted(photographs, made, tmp_path):
     assert content(out) == content(made)
 
 
+@pytest.mark.slow
 def test_bad_photographs_are_replaced_while_there_are_others(photographs, tmp_path):
     root = tmp_path / "photographs"
     for i in range(8):

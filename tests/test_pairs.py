@@ -65,7 +65,8 @@ def test_epoch_index_and_seed_decide(folder):
         dataset[5]
 
 
-@pytest.mark.parametrize("workers, context", [(1, "fork"), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize("workers, context", [
+    (1, "fork"), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)])
 def test_workers_do_not_matter(folder, workers, context):
     dataset = _pairs(folder)
     order = [[(1, 0), (1, 3)], [(1, 2), (1, 1)], [(2, 4)]]

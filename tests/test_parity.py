@@ -13,7 +13,7 @@ TWO_STREAM = "gi.models.two_stream.TwoStreamGenerator"
 CASES = [  # tag, network, config, params on top, (B, T, H, W)
     ("ours_256", "ours", "ours", {}, (1, 2, 256, 256)),
     ("ours_200x264", "ours", "ours", {}, (2, 3, 200, 264)),
-    ("ours_big_256", "ours_big", "ours_big", {}, (1, 4, 256, 256)),
+    pytest.param("ours_big_256", "ours_big", "ours_big", {}, (1, 4, 256, 256), marks=pytest.mark.slow),
     ("ours_no_ffc_256", "ours_no_ffc", "ours_no_ffc", {}, (1, 2, 256, 256)),
     ("ours_attention_only_256", "ours_attention_only", "ours", {"deformable_write": False}, (1, 2, 256, 256)),
     ("ours_unguided_256", "ours_unguided", "ours_unguided", {}, (1, 1, 256, 256)),
@@ -21,7 +21,8 @@ CASES = [  # tag, network, config, params on top, (B, T, H, W)
 ]
 
 
-@pytest.mark.parametrize("tag, network, config, params, shape", CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize("tag, network, config, params, shape", CASES,
+                         ids=[getattr(case, "values", case)[0] for case in CASES])
 def test_reproduces_the_original(tag, network, config, params, shape, reference, tmp_path):
     state = {f"generator.{key}": torch.from_numpy(np.asarray(value)) for key, value in _weights(reference, network)}
     state["flow.raft.fnet.conv1.weight"] = torch.zeros(1)  # other networks share the published files

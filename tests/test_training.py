@@ -161,6 +161,7 @@ def test_bfloat16(arguments, tmp_path):
     assert all(torch.isfinite(value).all() and value.dtype != torch.bfloat16 for value in weights.values())
 
 
+@pytest.mark.slow
 def test_one_loss_scale_for_a_window(arguments, tmp_path):
     """fp16's scale doubles after each window, and is halved where gradients overflow; nothing else may show of it."""
     words = ["--accumulate_grad_batches=2", "--max_epochs=2", "--max_steps=-1", "--limit_val_batches=0",

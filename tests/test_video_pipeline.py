@@ -120,7 +120,7 @@ def inside(box):
     return ..., slice(box.top, box.bottom), slice(box.left, box.right)
 
 
-@pytest.mark.parametrize("prealign", [True, False])
+@pytest.mark.parametrize("prealign", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_parts_computed_apart_equal_a_single_run(video, network, prealign):
     frames, masks = video
     inpainter = build(network, prealign=prealign)
@@ -132,6 +132,7 @@ def test_parts_computed_apart_equal_a_single_run(video, network, prealign):
             assert np.array_equal(insert(fill, frames[number], masks[number]), whole[number]), number
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(network):
     """What is kept while a long video streams through: the frames within reach, never all of them."""
     inpainter, kept = build(network, flow_budget=1 << 20), []

@@ -235,6 +235,7 @@ def test_from_the_hubs_cache_and_never_from_the_hub(svd_folder, tmp_path, monkey
         StableVideoDiffusion(backbone="svd-xt")
 
 
+@pytest.mark.slow
 def test_without_the_extra(monkeypatch):
     """Modules can be imported, without any of its packages; what needs them says what to install."""
     code = ("import sys, gi, gi.diffusion.backbone, gi.diffusion.memory, gi.diffusion.files\n"
