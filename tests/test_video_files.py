@@ -305,20 +305,29 @@ def test_huge_frames_are_refused_before_decoding(tmp_path, folder, pictures, mon
     assert "64x48 is more than" in _complaint(tmp_path / "a.mp4")
 
 
-def test_a_frame_that_is_larger_than_the_header_says_is_not_decoded(tmp_path, pictures, monkeypatch):
+@pytest.mark.parametrize("size, message", [
+    ((360, 270), "frame 3 has more than the allowed 76800 pixels"),
+    ((640, 480), "frame 3 cannot be decoded: it is damaged, or has more than the allowed 76800 pixels")])
+def test_a_frame_that_is_larger_than_the_header_says_is_refused(tmp_path, monkeypatch, size, message):
+    *pictures, last = moving_pictures(4, 320, 240)
     with av.open(str(tmp_path / "a.avi"), "w") as file:
         stream = file.add_stream("mjpeg", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
-        for picture in pictures[:3]:
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
+        for picture in pictures:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         large = tmp_path / "large.jpg"
-        Image.fromarray(np.kron(pictures[3], np.ones((2, 2, 1), np.uint8))).save(large)
+        Image.fromarray(last).resize(size).save(large)
         packet = av.Packet(large.read_bytes())
         packet.stream, packet.time_base, packet.pts, packet.dts = stream, Fraction(1, 10), 3, 3
         file.mux(packet)
-    monkeypatch.setattr(container, "MAX_PIXELS", 64 * 48)
-    assert "frame 3 cannot be decoded: it is damaged, or has more than the allowed 3072 pixels" in \
-        _complaint(tmp_path / "a.avi")
+    monkeypatch.setattr(container, "MAX_PIXELS", 320 * 240)
+    assert message in _complaint(tmp_path / "a.avi")
+
+
+def test_the_limit_counts_the_pixels_that_are_shown(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", moving_pictures(6, 62, 46))  # stored as 64x48
+    monkeypatch.setattr(container, "MAX_PIXELS", 62 * 46)
+    assert len(list(open_video(tmp_path / "a.mp4").frames())) == 6
 
 
 def test_damage_names_the_frame(tmp_path, folder, pictures):

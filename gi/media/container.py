@@ -62,7 +62,8 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
         if decoder.width * decoder.height > MAX_PIXELS:
             size = f"{decoder.width}x{decoder.height}"
             raise InputError(f"{path}: {size} is more than the allowed {MAX_PIXELS} pixels")
-        decoder.options = {"max_pixels": str(MAX_PIXELS)}  # frames may be larger than the header says
+        # Frames may be larger than the header says. Twice as many, as decoders round sides up to whole blocks.
+        decoder.options = {"max_pixels": str(2 * MAX_PIXELS)}
         stream.thread_type = "SLICE"  # threads that work on different frames take memory and misplace errors
         yield file, stream
 
@@ -144,6 +145,8 @@ def decode(path: Path, file: av.container.InputContainer, stream: av.VideoStream
             for picture in pictures_of(packet):
                 if picture.is_corrupt:
                     raise InputError(f"{path}: frame {number(picture.pts)} is damaged")
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise InputError(f"{path}: frame {done} has more than the allowed {MAX_PIXELS} pixels")
                 yield picture
                 done += 1
             time = None
